@@ -1,0 +1,3 @@
+//! shed-init.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! shed-server.
+
+fn main() {}

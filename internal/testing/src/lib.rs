@@ -1,0 +1,1 @@
+//! shed-testing.
