@@ -1,1 +1,21 @@
-//! shed-api.
+//! What shed promises to the outside: names, resources, requests, events and problems.
+//!
+//! Data only: no I/O, no clock, no defaults that depend on a machine. Every program of shed and every door speaks in
+//! these types; their JSON form is the public contract described in `docs/API.md`.
+
+pub mod access;
+pub mod event;
+pub mod name;
+pub mod problem;
+pub mod server;
+pub mod session;
+pub mod shed;
+pub mod size;
+pub mod stream;
+
+pub use access::{Actor, Scope};
+pub use event::{Event, EventKind};
+pub use name::{SessionName, SessionRef, ShedName};
+pub use problem::{Code, Problem};
+pub use session::Session;
+pub use shed::{Shed, ShedStatus};

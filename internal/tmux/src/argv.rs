@@ -1,0 +1,227 @@
+//! The words of each tmux command shed runs.
+
+/// A session, exactly: by a checked name or by tmux's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A checked name.
+    Name(String),
+    /// The number in `$N`.
+    Id(u32),
+}
+
+impl Target {
+    /// For commands that take a session.
+    pub fn session(&self) -> String {
+        match self {
+            Self::Name(name) => format!("={name}"),
+            Self::Id(id) => format!("${id}"),
+        }
+    }
+
+    /// For commands that take a pane or a window: the session's active one.
+    pub fn pane(&self) -> String {
+        self.session() + ":"
+    }
+}
+
+/// The most bytes of text in one `send-keys`. tmux refuses a command over 16 KiB.
+pub const MAX_TEXT_BYTES: usize = 4 << 10;
+
+/// The most lines of history `capture` gives.
+pub const MAX_CAPTURE_LINES: u32 = 100_000;
+
+fn words(list: &[&str]) -> Vec<String> {
+    // `-u`: without a UTF-8 locale tmux replaces what it does not print, tabs among them.
+    ["tmux", "-u"].iter().chain(list).map(|word| (*word).to_owned()).collect()
+}
+
+/// Escapes a word so that tmux takes a `;` at its end as text.
+fn literal(text: &str) -> String {
+    match text.strip_suffix(';') {
+        Some(rest) => format!("{rest}\\;"),
+        None => text.to_owned(),
+    }
+}
+
+/// How a terminal joins a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// Attach, or make it first.
+    CreateOrAttach,
+    /// Attach to what exists.
+    Existing,
+    /// Attach, looking only.
+    ReadOnly,
+}
+
+/// Runs in a terminal: attaches to a session.
+pub fn attach(target: &Target, join: Join, detach_others: bool) -> Vec<String> {
+    let session = target.session();
+    let mut argv = match (join, target) {
+        (Join::CreateOrAttach, Target::Name(name)) => words(&["new-session", "-A", "-s", name]),
+        (Join::CreateOrAttach | Join::Existing, _) => words(&["attach-session", "-t", &session]),
+        (Join::ReadOnly, _) => words(&["attach-session", "-r", "-t", &session]),
+    };
+    if detach_others {
+        // -D makes `new-session -A` behave as `attach-session -d`.
+        let flag = if argv[2] == "new-session" { "-D" } else { "-d" };
+        argv.insert(3, flag.to_owned());
+    }
+    argv
+}
+
+/// Makes a session without attaching; fails if it exists. Prints its id. `command` is empty or at least two words: tmux
+/// would give a single word to a shell.
+pub fn new_session(name: &str, env: &[(String, String)], command: &[String]) -> Vec<String> {
+    debug_assert!(command.len() != 1);
+    let mut argv = words(&["new-session", "-d", "-s", name, "-P", "-F", "#{session_id}"]);
+    for (key, value) in env {
+        argv.extend(["-e".to_owned(), literal(&format!("{key}={value}"))]);
+    }
+    if !command.is_empty() {
+        argv.push("--".to_owned());
+        argv.extend(command.iter().map(|word| literal(word)));
+    }
+    argv
+}
+
+/// Opens a window in the background that runs `command` (at least two words) and closes at its end. It takes no client's
+/// focus and raises no alert when it prints. Prints its id.
+pub fn background_window(target: &Target, name: &str, command: &[String]) -> Vec<String> {
+    debug_assert!(command.len() > 1);
+    let pane = target.pane();
+    let mut argv =
+        words(&["new-window", "-d", "-P", "-F", "#{window_id}", "-n", name, "-t", &pane, "--"]);
+    argv.extend(command.iter().map(|word| literal(word)));
+    argv
+}
+
+/// Ends a session.
+pub fn kill_session(target: &Target) -> Vec<String> {
+    words(&["kill-session", "-t", &target.session()])
+}
+
+/// Renames a session. `name` is checked by the caller.
+pub fn rename_session(target: &Target, name: &str) -> Vec<String> {
+    words(&["rename-session", "-t", &target.session(), name])
+}
+
+/// Prints the directory of the foreground command in the session's active pane.
+pub fn active_directory(target: &Target) -> Vec<String> {
+    words(&["display-message", "-p", "-t", &target.pane(), "#{pane_current_path}"])
+}
+
+/// Leaves copy mode, so that what follows reaches the program.
+pub fn leave_modes(target: &Target) -> Vec<String> {
+    let pane = target.pane();
+    words(&["if-shell", "-F", "-t", &pane, "#{pane_in_mode}", "send-keys -X cancel"])
+}
+
+/// Types text as it is, in as many commands as it needs. A newline is typed as Enter, as a terminal does when pasting.
+pub fn type_text(target: &Target, text: &str) -> Vec<Vec<String>> {
+    let text = text.replace("\r\n", "\r").replace('\n', "\r");
+    let mut commands = Vec::new();
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let mut end = rest.len().min(MAX_TEXT_BYTES);
+        while !rest.is_char_boundary(end) {
+            end -= 1;
+        }
+        let (now, later) = rest.split_at(end);
+        let pane = target.pane();
+        commands.push(words(&["send-keys", "-l", "-t", &pane, "--", &literal(now)]));
+        rest = later;
+    }
+    commands
+}
+
+/// Presses keys by their tmux names.
+pub fn press_keys(target: &Target, keys: &[String]) -> Vec<String> {
+    let mut argv = words(&["send-keys", "-t", &target.pane(), "--"]);
+    argv.extend(keys.iter().map(|key| literal(key)));
+    argv
+}
+
+/// Keys that have a name of more than one character.
+const NAMED_KEYS: &[&str] = &[
+    "Enter", "Escape", "Tab", "BTab", "Space", "BSpace", "Up", "Down", "Left", "Right", "Home",
+    "End", "PageUp", "PgUp", "PPage", "PageDown", "PgDn", "NPage", "Insert", "IC", "Delete", "DC",
+];
+
+/// Whether `key` looks like the name of a key (`Enter`, `C-c`, `M-x`, `F12`, `a`): tmux types anything else as text.
+pub fn is_key_name(key: &str) -> bool {
+    let mut base = key;
+    while let Some(rest) = ["C-", "M-", "S-", "^"].iter().find_map(|p| base.strip_prefix(p)) {
+        if rest.is_empty() {
+            break;
+        }
+        base = rest;
+    }
+    let function = base.strip_prefix('F').and_then(|n| n.parse::<u8>().ok());
+    NAMED_KEYS.contains(&base)
+        || function.is_some_and(|n| (1..=12).contains(&n))
+        || (base.chars().count() == 1 && !base.chars().any(char::is_control))
+}
+
+/// Prints the active pane's screen, with up to `lines` of history above it; with `ansi`, colours as SGR sequences.
+pub fn capture(target: &Target, lines: Option<u32>, ansi: bool) -> Vec<String> {
+    let mut argv = words(&["capture-pane", "-p", "-t", &target.pane()]);
+    if ansi {
+        argv.push("-e".to_owned());
+    }
+    if let Some(lines) = lines {
+        argv.extend(["-S".to_owned(), format!("-{}", lines.min(MAX_CAPTURE_LINES))]);
+    }
+    argv
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(argv: &[String]) -> String {
+        argv.join(" ")
+    }
+
+    #[test]
+    fn every_target_is_exact() {
+        let name = Target::Name("foo".to_owned());
+        let id = Target::Id(3);
+        assert_eq!(joined(&kill_session(&name)), "tmux -u kill-session -t =foo");
+        assert_eq!(joined(&kill_session(&id)), "tmux -u kill-session -t $3");
+        assert_eq!(joined(&rename_session(&id, "bar")), "tmux -u rename-session -t $3 bar");
+        assert!(joined(&capture(&name, Some(9), true)).ends_with("-t =foo: -e -S -9"));
+    }
+
+    #[test]
+    fn attach_has_its_variants() {
+        let name = Target::Name("foo".to_owned());
+        let argv = |join, detach| joined(&attach(&name, join, detach));
+        assert_eq!(argv(Join::CreateOrAttach, false), "tmux -u new-session -A -s foo");
+        assert_eq!(argv(Join::CreateOrAttach, true), "tmux -u new-session -D -A -s foo");
+        assert_eq!(argv(Join::Existing, true), "tmux -u attach-session -d -t =foo");
+        assert_eq!(argv(Join::ReadOnly, false), "tmux -u attach-session -r -t =foo");
+    }
+
+    #[test]
+    fn text_is_cut_at_character_borders_and_kept_whole() {
+        let target = Target::Id(1);
+        let text = "ü".repeat(5000) + ";";
+        let commands = type_text(&target, &text);
+        assert!(commands.len() > 1);
+        let typed: String = commands.iter().map(|argv| argv[7].as_str()).collect();
+        assert!(typed == "ü".repeat(5000) + "\\;");
+        assert!(type_text(&target, "").is_empty());
+        assert_eq!(type_text(&target, "a\nb\r\nc")[0][7], "a\rb\rc");
+    }
+
+    #[test]
+    fn key_names_are_told_from_text() {
+        for key in ["Enter", "C-c", "M-x", "C-M-Up", "F12", "a", "-", "^C", "ä"] {
+            assert!(is_key_name(key), "{key}");
+        }
+        for text in ["", "enter", "F13", "hello", "C-", "\x1b", "C-hello"] {
+            assert!(!is_key_name(text), "{text:?}");
+        }
+    }
+}
