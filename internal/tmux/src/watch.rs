@@ -48,12 +48,14 @@ pub fn list_argv(channel: &str) -> Vec<String> {
         let action = format!("wait-for -S {channel}");
         argv.extend(to_words(&["set-hook", "-g", &slot, &action, ";"]));
     }
-    argv.extend(to_words(&["list-sessions", "-F", &format('S', SESSION_FIELDS), ";"]));
-    argv.extend(to_words(&["list-panes", "-a", "-F", &format('P', PANE_FIELDS)]));
+    argv.extend(to_words(&["list-sessions", "-F", &line_format('S', SESSION_FIELDS), ";"]));
+    // Without any session `list-panes -a` fails for want of a target. `#{S:1}` is empty then.
+    let panes = format!("list-panes -a -F '{}'", line_format('P', PANE_FIELDS));
+    argv.extend(to_words(&["if-shell", "-F", "#{S:1}", &panes]));
     argv
 }
 
-fn format(mark: char, fields: &[&str]) -> String {
+fn line_format(mark: char, fields: &[&str]) -> String {
     let mut text = String::from(mark);
     for field in fields {
         text += "#{n:";
