@@ -1,3 +1,60 @@
-//! shed-init.
+//! shed-init: PID 1 of a shed. It runs things, watches things and decides nothing.
+//!
+//! One static binary with several faces. Without arguments it is the **supervisor**: a few lines that reap, pass signals
+//! and keep a **worker** alive. The worker holds the link to the server, starts processes and watches tmux; it may die at
+//! any time and no tmux session notices. Each process is started through a **child** stage, a fresh copy of this
+//! program that becomes the user, the terminal and at last the command. `run` is the **runner** in a tmux window. The
+//! rest (`connect`, `listen`, `sftp`, `credential`, `exec`) are small programs the worker starts as `dev`.
 
-fn main() {}
+mod box_socket;
+mod child;
+mod forward;
+mod launch;
+mod link;
+mod place;
+mod reaper;
+mod run;
+mod runner;
+mod supervisor;
+mod term;
+mod watch;
+mod worker;
+
+use std::process::ExitCode;
+
+/// The exit status of a command line this program does not understand.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_none_or(|first| first.starts_with("--")) {
+        return supervisor::main(&args);
+    }
+    let face = args.remove(0);
+    match (face.as_str(), args.as_slice()) {
+        ("worker", _) => worker::main(&args),
+        ("child", []) => child::main(),
+        ("run", [socket, token]) => runner::main(socket, token),
+        ("connect", [kind, target @ ..]) => forward::connect(kind, target),
+        ("listen", [kind, target @ ..]) => forward::listen(kind, target),
+        ("credential", [socket, ..]) => forward::credential(socket),
+        ("exec", [program, words @ ..]) => child::exec_words(program, words),
+        ("version", []) => version(),
+        _ => {
+            say("shed-init: it is started by shed-server; there is nothing to run by hand");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the one face that is asked by people")]
+fn version() -> ExitCode {
+    println!("shed-init {}", env!("CARGO_PKG_VERSION"));
+    ExitCode::SUCCESS
+}
+
+/// One line in the container's log.
+#[expect(clippy::print_stderr, reason = "PID 1 has no other log than the container's")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

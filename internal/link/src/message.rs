@@ -103,9 +103,9 @@ pub struct Spawn {
     pub user: User,
     /// With what.
     pub io: Io,
-    /// Lives on when the link ends.
+    /// Lives on when the link ends; its end is told as [`News::DetachedEnded`] with this tag, also on a later link.
     #[serde(default)]
-    pub detached: bool,
+    pub detached: Option<String>,
 }
 
 /// What to execute.
@@ -188,6 +188,13 @@ pub enum News {
     },
     /// tmux's state changed, or someone looks.
     Picture(Picture),
+    /// A process that was spawned `detached` ended.
+    DetachedEnded {
+        /// Its tag.
+        tag: String,
+        /// How.
+        status: Status,
+    },
 }
 
 /// The answer to a request.
@@ -312,4 +319,34 @@ pub enum Claimed {
     Spawn(Spawn),
     /// The token is unknown, used or too old.
     Unknown,
+}
+
+/// What `shed-init connect` sends on its control socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Connected {
+    /// The connected socket comes with this.
+    Socket,
+    /// Why there is none.
+    Refused(String),
+}
+
+/// What `shed-init listen` sends on its control socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Listened {
+    /// It listens; first.
+    Listening {
+        /// The port, where there is one.
+        port: u16,
+    },
+    /// Somebody connected; the socket comes with this.
+    Accepted {
+        /// The peer's address; empty for a unix socket.
+        host: String,
+        /// The peer's port.
+        port: u16,
+    },
+    /// Why it does not listen.
+    Refused(String),
 }

@@ -1,0 +1,185 @@
+//! Small programs the worker starts as `dev`, so that connections and sockets are the user's: `connect`, `listen`,
+//! `credential`. Each has a socket to the server as its standard input; connected sockets go back over it, and their
+//! bytes never pass through the box's programs.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use shed_link::{Connected, Listened, send_blocking};
+
+/// How long a connection may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// `connect tcp HOST PORT` or `connect unix PATH`: connects once and sends the socket.
+pub(crate) fn connect(kind: &str, target: &[String]) -> ExitCode {
+    let control = std::io::stdin();
+    let socket = match (kind, target) {
+        ("tcp", [host, port]) => connect_tcp(host, port),
+        ("unix", [path]) => {
+            UnixStream::connect(path).map(OwnedFd::from).map_err(|error| format!("{path}: {error}"))
+        }
+        _ => Err("connect takes tcp HOST PORT or unix PATH".to_owned()),
+    };
+    let sent = match &socket {
+        Ok(socket) => send_blocking(control.as_fd(), &Connected::Socket, &[socket.as_fd()]),
+        Err(why) => send_blocking(control.as_fd(), &Connected::Refused(why.clone()), &[]),
+    };
+    if sent.is_ok() && socket.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn connect_tcp(host: &str, port: &str) -> Result<OwnedFd, String> {
+    let port: u16 = port.parse().map_err(|_| format!("{port:?} is no port"))?;
+    let mut refused = format!("{host}: no address");
+    for address in resolve(host)? {
+        match TcpStream::connect_timeout(&SocketAddr::new(address, port), CONNECT_LIMIT) {
+            Ok(socket) => {
+                socket.set_nodelay(true).ok();
+                return Ok(socket.into());
+            }
+            Err(error) => refused = format!("{host}:{port}: {error}"),
+        }
+    }
+    Err(refused)
+}
+
+/// The addresses of a host. A static program has no name resolution of its own, so the image's `getent` is asked.
+fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    if host == "localhost" {
+        return Ok(vec![Ipv4Addr::LOCALHOST.into(), std::net::Ipv6Addr::LOCALHOST.into()]);
+    }
+    // A name that begins with '-' would be an option.
+    if host.starts_with('-') || host.is_empty() {
+        return Err(format!("{host:?} is no host name"));
+    }
+    let asked = Command::new("getent").args(["ahosts", host]).output();
+    let output =
+        asked.map_err(|error| format!("{host}: cannot ask the image's getent: {error}"))?;
+    let mut addresses = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let address = line.split_whitespace().next().and_then(|word| word.parse().ok());
+        addresses.extend(address.filter(|address| !addresses.contains(address)));
+    }
+    if addresses.is_empty() { Err(format!("{host}: no such host")) } else { Ok(addresses) }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// `listen tcp HOST PORT` or `listen unix PATH [private]`: sends each connection until the server hangs up. A private
+/// socket gets a new directory only the user can enter, and the directory goes with it.
+pub(crate) fn listen(kind: &str, target: &[String]) -> ExitCode {
+    let control = std::io::stdin();
+    let bound = match (kind, target) {
+        ("tcp", [host, port]) => bind_tcp(host, port),
+        ("unix", [path]) => bind_unix(Path::new(path), false),
+        ("unix", [path, private]) if private == "private" => bind_unix(Path::new(path), true),
+        _ => Err("listen takes tcp HOST PORT or unix PATH [private]".to_owned()),
+    };
+    let listener = match bound {
+        Ok(listener) => listener,
+        Err(why) => {
+            // The server is gone when this fails.
+            send_blocking(control.as_fd(), &Listened::Refused(why), &[]).ok();
+            return ExitCode::FAILURE;
+        }
+    };
+    accept_all(control.as_fd(), &listener);
+    if let Listener::Unix(_, path) = &listener {
+        std::fs::remove_file(path).ok();
+        if target.len() == 2
+            && let Some(dir) = path.parent()
+        {
+            std::fs::remove_dir(dir).ok();
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn bind_tcp(host: &str, port: &str) -> Result<Listener, String> {
+    let port: u16 = port.parse().map_err(|_| format!("{port:?} is no port"))?;
+    // The words of RFC 4254, section 7.1.
+    let address = match host {
+        "" | "*" | "0.0.0.0" => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        "localhost" => IpAddr::from(Ipv4Addr::LOCALHOST),
+        host => host.parse().map_err(|_| format!("{host:?} is no address to listen at"))?,
+    };
+    let addresses = (address, port).to_socket_addrs().map_err(|error| error.to_string())?;
+    let addresses: Vec<_> = addresses.collect();
+    let bound = TcpListener::bind(addresses.as_slice());
+    bound.map(Listener::Tcp).map_err(|error| format!("{host}:{port}: {error}"))
+}
+
+fn bind_unix(path: &Path, private: bool) -> Result<Listener, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    if private && let Some(dir) = path.parent() {
+        std::fs::DirBuilder::new().mode(0o700).create(dir).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    Ok(Listener::Unix(listener, path.to_owned()))
+}
+
+/// Sends connections until the control socket ends or speaks.
+fn accept_all(control: BorrowedFd<'_>, listener: &Listener) {
+    let (fd, port) = match listener {
+        Listener::Tcp(tcp) => (tcp.as_fd(), tcp.local_addr().map_or(0, |address| address.port())),
+        Listener::Unix(unix, _) => (unix.as_fd(), 0),
+    };
+    if send_blocking(control, &Listened::Listening { port }, &[]).is_err() {
+        return;
+    }
+    loop {
+        let mut fds = [
+            PollFd::from_borrowed_fd(control, PollFlags::IN),
+            PollFd::from_borrowed_fd(fd, PollFlags::IN),
+        ];
+        if poll(&mut fds, None).is_err() {
+            continue;
+        }
+        if !fds[0].revents().is_empty() {
+            return;
+        }
+        let accepted = match listener {
+            Listener::Tcp(tcp) => tcp.accept().map(|(socket, peer)| {
+                socket.set_nodelay(true).ok();
+                (OwnedFd::from(socket), peer.ip().to_string(), peer.port())
+            }),
+            Listener::Unix(unix, _) => {
+                unix.accept().map(|(socket, _)| (OwnedFd::from(socket), String::new(), 0))
+            }
+        };
+        // A caller that went away before it was taken.
+        let Ok((socket, host, port)) = accepted else {
+            continue;
+        };
+        if send_blocking(control, &Listened::Accepted { host, port }, &[socket.as_fd()]).is_err() {
+            return;
+        }
+    }
+}
+
+/// `credential SOCKET get`: what git calls. Passes git's question to whoever lent a credential and the answer back.
+pub(crate) fn credential(socket: &str) -> ExitCode {
+    let ask = || -> std::io::Result<()> {
+        let mut question = Vec::new();
+        std::io::stdin().read_to_end(&mut question)?;
+        let mut lender = UnixStream::connect(socket)?;
+        lender.write_all(&question)?;
+        lender.shutdown(std::net::Shutdown::Write)?;
+        let mut answer = Vec::new();
+        lender.read_to_end(&mut answer)?;
+        std::io::stdout().write_all(&answer)
+    };
+    if ask().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
