@@ -14,9 +14,9 @@ use crate::name::ShedName;
 pub enum Scope {
     /// See sheds, sessions, output and events; attach read-only.
     Read,
-    /// Also use sheds: attach, type, run commands as `dev`, forward ports, start and stop, make and end sessions.
+    /// Also use sheds: attach, type, run commands as `dev`, forward ports; make, start, stop and delete sheds and sessions.
     Drive,
-    /// Also change what exists: create, rebuild and delete sheds, run as root, mounts, keys, tokens.
+    /// Also what reaches beyond a shed's `dev`: root in a shed, mounts of the host, keys and tokens.
     Admin,
 }
 

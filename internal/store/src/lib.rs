@@ -1,1 +1,182 @@
-//! shed-store.
+//! What the server remembers: SQLite on one thread. A method is a transaction; what happened is written with what changed.
+//!
+//! Nothing here knows what a container or a session *is*; the rules are in `shed-core`. There is no other writer: the
+//! `shed-server` commands either talk to the running server or hold its lock.
+
+mod events;
+mod keys;
+mod open;
+mod sheds;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, Transaction};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use events::NewEvent;
+pub use keys::{KeyRow, TokenRow};
+pub use sheds::{ShedRow, Spec, StatusChange};
+
+/// The file in the data directory.
+pub const DATABASE: &str = "shed.db";
+
+/// Transactions that wait for the thread. Callers wait beyond that.
+const QUEUE: usize = 256;
+
+/// Why the store did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Written by a newer shed.
+    #[error(
+        "{path} has schema {found}, this shed-server knows up to {known}: it was written by a newer version; \
+         install that version, or restore a backup"
+    )]
+    TooNew {
+        /// The database.
+        path: PathBuf,
+        /// What it has.
+        found: i64,
+        /// What we know.
+        known: i64,
+    },
+    /// No database, or a broken one.
+    #[error(
+        "{path} is damaged ({why}); it was left as it is; restore a backup made with `shed-server backup`"
+    )]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite found.
+        why: String,
+    },
+    /// A name, fingerprint or the like is taken.
+    #[error("{0} exists")]
+    Exists(String),
+    /// The disk is full.
+    #[error("the disk with the server's database is full")]
+    DiskFull,
+    /// A row that this version cannot read.
+    #[error("database: {0}")]
+    Unreadable(String),
+    /// Anything else.
+    #[error("database: {0}")]
+    Sqlite(rusqlite::Error),
+    /// The thread has ended.
+    #[error("the database is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull,
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The store. Clones share the thread; it ends, after everything queued, when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+    /// The newest event's id. Says "look", carries nothing else.
+    bell: Arc<watch::Sender<i64>>,
+}
+
+impl Store {
+    /// Opens (or makes) the database of a data directory and brings it to the current schema. A database that is damaged
+    /// or newer is refused and left as it is.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::serve(open::open(&data_dir.join(DATABASE))?)
+    }
+
+    /// A database that is gone with the store, for tests.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::serve(open::in_memory()?)
+    }
+
+    /// Copies the database of a data directory to a new file, also while a server writes to it.
+    pub fn backup(data_dir: &Path, target: &Path) -> Result<(), StoreError> {
+        open::backup(&data_dir.join(DATABASE), target)
+    }
+
+    fn serve(mut connection: Connection) -> Result<Self, StoreError> {
+        let newest =
+            connection
+                .query_row("SELECT coalesce(max(id), 0) FROM events", [], |row| row.get(0))?;
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        // Owned by the senders: ends when they are gone. Holds the only connection.
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                while let Some(job) = queue.blocking_recv() {
+                    job(&mut connection);
+                }
+            })
+            .map_err(|error| StoreError::Unreadable(format!("no thread: {error}")))?;
+        Ok(Self { jobs, bell: Arc::new(watch::Sender::new(newest)) })
+    }
+
+    /// Rings when there are new events; the value is the newest id.
+    pub fn bell(&self) -> watch::Receiver<i64> {
+        self.bell.subscribe()
+    }
+
+    /// Runs `work` as one transaction on the store's thread.
+    async fn transact<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let bell = Arc::clone(&self.bell);
+        let job: Job = Box::new(move |connection| {
+            let result = in_transaction(connection, work);
+            if let Ok((_, Some(newest))) = &result {
+                bell.send_replace(*newest);
+            }
+            // A caller that went away does not undo what was committed.
+            answer.send(result.map(|(value, _)| value)).ok();
+        });
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// The value, and the newest event's id if the transaction wrote one.
+fn in_transaction<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+) -> Result<(T, Option<i64>), StoreError> {
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let before = events::newest(&transaction)?;
+    let value = work(&transaction)?;
+    let after = events::newest(&transaction)?;
+    transaction.commit()?;
+    Ok((value, (after != before).then_some(after)))
+}
+
+/// Milliseconds since 1970, the form of every time in the database.
+fn millis(at: chrono::DateTime<chrono::Utc>) -> i64 {
+    at.timestamp_millis()
+}
+
+fn time(millis: i64) -> Result<chrono::DateTime<chrono::Utc>, StoreError> {
+    chrono::DateTime::from_timestamp_millis(millis)
+        .ok_or_else(|| StoreError::Unreadable(format!("{millis} is no time")))
+}
+
+fn parse<T: std::str::FromStr<Err = String>>(word: &str) -> Result<T, StoreError> {
+    word.parse().map_err(StoreError::Unreadable)
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Unreadable(error.to_string()))
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Unreadable(error.to_string()))
+}

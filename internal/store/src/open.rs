@@ -1,0 +1,205 @@
+//! Opening: refuse what is not ours to read, migrate what is old, and only then write.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::StoreError;
+
+/// One step per released schema, in order. A released step is never edited.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+
+/// Opens `path`, which is made when it is not there.
+pub(crate) fn open(path: &Path) -> Result<Connection, StoreError> {
+    let damaged = |why: String| StoreError::Damaged { path: path.to_owned(), why };
+    if path.exists() {
+        check(path)?;
+    } else {
+        // Made here so that its mode is right from the first byte: rows hold what people gave their sheds.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode_0600()
+            .open(path)
+            .map_err(|error| damaged(error.to_string()))?;
+    }
+    let mut connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // A commit is on the disk when the call returns: what was promised survives a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// A database in memory at the newest schema.
+pub(crate) fn in_memory() -> Result<Connection, StoreError> {
+    let mut connection = Connection::open_in_memory()?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// Copies page by page while others may write; the copy is whole.
+pub(crate) fn backup(path: &Path, target: &Path) -> Result<(), StoreError> {
+    if target.exists() {
+        return Err(StoreError::Exists(target.display().to_string()));
+    }
+    check(path)?;
+    let source = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    source.busy_timeout(std::time::Duration::from_secs(5))?;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode_0600()
+        .open(target)
+        .map_err(|error| StoreError::Unreadable(format!("{}: {error}", target.display())))?;
+    let mut copy = Connection::open(target)?;
+    let run = rusqlite::backup::Backup::new(&source, &mut copy)?;
+    Ok(run.run_to_completion(1000, std::time::Duration::ZERO, None)?)
+}
+
+/// Looks without writing: is it a database, is it whole, is it of a schema we know.
+fn check(path: &Path) -> Result<(), StoreError> {
+    let damaged = |why: String| StoreError::Damaged { path: path.to_owned(), why };
+    let looked = look(path).map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged(error.to_string()),
+        _ => StoreError::from(error),
+    });
+    let (verdict, version) = looked?;
+    if verdict != "ok" {
+        return Err(damaged(verdict));
+    }
+    let known = known_version();
+    if version > known {
+        return Err(StoreError::TooNew { path: path.to_owned(), found: version, known });
+    }
+    Ok(())
+}
+
+fn look(path: &Path) -> rusqlite::Result<(String, i64)> {
+    // Read-write, since a log left by a killed server has to be read in; nothing else is written.
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok((verdict, version))
+}
+
+fn known_version() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let done = usize::try_from(version).unwrap_or_default();
+    for (step, number) in MIGRATIONS.iter().zip(1_i64..).skip(done) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", number)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// A file only its owner can read.
+trait OwnerOnly {
+    fn mode_0600(&mut self) -> &mut Self;
+}
+
+impl OwnerOnly for std::fs::OpenOptions {
+    fn mode_0600(&mut self) -> &mut Self {
+        std::os::unix::fs::OpenOptionsExt::mode(self, 0o600)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_new_database_is_the_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shed.db");
+        drop(open(&path).unwrap());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(open(&path).unwrap());
+    }
+
+    #[test]
+    fn a_damaged_database_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shed.db");
+        for bytes in
+            [b"this is no database, it is a letter to nobody".to_vec(), broken_pages(&path)]
+        {
+            std::fs::write(&path, &bytes).unwrap();
+            let error = open(&path).unwrap_err();
+            assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+    }
+
+    fn broken_pages(path: &Path) -> Vec<u8> {
+        std::fs::remove_file(path).ok();
+        let connection = open(path).unwrap();
+        connection.pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap();
+        connection.close().unwrap();
+        let mut bytes = std::fs::read(path).unwrap();
+        for byte in &mut bytes[4096..8192] {
+            *byte = 0xaa;
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shed.db");
+        let connection = open(&path).unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        drop(connection);
+        let error = open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::TooNew { found: 99, .. }), "{error}");
+        let version: i64 = Connection::open(&path)
+            .unwrap()
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(version, 99);
+    }
+
+    #[test]
+    fn every_released_schema_is_brought_up_to_date() {
+        for released in 0..MIGRATIONS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("shed.db");
+            let connection = Connection::open(&path).unwrap();
+            for step in &MIGRATIONS[..released] {
+                connection.execute_batch(step).unwrap();
+            }
+            connection
+                .pragma_update(None, "user_version", i64::try_from(released).unwrap())
+                .unwrap();
+            drop(connection);
+            let connection = open(&path).unwrap();
+            connection.execute("INSERT INTO marks VALUES ('a', 'b')", []).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_backup_is_whole_and_never_overwrites() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shed.db");
+        let connection = open(&path).unwrap();
+        connection.execute("INSERT INTO marks VALUES ('a', 'b')", []).unwrap();
+        let target = dir.path().join("copy.db");
+        backup(&path, &target).unwrap();
+        let copy = open(&target).unwrap();
+        let value: String =
+            copy.query_row("SELECT value FROM marks", [], |row| row.get(0)).unwrap();
+        assert_eq!(value, "b");
+        assert!(matches!(backup(&path, &target), Err(StoreError::Exists(_))));
+    }
+}

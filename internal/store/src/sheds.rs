@@ -1,0 +1,265 @@
+//! What was asked for each shed, and where it stands. Whether a container exists, the engine knows.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Row, Transaction, params};
+use serde::{Deserialize, Serialize};
+use shed_api::shed::{GitIdentity, Limits, Mount, Network};
+use shed_api::{Code, EventKind, ShedStatus};
+
+use crate::{NewEvent, Store, StoreError, events, from_json, millis, parse, time, to_json};
+
+/// What was asked for. New fields have defaults: rows of older versions are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The image's name.
+    pub image: String,
+    /// Without credentials.
+    #[serde(default)]
+    pub repo: Option<String>,
+    /// The branch or tag asked for.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Its network.
+    #[serde(default)]
+    pub network: Network,
+    /// Directories of the host, as resolved at creation.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// Its environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Whether `ssh -A` reaches into it.
+    #[serde(default)]
+    pub allow_agent_forwarding: bool,
+    /// Set in the clone.
+    #[serde(default)]
+    pub git_identity: Option<GitIdentity>,
+    /// Whether the clone is done (or there is none to do).
+    #[serde(default)]
+    pub cloned: bool,
+    /// Whether its volumes were there before it was created. Those a cancelled creation leaves alone.
+    #[serde(default)]
+    pub took_up_volumes: bool,
+}
+
+/// A shed's row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShedRow {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub status: ShedStatus,
+    /// Why, when it failed.
+    pub reason: Option<String>,
+    /// The kind of failure.
+    pub reason_code: Option<Code>,
+    /// Whether people want it to run.
+    pub wanted: bool,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When its status last changed.
+    pub status_since: DateTime<Utc>,
+    /// What was asked for.
+    pub spec: Spec,
+}
+
+/// A new status and what goes with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatusChange {
+    /// The new status.
+    pub status: ShedStatus,
+    /// Why, when it failed.
+    pub reason: Option<(Code, String)>,
+    /// A new answer to whether people want it to run.
+    pub wanted: Option<bool>,
+}
+
+impl Store {
+    /// Every shed, by name.
+    pub async fn sheds(&self) -> Result<Vec<ShedRow>, StoreError> {
+        self.transact(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT name, status, reason, reason_code, wanted, created_at, status_since, spec \
+                 FROM sheds ORDER BY name",
+            )?;
+            let mut rows = statement.query([])?;
+            let mut sheds = Vec::new();
+            while let Some(row) = rows.next()? {
+                sheds.push(read(row)?);
+            }
+            Ok(sheds)
+        })
+        .await
+    }
+
+    /// Adds a shed that was not there.
+    pub async fn add_shed(&self, row: ShedRow, event: NewEvent) -> Result<(), StoreError> {
+        self.transact(move |transaction| {
+            insert(transaction, &row)?;
+            events::add(transaction, &event)
+        })
+        .await
+    }
+
+    /// Writes a shed's new status, with its event.
+    pub async fn set_status(
+        &self,
+        name: String,
+        change: StatusChange,
+        event: NewEvent,
+    ) -> Result<(), StoreError> {
+        self.transact(move |transaction| {
+            let (code, reason) = change.reason.unzip();
+            transaction
+                .prepare_cached(
+                    "UPDATE sheds SET status = ?2, reason = ?3, reason_code = ?4, status_since = ?5, \
+                     wanted = coalesce(?6, wanted) WHERE name = ?1",
+                )?
+                .execute(params![
+                    name,
+                    change.status.as_str(),
+                    reason,
+                    code.map(Code::as_str),
+                    millis(event.at),
+                    change.wanted,
+                ])?;
+            events::add(transaction, &event)
+        })
+        .await
+    }
+
+    /// Writes what is asked for from now on.
+    pub async fn set_spec(
+        &self,
+        name: String,
+        spec: Spec,
+        event: Option<NewEvent>,
+    ) -> Result<(), StoreError> {
+        self.transact(move |transaction| {
+            transaction
+                .prepare_cached("UPDATE sheds SET spec = ?2 WHERE name = ?1")?
+                .execute(params![name, to_json(&spec)?])?;
+            event.map_or(Ok(()), |event| events::add(transaction, &event))
+        })
+        .await
+    }
+
+    /// Forgets a shed, with its event.
+    pub async fn remove_shed(&self, name: String, event: NewEvent) -> Result<(), StoreError> {
+        debug_assert_eq!(event.kind, EventKind::ShedRemoved);
+        self.transact(move |transaction| {
+            transaction.execute("DELETE FROM sheds WHERE name = ?1", [&name])?;
+            events::add(transaction, &event)
+        })
+        .await
+    }
+}
+
+fn insert(transaction: &Transaction<'_>, row: &ShedRow) -> Result<(), StoreError> {
+    let inserted = transaction.execute(
+        "INSERT INTO sheds (name, status, reason, reason_code, wanted, created_at, status_since, spec) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            row.name,
+            row.status.as_str(),
+            row.reason,
+            row.reason_code.map(Code::as_str),
+            row.wanted,
+            millis(row.created_at),
+            millis(row.status_since),
+            to_json(&row.spec)?,
+        ],
+    );
+    inserted.map(drop).map_err(|error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            StoreError::Exists(format!("shed {:?}", row.name))
+        }
+        _ => error.into(),
+    })
+}
+
+fn read(row: &Row<'_>) -> Result<ShedRow, StoreError> {
+    let code: Option<String> = row.get(3)?;
+    // A code of a newer version is shown as our own fault rather than refused: the reason's text is what people read.
+    let code = code.map(|word| Code::ALL.iter().copied().find(|code| code.as_str() == word));
+    Ok(ShedRow {
+        name: row.get(0)?,
+        status: parse(&row.get::<_, String>(1)?)?,
+        reason: row.get(2)?,
+        reason_code: code.map(|code| code.unwrap_or(Code::Internal)),
+        wanted: row.get(4)?,
+        created_at: time(row.get(5)?)?,
+        status_since: time(row.get(6)?)?,
+        spec: from_json(&row.get::<_, String>(7)?)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use shed_api::Actor;
+
+    use super::*;
+
+    fn row(name: &str) -> ShedRow {
+        let now = DateTime::from_timestamp_millis(1_700_000_000_000).unwrap();
+        ShedRow {
+            name: name.to_owned(),
+            status: ShedStatus::Creating,
+            reason: None,
+            reason_code: None,
+            wanted: true,
+            created_at: now,
+            status_since: now,
+            spec: Spec {
+                image: "i".to_owned(),
+                repo: None,
+                branch: None,
+                limits: Limits { cpus: 1.5, memory_bytes: 1 << 30, pids: 9 },
+                network: Network::Open,
+                mounts: Vec::new(),
+                env: BTreeMap::new(),
+                allow_agent_forwarding: false,
+                git_identity: None,
+                cloned: true,
+                took_up_volumes: false,
+            },
+        }
+    }
+
+    fn event(kind: EventKind, name: &str) -> NewEvent {
+        NewEvent::new(Utc::now(), kind, Actor::Server).shed(name)
+    }
+
+    #[tokio::test]
+    async fn a_change_and_its_event_are_one() {
+        let store = Store::in_memory().unwrap();
+        store.add_shed(row("a"), event(EventKind::ShedStatus, "a")).await.unwrap();
+        assert_eq!(store.sheds().await.unwrap(), [row("a")]);
+        let again = store.add_shed(row("a"), event(EventKind::ShedStatus, "a")).await;
+        assert!(matches!(again, Err(StoreError::Exists(_))));
+        assert_eq!(store.events(0, None).await.unwrap().len(), 1);
+        let change = StatusChange {
+            status: ShedStatus::Failed,
+            reason: Some((Code::CloneFailed, "no".to_owned())),
+            wanted: Some(false),
+        };
+        store.set_status("a".to_owned(), change, event(EventKind::ShedStatus, "a")).await.unwrap();
+        let failed = store.sheds().await.unwrap().remove(0);
+        assert_eq!((failed.status, failed.wanted), (ShedStatus::Failed, false));
+        assert_eq!(failed.reason_code, Some(Code::CloneFailed));
+        store.remove_shed("a".to_owned(), event(EventKind::ShedRemoved, "a")).await.unwrap();
+        assert!(store.sheds().await.unwrap().is_empty());
+        assert_eq!(store.events(0, None).await.unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_row_of_the_first_version_is_read() {
+        let spec: Spec =
+            from_json(r#"{"image":"i","limits":{"cpus":1.0,"memory_bytes":1,"pids":1}}"#).unwrap();
+        assert_eq!(spec.network, Network::Open);
+    }
+}
