@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::process::{Pid, Signal, kill_process_group};
 use shed_link::{
-    Conn, Hello, LINK_SOCKET, LinkError, News, Op, PROTOCOL, Picture, Refusal, Reply, Request,
+    BOX_SOCKET, Conn, Hello, LINK_SOCKET, LinkError, News, Op, PROTOCOL, Picture, Refusal, Reply, Request,
     Spawn, Status, Welcome,
 };
 use tokio::io::AsyncReadExt as _;
@@ -84,6 +84,8 @@ async fn try_serve(shared: &Arc<Shared>, ends: &Arc<Ends>) -> Result<(), Dial> {
         uid: user.uid,
         home: user.home.clone(),
         tmux: tmux_version(shared).await,
+        program: shared.place.program.to_string_lossy().into_owned(),
+        socket: shared.place.run_dir.join(BOX_SOCKET).to_string_lossy().into_owned(),
     };
     conn.send(&hello, &[]).await?;
     let greeted = timeout(GREETING_LIMIT, conn.recv::<Welcome>()).await;

@@ -1,1 +1,54 @@
-//! shed-core.
+//! The rules and the tasks of shed: what may happen to a shed, and making it happen.
+//!
+//! [`App`] is all that the doors know. Behind it, each shed has a keeper, the one task that may change it; what may
+//! happen is decided in pure functions (`life`, `access`, `mounts`, `repo`, `table`), what happens is done by operations
+//! (`ops`) on the engine's port and the shed's link. Nothing here knows HTTP, SSH or a container engine by name.
+
+mod access;
+mod app;
+mod box_link;
+mod checkout;
+pub mod engine;
+mod error;
+mod keeper;
+mod lend;
+pub mod life;
+mod mounts;
+mod ops;
+mod repo;
+mod settings;
+mod stream;
+mod table;
+mod view;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use access::{Person, TOKEN_PREFIX};
+pub use app::App;
+pub use app::exec::{Attach, Exec, ExecKind, Started};
+pub use app::forward::{Bind, Listening, Target};
+pub use app::sheds::{ProgressReader, Removal};
+pub use checkout::{KEPT, NOT_EMPTY};
+pub use error::{Error, Failure};
+pub use keeper::Answer;
+pub use mounts::MountPolicy;
+pub use settings::{Clock, Defaults, Settings, STOP_LIMIT};
+pub use stream::{Connection, Control, Duplex, ExitWait, Running, read_some};
+
+/// What every task of the server shares.
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) store: shed_store::Store,
+    pub(crate) engine: Arc<dyn engine::Engine>,
+    pub(crate) clock: Clock,
+    /// Every task is spawned here and waited for at the end.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when the server goes away.
+    pub(crate) stop: CancellationToken,
+    /// Moves whenever any shed's view does. Says "look", carries nothing else.
+    pub(crate) bell: watch::Sender<u64>,
+}

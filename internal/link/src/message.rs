@@ -39,6 +39,10 @@ pub struct Hello {
     pub home: String,
     /// tmux's version (`3.3a`); `None` when there is no tmux in the image.
     pub tmux: Option<String>,
+    /// Where shed-init can be started from inside the box.
+    pub program: String,
+    /// Where a runner in the box claims its command.
+    pub socket: String,
 }
 
 /// The server's first message, after [`Hello`].

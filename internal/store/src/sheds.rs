@@ -44,6 +44,9 @@ pub struct Spec {
     /// Whether its volumes were there before it was created. Those a cancelled creation leaves alone.
     #[serde(default)]
     pub took_up_volumes: bool,
+    /// Whether a removal under way leaves the volumes.
+    #[serde(default)]
+    pub removal_keeps_volumes: bool,
 }
 
 /// A shed's row.
@@ -226,6 +229,7 @@ mod tests {
                 git_identity: None,
                 cloned: true,
                 took_up_volumes: false,
+                removal_keeps_volumes: false,
             },
         }
     }

@@ -54,8 +54,15 @@ pub enum Join {
     ReadOnly,
 }
 
-/// Runs in a terminal: attaches to a session.
-pub fn attach(target: &Target, join: Join, detach_others: bool) -> Vec<String> {
+/// Whether a terminal shows 24-bit colours, by what it says of itself.
+pub fn has_true_colour(term: &str, colorterm: &str) -> bool {
+    const KNOWN: &[&str] = &["xterm-ghostty", "xterm-kitty", "alacritty", "wezterm", "foot", "xterm-direct"];
+    matches!(colorterm, "truecolor" | "24bit") || KNOWN.contains(&term)
+}
+
+/// Runs in a terminal: attaches to a session. The terminal is taken to understand OSC 52 (one that does not ignores it)
+/// and, if so said, 24-bit colours: what its `TERM` says may be a fallback.
+pub fn attach(target: &Target, join: Join, detach_others: bool, true_colour: bool) -> Vec<String> {
     let session = target.session();
     let mut argv = match (join, target) {
         (Join::CreateOrAttach, Target::Name(name)) => words(&["new-session", "-A", "-s", name]),
@@ -67,6 +74,8 @@ pub fn attach(target: &Target, join: Join, detach_others: bool) -> Vec<String> {
         let flag = if argv[2] == "new-session" { "-D" } else { "-d" };
         argv.insert(3, flag.to_owned());
     }
+    let features = if true_colour { "256,RGB,clipboard" } else { "clipboard" };
+    argv.splice(2..2, ["-T".to_owned(), features.to_owned()]);
     argv
 }
 
@@ -94,6 +103,11 @@ pub fn background_window(target: &Target, name: &str, command: &[String]) -> Vec
         words(&["new-window", "-d", "-P", "-F", "#{window_id}", "-n", name, "-t", &pane, "--"]);
     argv.extend(command.iter().map(|word| literal(word)));
     argv
+}
+
+/// Succeeds if the session exists.
+pub fn has_session(target: &Target) -> Vec<String> {
+    words(&["has-session", "-t", &target.session()])
 }
 
 /// Ends a session.
@@ -196,7 +210,7 @@ mod tests {
     #[test]
     fn attach_has_its_variants() {
         let name = Target::Name("foo".to_owned());
-        let argv = |join, detach| joined(&attach(&name, join, detach));
+        let argv = |join, detach| joined(&attach(&name, join, detach, false)).replace(" -T clipboard", "");
         assert_eq!(argv(Join::CreateOrAttach, false), "tmux -u new-session -A -s foo");
         assert_eq!(argv(Join::CreateOrAttach, true), "tmux -u new-session -D -A -s foo");
         assert_eq!(argv(Join::Existing, true), "tmux -u attach-session -d -t =foo");

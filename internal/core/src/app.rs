@@ -1,0 +1,280 @@
+//! The App: every call a door can make, with who makes it. Split by noun.
+
+pub(crate) mod credentials;
+pub(crate) mod exec;
+pub(crate) mod forward;
+pub(crate) mod reading;
+pub(crate) mod sessions;
+pub(crate) mod sheds;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use shed_api::{Actor, EventKind, Scope, ShedName, ShedStatus};
+use shed_store::{NewEvent, ShedRow, Spec, Store};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::engine::{BoxState, Engine, EngineError, Found};
+use crate::keeper::{self, KeeperHandle, Post};
+use crate::life::Occasion;
+use crate::settings::{Clock, Settings};
+use crate::{Context, Error, Person};
+
+/// The first pause after the engine went away; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between looks for a lost engine.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long tasks may take to end when the server goes away.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// The server's rules and tasks. Clones are the same server.
+#[derive(Clone)]
+pub struct App {
+    pub(crate) context: Arc<Context>,
+    sheds: Sheds,
+    engine_state: watch::Receiver<EngineState>,
+}
+
+/// Keepers by name. The lock is held for single look-ups, never across an await.
+type Sheds = Arc<RwLock<BTreeMap<ShedName, KeeperHandle>>>;
+
+/// Whether the engine answers, and what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineState {
+    /// Nobody has looked yet.
+    Unknown,
+    /// It answers; in words.
+    Up(String),
+    /// It does not; why.
+    Down(String),
+}
+
+impl App {
+    /// Starts the keepers of every remembered shed and the watch over the engine. An engine that does not answer is no
+    /// error: it is waited for.
+    pub async fn open(
+        settings: Settings,
+        store: Store,
+        engine: Arc<dyn Engine>,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let context = Arc::new(Context {
+            settings,
+            store,
+            engine,
+            clock,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            bell: watch::Sender::new(0),
+        });
+        let sheds = Sheds::default();
+        for row in context.store.sheds().await? {
+            match row.name.parse::<ShedName>() {
+                Ok(name) => start_keeper(&context, &sheds, name, row)?,
+                // One bad row must not keep the others down.
+                Err(error) => tracing::error!(%error, "a shed's row has a name that is none; it was left alone"),
+            }
+        }
+        let state = watch::Sender::new(EngineState::Unknown);
+        let engine_state = state.subscribe();
+        context.tasks.spawn(watch_engine(Arc::clone(&context), Arc::clone(&sheds), state));
+        let event = NewEvent::new(clock.now(), EventKind::ServerStarted, Actor::Server);
+        context.store.add_events(vec![event]).await?;
+        Ok(Self { context, sheds, engine_state })
+    }
+
+    /// Cancelled when the server goes away: whoever holds a long answer open ends it then.
+    pub fn stopping(&self) -> CancellationToken {
+        self.context.stop.clone()
+    }
+
+    /// For tasks of the doors that must be waited for.
+    pub fn tasks(&self) -> TaskTracker {
+        self.context.tasks.clone()
+    }
+
+    /// Ends every task and waits for it. Sheds and what runs in them go on.
+    pub async fn close(&self) {
+        let event = NewEvent::new(self.context.clock.now(), EventKind::ServerStopped, Actor::Server);
+        if let Err(error) = self.context.store.add_events(vec![event]).await {
+            tracing::error!(%error, "the server's end was not written");
+        }
+        self.context.stop.cancel();
+        self.context.tasks.close();
+        if tokio::time::timeout(DRAIN_LIMIT, self.context.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+    }
+
+    /// What the server was told at its start.
+    pub fn settings(&self) -> &Settings {
+        &self.context.settings
+    }
+
+    /// Whether the engine answers.
+    pub fn engine_state(&self) -> EngineState {
+        self.engine_state.borrow().clone()
+    }
+
+    /// Waits until the engine was looked at once, so that what follows sees sheds as they are.
+    pub async fn settled(&self) {
+        let mut state = self.engine_state.clone();
+        // The watch ends with the server.
+        state.wait_for(|state| *state != EngineState::Unknown).await.ok();
+    }
+
+    fn handles(&self) -> Vec<(ShedName, KeeperHandle)> {
+        let sheds = self.sheds.read().unwrap_or_else(PoisonError::into_inner);
+        sheds.iter().map(|(name, handle)| (name.clone(), handle.clone())).collect()
+    }
+
+    /// The keeper of a shed the person may do this with.
+    pub(crate) fn keeper(
+        &self,
+        person: &Person,
+        name: &ShedName,
+        needed: Scope,
+        what: &str,
+    ) -> Result<KeeperHandle, Error> {
+        person.may_with(name, needed, what)?;
+        let sheds = self.sheds.read().unwrap_or_else(PoisonError::into_inner);
+        sheds.get(name).cloned().ok_or_else(|| Error::NoShed(name.clone()))
+    }
+}
+
+fn start_keeper(context: &Arc<Context>, sheds: &Sheds, name: ShedName, row: ShedRow) -> Result<(), Error> {
+    let (map, gone) = (Arc::clone(sheds), name.clone());
+    let handle = keeper::start(context, name.clone(), row, move || {
+        let mut map = map.write().unwrap_or_else(PoisonError::into_inner);
+        // A new shed of the same name may already be there.
+        if map.get(&gone).is_some_and(|handle| handle.view.borrow().gone) {
+            map.remove(&gone);
+        }
+    })?;
+    sheds.write().unwrap_or_else(PoisonError::into_inner).insert(name, handle);
+    Ok(())
+}
+
+/// Keeps the picture of the engine's boxes true: a whole look whenever the engine is (back) there, then its changes.
+/// Owned by the App; ends with the server.
+async fn watch_engine(context: Arc<Context>, sheds: Sheds, state: watch::Sender<EngineState>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = tokio::select! {
+            ended = try_watch_engine(&context, &sheds, &state) => match ended {
+                Ok(()) => EngineError::Unreachable("the engine went away".to_owned()),
+                Err(error) => error,
+            },
+            () = context.stop.cancelled() => return,
+        };
+        let was_up = matches!(&*state.borrow(), EngineState::Up(_));
+        if was_up || *state.borrow() == EngineState::Unknown {
+            tracing::warn!(%error, "the engine does not answer");
+            pause = FIRST_PAUSE;
+        }
+        state.send_replace(EngineState::Down(error.to_string()));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
+            () = context.stop.cancelled() => return,
+        }
+    }
+}
+
+async fn try_watch_engine(
+    context: &Arc<Context>,
+    sheds: &Sheds,
+    state: &watch::Sender<EngineState>,
+) -> Result<(), EngineError> {
+    let words = context.engine.describe().await?;
+    // Listen first, then look: what happens in between is heard.
+    let mut changes = context.engine.changes().await?;
+    let boxes = context.engine.boxes().await?;
+    look_at_all(context, sheds, boxes).await;
+    state.send_replace(EngineState::Up(words));
+    while let Some(change) = changes.next().await {
+        let handle = {
+            let sheds = sheds.read().unwrap_or_else(PoisonError::into_inner);
+            sheds.get(&change.shed).cloned()
+        };
+        if let Some(handle) = handle {
+            let found = context.engine.find(&change.shed).await?;
+            tell(&handle, found, Occasion::Change).await;
+        }
+    }
+    Ok(())
+}
+
+async fn tell(handle: &KeeperHandle, found: Option<Found>, occasion: Occasion) {
+    // A keeper that has ended needs no news.
+    handle.posts.send(Post::Seen(found.map(Box::new), occasion)).await.ok();
+}
+
+async fn look_at_all(context: &Arc<Context>, sheds: &Sheds, boxes: Vec<Found>) {
+    let mut boxes: BTreeMap<ShedName, Found> =
+        boxes.into_iter().map(|found| (found.shed.clone(), found)).collect();
+    let known: Vec<(ShedName, KeeperHandle)> = {
+        let sheds = sheds.read().unwrap_or_else(PoisonError::into_inner);
+        sheds.iter().map(|(name, handle)| (name.clone(), handle.clone())).collect()
+    };
+    for (name, handle) in known {
+        tell(&handle, boxes.remove(&name), Occasion::Return).await;
+    }
+    for found in boxes.into_values() {
+        let name = found.shed.clone();
+        if let Err(error) = adopt(context, sheds, found).await {
+            tracing::error!(shed = %name, %error, "a container of ours was not adopted");
+        }
+    }
+}
+
+/// Takes up a box with our label that no row tells of: the engine's list is the truth for what exists.
+async fn adopt(context: &Arc<Context>, sheds: &Sheds, found: Found) -> Result<(), Error> {
+    let (status, wanted) = match found.state {
+        // `starting` until shed-init says hello.
+        BoxState::Running => (ShedStatus::Starting, true),
+        BoxState::Paused => (ShedStatus::Paused, true),
+        BoxState::Created | BoxState::Exited { .. } => (ShedStatus::Stopped, false),
+    };
+    let now = context.clock.now();
+    let row = ShedRow {
+        name: found.shed.to_string(),
+        status,
+        reason: None,
+        reason_code: None,
+        wanted,
+        created_at: found.created_at,
+        status_since: now,
+        spec: Spec {
+            image: found.image.clone(),
+            repo: found.repo.clone(),
+            branch: None,
+            limits: found.limits,
+            network: found.network,
+            mounts: found.mounts.clone(),
+            env: found.env.clone(),
+            allow_agent_forwarding: false,
+            git_identity: None,
+            // Whatever was cloned is in its volume; cloning again could only do harm.
+            cloned: true,
+            took_up_volumes: true,
+            removal_keeps_volumes: false,
+        },
+    };
+    let mut event = NewEvent::new(now, EventKind::ShedAdopted, Actor::Server).shed(found.shed.as_str());
+    event.status = Some(status);
+    context.store.add_shed(row.clone(), event).await?;
+    let name = found.shed.clone();
+    start_keeper(context, sheds, name.clone(), row)?;
+    let handle = {
+        let sheds = sheds.read().unwrap_or_else(PoisonError::into_inner);
+        sheds.get(&name).cloned()
+    };
+    if let Some(handle) = handle {
+        tell(&handle, Some(found), Occasion::Return).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,362 @@
+//! Sheds: create, change, wish.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+
+use shed_api::shed::{CreateShed, Limits, PatchShed, Progress, RebuildShed, Shed};
+use shed_api::size::parse_size;
+use shed_api::{EventKind, Scope, ShedName, ShedStatus};
+use shed_store::{NewEvent, ShedRow, Spec, StoreError};
+use tokio::net::UnixStream;
+use tokio::sync::{oneshot, watch};
+
+use super::{App, start_keeper};
+use crate::keeper::{Answer, KeeperHandle, Post};
+use crate::life::{Denial, Wish};
+use crate::ops::Order;
+use crate::repo::{self, Repo};
+use crate::view::ProgressState;
+use crate::{Error, Person};
+
+/// The least memory a shed can live with.
+const MIN_MEMORY_BYTES: u64 = 16 << 20;
+/// The fewest processes a shed can live with: shed-init's two, tmux's two, a shell and what it starts.
+const MIN_PIDS: u32 = 16;
+/// The most variables and bytes of environment a shed may be given.
+const MAX_ENV_BYTES: usize = 256 << 10;
+/// An image's name.
+const MAX_IMAGE_BYTES: usize = 512;
+
+/// What a deletion leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Nothing.
+    Everything,
+    /// The volumes.
+    KeepVolumes,
+}
+
+impl App {
+    /// Begins to create a shed (or to take up a failed one) and returns it as it is then. The progress tells the rest.
+    pub async fn create(&self, person: &Person, request: CreateShed) -> Result<Shed, Error> {
+        let name: ShedName = request.name.parse()?;
+        person.may_with(&name, Scope::Drive, "to create a shed")?;
+        if request.retry {
+            return self.retry(person, &name, request).await;
+        }
+        let (spec, repo) = self.specify(person, &request)?;
+        let now = self.context.clock.now();
+        let row = ShedRow {
+            name: name.to_string(),
+            status: ShedStatus::Creating,
+            reason: None,
+            reason_code: None,
+            wanted: !request.no_start,
+            created_at: now,
+            status_since: now,
+            spec,
+        };
+        let mut event =
+            NewEvent::new(now, EventKind::ShedStatus, person.actor.clone()).shed(name.as_str());
+        event.status = Some(ShedStatus::Creating);
+        match self.context.store.add_shed(row.clone(), event).await {
+            Err(StoreError::Exists(_)) => return Err(Error::ShedExists(name)),
+            added => added?,
+        }
+        // From here on the shed exists, whatever becomes of the caller: the rest is the keeper's.
+        start_keeper(&self.context, &self.sheds, name.clone(), row)?;
+        let order =
+            Order { no_start: request.no_start, repo, lend: request.lend, ..Order::default() };
+        let handle = self.keeper(person, &name, Scope::Drive, "to create a shed")?;
+        handle.begin_creation(person, order).await?;
+        self.shed(person, &name)
+    }
+
+    async fn retry(&self, person: &Person, name: &ShedName, request: CreateShed) -> Result<Shed, Error> {
+        let handle = self.keeper(person, name, Scope::Drive, "to create a shed")?;
+        let repo = request.repo.as_deref().map(parse_repo).transpose()?;
+        let status = handle.view.borrow().status();
+        if status != ShedStatus::Failed {
+            return Err(Error::Denied { shed: name.clone(), denial: Denial::NotFailed });
+        }
+        if let Some(repo) = &repo {
+            let spec = Spec {
+                repo: Some(repo.url.clone()),
+                branch: request.branch.clone(),
+                ..handle.view.borrow().row.spec.clone()
+            };
+            handle.set_spec(person, spec).await?;
+        }
+        let order = Order { image: request.image, repo, lend: request.lend, ..Order::default() };
+        handle.begin_creation(person, order).await?;
+        self.shed(person, name)
+    }
+
+    /// Checks a request and fills in what it does not say.
+    fn specify(&self, person: &Person, request: &CreateShed) -> Result<(Spec, Option<Repo>), Error> {
+        let defaults = &self.settings().defaults;
+        let repo = request.repo.as_deref().map(parse_repo).transpose()?;
+        if request.no_start && repo.is_some() {
+            let text = "a shed that is not started cannot clone: leave out --no-start or --repo";
+            return Err(Error::Invalid(text.to_owned()));
+        }
+        if let Some(branch) = &request.branch {
+            check_branch(branch, repo.is_some())?;
+        }
+        let image = request.image.clone().unwrap_or_else(|| defaults.image.clone());
+        check_image(&image)?;
+        let limits = limits(defaults.limits, request.cpus, request.memory.as_deref(), request.pids)?;
+        if !request.mounts.is_empty() {
+            person.may(Scope::Admin, "to mount directories of the host")?;
+        }
+        for mount in &request.mounts {
+            self.settings().mounts.check(mount, person.local_uid, "/home/dev")?;
+        }
+        let mut env = defaults.env.clone();
+        env.extend(request.env.clone());
+        check_env(&env)?;
+        let mounts = defaults.mounts.iter().chain(&request.mounts).cloned().collect();
+        let spec = Spec {
+            image,
+            repo: repo.as_ref().map(|repo| repo.url.clone()),
+            branch: request.branch.clone(),
+            limits,
+            network: request.network.unwrap_or(defaults.network),
+            mounts,
+            env,
+            allow_agent_forwarding: request.allow_agent_forwarding,
+            git_identity: request.git_identity.clone(),
+            cloned: repo.is_none(),
+            took_up_volumes: false,
+            removal_keeps_volumes: false,
+        };
+        Ok((spec, repo))
+    }
+
+    /// Makes a wish come true and waits for it.
+    pub async fn wish(&self, person: &Person, name: &ShedName, wish: Wish) -> Result<(Answer, Shed), Error> {
+        let handle = self.keeper(person, name, Scope::Drive, "to start and stop a shed")?;
+        let answer = handle.wish(wish, person.actor.clone(), Order::default()).await?;
+        Ok((answer, self.shed(person, name)?))
+    }
+
+    /// A new container on the same volumes; waits for it.
+    pub async fn rebuild(&self, person: &Person, name: &ShedName, request: RebuildShed) -> Result<Shed, Error> {
+        let handle = self.keeper(person, name, Scope::Drive, "to rebuild a shed")?;
+        if let Some(image) = &request.image {
+            check_image(image)?;
+        }
+        let order = Order { image: request.image, ..Order::default() };
+        handle.wish(Wish::Rebuild, person.actor.clone(), order).await?;
+        self.shed(person, name)
+    }
+
+    /// Deletes a shed and waits for it. One that is being created is called off first.
+    pub async fn delete(&self, person: &Person, name: &ShedName, removal: Removal) -> Result<(), Error> {
+        let handle = self.keeper(person, name, Scope::Drive, "to delete a shed")?;
+        let order = Order { keep_volumes: removal == Removal::KeepVolumes, ..Order::default() };
+        handle.wish(Wish::Delete, person.actor.clone(), order).await?;
+        Ok(())
+    }
+
+    /// Changes limits and options while it runs.
+    pub async fn patch(&self, person: &Person, name: &ShedName, request: PatchShed) -> Result<Shed, Error> {
+        let handle = self.keeper(person, name, Scope::Drive, "to change a shed")?;
+        let (spec, has_box) = {
+            let view = handle.view.borrow();
+            (view.row.spec.clone(), view.has_box())
+        };
+        let limits = limits(spec.limits, request.cpus, request.memory.as_deref(), request.pids)?;
+        if limits != spec.limits && has_box {
+            self.context.engine.limit(name, limits).await?;
+        }
+        let allow = request.allow_agent_forwarding.unwrap_or(spec.allow_agent_forwarding);
+        handle.set_spec(person, Spec { limits, allow_agent_forwarding: allow, ..spec }).await?;
+        self.shed(person, name)
+    }
+
+    /// How a creation goes.
+    pub fn progress(&self, person: &Person, name: &ShedName) -> Result<ProgressReader, Error> {
+        let handle = self.keeper(person, name, Scope::Read, "to see a shed")?;
+        let known = ProgressState::default();
+        Ok(ProgressReader { state: handle.progress, known, news: VecDeque::new() })
+    }
+
+    /// Waits until nothing is under way any more, and says how it ended.
+    pub async fn created(&self, person: &Person, name: &ShedName) -> Result<Shed, Error> {
+        let handle = self.keeper(person, name, Scope::Read, "to see a shed")?;
+        let mut progress = handle.progress.clone();
+        // The keeper ends with its shed or with the server.
+        progress.wait_for(|state| state.done.is_some()).await.map_err(|_| Error::ShuttingDown)?;
+        let row = handle.view.borrow().row.clone();
+        match (row.status, &row.reason) {
+            (ShedStatus::Failed, Some(text)) => {
+                let code = row.reason_code.unwrap_or(shed_api::Code::Internal);
+                let hint = format!("shed create {name} --retry");
+                Err(Error::Failed(crate::Failure::new(code, text.clone()).hint(hint)))
+            }
+            _ => self.shed(person, name),
+        }
+    }
+
+    /// One connection of a clone that asks for something its creator lends. Only the creator's own scope will do.
+    pub fn lend(&self, person: &Person, name: &ShedName, id: &str) -> Result<UnixStream, Error> {
+        let handle = self.keeper(person, name, Scope::Drive, "to lend credentials to a clone")?;
+        handle.desk.take(id).ok_or_else(|| Error::NotFound("clone that waits for this".to_owned()))
+    }
+}
+
+impl KeeperHandle {
+    /// Posts the creation; does not wait for its end.
+    async fn begin_creation(&self, person: &Person, order: Order) -> Result<(), Error> {
+        let mut ended = self.post_wish(Wish::Retry, person.actor.clone(), order).await?;
+        // A creation that cannot even begin says so at once.
+        match ended.try_recv() {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn set_spec(&self, person: &Person, spec: Spec) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        let post = Post::Spec(Box::new(spec), person.actor.clone(), answer);
+        self.posts.send(post).await.map_err(|_| Error::ShuttingDown)?;
+        answered.await.map_err(|_| Error::ShuttingDown)?
+    }
+}
+
+/// Reads a creation's progress. A reader who comes late gets what still matters.
+#[derive(Debug)]
+pub struct ProgressReader {
+    state: watch::Receiver<ProgressState>,
+    known: ProgressState,
+    news: VecDeque<Progress>,
+}
+
+impl ProgressReader {
+    /// The next news; `None` after [`Progress::Done`] or when the shed is gone.
+    pub async fn next(&mut self) -> Option<Progress> {
+        loop {
+            if let Some(news) = self.news.pop_front() {
+                return Some(news);
+            }
+            if self.known.done.is_some() {
+                return None;
+            }
+            let now = self.state.borrow_and_update().clone();
+            self.news.extend(now.news_since(&self.known));
+            self.known = now;
+            if self.news.is_empty() {
+                self.state.changed().await.ok()?;
+            }
+        }
+    }
+}
+
+fn parse_repo(given: &str) -> Result<Repo, Error> {
+    repo::parse(given).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+fn check_branch(branch: &str, has_repo: bool) -> Result<(), Error> {
+    if !has_repo {
+        return Err(Error::Invalid("a branch was given without a repository".to_owned()));
+    }
+    let bad = branch.is_empty()
+        || branch.len() > 255
+        || branch.starts_with('-')
+        || branch.contains("..")
+        || branch.contains(|c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c));
+    if bad { Err(Error::Invalid(format!("{branch:?} is no branch name"))) } else { Ok(()) }
+}
+
+fn check_image(image: &str) -> Result<(), Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
+    let good = !image.is_empty()
+        && image.len() <= MAX_IMAGE_BYTES
+        && image.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && image.chars().all(plain);
+    if good { Ok(()) } else { Err(Error::Invalid(format!("{image:?} is no image name"))) }
+}
+
+fn check_env(env: &BTreeMap<String, String>) -> Result<(), Error> {
+    let n_bytes: usize = env.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
+    if n_bytes > MAX_ENV_BYTES {
+        return Err(Error::TooLarge(format!("the environment is over {MAX_ENV_BYTES} bytes")));
+    }
+    for (key, value) in env {
+        let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if key.is_empty() || key.starts_with(|c: char| c.is_ascii_digit()) || !key.chars().all(name) {
+            return Err(Error::Invalid(format!("{key:?} is no name of a variable")));
+        }
+        if value.contains('\0') {
+            return Err(Error::Invalid(format!("the value of {key} has a NUL byte in it")));
+        }
+    }
+    Ok(())
+}
+
+fn limits(
+    before: Limits,
+    cpus: Option<f64>,
+    memory: Option<&str>,
+    pids: Option<u32>,
+) -> Result<Limits, Error> {
+    let cpus = cpus.unwrap_or(before.cpus);
+    if !(cpus.is_finite() && (0.01..=4096.0).contains(&cpus)) {
+        return Err(Error::Invalid(format!("{cpus} CPUs is no sensible limit")));
+    }
+    let memory_bytes = match memory {
+        Some(text) => parse_size(text).map_err(|error| Error::Invalid(error.to_string()))?,
+        None => before.memory_bytes,
+    };
+    if memory_bytes < MIN_MEMORY_BYTES {
+        return Err(Error::Invalid("a shed needs at least 16M of memory".to_owned()));
+    }
+    let pids = pids.unwrap_or(before.pids);
+    if pids < MIN_PIDS {
+        return Err(Error::Invalid(format!("a shed needs at least {MIN_PIDS} processes")));
+    }
+    Ok(Limits { cpus, memory_bytes, pids })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_outside_sense_are_refused() {
+        let before = Limits { cpus: 2.0, memory_bytes: 4 << 30, pids: 100 };
+        assert_eq!(limits(before, None, None, None).unwrap(), before);
+        assert_eq!(limits(before, Some(0.5), Some("1G"), Some(64)).unwrap().memory_bytes, 1 << 30);
+        for (cpus, memory, pids) in [
+            (Some(0.0), None, None),
+            (Some(f64::NAN), None, None),
+            (Some(-1.0), None, None),
+            (None, Some("1M"), None),
+            (None, Some("x"), None),
+            (None, None, Some(1)),
+        ] {
+            assert!(limits(before, cpus, memory, pids).is_err(), "{cpus:?} {memory:?} {pids:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_images_branches_and_variables_are_plain() {
+        for good in ["debian", "ghcr.io/a/b:1.2", "a@sha256:abc"] {
+            assert!(check_image(good).is_ok());
+        }
+        for bad in ["", "-v", "a b", "a;b", "/etc"] {
+            assert!(check_image(bad).is_err());
+        }
+        assert!(check_branch("feature/x", true).is_ok());
+        for bad in ["", "-x", "a..b", "a b", "a:b"] {
+            assert!(check_branch(bad, true).is_err());
+        }
+        assert!(check_branch("x", false).is_err());
+        let env = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        assert!(check_env(&env("A_1", "x\n=y")).is_ok());
+        for (key, value) in [("", "x"), ("1A", "x"), ("A=B", "x"), ("A", "x\0"), ("A B", "x")] {
+            assert!(check_env(&env(key, value)).is_err());
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Every way a request can fail, and the one place where each gets its words.
+
+use shed_api::{Code, Problem, ShedName, ShedStatus};
+use shed_link::Refusal;
+use shed_store::StoreError;
+
+use crate::engine::EngineError;
+use crate::life::Denial;
+
+/// Why something was not done. [`Error::problem`] is what people see; what is only for the log stays in the variant.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request that makes no sense as it stands.
+    #[error("{0}")]
+    Invalid(String),
+    /// A name outside its pattern.
+    #[error(transparent)]
+    Name(#[from] shed_api::name::NameError),
+    /// No or no valid credential.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// The credential does not allow it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// No such shed, or none the caller may see.
+    #[error("no shed {0:?}")]
+    NoShed(ShedName),
+    /// A shed of that name exists.
+    #[error("shed {0:?} exists")]
+    ShedExists(ShedName),
+    /// No such session.
+    #[error("no session {session:?} in shed {shed:?}")]
+    NoSession {
+        /// The shed.
+        shed: ShedName,
+        /// As it was asked for.
+        session: String,
+    },
+    /// A session of that name exists.
+    #[error("session {session:?} exists in shed {shed:?}")]
+    SessionExists {
+        /// The shed.
+        shed: ShedName,
+        /// Its name.
+        session: String,
+    },
+    /// No key, token or other thing of that id.
+    #[error("no {0}")]
+    NotFound(String),
+    /// A key, token or other thing that exists already.
+    #[error("{0} exists")]
+    Exists(String),
+    /// The shed's status excludes it.
+    #[error("shed {shed:?} {denial}")]
+    Denied {
+        /// The shed.
+        shed: ShedName,
+        /// Why.
+        denial: Denial,
+    },
+    /// The shed is not running and was not to be started for this.
+    #[error("shed {shed:?} is {status}")]
+    NotRunning {
+        /// The shed.
+        shed: ShedName,
+        /// What it is.
+        status: ShedStatus,
+    },
+    /// An operation on the shed went wrong.
+    #[error("{0}")]
+    Failed(Failure),
+    /// The shed runs and does not answer.
+    #[error("shed {0:?} runs, but its shed-init does not answer")]
+    ShedUnreachable(ShedName),
+    /// There is no tmux.
+    #[error("there is no tmux in the image of shed {0:?}")]
+    NoTmux(ShedName),
+    /// tmux said something unexpected.
+    #[error("shed {shed:?}: {text}")]
+    Tmux {
+        /// The shed.
+        shed: ShedName,
+        /// tmux's words.
+        text: String,
+    },
+    /// A program in the shed could not be started.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// Nothing in the shed answers there.
+    #[error("{0}")]
+    Connect(String),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something is over its limit.
+    #[error("{0}")]
+    TooLarge(String),
+    /// It took longer than its limit.
+    #[error("{0}")]
+    TimedOut(String),
+    /// The server is going away.
+    #[error("the server is going away")]
+    ShuttingDown,
+    /// The operating system refused the server something.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+}
+
+/// How an operation on a shed went wrong: kept with the shed as its reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    /// The kind.
+    pub code: Code,
+    /// One line, naming the thing and the reason.
+    pub text: String,
+    /// A command to paste.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure without hint.
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into(), hint: None }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let problem = Error::Engine(error).problem();
+        Self { code: problem.code, text: problem.detail, hint: problem.hint }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let problem = Error::Store(error).problem();
+        Self { code: problem.code, text: problem.detail, hint: problem.hint }
+    }
+}
+
+impl Error {
+    /// Adds what was being done to an error of the operating system.
+    pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |error| Self::Io { what, error }
+    }
+
+    /// What the caller is told.
+    pub fn problem(&self) -> Problem {
+        let detail = self.to_string();
+        match self {
+            Self::Invalid(_) => Problem::new(Code::InvalidRequest, detail),
+            Self::Name(_) => Problem::new(Code::InvalidName, detail),
+            Self::Unauthorized(_) => Problem::new(Code::Unauthorized, detail)
+                .hint("shed-server token add NAME --scope drive"),
+            Self::Forbidden(_) => Problem::new(Code::Forbidden, detail),
+            Self::NoShed(_) => Problem::new(Code::ShedNotFound, detail).hint("shed list"),
+            Self::ShedExists(name) => {
+                Problem::new(Code::ShedExists, detail).hint(format!("shed attach {name}"))
+            }
+            Self::NoSession { shed, .. } => {
+                Problem::new(Code::SessionNotFound, detail).hint(format!("shed sessions {shed}"))
+            }
+            Self::SessionExists { shed, session } => Problem::new(Code::SessionExists, detail)
+                .hint(format!("shed attach {shed} -S {session}")),
+            Self::NotFound(_) => Problem::new(Code::NotFound, detail),
+            Self::Exists(_) => Problem::new(Code::Conflict, detail),
+            Self::Denied { shed, denial } => denied(shed, *denial, detail),
+            Self::NotRunning { shed, status } => not_running(shed, *status, detail),
+            Self::Failed(failure) => {
+                let problem = Problem::new(failure.code, detail);
+                Problem { hint: failure.hint.clone(), ..problem }
+            }
+            Self::ShedUnreachable(shed) => {
+                Problem::new(Code::ShedUnreachable, detail).hint(format!("shed restart {shed}"))
+            }
+            Self::NoTmux(shed) => Problem::new(Code::TmuxNotAvailable, detail).hint(format!(
+                "shed exec --root {shed} apt-get install -y tmux   (or: apk add tmux, dnf install -y tmux)"
+            )),
+            Self::Tmux { .. } => Problem::new(Code::Internal, detail),
+            Self::Refused(refusal) => refused(refusal, detail),
+            Self::Connect(_) => Problem::new(Code::ConnectFailed, detail),
+            Self::Engine(error) => engine(error, detail),
+            Self::Store(error) => match error {
+                StoreError::Exists(_) => Problem::new(Code::Conflict, detail),
+                StoreError::DiskFull => Problem::new(Code::DiskFull, detail).hint("df -h"),
+                StoreError::TooNew { .. }
+                | StoreError::Damaged { .. }
+                | StoreError::Unreadable(_)
+                | StoreError::Sqlite(_)
+                | StoreError::Closed => Problem::new(Code::Internal, "the server's database failed"),
+            },
+            Self::TooLarge(_) => Problem::new(Code::TooLarge, detail),
+            Self::TimedOut(_) => Problem::new(Code::TimedOut, detail),
+            Self::ShuttingDown => Problem::new(Code::ShuttingDown, detail),
+            Self::Io { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => {
+                Problem::new(Code::DiskFull, detail).hint("df -h")
+            }
+            Self::Io { .. } => Problem::new(Code::Internal, detail),
+        }
+    }
+}
+
+fn denied(shed: &ShedName, denial: Denial, detail: String) -> Problem {
+    let problem = Problem::new(Code::Busy, detail);
+    match denial {
+        Denial::Paused => problem.hint(format!("shed unpause {shed}")),
+        Denial::NotRunning => Problem { code: Code::NotRunning, ..problem }.hint(format!("shed start {shed}")),
+        Denial::NotFailed => Problem { code: Code::ShedExists, ..problem },
+        Denial::NeverCreated => problem.hint(format!("shed create {shed} --retry")),
+        Denial::Removing | Denial::TooManyWaiting => problem,
+    }
+}
+
+fn not_running(shed: &ShedName, status: ShedStatus, detail: String) -> Problem {
+    let problem = Problem::new(Code::NotRunning, detail);
+    match status {
+        ShedStatus::Paused => problem.hint(format!("shed unpause {shed}")),
+        ShedStatus::Stopped => problem.hint(format!("shed start {shed}")),
+        ShedStatus::Failed => problem.hint(format!("shed show {shed}")),
+        ShedStatus::Creating
+        | ShedStatus::Starting
+        | ShedStatus::Running
+        | ShedStatus::Stopping
+        | ShedStatus::Removing => problem,
+    }
+}
+
+fn refused(refusal: &Refusal, detail: String) -> Problem {
+    match refusal {
+        Refusal::Invalid(_) => Problem::new(Code::InvalidRequest, detail),
+        Refusal::NotExecutable { .. } | Refusal::NoDirectory { .. } | Refusal::NoResources(_) => {
+            Problem::new(Code::ExecFailed, detail)
+        }
+        Refusal::TimedOut => Problem::new(Code::TimedOut, detail),
+        Refusal::Unsupported => Problem::new(Code::Conflict, detail).hint("shed restart NAME"),
+    }
+}
+
+fn engine(error: &EngineError, detail: String) -> Problem {
+    match error {
+        EngineError::NoBox(_) => Problem::new(Code::NotFound, detail),
+        EngineError::NoImage { .. } => Problem::new(Code::ImageNotFound, detail).hint("docker images"),
+        EngineError::Conflict(_) => Problem::new(Code::Conflict, detail),
+        EngineError::DiskFull(_) => Problem::new(Code::DiskFull, detail).hint("docker system df"),
+        EngineError::Unreachable(_) => {
+            Problem::new(Code::EngineUnreachable, detail).hint("shed-server doctor")
+        }
+        EngineError::Failed(_) => Problem::new(Code::EngineFailed, detail),
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}

@@ -1,0 +1,225 @@
+//! What people write after `--repo`: a URL, `git@host:path` or `owner/repo`. Pure.
+//!
+//! A password in a URL is used for the clone and never written down: not in a label, a row, a log or the clone's own
+//! configuration.
+
+use std::fmt;
+
+/// A repository to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Repo {
+    /// What git is given: without password.
+    pub url: String,
+    /// The host a credential is for, `host` or `host:port`; `None` for a path or ssh.
+    pub credential_host: Option<String>,
+    /// The scheme that goes with it.
+    pub protocol: &'static str,
+    /// User and password from the URL.
+    pub credential: Option<(String, String)>,
+}
+
+// The password must not get into a log through `{:?}`.
+impl fmt::Debug for Repo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repo").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Why a text is no repository.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{shown:?} is no repository: use a URL, git@host:path, or owner/repo for GitHub")]
+pub struct RepoError {
+    shown: String,
+}
+
+/// Reads what people write.
+pub fn parse(given: &str) -> Result<Repo, RepoError> {
+    let error = || RepoError { shown: without_userinfo(given) };
+    if given.is_empty() || given.len() > 2_000 || given.starts_with('-') || given.contains(char::is_control) {
+        return Err(error());
+    }
+    if let Some((scheme, rest)) = given.split_once("://") {
+        return parse_url(scheme, rest).ok_or_else(error);
+    }
+    if let Some((host, path)) = given.split_once(':') {
+        // scp's form. A host with a slash before the colon would be a path.
+        let plain = !host.is_empty() && !host.contains(['/', ' ']) && !host.starts_with('-');
+        // A second colon would name a transport of git's that runs commands.
+        let safe = plain && !path.is_empty() && !path.starts_with(['-', ':']);
+        return if safe { Ok(plain_repo(given, "ssh")) } else { Err(error()) };
+    }
+    let word = |word: &str| {
+        !word.is_empty()
+            && !word.starts_with(['-', '.'])
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    match given.split_once('/') {
+        Some((owner, name)) if word(owner) && word(name) => {
+            let name = name.strip_suffix(".git").unwrap_or(name);
+            parse_url("https", &format!("github.com/{owner}/{name}.git")).ok_or_else(error)
+        }
+        _ => Err(error()),
+    }
+}
+
+fn plain_repo(url: &str, protocol: &'static str) -> Repo {
+    Repo { url: url.to_owned(), credential_host: None, protocol, credential: None }
+}
+
+fn parse_url(scheme: &str, rest: &str) -> Option<Repo> {
+    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(a, p)| (a, p));
+    match scheme {
+        "file" => authority.is_empty().then(|| plain_repo(&format!("file:///{path}"), "file")),
+        "git" if !authority.is_empty() && !authority.contains('@') => {
+            Some(plain_repo(&format!("git://{rest}"), "git"))
+        }
+        "ssh" => {
+            let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+            // ssh takes no password from a URL; only the user's name counts. An option in disguise is refused.
+            let user = user.split(':').next().unwrap_or_default();
+            if host.is_empty() || host.starts_with('-') || user.starts_with('-') {
+                return None;
+            }
+            let at = if user.is_empty() { "" } else { "@" };
+            Some(plain_repo(&format!("ssh://{user}{at}{host}/{path}"), "ssh"))
+        }
+        "http" | "https" => {
+            let (userinfo, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+            if host.is_empty() || path.is_empty() {
+                return None;
+            }
+            let credential = match userinfo.split_once(':') {
+                Some((user, password)) => Some((decode(user)?, decode(password)?)),
+                // A token alone is GitHub's and others' way of saying "user token, any password".
+                None if !userinfo.is_empty() => Some((decode(userinfo)?, String::new())),
+                None => None,
+            };
+            Some(Repo {
+                url: format!("{scheme}://{host}/{path}"),
+                credential_host: Some(host.to_owned()),
+                protocol: if scheme == "https" { "https" } else { "http" },
+                credential,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Percent-decoding. A line break would let a value speak as another line of git's credential protocol.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        if *first == b'%' {
+            let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok())?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &rest[2..];
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
+}
+
+/// What may be shown of a text that did not parse.
+fn without_userinfo(given: &str) -> String {
+    let shown: String = given.chars().take(200).collect();
+    match (shown.split_once("://"), shown.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, after))) => format!("{scheme}://…@{after}"),
+        _ => shown,
+    }
+}
+
+/// What git is told on its command line, after `git`.
+pub fn clone_args(repo: &Repo, branch: Option<&str>, credential_helper: Option<&str>) -> Vec<String> {
+    let mut args: Vec<String> = Vec::new();
+    let mut config = |text: String| args.extend(["-c".to_owned(), text]);
+    // Nobody's helpers but the one that was lent: an empty value forgets those before it.
+    config("credential.helper=".to_owned());
+    if let Some(helper) = credential_helper {
+        config(format!("credential.helper={helper}"));
+        config("credential.useHttpPath=false".to_owned());
+    }
+    args.extend(["clone", "--progress"].map(str::to_owned));
+    if let Some(branch) = branch {
+        // One word, so that no branch is an option.
+        args.push(format!("--branch={branch}"));
+    }
+    args.extend(["--".to_owned(), repo.url.clone()]);
+    args
+}
+
+/// The last thing git's progress says: text and percent.
+///
+/// git writes `Receiving objects:  42% (420/1000), 1.2 MiB | 3 MiB/s` with carriage returns.
+pub fn progress(chunk: &str) -> Option<(String, Option<u8>)> {
+    static PERCENT: std::sync::LazyLock<regex::Regex> = std::sync::LazyLock::new(|| {
+        regex::Regex::new(r"^(?:remote: )?([A-Z][a-z]+(?: [a-z]+)*):\s+(\d{1,3})%").expect("a constant pattern")
+    });
+    let last = chunk.split(['\r', '\n']).map(str::trim).rfind(|line| !line.is_empty())?;
+    match PERCENT.captures(last) {
+        Some(found) => Some((found[1].to_lowercase(), found[2].parse().ok())),
+        None => Some((shed_api::name::printable(last), None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_write_is_understood() {
+        for (given, url, host) in [
+            ("https://example.com/a/b.git", "https://example.com/a/b.git", Some("example.com")),
+            ("https://example.com:8443/a", "https://example.com:8443/a", Some("example.com:8443")),
+            ("git@github.com:o/r.git", "git@github.com:o/r.git", None),
+            ("ssh://git@h:22/p", "ssh://git@h:22/p", None),
+            ("git://h/p", "git://h/p", None),
+            ("file:///srv/r.git", "file:///srv/r.git", None),
+            ("owner/repo", "https://github.com/owner/repo.git", Some("github.com")),
+            ("owner/repo.git", "https://github.com/owner/repo.git", Some("github.com")),
+        ] {
+            let repo = parse(given).unwrap();
+            assert_eq!((repo.url.as_str(), repo.credential_host.as_deref()), (url, host), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_used_and_never_shown() {
+        let repo = parse("https://me:s%40cret@example.com/a").unwrap();
+        assert_eq!(repo.url, "https://example.com/a");
+        assert_eq!(repo.credential, Some(("me".to_owned(), "s@cret".to_owned())));
+        assert!(!format!("{repo:?}").contains("cret"));
+        let repo = parse("https://ghp_x@example.com/a").unwrap();
+        assert_eq!(repo.credential, Some(("ghp_x".to_owned(), String::new())));
+        assert_eq!(parse("ssh://git:pw@h/p").unwrap().url, "ssh://git@h/p");
+        for bad in ["https://me:secret@", "ftp://me:secret@h/p", "https://a%0ahost=evil:x@h/p"] {
+            let text = parse(bad).unwrap_err().to_string();
+            assert!(!text.contains("secret") && !text.contains("evil:"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_repository_is_refused() {
+        for bad in ["", "-u", "--upload-pack=x", "a", "a/b/c", "/etc", "../x/y", "ext::sh -c id", "ssh://-oProxyCommand=id/x",
+            "-oProxyCommand=id:x", "https://h", "https:///p", "file://h/p", "a b/c", "x\n/y", "h:-x"] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn git_reads_no_option_where_a_value_belongs() {
+        let repo = parse("o/r").unwrap();
+        let args = clone_args(&repo, Some("--evil"), None);
+        assert_eq!(args[2..], ["clone", "--progress", "--branch=--evil", "--", "https://github.com/o/r.git"]);
+    }
+
+    #[test]
+    fn progress_is_the_last_line_with_its_percent() {
+        let chunk = "remote: Counting objects:   5% (1/20)\rReceiving objects:  42% (420/1000), 1.2 MiB\r";
+        assert_eq!(progress(chunk), Some(("receiving objects".to_owned(), Some(42))));
+        assert_eq!(progress("Cloning into '.'...\n"), Some(("Cloning into '.'...".to_owned(), None)));
+        assert_eq!(progress("\r\n"), None);
+    }
+}

@@ -1,0 +1,180 @@
+//! The live table: a shed's sessions as its shed-init last told, in the words of the API. Pure.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use shed_api::name::printable;
+use shed_api::session::{Pane, Session, Window};
+use shed_api::{SessionRef, ShedName};
+use shed_link::{Picture, Tmux};
+use shed_tmux::listing::{SessionRow, WindowRow};
+use shed_tmux::parse_listing;
+
+/// What is known of a shed's tmux.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Table {
+    /// The sessions, or why there is no saying.
+    pub(crate) sessions: Result<Vec<Session>, NoSessions>,
+    /// When it was read.
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// Why a shed's sessions are not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoSessions {
+    /// There is no tmux in its image.
+    NoTmux,
+    /// In words.
+    Down(String),
+}
+
+impl Table {
+    /// Reads what shed-init sent. It comes from a shed: nothing in it is trusted to parse.
+    pub(crate) fn read(shed: &ShedName, picture: &Picture) -> Self {
+        let at_ms = i64::try_from(picture.at_ms).unwrap_or_default();
+        let at = DateTime::from_timestamp_millis(at_ms).unwrap_or_default();
+        let sessions = match &picture.tmux {
+            Tmux::Missing => Err(NoSessions::NoTmux),
+            Tmux::Down(why) => Err(NoSessions::Down(printable(why))),
+            Tmux::Listing(text) => match parse_listing(text) {
+                Ok(listing) => {
+                    Ok(listing.sessions.into_iter().map(|row| session(shed, row, at)).collect())
+                }
+                Err(error) => Err(NoSessions::Down(error.to_string())),
+            },
+        };
+        Self { sessions, at }
+    }
+
+    /// The sessions; none where they are not known.
+    pub(crate) fn rows(&self) -> &[Session] {
+        self.sessions.as_deref().unwrap_or_default()
+    }
+
+    /// The session a request points at.
+    pub(crate) fn find(&self, target: &SessionRef) -> Option<&Session> {
+        self.rows().iter().find(|row| match target {
+            SessionRef::Name(name) => row.name == name.as_str(),
+            SessionRef::Id(id) => row.id == format!("${id}"),
+        })
+    }
+}
+
+fn session(shed: &ShedName, row: SessionRow, at: DateTime<Utc>) -> Session {
+    let activity = row.windows.iter().map(|window| window.activity).max();
+    let active = row.windows.iter().find(|window| window.active);
+    let command = active.and_then(|window| window.panes.iter().find(|pane| pane.active));
+    Session {
+        id: format!("${}", row.id),
+        name: printable(&row.name),
+        shed_name: shed.to_string(),
+        created_at: seconds(row.created),
+        attached: row.n_attached > 0,
+        attached_clients: row.n_attached,
+        window_count: u32::try_from(row.windows.len()).unwrap_or(u32::MAX),
+        command: command.map(|pane| printable(&pane.command)),
+        activity_at: activity.map(seconds),
+        windows: row.windows.into_iter().map(window).collect(),
+        observed_at: at,
+    }
+}
+
+fn window(row: WindowRow) -> Window {
+    let pane = |pane: shed_tmux::listing::PaneRow| Pane {
+        id: format!("%{}", pane.id),
+        title: printable(&pane.title),
+        active: pane.active,
+        command: printable(&pane.command),
+        directory: printable(&pane.directory),
+        pid: pane.pid,
+    };
+    Window {
+        id: format!("@{}", row.id),
+        index: row.index,
+        name: printable(&row.name),
+        active: row.active,
+        panes: row.panes.into_iter().map(pane).collect(),
+    }
+}
+
+fn seconds(since_1970: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(since_1970, 0).unwrap_or_default()
+}
+
+/// What changed between two tables, as far as events tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SessionChange {
+    /// It appeared.
+    Created(String),
+    /// It is gone.
+    Closed(String),
+    /// It has a new name.
+    Renamed {
+        /// The name it had.
+        from: String,
+        /// The name it has.
+        to: String,
+    },
+}
+
+/// Compares by id, since names move. A restarted tmux uses its ids again, so the time of making counts too.
+pub(crate) fn changes(before: &[Session], after: &[Session]) -> Vec<SessionChange> {
+    let key = |row: &Session| (row.id.clone(), row.created_at);
+    let mut old: BTreeMap<_, _> = before.iter().map(|row| (key(row), row)).collect();
+    let mut changes = Vec::new();
+    for row in after {
+        match old.remove(&key(row)) {
+            None => changes.push(SessionChange::Created(row.name.clone())),
+            Some(known) if known.name != row.name => changes.push(SessionChange::Renamed {
+                from: known.name.clone(),
+                to: row.name.clone(),
+            }),
+            Some(_) => {}
+        }
+    }
+    changes.extend(old.into_values().map(|row| SessionChange::Closed(row.name.clone())));
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, name: &str, created: i64) -> Session {
+        Session {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            shed_name: "s".to_owned(),
+            created_at: seconds(created),
+            attached: false,
+            attached_clients: 0,
+            window_count: 1,
+            windows: Vec::new(),
+            command: None,
+            activity_at: None,
+            observed_at: seconds(0),
+        }
+    }
+
+    #[test]
+    fn changes_are_told_by_id() {
+        let before = [row("$1", "a", 1), row("$2", "b", 1), row("$3", "c", 1)];
+        let after = [row("$1", "a", 1), row("$2", "x", 1), row("$3", "c", 9)];
+        let expected = [
+            SessionChange::Renamed { from: "b".to_owned(), to: "x".to_owned() },
+            SessionChange::Created("c".to_owned()),
+            SessionChange::Closed("c".to_owned()),
+        ];
+        assert_eq!(changes(&before, &after), expected);
+        assert!(changes(&after, &after).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_parse_is_said_and_not_shown() {
+        let shed: ShedName = "s".parse().unwrap();
+        let picture = Picture { tmux: Tmux::Listing("S garbage".to_owned()), at_ms: 5 };
+        let table = Table::read(&shed, &picture);
+        assert!(matches!(table.sessions, Err(NoSessions::Down(_))));
+        assert!(table.rows().is_empty());
+    }
+}
