@@ -25,7 +25,7 @@ fail() {
 show_log() {
   local file=$1 lines=${2:-15}
   [[ -s $file ]] || return 0
-  printf '  from the end of %s:\n' "$file" >&2
+  printf '  the last lines of its log:\n' >&2
   { grep -v 'level=info' "$file" || true; } | tail -n "$lines" | sed 's/^/    /' >&2
 }
 

@@ -104,6 +104,14 @@ remember() {
 
 has_systemd() { [[ -d /run/systemd/system ]]; }
 
+show_engine_log() {
+  if has_systemd; then
+    journalctl -u docker -n 15 --no-pager -o cat >&2 || true
+  else
+    show_log "$log_file"
+  fi
+}
+
 # --- ensure -------------------------------------------------------------------------------------------------------------------
 
 ensure() {
@@ -170,7 +178,7 @@ start_by_systemd() {
   fi
   say 'starting the Docker engine (systemctl start docker)'
   if ! systemctl start docker; then
-    journalctl -u docker -n 20 --no-pager >&2 || true
+    show_engine_log
     fail 1 'systemd could not start docker.service' 'journalctl -u docker -n 50'
   fi
   wait_until_ready
@@ -226,8 +234,8 @@ wait_until_ready() {
       return 1
     fi
     if ((SECONDS >= end)); then
-      show_log "$log_file"
-      fail 1 "the Docker engine did not answer at unix://$socket within $ready_limit s" "$self status" "less $log_file"
+      show_engine_log
+      fail 1 "the Docker engine did not answer at unix://$socket within $ready_limit s" "$self status"
     fi
     sleep 0.1
   done
@@ -255,7 +263,7 @@ stop() {
   end=$((SECONDS + stop_limit))
   while is_alive_as "$pid" dockerd; do
     if ((SECONDS >= end)); then
-      show_log "$log_file"
+      show_engine_log
       fail 1 "dockerd (pid $pid) did not end within $stop_limit s of SIGTERM; a container may be stuck" 'docker ps'
     fi
     sleep 0.1
