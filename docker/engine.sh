@@ -273,17 +273,21 @@ stop() {
 }
 
 status() {
-  local version pid kind by='not started by shed'
+  local version pid kind by='not started by shed' complaint
   if read -r pid kind < <(our_engine); then by="started by shed, pid $pid, $kind"; fi
   if have docker && version=$(engine_version 2>/dev/null); then
     printf 'Docker engine %s answers at %s (%s)\n' "$version" "$(endpoint)" "$by"
+    return 0
+  fi
+  complaint=$(engine_version 2>&1 >/dev/null || true)
+  if [[ $complaint == *"permission denied"* ]]; then
+    printf 'a Docker engine listens at %s, but this user may not talk to it (%s)\n' "$(endpoint)" "$by"
   elif [[ -n ${pid:-} ]]; then
     printf 'no Docker engine answers at %s, though dockerd runs (%s); its log is %s\n' "$(endpoint)" "$by" "$log_file"
-    return 1
   else
     printf 'no Docker engine answers at %s; to start one: %s ensure\n' "$(endpoint)" "$self"
-    return 1
   fi
+  return 1
 }
 
 (($# == 1)) || usage

@@ -101,7 +101,7 @@ build() {
   [[ -z $network ]] || arguments+=(--network "$network")
   [[ -z $force ]] || arguments+=(--no-cache)
 
-  old=$(docker image inspect --format '{{.Id}}' "$image" 2>/dev/null || true)
+  old=$(id_of "$image")
   say "building $image"
   if ! with_builder docker build "${arguments[@]}" - <"$archive" >"$log" 2>&1; then
     show_log "$log" 40
@@ -113,8 +113,7 @@ build() {
   fi
   # The classic builder leaves the stages that only fetch behind as images without a name.
   docker image prune --force --filter label=shed.stage=fetch >/dev/null
-  # The image that had the name until now is of use to nobody, unless a container or a child image keeps it.
-  if [[ -n $old ]]; then docker image rm "$old" >/dev/null 2>&1 || true; fi
+  forget_image "$old" "$image"
   say "built $image in $((SECONDS - started)) s, $(image_size "$image")"
 }
 
@@ -127,6 +126,21 @@ with_builder() {
     DOCKER_BUILDKIT=0 "$@"
   fi
 }
+
+# forget_image OLD_ID IMAGE   removes what had the name IMAGE until now: of use to nobody, unless a container or another image keeps it.
+forget_image() {
+  if [[ -n $1 && $1 != "$(id_of "$2")" ]]; then docker image rm "$1" >/dev/null 2>&1 || true; fi
+}
+
+# name_image ID IMAGE
+name_image() {
+  local old
+  old=$(id_of "$2")
+  docker tag "$1" "$2"
+  forget_image "$old" "$2"
+}
+
+id_of() { docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || true; }
 
 image_size() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f MB", $1 / 1e6 }'; }
 
@@ -173,7 +187,7 @@ pull_debian() {
 # base_image full|minimal   makes sure the image to start from is there, and sets `base`.
 base=
 base_image() {
-  local variant=$1 hash started=$SECONDS
+  local variant=$1 hash new started=$SECONDS
   decide_origin
   if [[ $origin == registry ]]; then
     base=$debian_image
@@ -185,14 +199,17 @@ base_image() {
 
   have mmdebstrap || install_mmdebstrap
   say "making $base from Debian's package archive"
-  # Without --platform an engine takes its own machine's, which is mmdebstrap's default too.
-  if ! as_root_if_possible "$here/shed-base/rootfs.sh" "$variant" 2>"$work/rootfs.log" |
-    docker import --change "LABEL shed.recipe=$hash shed.image=rootfs" - "$base" >/dev/null; then
-    docker image rm "$base" >/dev/null 2>&1 || true # a half-read archive imports without complaint
-    show_log "$work/rootfs.log" 30
-    fail 1 "mmdebstrap could not make a Debian root file system; is a Debian mirror in reach? (SHED_DEBIAN_MIRROR names another)" \
-      "sudo apt-get update" "$self $verb"
+  # Half an archive imports without complaint, so the image gets its name only when mmdebstrap has ended well.
+  if ! new=$(as_root_if_possible "$here/shed-base/rootfs.sh" "$variant" 2>"$work/rootfs.log" |
+    docker import --change "LABEL shed.recipe=$hash shed.image=rootfs" -); then
+    if [[ -n $new ]]; then docker image rm "$new" >/dev/null 2>&1 || true; fi
+    show_log "$work/rootfs.log"
+    can_be_root || fail 3 'making Debian without an image registry needs root (or mmdebstrap with user namespaces and newuidmap)' \
+      "sudo $self $verb"
+    fail 1 'mmdebstrap could not make a Debian root file system; is a Debian mirror in reach?' \
+      "SHED_DEBIAN_MIRROR=http://a.mirror/debian $self $verb"
   fi
+  name_image "$new" "$base"
   say "made $base in $((SECONDS - started)) s"
 }
 
