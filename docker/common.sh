@@ -1,0 +1,73 @@
+# shellcheck shell=bash
+# What the scripts in docker/ share: talking, failing with words, becoming root, Debian packages.
+# Sourced, never run. Every script that sources it uses these exit statuses:
+#   0  done, or nothing to do
+#   1  it was tried and failed; what failed is said, with the last lines of its log
+#   2  wrong arguments
+#   3  not possible as this user or on this machine; the commands to paste are printed
+
+# Progress goes to stderr, so that stdout stays free for answers.
+say() { printf 'shed: %s\n' "$*" >&2; }
+
+# fail STATUS MESSAGE [COMMAND]...   says what and why, then the commands that help, one per line.
+fail() {
+  local status=$1 message=$2
+  shift 2
+  printf 'shed: %s\n' "$message" >&2
+  if (($# > 0)); then
+    printf '  paste this:\n' >&2
+    printf '    %s\n' "$@" >&2
+  fi
+  exit "$status"
+}
+
+# show_log FILE [LINES]   the last lines of FILE, indented, for an error that follows from them. dockerd's chatter is left out.
+show_log() {
+  local file=$1 lines=${2:-15}
+  [[ -s $file ]] || return 0
+  printf '  the last lines of its log:\n' >&2
+  { grep -v 'level=info' "$file" || true; } | tail -n "$lines" | sed 's/^/    /' >&2
+}
+
+is_root() { ((EUID == 0)); }
+
+can_be_root() { is_root || sudo -n true 2>/dev/null; }
+
+# as_root COMMAND...   as it is for root, through `sudo -n` (which never asks) for others.
+as_root() {
+  if is_root; then "$@"; else sudo -n "$@"; fi
+}
+
+# What a person would type before a command that needs root.
+sudo_word() { if is_root; then printf ''; else printf 'sudo '; fi; }
+
+# `command -v`, but daemons live in sbin, which is not in everyone's PATH.
+have() { PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+
+has_package_lists() { compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; }
+
+# apt_install WHY PACKAGE...   installs without recommended packages. The lists are fetched when there are none, and once more
+# when the install fails (an old list names files that the mirror has dropped).
+apt_install() {
+  local why=$1 log
+  shift
+  local -a get=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120)
+  local paste
+  paste="$(sudo_word)apt-get update && $(sudo_word)apt-get install -y --no-install-recommends $*"
+
+  have apt-get || fail 3 "$why needs the Debian packages $*, and this machine has no apt-get; install their like with its own package manager"
+  can_be_root || fail 3 "$why needs the Debian packages $*, and installing them needs root (sudo -n is refused)" "$paste"
+
+  say "installing $* ($why)"
+  log=$(mktemp "${TMPDIR:-/tmp}/shed-apt.XXXXXX")
+  if ! has_package_lists; then
+    as_root "${get[@]}" update >>"$log" 2>&1 || true # the install below says what is missing
+  fi
+  if ! as_root "${get[@]}" install -y --no-install-recommends "$@" >>"$log" 2>&1; then
+    if ! { as_root "${get[@]}" update && as_root "${get[@]}" install -y --no-install-recommends "$@"; } >>"$log" 2>&1; then
+      show_log "$log"
+      fail 1 "apt-get could not install $* ($why); the whole log is $log" "$paste"
+    fi
+  fi
+  rm -f "$log"
+}

@@ -1,0 +1,18 @@
+#!/bin/bash
+# Runs in the final stage of the image build, as root: commands into PATH, first settings into dev's home, and one look at whether each
+# program starts as dev. A login shell's PATH has /usr/local/bin, whatever /etc/profile does to the rest.
+set -euo pipefail
+ln -s /opt/node/bin/node /opt/node/bin/npm /opt/node/bin/npx /usr/local/bin/
+for name in claude codex opencode gemini; do
+  ln -s "/opt/agents/node_modules/.bin/$name" "/usr/local/bin/$name"
+done
+
+cp -RT /usr/local/share/shed-agents/home /home/dev
+chown -R dev:dev /home/dev
+
+# As dev, in a home that is thrown away: a program may write there at its first start.
+for name in claude codex opencode gemini; do
+  printf '%s ' "$name"
+  runuser -u dev -- env HOME="$(runuser -u dev -- mktemp -d)" "$name" --version
+done
+rm -rf /tmp/*
