@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::process::{Pid, Signal, kill_process_group};
 use shed_link::{
-    BOX_SOCKET, Conn, Hello, LINK_SOCKET, LinkError, News, Op, PROTOCOL, Picture, Refusal, Reply, Request,
-    Spawn, Status, Welcome,
+    BOX_SOCKET, Conn, Hello, LINK_SOCKET, LinkError, News, Op, PROTOCOL, Picture, Refusal, Reply,
+    Request, Spawn, Status, Welcome,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;

@@ -7,6 +7,7 @@
 //! rest (`connect`, `listen`, `sftp`, `credential`, `exec`) are small programs the worker starts as `dev`.
 
 mod box_socket;
+mod checkout;
 mod child;
 mod forward;
 mod launch;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         ("run", [socket, token]) => runner::main(socket, token),
         ("connect", [kind, target @ ..]) => forward::connect(kind, target),
         ("listen", [kind, target @ ..]) => forward::listen(kind, target),
+        ("checkout", [program, words @ ..]) => checkout::main(program, words),
         ("credential", [socket, ..]) => forward::credential(socket),
         ("exec", [program, words @ ..]) => child::exec_words(program, words),
         ("version", []) => version(),

@@ -43,7 +43,8 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         return ExitCode::FAILURE;
     };
     if !is_pid_1() {
-        // Orphans of a test come to us as they come to PID 1 in a container.
+        // Orphans of a test come to us as they come to PID 1 in a container, and a test that dies takes us along.
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).ok();
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).ok();
     }
     place.prepare();

@@ -67,7 +67,7 @@ impl Person {
 }
 
 /// What is stored of a token's secret.
-pub fn hash(secret: &str) -> [u8; 32] {
+pub(crate) fn hash(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
 

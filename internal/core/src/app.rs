@@ -6,6 +6,7 @@ pub(crate) mod forward;
 pub(crate) mod reading;
 pub(crate) mod sessions;
 pub(crate) mod sheds;
+pub(crate) mod window;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -76,7 +77,9 @@ impl App {
             match row.name.parse::<ShedName>() {
                 Ok(name) => start_keeper(&context, &sheds, name, row)?,
                 // One bad row must not keep the others down.
-                Err(error) => tracing::error!(%error, "a shed's row has a name that is none; it was left alone"),
+                Err(error) => {
+                    tracing::error!(%error, "a shed's row has a name that is none; it was left alone");
+                }
             }
         }
         let state = watch::Sender::new(EngineState::Unknown);
@@ -99,7 +102,8 @@ impl App {
 
     /// Ends every task and waits for it. Sheds and what runs in them go on.
     pub async fn close(&self) {
-        let event = NewEvent::new(self.context.clock.now(), EventKind::ServerStopped, Actor::Server);
+        let event =
+            NewEvent::new(self.context.clock.now(), EventKind::ServerStopped, Actor::Server);
         if let Err(error) = self.context.store.add_events(vec![event]).await {
             tracing::error!(%error, "the server's end was not written");
         }
@@ -146,7 +150,12 @@ impl App {
     }
 }
 
-fn start_keeper(context: &Arc<Context>, sheds: &Sheds, name: ShedName, row: ShedRow) -> Result<(), Error> {
+fn start_keeper(
+    context: &Arc<Context>,
+    sheds: &Sheds,
+    name: ShedName,
+    row: ShedRow,
+) -> Result<(), Error> {
     let (map, gone) = (Arc::clone(sheds), name.clone());
     let handle = keeper::start(context, name.clone(), row, move || {
         let mut map = map.write().unwrap_or_else(PoisonError::into_inner);
@@ -264,7 +273,8 @@ async fn adopt(context: &Arc<Context>, sheds: &Sheds, found: Found) -> Result<()
             removal_keeps_volumes: false,
         },
     };
-    let mut event = NewEvent::new(now, EventKind::ShedAdopted, Actor::Server).shed(found.shed.as_str());
+    let mut event =
+        NewEvent::new(now, EventKind::ShedAdopted, Actor::Server).shed(found.shed.as_str());
     event.status = Some(status);
     context.store.add_shed(row.clone(), event).await?;
     let name = found.shed.clone();

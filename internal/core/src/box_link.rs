@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::net::sockopt::socket_peercred;
 use shed_api::ShedName;
 use shed_link::{
-    Conn, Hello, LINK_SOCKET, LinkError, News, Op, PROTOCOL, Picture, Ran, Refusal, Reply, Request, Run,
-    Spawn, Status, Welcome,
+    Conn, Hello, LINK_SOCKET, LinkError, News, Op, PROTOCOL, Picture, Ran, Refusal, Reply, Request,
+    Run, Spawn, Status, Welcome,
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -136,7 +136,12 @@ impl BoxLink {
     }
 
     /// Leaves a command for the runner that will claim it.
-    pub(crate) async fn offer(&self, token: String, spawn: Spawn, tap: OwnedFd) -> Result<(), Error> {
+    pub(crate) async fn offer(
+        &self,
+        token: String,
+        spawn: Spawn,
+        tap: OwnedFd,
+    ) -> Result<(), Error> {
         match self.ask(Op::Offer { token, spawn }, vec![tap], None, START_LIMIT).await?.1 {
             Reply::Done => Ok(()),
             Reply::Refused(refusal) => Err(Error::Refused(refusal)),
@@ -181,7 +186,9 @@ impl BoxLink {
         };
         match timeout(limit, asked).await {
             Ok(reply) => Ok((id, reply?)),
-            Err(_) => Err(Error::TimedOut(format!("shed {:?} did not answer in time", self.inner.shed))),
+            Err(_) => {
+                Err(Error::TimedOut(format!("shed {:?} did not answer in time", self.inner.shed)))
+            }
         }
     }
 
@@ -208,7 +215,8 @@ impl LinkListener {
         let failed = || Error::io(format!("cannot listen in {}", dir.display()));
         std::fs::create_dir_all(&dir).map_err(failed())?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&dir, flags, Mode::empty()).map_err(|error| failed()(error.into()))?;
+        let fd =
+            rustix::fs::open(&dir, flags, Mode::empty()).map_err(|error| failed()(error.into()))?;
         // Entered by shed-init, listed by nobody. The parent is the server's alone.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         std::fs::set_permissions(&dir, mode).map_err(failed())?;
@@ -248,7 +256,9 @@ impl LinkListener {
                 drop(permit);
                 match greeted {
                     Ok(Ok(Some((conn, hello)))) => serve(conn, shed, hello, news, stop).await,
-                    Ok(Ok(None)) => tracing::warn!(%shed, "a caller that is not shed-init was turned away"),
+                    Ok(Ok(None)) => {
+                        tracing::warn!(%shed, "a caller that is not shed-init was turned away");
+                    }
                     Ok(Err(error)) => tracing::warn!(%shed, %error, "a link was not made"),
                     Err(_) => tracing::warn!(%shed, "a caller did not say hello in time"),
                 }

@@ -58,7 +58,7 @@ pub(crate) async fn checkout(env: &OpEnv, link: &BoxLink) -> Result<(), Failure>
             env.step("kept the checkout that was in the workspace", None);
             Ok(())
         }
-        exit => Err(why(env, &repo, exit, &last_words)),
+        exit => Err(why(env, &repo, exit.as_ref(), &last_words)),
     }
 }
 
@@ -125,7 +125,7 @@ async fn follow(env: &OpEnv, running: &mut Running, repo: &Repo) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-fn why(env: &OpEnv, repo: &Repo, exit: Option<Exit>, last_words: &str) -> Failure {
+fn why(env: &OpEnv, repo: &Repo, exit: Option<&Exit>, last_words: &str) -> Failure {
     let name = &env.name;
     let retry = format!("shed create {name} --retry");
     let text = match exit {
@@ -140,7 +140,8 @@ fn why(env: &OpEnv, repo: &Repo, exit: Option<Exit>, last_words: &str) -> Failur
         None => "the shed went away".to_owned(),
         Some(_) => {
             let lines = last_words.split(['\r', '\n']).map(str::trim);
-            let telling = lines.filter(|line| line.starts_with("fatal:") || line.starts_with("error:"));
+            let telling =
+                lines.filter(|line| line.starts_with("fatal:") || line.starts_with("error:"));
             let told: Vec<String> = telling.map(printable).collect();
             if told.is_empty() { "git failed".to_owned() } else { told.join("; ") }
         }

@@ -193,7 +193,6 @@ impl Error {
             Self::NoTmux(shed) => Problem::new(Code::TmuxNotAvailable, detail).hint(format!(
                 "shed exec --root {shed} apt-get install -y tmux   (or: apk add tmux, dnf install -y tmux)"
             )),
-            Self::Tmux { .. } => Problem::new(Code::Internal, detail),
             Self::Refused(refusal) => refused(refusal, detail),
             Self::Connect(_) => Problem::new(Code::ConnectFailed, detail),
             Self::Engine(error) => engine(error, detail),
@@ -212,7 +211,7 @@ impl Error {
             Self::Io { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => {
                 Problem::new(Code::DiskFull, detail).hint("df -h")
             }
-            Self::Io { .. } => Problem::new(Code::Internal, detail),
+            Self::Tmux { .. } | Self::Io { .. } => Problem::new(Code::Internal, detail),
         }
     }
 }
@@ -221,7 +220,9 @@ fn denied(shed: &ShedName, denial: Denial, detail: String) -> Problem {
     let problem = Problem::new(Code::Busy, detail);
     match denial {
         Denial::Paused => problem.hint(format!("shed unpause {shed}")),
-        Denial::NotRunning => Problem { code: Code::NotRunning, ..problem }.hint(format!("shed start {shed}")),
+        Denial::NotRunning => {
+            Problem { code: Code::NotRunning, ..problem }.hint(format!("shed start {shed}"))
+        }
         Denial::NotFailed => Problem { code: Code::ShedExists, ..problem },
         Denial::NeverCreated => problem.hint(format!("shed create {shed} --retry")),
         Denial::Removing | Denial::TooManyWaiting => problem,
@@ -256,7 +257,9 @@ fn refused(refusal: &Refusal, detail: String) -> Problem {
 fn engine(error: &EngineError, detail: String) -> Problem {
     match error {
         EngineError::NoBox(_) => Problem::new(Code::NotFound, detail),
-        EngineError::NoImage { .. } => Problem::new(Code::ImageNotFound, detail).hint("docker images"),
+        EngineError::NoImage { .. } => {
+            Problem::new(Code::ImageNotFound, detail).hint("docker images")
+        }
         EngineError::Conflict(_) => Problem::new(Code::Conflict, detail),
         EngineError::DiskFull(_) => Problem::new(Code::DiskFull, detail).hint("docker system df"),
         EngineError::Unreachable(_) => {

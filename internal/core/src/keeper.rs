@@ -72,7 +72,12 @@ pub(crate) struct KeeperHandle {
 
 impl KeeperHandle {
     /// Posts a wish and waits for its end.
-    pub(crate) async fn wish(&self, wish: Wish, actor: Actor, order: Order) -> Result<Answer, Error> {
+    pub(crate) async fn wish(
+        &self,
+        wish: Wish,
+        actor: Actor,
+        order: Order,
+    ) -> Result<Answer, Error> {
         let answered = self.post_wish(wish, actor, order).await?;
         answered.await.map_err(|_| Error::ShuttingDown)?
     }
@@ -145,7 +150,8 @@ pub(crate) fn start(
     let (posts, inbox) = mpsc::channel(INBOX);
     let (news, heard) = mpsc::channel(NEWS);
     let (reports, reported) = mpsc::channel(REPORTS);
-    let first = View { row: Arc::new(row.clone()), found: None, link: None, table: None, gone: false };
+    let first =
+        View { row: Arc::new(row.clone()), found: None, link: None, table: None, gone: false };
     let view = watch::Sender::new(first);
     let progress = watch::Sender::new(ProgressState::default());
     let desk = LendDesk::default();
@@ -271,11 +277,14 @@ impl Keeper {
                 job.waiters.push(answer);
                 for forgotten in self.waiting.drain(..) {
                     let denial = life::Denial::Removing;
-                    tell(forgotten.waiters, || Err(Error::Denied { shed: self.name.clone(), denial }));
+                    tell(forgotten.waiters, || {
+                        Err(Error::Denied { shed: self.name.clone(), denial })
+                    });
                 }
                 if let Some((doing, cancel)) = &self.doing {
                     // A creation that is called off takes nothing along that was there before it.
-                    job.order.keep_volumes |= doing.op == Op::Create && self.row.spec.took_up_volumes;
+                    job.order.keep_volumes |=
+                        doing.op == Op::Create && self.row.spec.took_up_volumes;
                     cancel.cancel();
                 }
                 self.waiting.push_back(job);
@@ -295,12 +304,13 @@ impl Keeper {
             Op::Remove => (ShedStatus::Removing, Some(false)),
         };
         let was = self.row.status;
+        // Before the new status shows: whoever sees it must not take an earlier operation's progress for this one's.
+        self.progress.send_replace(ProgressState::default());
         if let Err(error) = self.prepare(&job, status, wanted).await {
             let failure = Failure::from(error);
             tell(job.waiters, || Err(Error::Failed(failure.clone())));
             return;
         }
-        self.progress.send_replace(ProgressState::default());
         let cancel = self.stop.child_token();
         let env = OpEnv {
             context: Arc::clone(&self.context),
@@ -326,7 +336,8 @@ impl Keeper {
     ) -> Result<(), shed_store::StoreError> {
         if job.op == Op::Remove && self.row.spec.removal_keeps_volumes != job.order.keep_volumes {
             // Written first: a server that dies during the removal must finish this one and no other.
-            let spec = Spec { removal_keeps_volumes: job.order.keep_volumes, ..self.row.spec.clone() };
+            let spec =
+                Spec { removal_keeps_volumes: job.order.keep_volumes, ..self.row.spec.clone() };
             self.context.store.set_spec(self.name.to_string(), spec.clone(), None).await?;
             self.row.spec = spec;
         }
@@ -524,7 +535,8 @@ impl Keeper {
             SessionChange::Closed(name) => (EventKind::SessionClosed, name, None),
             SessionChange::Renamed { from, to } => (EventKind::SessionRenamed, to, Some(from)),
         };
-        let asked = self.expected.remove(&session).filter(|(_, since)| since.elapsed() < EXPECTED_FOR);
+        let asked =
+            self.expected.remove(&session).filter(|(_, since)| since.elapsed() < EXPECTED_FOR);
         let actor = asked.map_or_else(|| Actor::Shed(self.name.clone()), |(actor, _)| actor);
         let event = self.event(kind, actor).session(&session);
         match note {

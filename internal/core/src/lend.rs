@@ -46,7 +46,10 @@ impl LendDesk {
     /// Fetches a connection; once.
     pub(crate) fn take(&self, id: &str) -> Option<UnixStream> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.remove(id).filter(|(since, _)| since.elapsed() < FETCH_LIMIT).map(|(_, socket)| socket)
+        waiting
+            .remove(id)
+            .filter(|(since, _)| since.elapsed() < FETCH_LIMIT)
+            .map(|(_, socket)| socket)
     }
 
     pub(crate) fn clear(&self) {
@@ -124,7 +127,8 @@ async fn listen(link: &BoxLink, name: &str) -> Result<(String, Helper), Error> {
 
 /// Hands each accepted connection to `take`. Ends with the listener.
 async fn pass_on(mut helper: Helper, mut take: impl FnMut(UnixStream)) {
-    while let Ok(Some((Listened::Accepted { .. }, mut fds))) = helper.conn.recv::<Listened>().await {
+    while let Ok(Some((Listened::Accepted { .. }, mut fds))) = helper.conn.recv::<Listened>().await
+    {
         let socket = fds.pop().filter(|fd| rustix::net::sockopt::socket_domain(fd).is_ok());
         if let Some(Ok(socket)) = socket.map(to_tokio) {
             take(socket);
@@ -146,9 +150,8 @@ async fn answer(mut socket: UnixStream, repo: Repo, own: (String, String)) {
 
 /// Whether git asks for exactly the repository's protocol and host.
 fn is_about(question: &str, repo: &Repo) -> bool {
-    let field = |name: &str| {
-        question.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
-    };
+    let field =
+        |name: &str| question.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     field("protocol") == Some(repo.protocol) && field("host") == repo.credential_host.as_deref()
 }
 

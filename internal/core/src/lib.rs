@@ -36,7 +36,7 @@ pub use checkout::{KEPT, NOT_EMPTY};
 pub use error::{Error, Failure};
 pub use keeper::Answer;
 pub use mounts::MountPolicy;
-pub use settings::{Clock, Defaults, Settings, STOP_LIMIT};
+pub use settings::{Clock, Defaults, STOP_LIMIT, Settings};
 pub use stream::{Connection, Control, Duplex, ExitWait, Running, read_some};
 
 /// What every task of the server shares.

@@ -1,12 +1,12 @@
 //! The life of a shed: which wish leads where. Pure; the keeper acts on what is decided here.
 //!
 //! ```text
-//!   (nothing) ──create──▶ creating ──▶ starting ──▶ running ◀──▶ paused
-//!                            │            │  ▲         │            │
-//!                            ▼            ▼  │         ▼            ▼
-//!                          failed ◀───────┘ start    stopping ──▶ stopped
-//!                            │               ▲                      │
-//!                            └───────────────┴──────────────────────┘
+//!   (nothing) ──create──▶ creating ──────────────▶ running ◀──▶ paused
+//!                            │                      ▲  │           │
+//!                            ▼                      │  ▼           ▼
+//!                          failed ◀── starting ─────┘ stopping ──▶ stopped
+//!                            │           ▲                          │
+//!                            └───────────┴──────────────────────────┘
 //!   any ──delete──▶ removing ──▶ (nothing)
 //! ```
 //!
@@ -22,8 +22,8 @@ use shed_api::ShedStatus;
 /// What somebody wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wish {
-    /// Take up a failed creation.
-    Retry,
+    /// Be created: from nothing, or from where it failed.
+    Create,
     /// It should run.
     Start,
     /// It should not run.
@@ -124,7 +124,11 @@ pub fn decide(now: Situation, wish: Wish) -> Verdict {
         return decide_idle(now.status, now.has_box, wish);
     };
     if last == Op::Remove {
-        return if wish == Wish::Delete { Verdict::Join(Op::Remove) } else { Verdict::Deny(Denial::Removing) };
+        return if wish == Wish::Delete {
+            Verdict::Join(Op::Remove)
+        } else {
+            Verdict::Deny(Denial::Removing)
+        };
     }
     if wish == Wish::Delete {
         // What is being made need not be finished first.
@@ -145,12 +149,11 @@ pub fn decide(now: Situation, wish: Wish) -> Verdict {
 /// The status after an operation that goes well.
 fn outcome(op: Op, status: ShedStatus) -> ShedStatus {
     match op {
-        Op::Create | Op::Start | Op::Restart | Op::Unpause => ShedStatus::Running,
         Op::Stop => ShedStatus::Stopped,
         Op::Pause => ShedStatus::Paused,
         // Runs again if it ran; it is `starting` or `stopping` meanwhile.
         Op::Rebuild if status == ShedStatus::Stopped => ShedStatus::Stopped,
-        Op::Rebuild => ShedStatus::Running,
+        Op::Create | Op::Start | Op::Restart | Op::Unpause | Op::Rebuild => ShedStatus::Running,
         Op::Remove => ShedStatus::Removing,
     }
 }
@@ -160,16 +163,19 @@ fn decide_idle(status: ShedStatus, has_box: bool, wish: Wish) -> Verdict {
     match (wish, status) {
         (Wish::Delete, _) => Verdict::Begin(Op::Remove),
         (_, Removing) => Verdict::Deny(Denial::Removing),
-        (Wish::Retry, Failed) => Verdict::Begin(Op::Create),
-        (Wish::Retry, _) => Verdict::Deny(Denial::NotFailed),
+        (Wish::Create, Failed | Creating) => Verdict::Begin(Op::Create),
+        (Wish::Create, _) => Verdict::Deny(Denial::NotFailed),
         // Nothing under way in a transitional status: the server died in the middle and nobody took it up yet.
         (Wish::Start | Wish::Restart | Wish::Rebuild, Failed | Creating) if !has_box => {
             Verdict::Deny(Denial::NeverCreated)
         }
-        (Wish::Start, Running) | (Wish::Stop, Stopped) | (Wish::Pause, Paused) => Verdict::Already,
-        (Wish::Unpause, Running) => Verdict::Already,
+        (Wish::Start | Wish::Unpause, Running) | (Wish::Stop, Stopped) | (Wish::Pause, Paused) => {
+            Verdict::Already
+        }
         (Wish::Start, Paused) => Verdict::Deny(Denial::Paused),
-        (Wish::Start, Creating | Starting | Stopping | Stopped | Failed) => Verdict::Begin(Op::Start),
+        (Wish::Start, Creating | Starting | Stopping | Stopped | Failed) => {
+            Verdict::Begin(Op::Start)
+        }
         (Wish::Stop, Creating | Starting | Running | Paused | Stopping | Failed) => {
             Verdict::Begin(Op::Stop)
         }
@@ -213,8 +219,7 @@ pub fn repair(status: ShedStatus, wanted: bool, occasion: Occasion, seen: Seen) 
         (Removing, _) => Repair::Begin(Op::Remove),
         (Creating, _) => Repair::Begin(Op::Create),
         // A failed shed stays failed until somebody does something about it.
-        (Failed, _) => Repair::Nothing,
-        (Running, Seen::Running) | (Paused, Seen::Paused) => Repair::Nothing,
+        (Failed, _) | (Running, Seen::Running) | (Paused, Seen::Paused) => Repair::Nothing,
         (Stopped, Seen::Ended | Seen::Nothing) if !wanted || occasion == Occasion::Change => {
             Repair::Nothing
         }
@@ -246,7 +251,7 @@ mod tests {
     use super::*;
 
     const WISHES: [Wish; 8] = [
-        Wish::Retry,
+        Wish::Create,
         Wish::Start,
         Wish::Stop,
         Wish::Restart,
@@ -306,8 +311,11 @@ mod tests {
 
     #[test]
     fn only_a_failed_creation_is_retried() {
-        assert_eq!(decide(idle(ShedStatus::Failed), Wish::Retry), Verdict::Begin(Op::Create));
-        assert_eq!(decide(idle(ShedStatus::Running), Wish::Retry), Verdict::Deny(Denial::NotFailed));
+        assert_eq!(decide(idle(ShedStatus::Failed), Wish::Create), Verdict::Begin(Op::Create));
+        assert_eq!(
+            decide(idle(ShedStatus::Running), Wish::Create),
+            Verdict::Deny(Denial::NotFailed)
+        );
         let early = Situation { has_box: false, ..idle(ShedStatus::Failed) };
         assert_eq!(decide(early, Wish::Start), Verdict::Deny(Denial::NeverCreated));
         assert_eq!(decide(early, Wish::Delete), Verdict::Begin(Op::Remove));

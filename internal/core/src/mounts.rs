@@ -12,7 +12,8 @@ use shed_api::shed::Mount;
 use crate::Error;
 
 /// Targets that are shed's own in every box.
-const TAKEN_TARGETS: &[&str] = &["/workspace", "/worktrees", "/run/shed", "/opt/shed", "/proc", "/sys", "/dev"];
+const TAKEN_TARGETS: &[&str] =
+    &["/workspace", "/worktrees", "/run/shed", "/opt/shed", "/proc", "/sys", "/dev"];
 
 /// What the server allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,15 +35,19 @@ impl MountPolicy {
         {
             return Err(Error::Invalid(format!("mount target {:?} is shed's own", mount.target)));
         }
-        let refuse = |why: String| {
-            Err(Error::Forbidden(format!("mount source {:?} {why}", mount.source)))
-        };
+        let refuse =
+            |why: String| Err(Error::Forbidden(format!("mount source {:?} {why}", mount.source)));
         if let Some(never) = self.never.iter().find(|never| touches(&source, never)) {
-            return refuse(format!("holds or lies in {}, which controls the host", never.display()));
+            return refuse(format!(
+                "holds or lies in {}, which controls the host",
+                never.display()
+            ));
         }
         let metadata = match resolved_metadata(&source) {
             Ok(metadata) => metadata,
-            Err(rustix::io::Errno::LOOP) => return refuse("goes through a symbolic link".to_owned()),
+            Err(rustix::io::Errno::LOOP) => {
+                return refuse("goes through a symbolic link".to_owned());
+            }
             Err(error) => {
                 return Err(Error::Invalid(format!("mount source {:?}: {error}", mount.source)));
             }
@@ -50,7 +55,8 @@ impl MountPolicy {
         if self.allow.iter().any(|allowed| source.starts_with(allowed)) {
             return Ok(());
         }
-        let own = metadata.is_dir() && local_uid == Some(metadata.uid()) && source != Path::new("/");
+        let own =
+            metadata.is_dir() && local_uid == Some(metadata.uid()) && source != Path::new("/");
         if own {
             return Ok(());
         }
@@ -68,7 +74,11 @@ fn plain_path(given: &str) -> Result<PathBuf, Error> {
     let plain = path.is_absolute()
         && !given.contains([':', '\0', '\n'])
         && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    if plain { Ok(path) } else { Err(Error::Invalid(format!("{given:?} is no absolute, plain path"))) }
+    if plain {
+        Ok(path)
+    } else {
+        Err(Error::Invalid(format!("{given:?} is no absolute, plain path")))
+    }
 }
 
 /// Looks at what is there, refusing every symbolic link on the way.
@@ -81,7 +91,8 @@ fn resolved_metadata(path: &Path) -> Result<std::fs::Metadata, rustix::io::Errno
         ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
     )?;
     let file = std::fs::File::from(fd);
-    file.metadata().map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+    file.metadata()
+        .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
 }
 
 #[cfg(test)]
@@ -107,7 +118,9 @@ mod tests {
         std::os::unix::fs::symlink(root.join("other"), root.join("ok/link")).unwrap();
         let policy = policy(&root.join("ok"), &root.join("data"));
         let owner = std::fs::metadata(&root).unwrap().uid();
-        let check = |source: &str, uid| policy.check(&mount(&root.join(source), "/mnt/x"), uid, "/home/dev");
+        let check = |source: &str, uid| {
+            policy.check(&mount(&root.join(source), "/mnt/x"), uid, "/home/dev")
+        };
         assert!(check("ok/sub", None).is_ok());
         assert!(matches!(check("other", None), Err(Error::Forbidden(_))));
         assert!(matches!(check("other", Some(owner + 1)), Err(Error::Forbidden(_))));
@@ -123,7 +136,16 @@ mod tests {
     fn a_target_of_sheds_own_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let policy = policy(root.path(), Path::new("/nowhere"));
-        for target in ["/", "/workspace", "/workspace/x", "/home/dev", "/run/shed/box", "/proc", "relative", "/run"] {
+        for target in [
+            "/",
+            "/workspace",
+            "/workspace/x",
+            "/home/dev",
+            "/run/shed/box",
+            "/proc",
+            "relative",
+            "/run",
+        ] {
             let result = policy.check(&mount(root.path(), target), None, "/home/dev");
             assert!(matches!(result, Err(Error::Invalid(_))), "{target}");
         }

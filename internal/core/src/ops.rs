@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::Context;
 use crate::box_link::{BoxLink, link_dir};
 use crate::checkout::checkout;
 use crate::engine::{BoxPlan, BoxState, Engine, Found};
@@ -20,7 +21,6 @@ use crate::life::Op;
 use crate::repo::Repo;
 use crate::settings::{HELLO_LIMIT, STOP_LIMIT};
 use crate::view::{ProgressState, View};
-use crate::Context;
 
 /// How many of a box's last lines go into the reason of a failure.
 const SHOWN_LOG_LINES: u32 = 10;
@@ -255,7 +255,9 @@ async fn wait_for_hello(
             let now = view.borrow_and_update();
             (now.link.clone(), now.box_ended())
         };
-        if let Some(link) = link.filter(|link| Some(link) != stale.as_ref() && !link.gone().is_cancelled()) {
+        if let Some(link) =
+            link.filter(|link| Some(link) != stale.as_ref() && !link.gone().is_cancelled())
+        {
             return Some(link);
         }
         if ended {
@@ -274,7 +276,8 @@ async fn no_hello(env: &OpEnv, why: &str) -> Failure {
     let log = env.engine().logs(&env.name, SHOWN_LOG_LINES).await.unwrap_or_default();
     let lines: Vec<String> =
         log.lines().map(shed_api::name::printable).filter(|line| !line.trim().is_empty()).collect();
-    let last = if lines.is_empty() { String::new() } else { format!("; it said: {}", lines.join(" | ")) };
+    let last =
+        if lines.is_empty() { String::new() } else { format!("; it said: {}", lines.join(" | ")) };
     Failure::new(Code::StartFailed, format!("shed {:?} did not start: {why}{last}", env.name))
         .hint(format!("shed logs {}", env.name))
 }

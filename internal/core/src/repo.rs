@@ -7,15 +7,15 @@ use std::fmt;
 
 /// A repository to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Repo {
+pub(crate) struct Repo {
     /// What git is given: without password.
-    pub url: String,
+    pub(crate) url: String,
     /// The host a credential is for, `host` or `host:port`; `None` for a path or ssh.
-    pub credential_host: Option<String>,
+    pub(crate) credential_host: Option<String>,
     /// The scheme that goes with it.
-    pub protocol: &'static str,
+    pub(crate) protocol: &'static str,
     /// User and password from the URL.
-    pub credential: Option<(String, String)>,
+    pub(crate) credential: Option<(String, String)>,
 }
 
 // The password must not get into a log through `{:?}`.
@@ -28,14 +28,18 @@ impl fmt::Debug for Repo {
 /// Why a text is no repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{shown:?} is no repository: use a URL, git@host:path, or owner/repo for GitHub")]
-pub struct RepoError {
+pub(crate) struct RepoError {
     shown: String,
 }
 
 /// Reads what people write.
-pub fn parse(given: &str) -> Result<Repo, RepoError> {
+pub(crate) fn parse(given: &str) -> Result<Repo, RepoError> {
     let error = || RepoError { shown: without_userinfo(given) };
-    if given.is_empty() || given.len() > 2_000 || given.starts_with('-') || given.contains(char::is_control) {
+    if given.is_empty()
+        || given.len() > 2_000
+        || given.starts_with('-')
+        || given.contains(char::is_control)
+    {
         return Err(error());
     }
     if let Some((scheme, rest)) = given.split_once("://") {
@@ -132,7 +136,11 @@ fn without_userinfo(given: &str) -> String {
 }
 
 /// What git is told on its command line, after `git`.
-pub fn clone_args(repo: &Repo, branch: Option<&str>, credential_helper: Option<&str>) -> Vec<String> {
+pub(crate) fn clone_args(
+    repo: &Repo,
+    branch: Option<&str>,
+    credential_helper: Option<&str>,
+) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut config = |text: String| args.extend(["-c".to_owned(), text]);
     // Nobody's helpers but the one that was lent: an empty value forgets those before it.
@@ -153,9 +161,10 @@ pub fn clone_args(repo: &Repo, branch: Option<&str>, credential_helper: Option<&
 /// The last thing git's progress says: text and percent.
 ///
 /// git writes `Receiving objects:  42% (420/1000), 1.2 MiB | 3 MiB/s` with carriage returns.
-pub fn progress(chunk: &str) -> Option<(String, Option<u8>)> {
+pub(crate) fn progress(chunk: &str) -> Option<(String, Option<u8>)> {
     static PERCENT: std::sync::LazyLock<regex::Regex> = std::sync::LazyLock::new(|| {
-        regex::Regex::new(r"^(?:remote: )?([A-Z][a-z]+(?: [a-z]+)*):\s+(\d{1,3})%").expect("a constant pattern")
+        regex::Regex::new(r"^(?:remote: )?([A-Z][a-z]+(?: [a-z]+)*):\s+(\d{1,3})%")
+            .expect("a constant pattern")
     });
     let last = chunk.split(['\r', '\n']).map(str::trim).rfind(|line| !line.is_empty())?;
     match PERCENT.captures(last) {
@@ -181,7 +190,11 @@ mod tests {
             ("owner/repo.git", "https://github.com/owner/repo.git", Some("github.com")),
         ] {
             let repo = parse(given).unwrap();
-            assert_eq!((repo.url.as_str(), repo.credential_host.as_deref()), (url, host), "{given}");
+            assert_eq!(
+                (repo.url.as_str(), repo.credential_host.as_deref()),
+                (url, host),
+                "{given}"
+            );
         }
     }
 
@@ -202,8 +215,24 @@ mod tests {
 
     #[test]
     fn what_is_no_repository_is_refused() {
-        for bad in ["", "-u", "--upload-pack=x", "a", "a/b/c", "/etc", "../x/y", "ext::sh -c id", "ssh://-oProxyCommand=id/x",
-            "-oProxyCommand=id:x", "https://h", "https:///p", "file://h/p", "a b/c", "x\n/y", "h:-x"] {
+        for bad in [
+            "",
+            "-u",
+            "--upload-pack=x",
+            "a",
+            "a/b/c",
+            "/etc",
+            "../x/y",
+            "ext::sh -c id",
+            "ssh://-oProxyCommand=id/x",
+            "-oProxyCommand=id:x",
+            "https://h",
+            "https:///p",
+            "file://h/p",
+            "a b/c",
+            "x\n/y",
+            "h:-x",
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -212,14 +241,21 @@ mod tests {
     fn git_reads_no_option_where_a_value_belongs() {
         let repo = parse("o/r").unwrap();
         let args = clone_args(&repo, Some("--evil"), None);
-        assert_eq!(args[2..], ["clone", "--progress", "--branch=--evil", "--", "https://github.com/o/r.git"]);
+        assert_eq!(
+            args[2..],
+            ["clone", "--progress", "--branch=--evil", "--", "https://github.com/o/r.git"]
+        );
     }
 
     #[test]
     fn progress_is_the_last_line_with_its_percent() {
-        let chunk = "remote: Counting objects:   5% (1/20)\rReceiving objects:  42% (420/1000), 1.2 MiB\r";
+        let chunk =
+            "remote: Counting objects:   5% (1/20)\rReceiving objects:  42% (420/1000), 1.2 MiB\r";
         assert_eq!(progress(chunk), Some(("receiving objects".to_owned(), Some(42))));
-        assert_eq!(progress("Cloning into '.'...\n"), Some(("Cloning into '.'...".to_owned(), None)));
+        assert_eq!(
+            progress("Cloning into '.'...\n"),
+            Some(("Cloning into '.'...".to_owned(), None))
+        );
         assert_eq!(progress("\r\n"), None);
     }
 }

@@ -9,7 +9,7 @@ use shed_api::shed::{Limits, Mount, Network};
 use crate::mounts::MountPolicy;
 
 /// How long a shed's shed-init may take to say hello.
-pub const HELLO_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long processes may take to end when a shed is stopped. shed-init kills at ten seconds; the engine a little later.
 pub const STOP_LIMIT: Duration = Duration::from_secs(12);

@@ -73,7 +73,8 @@ impl Control {
     /// The terminal's new size. Nothing without a terminal.
     pub fn resize(&self, cols: u16, rows: u16) {
         if let Some(master) = &self.terminal {
-            let size = Winsize { ws_col: cols.max(1), ws_row: rows.max(1), ws_xpixel: 0, ws_ypixel: 0 };
+            let size =
+                Winsize { ws_col: cols.max(1), ws_row: rows.max(1), ws_xpixel: 0, ws_ypixel: 0 };
             // A terminal that is gone needs no size.
             rustix::termios::tcsetwinsize(master, size).ok();
         }
@@ -160,7 +161,8 @@ async fn start_terminal(link: &BoxLink, spawn: Spawn) -> Result<Running, Error> 
         link.signal(process.id, HUP);
         return Err(Error::io("terminal")(io::Error::other("the shed sent none")));
     };
-    let dup = || rustix::io::fcntl_dupfd_cloexec(&master, 3).map_err(|error| failed()(error.into()));
+    let dup =
+        || rustix::io::fcntl_dupfd_cloexec(&master, 3).map_err(|error| failed()(error.into()));
     rustix::io::ioctl_fionbio(&master, true).map_err(|error| failed()(error.into()))?;
     // A pipe end of tokio's is any descriptor that can be polled, read and written, which a terminal is.
     let input = pipe::Sender::from_file_unchecked(dup()?.into()).map_err(failed())?;

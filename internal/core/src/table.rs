@@ -125,10 +125,8 @@ pub(crate) fn changes(before: &[Session], after: &[Session]) -> Vec<SessionChang
     for row in after {
         match old.remove(&key(row)) {
             None => changes.push(SessionChange::Created(row.name.clone())),
-            Some(known) if known.name != row.name => changes.push(SessionChange::Renamed {
-                from: known.name.clone(),
-                to: row.name.clone(),
-            }),
+            Some(known) if known.name != row.name => changes
+                .push(SessionChange::Renamed { from: known.name.clone(), to: row.name.clone() }),
             Some(_) => {}
         }
     }

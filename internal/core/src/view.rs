@@ -49,7 +49,8 @@ impl View {
 
     /// The shed in the words of the API.
     pub(crate) fn to_api(&self, program_dir: &Path) -> Shed {
-        let ShedRow { name, status, reason, reason_code, created_at, status_since, spec, .. } = &*self.row;
+        let ShedRow { name, status, reason, reason_code, created_at, status_since, spec, .. } =
+            &*self.row;
         Shed {
             name: name.clone(),
             status: *status,
@@ -86,16 +87,19 @@ impl View {
     /// The sessions to show: none of a shed that does not run.
     pub(crate) fn sessions(&self) -> &[shed_api::Session] {
         match (&self.table, self.status()) {
-            (Some(table), ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed) => table.rows(),
+            (Some(table), ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed) => {
+                table.rows()
+            }
             _ => &[],
         }
     }
 
     /// What a reader of the sessions should know.
     pub(crate) fn warning(&self, now: DateTime<Utc>) -> Option<Warning> {
-        let age_ms = self.table.as_ref().map(|table| {
-            u64::try_from((now - table.at).num_milliseconds()).unwrap_or_default()
-        });
+        let age_ms = self
+            .table
+            .as_ref()
+            .map(|table| u64::try_from((now - table.at).num_milliseconds()).unwrap_or_default());
         let warning = |code: Code, detail: String, age_ms: Option<u64>| {
             Some(Warning { shed: self.row.name.clone(), code, detail, age_ms })
         };

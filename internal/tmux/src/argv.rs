@@ -56,7 +56,8 @@ pub enum Join {
 
 /// Whether a terminal shows 24-bit colours, by what it says of itself.
 pub fn has_true_colour(term: &str, colorterm: &str) -> bool {
-    const KNOWN: &[&str] = &["xterm-ghostty", "xterm-kitty", "alacritty", "wezterm", "foot", "xterm-direct"];
+    const KNOWN: &[&str] =
+        &["xterm-ghostty", "xterm-kitty", "alacritty", "wezterm", "foot", "xterm-direct"];
     matches!(colorterm, "truecolor" | "24bit") || KNOWN.contains(&term)
 }
 
@@ -210,7 +211,8 @@ mod tests {
     #[test]
     fn attach_has_its_variants() {
         let name = Target::Name("foo".to_owned());
-        let argv = |join, detach| joined(&attach(&name, join, detach, false)).replace(" -T clipboard", "");
+        let argv =
+            |join, detach| joined(&attach(&name, join, detach, false)).replace(" -T clipboard", "");
         assert_eq!(argv(Join::CreateOrAttach, false), "tmux -u new-session -A -s foo");
         assert_eq!(argv(Join::CreateOrAttach, true), "tmux -u new-session -D -A -s foo");
         assert_eq!(argv(Join::Existing, true), "tmux -u attach-session -d -t =foo");

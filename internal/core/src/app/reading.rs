@@ -141,7 +141,12 @@ impl App {
     }
 
     /// The last lines a shed's first process printed.
-    pub async fn logs(&self, person: &Person, name: &ShedName, n_lines: u32) -> Result<String, Error> {
+    pub async fn logs(
+        &self,
+        person: &Person,
+        name: &ShedName,
+        n_lines: u32,
+    ) -> Result<String, Error> {
         self.keeper(person, name, Scope::Read, "to see a log")?;
         match self.context.engine.logs(name, n_lines.min(MAX_LOG_LINES)).await {
             Err(EngineError::NoBox(_)) => Ok(String::new()),

@@ -72,7 +72,12 @@ impl App {
         self.shed(person, &name)
     }
 
-    async fn retry(&self, person: &Person, name: &ShedName, request: CreateShed) -> Result<Shed, Error> {
+    async fn retry(
+        &self,
+        person: &Person,
+        name: &ShedName,
+        request: CreateShed,
+    ) -> Result<Shed, Error> {
         let handle = self.keeper(person, name, Scope::Drive, "to create a shed")?;
         let repo = request.repo.as_deref().map(parse_repo).transpose()?;
         let status = handle.view.borrow().status();
@@ -93,7 +98,11 @@ impl App {
     }
 
     /// Checks a request and fills in what it does not say.
-    fn specify(&self, person: &Person, request: &CreateShed) -> Result<(Spec, Option<Repo>), Error> {
+    fn specify(
+        &self,
+        person: &Person,
+        request: &CreateShed,
+    ) -> Result<(Spec, Option<Repo>), Error> {
         let defaults = &self.settings().defaults;
         let repo = request.repo.as_deref().map(parse_repo).transpose()?;
         if request.no_start && repo.is_some() {
@@ -105,7 +114,8 @@ impl App {
         }
         let image = request.image.clone().unwrap_or_else(|| defaults.image.clone());
         check_image(&image)?;
-        let limits = limits(defaults.limits, request.cpus, request.memory.as_deref(), request.pids)?;
+        let limits =
+            limits(defaults.limits, request.cpus, request.memory.as_deref(), request.pids)?;
         if !request.mounts.is_empty() {
             person.may(Scope::Admin, "to mount directories of the host")?;
         }
@@ -134,14 +144,24 @@ impl App {
     }
 
     /// Makes a wish come true and waits for it.
-    pub async fn wish(&self, person: &Person, name: &ShedName, wish: Wish) -> Result<(Answer, Shed), Error> {
+    pub async fn wish(
+        &self,
+        person: &Person,
+        name: &ShedName,
+        wish: Wish,
+    ) -> Result<(Answer, Shed), Error> {
         let handle = self.keeper(person, name, Scope::Drive, "to start and stop a shed")?;
         let answer = handle.wish(wish, person.actor.clone(), Order::default()).await?;
         Ok((answer, self.shed(person, name)?))
     }
 
     /// A new container on the same volumes; waits for it.
-    pub async fn rebuild(&self, person: &Person, name: &ShedName, request: RebuildShed) -> Result<Shed, Error> {
+    pub async fn rebuild(
+        &self,
+        person: &Person,
+        name: &ShedName,
+        request: RebuildShed,
+    ) -> Result<Shed, Error> {
         let handle = self.keeper(person, name, Scope::Drive, "to rebuild a shed")?;
         if let Some(image) = &request.image {
             check_image(image)?;
@@ -152,7 +172,12 @@ impl App {
     }
 
     /// Deletes a shed and waits for it. One that is being created is called off first.
-    pub async fn delete(&self, person: &Person, name: &ShedName, removal: Removal) -> Result<(), Error> {
+    pub async fn delete(
+        &self,
+        person: &Person,
+        name: &ShedName,
+        removal: Removal,
+    ) -> Result<(), Error> {
         let handle = self.keeper(person, name, Scope::Drive, "to delete a shed")?;
         let order = Order { keep_volumes: removal == Removal::KeepVolumes, ..Order::default() };
         handle.wish(Wish::Delete, person.actor.clone(), order).await?;
@@ -160,7 +185,12 @@ impl App {
     }
 
     /// Changes limits and options while it runs.
-    pub async fn patch(&self, person: &Person, name: &ShedName, request: PatchShed) -> Result<Shed, Error> {
+    pub async fn patch(
+        &self,
+        person: &Person,
+        name: &ShedName,
+        request: PatchShed,
+    ) -> Result<Shed, Error> {
         let handle = self.keeper(person, name, Scope::Drive, "to change a shed")?;
         let (spec, has_box) = {
             let view = handle.view.borrow();
@@ -207,13 +237,17 @@ impl App {
 }
 
 impl KeeperHandle {
-    /// Posts the creation; does not wait for its end.
+    /// Posts the creation and waits until it has begun, so that its progress is its own and no earlier one's.
     async fn begin_creation(&self, person: &Person, order: Order) -> Result<(), Error> {
-        let mut ended = self.post_wish(Wish::Retry, person.actor.clone(), order).await?;
-        // A creation that cannot even begin says so at once.
-        match ended.try_recv() {
-            Ok(Err(error)) => Err(error),
-            Ok(Ok(_)) | Err(_) => Ok(()),
+        let ended = self.post_wish(Wish::Create, person.actor.clone(), order).await?;
+        let mut view = self.view.clone();
+        tokio::select! {
+            biased;
+            // The keeper lives as long as the shed; a creation that is over at once has begun, too.
+            begun = view.wait_for(|view| view.status() != ShedStatus::Failed) => {
+                begun.map(drop).map_err(|_| Error::ShuttingDown)
+            }
+            ended = ended => ended.map_err(|_| Error::ShuttingDown)?.map(drop),
         }
     }
 
@@ -285,7 +319,8 @@ fn check_env(env: &BTreeMap<String, String>) -> Result<(), Error> {
     }
     for (key, value) in env {
         let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if key.is_empty() || key.starts_with(|c: char| c.is_ascii_digit()) || !key.chars().all(name) {
+        if key.is_empty() || key.starts_with(|c: char| c.is_ascii_digit()) || !key.chars().all(name)
+        {
             return Err(Error::Invalid(format!("{key:?} is no name of a variable")));
         }
         if value.contains('\0') {

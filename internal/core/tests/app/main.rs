@@ -1,0 +1,8 @@
+//! The App on the process engine: real processes, real tmux, no container.
+#![cfg(test)]
+
+mod exec;
+mod forward;
+mod life;
+mod sessions;
+mod support;

@@ -1,0 +1,81 @@
+//! Short ways to say what most tests say.
+
+use shed_api::stream::{AttachOpen, ExecOpen, ExecRequest, ExecResult, ExecSpec, Tty};
+use shed_api::{Problem, SessionRef, ShedName};
+use shed_core::{Attach, Error, Running, read_some};
+use shed_testing::TestApp;
+
+pub(crate) fn shed(name: &str) -> ShedName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn session(name: &str) -> SessionRef {
+    name.parse().unwrap()
+}
+
+pub(crate) fn words(list: &[&str]) -> Vec<String> {
+    list.iter().map(|word| (*word).to_owned()).collect()
+}
+
+pub(crate) fn problem<T>(result: Result<T, Error>) -> Problem {
+    match result {
+        Ok(_) => panic!("it succeeded"),
+        Err(error) => error.problem(),
+    }
+}
+
+pub(crate) fn run(argv: &[&str]) -> ExecRequest {
+    ExecRequest {
+        argv: words(argv),
+        env: std::collections::BTreeMap::new(),
+        directory: None,
+        session: None,
+        root: false,
+        stdin: None,
+        stdin_base64: None,
+        timeout_ms: Some(20_000),
+    }
+}
+
+pub(crate) fn open(argv: &[&str]) -> ExecOpen {
+    ExecOpen { exec: ExecSpec { argv: words(argv), ..ExecSpec::default() }, ..ExecOpen::default() }
+}
+
+pub(crate) async fn sh(test: &TestApp, name: &str, line: &str) -> ExecResult {
+    test.app
+        .exec_to_end(&test.admin, &shed(name), run(&["sh", "-c", line]), Vec::new())
+        .await
+        .unwrap()
+}
+
+pub(crate) fn tty() -> Tty {
+    Tty { cols: 80, rows: 24, term: "xterm-256color".to_owned() }
+}
+
+pub(crate) fn attach() -> Attach {
+    let open = AttachOpen {
+        tty: tty(),
+        new: false,
+        existing: false,
+        read_only: false,
+        detach_others: false,
+    };
+    Attach { open, env: Vec::new() }
+}
+
+/// Reads a terminal until it shows `text`.
+pub(crate) async fn until(running: &mut Running, text: &str) -> String {
+    let mut seen = String::new();
+    let mut buffer = vec![0; 4096];
+    while !seen.contains(text) {
+        let read = tokio::time::timeout(
+            std::time::Duration::from_secs(20),
+            read_some(&mut running.output, &mut buffer),
+        );
+        let n_read =
+            read.await.unwrap_or_else(|_| panic!("{text:?} did not show in {seen:?}")).unwrap();
+        assert!(n_read > 0, "the terminal ended before {text:?} in {seen:?}");
+        seen += &String::from_utf8_lossy(&buffer[..n_read]);
+    }
+    seen
+}

@@ -1,0 +1,372 @@
+//! An engine without containers: a box is a shed-init as a plain child, with directories of its own.
+//!
+//! It is real where it counts for the doors (processes, terminals, tmux, links) and keeps nothing apart: no limits, no
+//! network of its own, no other user. An image is any name that does not begin with `missing`.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use rustix::process::{Pid, Signal, kill_process};
+use shed_api::ShedName;
+use shed_api::shed::{DiskUse, Limits, Stats};
+use shed_core::engine::{
+    BoxPlan, BoxState, Change, Changes, Created, Engine, EngineError, EngineFuture, Found,
+    ImageFacts, Peer, Report,
+};
+use tokio::sync::{broadcast, watch};
+
+/// The static shed-init this crate was built with.
+pub fn shed_init_path() -> &'static Path {
+    Path::new(env!("SHED_INIT_PATH"))
+}
+
+/// Changes nobody has read yet.
+const CHANGES: usize = 256;
+
+/// An engine of plain processes under one directory. Ends what it started when it is dropped.
+#[derive(Debug)]
+pub struct ProcessEngine {
+    root: PathBuf,
+    boxes: Arc<Mutex<BTreeMap<ShedName, ProcessBox>>>,
+    changes: broadcast::Sender<Change>,
+    /// Whether it pretends to be gone.
+    down: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct ProcessBox {
+    plan: BoxPlan,
+    state: BoxState,
+    pid: Option<u32>,
+    /// Moves at each end of the process.
+    ended: watch::Sender<u64>,
+}
+
+impl ProcessEngine {
+    /// An engine that keeps everything under `root`.
+    pub fn new(root: &Path) -> Arc<Self> {
+        Arc::new(Self {
+            root: root.to_owned(),
+            boxes: Arc::default(),
+            changes: broadcast::channel(CHANGES).0,
+            down: watch::Sender::new(false),
+        })
+    }
+
+    /// Pretends to be gone, or to be back. Boxes go on.
+    pub fn set_down(&self, down: bool) {
+        self.down.send_replace(down);
+    }
+
+    /// The process id of a box's shed-init.
+    pub fn pid(&self, shed: &str) -> Option<u32> {
+        let boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
+        boxes.iter().find(|(name, _)| name.as_str() == shed).and_then(|(_, known)| known.pid)
+    }
+
+    /// A shed's workspace on this machine.
+    pub fn workspace(&self, shed: &str) -> PathBuf {
+        self.root.join(shed).join("workspace")
+    }
+
+    /// The `TMUX_TMPDIR` of a shed's tmux.
+    pub fn tmux_dir(&self, shed: &str) -> PathBuf {
+        self.root.join(shed).join("tmux")
+    }
+
+    fn up(&self) -> Result<(), EngineError> {
+        if *self.down.borrow() {
+            return Err(EngineError::Unreachable("the engine is down".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn with<T>(
+        &self,
+        shed: &ShedName,
+        act: impl FnOnce(&mut ProcessBox) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        self.up()?;
+        let mut boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
+        match boxes.get_mut(shed) {
+            Some(known) => act(known),
+            None => Err(EngineError::NoBox(format!("no box of shed {shed:?}"))),
+        }
+    }
+
+    fn found(shed: &ShedName, known: &ProcessBox) -> Found {
+        Found {
+            shed: shed.clone(),
+            id: format!("process-{shed}"),
+            state: known.state.clone(),
+            created_at: known.plan.created_at,
+            repo: known.plan.repo.clone(),
+            image: known.plan.image.clone(),
+            limits: known.plan.limits,
+            network: known.plan.network,
+            mounts: known.plan.mounts.clone(),
+            env: known.plan.env.clone(),
+            program_dir: Some(known.plan.program_dir.clone()),
+        }
+    }
+
+    fn launch(&self, shed: &ShedName, known: &mut ProcessBox) -> Result<(), EngineError> {
+        if known.state == BoxState::Running {
+            return Ok(());
+        }
+        let dir = self.root.join(shed.as_str());
+        let failed = |error: std::io::Error| EngineError::Failed(error.to_string());
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(dir.join("log"))
+            .map_err(failed)?;
+        let run_dir = dir.join("run");
+        let mut command = std::process::Command::new(shed_init_path());
+        command
+            .arg("--link-dir")
+            .arg(&known.plan.link_dir)
+            .arg("--run-dir")
+            .arg(&run_dir)
+            .arg("--workspace")
+            .arg(dir.join("workspace"))
+            .arg("--home")
+            .arg(dir.join("home"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("TMUX_TMPDIR", dir.join("tmux"))
+            .env("SHED_NAME", shed.as_str())
+            .envs(&known.plan.env)
+            .current_dir(&dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(failed)?)
+            .stderr(log);
+        command.process_group(0);
+        let mut child =
+            tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(failed)?;
+        known.pid = child.id();
+        known.state = BoxState::Running;
+        let (boxes, changes, name) = (Arc::clone(&self.boxes), self.changes.clone(), shed.clone());
+        let pid = known.pid;
+        tokio::spawn(async move {
+            let status = child.wait().await;
+            let code = status.ok().and_then(|status| status.code()).unwrap_or(137);
+            let mut boxes = boxes.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = boxes.get_mut(&name).filter(|known| known.pid == pid) {
+                known.state = BoxState::Exited { code: code.into(), out_of_memory: false };
+                known.pid = None;
+                known.ended.send_modify(|n_ends| *n_ends += 1);
+            }
+            drop(boxes);
+            changes.send(Change { shed: name }).ok();
+        });
+        self.changes.send(Change { shed: shed.clone() }).ok();
+        Ok(())
+    }
+
+    async fn end(&self, shed: &ShedName, limit: Duration) -> Result<(), EngineError> {
+        let (pid, mut ended) = self.with(shed, |known| Ok((known.pid, known.ended.subscribe())))?;
+        let Some(pid) = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else {
+            return Ok(());
+        };
+        signal_tree(pid, Signal::CONT);
+        kill_process(pid, Signal::TERM).ok();
+        if tokio::time::timeout(limit, ended.changed()).await.is_err() {
+            signal_tree(pid, Signal::KILL);
+            ended.changed().await.ok();
+        }
+        Ok(())
+    }
+
+    fn freeze(&self, shed: &ShedName, signal: Signal, state: BoxState) -> Result<(), EngineError> {
+        self.with(shed, |known| {
+            if let Some(pid) = known.pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+                signal_tree(pid, signal);
+            }
+            known.state = state;
+            Ok(())
+        })?;
+        self.changes.send(Change { shed: shed.clone() }).ok();
+        Ok(())
+    }
+}
+
+impl Drop for ProcessEngine {
+    fn drop(&mut self) {
+        let boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
+        for known in boxes.values() {
+            if let Some(pid) = known.pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+                signal_tree(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// Signals a process and all its descendants, the process first.
+fn signal_tree(root: Pid, signal: Signal) {
+    let mut at = 0;
+    let mut found = vec![root];
+    while at < found.len() {
+        let pid = found[at].as_raw_nonzero();
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        found
+            .extend(children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+        at += 1;
+    }
+    for pid in found {
+        kill_process(pid, signal).ok();
+    }
+}
+
+fn later<'a, T: Send + 'a>(result: Result<T, EngineError>) -> EngineFuture<'a, T> {
+    Box::pin(std::future::ready(result))
+}
+
+impl Engine for ProcessEngine {
+    fn describe(&self) -> EngineFuture<'_, String> {
+        later(self.up().map(|()| "plain processes".to_owned()))
+    }
+
+    fn boxes(&self) -> EngineFuture<'_, Vec<Found>> {
+        let boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = boxes.iter().map(|(name, known)| Self::found(name, known)).collect();
+        later(self.up().map(|()| found))
+    }
+
+    fn find<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, Option<Found>> {
+        let boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = boxes.get(shed).map(|known| Self::found(shed, known));
+        later(self.up().map(|()| found))
+    }
+
+    fn image<'a>(&'a self, name: &'a str, report: &'a Report) -> EngineFuture<'a, ImageFacts> {
+        report(format!("looking at {name}"), None);
+        let facts = ImageFacts { home: "/home/dev".to_owned() };
+        later(self.up().and_then(|()| {
+            if name.starts_with("missing") {
+                let why = "not here, and there is nowhere to fetch it from".to_owned();
+                return Err(EngineError::NoImage { image: name.to_owned(), why });
+            }
+            Ok(facts)
+        }))
+    }
+
+    fn create<'a>(&'a self, plan: &'a BoxPlan) -> EngineFuture<'a, Created> {
+        let make = || {
+            self.up()?;
+            let dir = self.root.join(plan.shed.as_str());
+            let took_up_volumes = dir.join("workspace").exists();
+            for part in ["workspace", "home", "run", "tmux"] {
+                std::fs::create_dir_all(dir.join(part))
+                    .map_err(|error| EngineError::Failed(error.to_string()))?;
+            }
+            let mut boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
+            boxes.entry(plan.shed.clone()).or_insert_with(|| ProcessBox {
+                plan: plan.clone(),
+                state: BoxState::Created,
+                pid: None,
+                ended: watch::Sender::new(0),
+            });
+            Ok(Created { took_up_volumes })
+        };
+        later(make())
+    }
+
+    fn start<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+        later(self.with(shed, |known| self.launch(shed, known)))
+    }
+
+    fn stop<'a>(&'a self, shed: &'a ShedName, limit: Duration) -> EngineFuture<'a, ()> {
+        Box::pin(self.end(shed, limit))
+    }
+
+    fn pause<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+        later(self.freeze(shed, Signal::STOP, BoxState::Paused))
+    }
+
+    fn unpause<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+        later(self.freeze(shed, Signal::CONT, BoxState::Running))
+    }
+
+    fn remove_box<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+        Box::pin(async move {
+            match self.end(shed, Duration::ZERO).await {
+                Err(EngineError::NoBox(_)) => return Ok(()),
+                ended => ended?,
+            }
+            self.boxes.lock().unwrap_or_else(PoisonError::into_inner).remove(shed);
+            Ok(())
+        })
+    }
+
+    fn remove_volumes<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+        let dir = self.root.join(shed.as_str());
+        let removed = match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(EngineError::Failed(error.to_string()))
+            }
+            Err(_) | Ok(()) => Ok(()),
+        };
+        later(self.up().and(removed))
+    }
+
+    fn limit<'a>(&'a self, shed: &'a ShedName, limits: Limits) -> EngineFuture<'a, ()> {
+        later(self.with(shed, |known| {
+            known.plan.limits = limits;
+            Ok(())
+        }))
+    }
+
+    fn logs<'a>(&'a self, shed: &'a ShedName, n_lines: u32) -> EngineFuture<'a, String> {
+        let text =
+            std::fs::read_to_string(self.root.join(shed.as_str()).join("log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let first = lines.len().saturating_sub(n_lines as usize);
+        later(Ok(lines[first..].join("\n") + "\n"))
+    }
+
+    fn stats<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, Stats> {
+        later(self.with(shed, |known| {
+            Ok(Stats {
+                name: shed.to_string(),
+                cpus: 0.0,
+                memory_bytes: 0,
+                memory_limit_bytes: known.plan.limits.memory_bytes,
+                pids: 1,
+                network_in_bytes: 0,
+                network_out_bytes: 0,
+            })
+        }))
+    }
+
+    fn disk(&self) -> EngineFuture<'_, Vec<DiskUse>> {
+        later(self.up().map(|()| Vec::new()))
+    }
+
+    fn is_peer<'a>(&'a self, shed: &'a ShedName, peer: Peer) -> EngineFuture<'a, bool> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", peer.pid)).unwrap_or_default();
+        let after = stat.rsplit_once(')').map(|(_, after)| after).unwrap_or_default();
+        let parent = after.split_whitespace().nth(1).and_then(|field| field.parse::<u32>().ok());
+        later(self.with(shed, |known| {
+            Ok(known.pid.is_some_and(|pid| pid == peer.pid || Some(pid) == parent))
+        }))
+    }
+
+    fn changes(&self) -> EngineFuture<'_, Changes> {
+        let told = tokio_stream::wrappers::BroadcastStream::new(self.changes.subscribe());
+        let told = told.filter_map(|change| std::future::ready(change.ok()));
+        let mut down = self.down.subscribe();
+        let until_down = async move {
+            // The engine lives as long as its test.
+            down.wait_for(|down| *down).await.ok();
+        };
+        let changes: Changes = Box::pin(told.take_until(Box::pin(until_down)));
+        later(self.up().map(|()| changes))
+    }
+}
