@@ -15,6 +15,7 @@ mod place;
 mod reaper;
 mod run;
 mod runner;
+mod sftp;
 mod supervisor;
 mod term;
 mod watch;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         ("run", [socket, token]) => runner::main(socket, token),
         ("connect", [kind, target @ ..]) => forward::connect(kind, target),
         ("listen", [kind, target @ ..]) => forward::listen(kind, target),
+        ("sftp", []) => sftp::main(),
         ("credential", [socket, ..]) => forward::credential(socket),
         ("exec", [program, words @ ..]) => child::exec_words(program, words),
         ("version", []) => version(),
