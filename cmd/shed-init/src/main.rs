@@ -16,6 +16,7 @@ mod place;
 mod reaper;
 mod run;
 mod runner;
+mod sftp;
 mod supervisor;
 mod term;
 mod watch;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         ("connect", [kind, target @ ..]) => forward::connect(kind, target),
         ("listen", [kind, target @ ..]) => forward::listen(kind, target),
         ("checkout", [program, words @ ..]) => checkout::main(program, words),
+        ("sftp", []) => sftp::main(),
         ("credential", [socket, ..]) => forward::credential(socket),
         ("exec", [program, words @ ..]) => child::exec_words(program, words),
         ("version", []) => version(),
