@@ -68,13 +68,14 @@ fn occupied() -> io::Result<Option<u8>> {
 
 /// Runs the program to its end. A signal to us goes on to it, and it tidies up itself.
 fn clone(program: &str, words: &[String]) -> io::Result<u8> {
+    // Started before signals are blocked, which it would inherit. An end that comes in between is seen by the first look.
+    let child = Command::new(program).args(words).arg(STAGING).stdin(Stdio::null()).spawn()?;
+    let pid = Pid::from_child(&child);
     let mut signals = SigSet::empty();
     for signal in [NixSignal::SIGCHLD, NixSignal::SIGHUP, NixSignal::SIGTERM, NixSignal::SIGINT] {
         signals.add(signal);
     }
     signals.thread_block()?;
-    let child = Command::new(program).args(words).arg(STAGING).stdin(Stdio::null()).spawn()?;
-    let pid = Pid::from_child(&child);
     loop {
         if let Some((_, status)) = waitpid(Some(pid), WaitOptions::NOHANG)? {
             let status = std::process::ExitStatus::from_raw(status.as_raw());

@@ -42,6 +42,7 @@ const EVENT_BYTES: usize = 4 << 10;
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut arrivals = Arrivals::watch(&shared.place.link_dir);
     let ends = Arc::new(Ends::default());
+    shared.watcher.settled().await;
     let mut pause = FIRST_PAUSE;
     loop {
         match try_serve(&shared, &ends).await {

@@ -28,6 +28,8 @@ use std::process::ExitCode;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    // A child inherits which signals are blocked. Whoever started us may block some; each face blocks its own.
+    nix::sys::signal::SigSet::empty().thread_set_mask().ok();
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_none_or(|first| first.starts_with("--")) {
         return supervisor::main(&args);

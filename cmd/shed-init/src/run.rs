@@ -73,7 +73,7 @@ fn end_group(pid: Pid) {
     kill_process_group(pid, Signal::KILL).ok();
 }
 
-fn output_pipe() -> Result<(pipe::Receiver, OwnedFd), Refusal> {
+pub(crate) fn output_pipe() -> Result<(pipe::Receiver, OwnedFd), Refusal> {
     let failed = |error: String| Refusal::NoResources(error);
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.to_string()))?;
     let read = pipe::Receiver::from_owned_fd(read).map_err(|error| failed(error.to_string()))?;

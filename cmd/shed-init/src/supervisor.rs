@@ -30,7 +30,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Blocked signals wait in the descriptor; std clears the mask again for children.
+    // Blocked signals wait in the descriptor; the worker clears the mask it inherits.
     let mut signals = SigSet::empty();
     for signal in [NixSignal::SIGCHLD, NixSignal::SIGTERM, NixSignal::SIGINT] {
         signals.add(signal);

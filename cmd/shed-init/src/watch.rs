@@ -1,34 +1,36 @@
 //! The live picture of tmux: asked only when something changed, told whole, invisible to everyone in the box.
 //!
 //! ```text
-//!   start server ──▶ start waiter ──▶ list ──▶ tell ──▶ wait ──┐
-//!        ▲               ▲    ▲                                │
-//!        │               │    └── the waiter spoke ◀───────────┤
-//!        │               └─────── the waiter ended ◀───────────┤
-//!        └─────────────────────── the list says no server ◀────┘
+//!   start server ──▶ watch: list, tell ──▶ wait ──┐
+//!        ▲             ▲                          │
+//!        │             └── something changed ◀────┤
+//!        └──────────────── the server is gone ◀───┘
 //! ```
 //!
-//! The waiter runs before the list is asked for, so a change in between is told by the waiter.
+//! While someone looks, and once in a long while, a second list is made beside the waiting watch.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::pipe::{PipeFlags, pipe_with};
-use shed_link::{Io, Picture, Program, Refusal, Run, Spawn, Status, Tmux, User};
+use rustix::fs::{Mode, OFlags};
+use shed_link::{
+    Io, MAX_RUN_OUTPUT_BYTES, Picture, Program, Refusal, Run, Spawn, Status, Tmux, User,
+};
 use shed_tmux::{TmuxError, version, watch};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::launch::launch;
-use crate::run::run as run_command;
+use crate::run::{output_pipe, run as run_command};
 use crate::worker::Shared;
 
 /// How long tmux may take to answer.
 const TMUX_LIMIT_MS: u64 = 5_000;
+/// How long the rest waits for the first look at tmux.
+const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 /// After tmux could not be started or asked.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// While someone looks, foreground commands and activity are read this often.
@@ -37,8 +39,10 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 const BURST: u32 = 20;
 /// How often one more change may be told at once.
 const REFILL: Duration = Duration::from_millis(500);
-/// The most news of one waiter that is read at once; only that it spoke matters.
-const NEWS_BYTES: usize = 4 << 10;
+/// Without any news the state is read again after this: a user's reload of their configuration may have taken a hook away.
+const SAFETY_PERIOD: Duration = Duration::from_secs(300);
+/// Why there is no picture of very many sessions.
+const TOO_MANY: &str = "tmux has more sessions than can be shown";
 
 /// tmux's state, for the link.
 #[derive(Debug)]
@@ -62,6 +66,14 @@ impl Default for Watcher {
 }
 
 impl Watcher {
+    /// Waits until tmux was looked at once: its server runs then, or cannot. Two that start at the same moment would end
+    /// each other.
+    pub(crate) async fn settled(&self) {
+        let mut picture = self.picture.subscribe();
+        let first = picture.wait_for(Option::is_some);
+        timeout(SETTLE_LIMIT, first).await.ok();
+    }
+
     /// Someone looks for so long from now; 0 ends it.
     pub(crate) fn look(&self, seconds: u32) {
         self.look_until.send_replace(Instant::now() + Duration::from_secs(u64::from(seconds)));
@@ -128,45 +140,49 @@ async fn try_watch(shared: &Shared, pace: &mut Pace) -> Trouble {
     if let Err(trouble) = run_tmux(shared, watch::start_argv()).await {
         return trouble;
     }
-    let mut waiter_number = 0_u64;
+    // A name of this worker's own: a watch that was killed stays in its channel and eats a signal.
+    let channel = format!("shed-{}", std::process::id());
     loop {
-        waiter_number += 1;
-        // A name of its own for each waiter: one that was killed stays in its channel and eats a signal.
-        let channel = format!("shed-{}-{waiter_number}", std::process::id());
-        let mut waiter = match Waiter::start(shared, &channel).await {
-            Ok(waiter) => waiter,
-            Err(refusal) => return refusal.into(),
+        let mut watch = match Watch::start(shared, &channel).await {
+            Ok(watch) => watch,
+            Err(trouble) => return trouble,
         };
-        loop {
-            let listing = match run_tmux(shared, watch::list_argv(&channel)).await {
-                Ok(listing) => listing,
-                Err(trouble) => return trouble,
-            };
-            tell(shared, Tmux::Listing(listing));
-            if waiter.ended {
-                break;
+        tell(shared, Tmux::Listing(std::mem::take(&mut watch.listing)));
+        while !watch.ended {
+            match wait_for_change(shared, &mut watch).await {
+                Change::Told => {}
+                Change::Due => match run_tmux(shared, watch::list_argv()).await {
+                    Ok(listing) => tell(shared, Tmux::Listing(listing)),
+                    Err(trouble) => return trouble,
+                },
             }
-            wait_for_change(shared, &mut waiter).await;
-            pace.wait().await;
         }
+        pace.wait().await;
     }
 }
 
-/// Returns when the waiter spoke or ended, or when someone who looks is due fresh facts.
-async fn wait_for_change(shared: &Shared, waiter: &mut Waiter) {
+/// Why the state is read again.
+enum Change {
+    /// The watch ended.
+    Told,
+    /// Someone looks, or it is long ago.
+    Due,
+}
+
+async fn wait_for_change(shared: &Shared, watch: &mut Watch) -> Change {
     let mut look_until = shared.watcher.look_until.subscribe();
+    let long_ago = Instant::now() + SAFETY_PERIOD;
     loop {
-        let until = *look_until.borrow_and_update();
-        let looking = until > Instant::now();
-        let due = Instant::now() + LOOK_PERIOD;
+        let looking = *look_until.borrow_and_update() > Instant::now();
+        let due = if looking { Instant::now() + LOOK_PERIOD } else { long_ago };
         tokio::select! {
-            () = waiter.news() => return,
-            () = sleep_until(due), if looking => return,
+            () = watch.end() => return Change::Told,
+            () = sleep_until(due) => return Change::Due,
             changed = look_until.changed() => {
                 // A new look begins with fresh facts; a prolonged one is due in its time.
                 let begins = changed.is_ok() && !looking && *look_until.borrow() > Instant::now();
                 if begins {
-                    return;
+                    return Change::Due;
                 }
             }
         }
@@ -190,57 +206,81 @@ async fn run_tmux(shared: &Shared, argv: Vec<String>) -> Result<String, Trouble>
     let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
     let ran = run_command(&shared.place, &shared.reaper, run).await?;
     if ran.truncated {
-        return Err(Trouble::Other("tmux has more sessions than can be shown".to_owned()));
+        return Err(Trouble::Other(TOO_MANY.to_owned()));
     }
-    if ran.status == Status::Code(0) {
-        return Ok(ran.stdout);
-    }
-    match TmuxError::parse(&ran.stderr) {
-        TmuxError::NoServer => Err(Trouble::NoServer),
-        error => Err(Trouble::Other(error.to_string())),
+    if ran.status == Status::Code(0) { Ok(ran.stdout) } else { Err(trouble(&ran.stderr)) }
+}
+
+fn trouble(stderr: &str) -> Trouble {
+    match TmuxError::parse(stderr) {
+        TmuxError::NoServer | TmuxError::Lost => Trouble::NoServer,
+        error @ (TmuxError::NoSession | TmuxError::Duplicate | TmuxError::Other(_)) => {
+            Trouble::Other(error.to_string())
+        }
     }
 }
 
-/// A `tmux -C wait-for` of ours.
-struct Waiter {
-    news: pipe::Receiver,
-    /// An end of file on its input would end it.
-    _input: OwnedFd,
+/// A client of ours that has printed the state and waits for a change.
+struct Watch {
+    listing: String,
     exit: oneshot::Receiver<Status>,
     ended: bool,
 }
 
-impl Waiter {
-    async fn start(shared: &Shared, channel: &str) -> Result<Self, Refusal> {
-        let failed = |error: String| Refusal::NoResources(error);
-        let (news, output) =
-            pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.to_string()))?;
-        let (stdin, input) =
-            pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.to_string()))?;
-        let stderr = rustix::io::fcntl_dupfd_cloexec(&output, 3)
-            .map_err(|error| failed(error.to_string()))?;
+impl Watch {
+    /// Starts one and reads its listing.
+    async fn start(shared: &Shared, channel: &str) -> Result<Self, Trouble> {
+        let (out, stdout) = output_pipe()?;
+        let (err, stderr) = output_pipe()?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let stdin = null.map_err(|error| Trouble::Other(error.to_string()))?;
         let spawn = Spawn {
-            program: Program::Argv(watch::wait_argv(channel)),
+            program: Program::Argv(watch::watch_argv(channel)),
             env: Vec::new(),
             directory: Some("/".to_owned()),
             user: User::Dev,
             io: Io::Pipes,
             detached: None,
         };
-        let fds = vec![stdin, output, stderr];
-        let started = launch(&shared.place, &shared.reaper, spawn, fds).await?;
-        let news =
-            pipe::Receiver::from_owned_fd(news).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { news, _input: input, exit: started.ended, ended: false })
+        let started =
+            launch(&shared.place, &shared.reaper, spawn, vec![stdin, stdout, stderr]).await?;
+        let mut watch = Self { listing: String::new(), exit: started.ended, ended: false };
+        let read = timeout(Duration::from_millis(TMUX_LIMIT_MS), watch.read(out, err)).await;
+        read.map_err(|_| Trouble::from(Refusal::TimedOut))??;
+        Ok(watch)
     }
 
-    /// Returns when it printed something or ended.
-    async fn news(&mut self) {
-        let mut buffer = vec![0; NEWS_BYTES];
-        tokio::select! {
-            read = self.news.read(&mut buffer) => self.ended = matches!(read, Ok(0) | Err(_)),
-            _ = &mut self.exit => self.ended = true,
+    async fn read(
+        &mut self,
+        mut out: pipe::Receiver,
+        mut err: pipe::Receiver,
+    ) -> Result<(), Trouble> {
+        let mut bytes = Vec::new();
+        loop {
+            if out.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+                let mut said = Vec::new();
+                err.read_to_end(&mut said).await.ok();
+                return Err(trouble(&String::from_utf8_lossy(&said)));
+            }
+            if bytes.len() > MAX_RUN_OUTPUT_BYTES {
+                return Err(Trouble::Other(TOO_MANY.to_owned()));
+            }
+            if bytes.ends_with(watch::END.as_bytes()) {
+                let text = String::from_utf8_lossy(&bytes);
+                // A name may end as a listing does; a listing that is whole parses.
+                if shed_tmux::parse_listing(&text).is_ok() {
+                    self.listing = text.into_owned();
+                    return Ok(());
+                }
+            }
         }
+    }
+
+    /// Returns when something changed.
+    async fn end(&mut self) {
+        // The reaper lives as long as this.
+        (&mut self.exit).await.ok();
+        self.ended = true;
     }
 }
 

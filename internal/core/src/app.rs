@@ -133,7 +133,8 @@ impl App {
 
     fn handles(&self) -> Vec<(ShedName, KeeperHandle)> {
         let sheds = self.sheds.read().unwrap_or_else(PoisonError::into_inner);
-        sheds.iter().map(|(name, handle)| (name.clone(), handle.clone())).collect()
+        let there = sheds.iter().filter(|(_, handle)| !handle.view.borrow().gone);
+        there.map(|(name, handle)| (name.clone(), handle.clone())).collect()
     }
 
     /// The keeper of a shed the person may do this with.
@@ -146,7 +147,8 @@ impl App {
     ) -> Result<KeeperHandle, Error> {
         person.may_with(name, needed, what)?;
         let sheds = self.sheds.read().unwrap_or_else(PoisonError::into_inner);
-        sheds.get(name).cloned().ok_or_else(|| Error::NoShed(name.clone()))
+        let there = sheds.get(name).filter(|handle| !handle.view.borrow().gone);
+        there.cloned().ok_or_else(|| Error::NoShed(name.clone()))
     }
 }
 
@@ -269,7 +271,7 @@ async fn adopt(context: &Arc<Context>, sheds: &Sheds, found: Found) -> Result<()
             git_identity: None,
             // Whatever was cloned is in its volume; cloning again could only do harm.
             cloned: true,
-            took_up_volumes: true,
+            made_volumes: false,
             removal_keeps_volumes: false,
         },
     };

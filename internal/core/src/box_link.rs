@@ -109,12 +109,6 @@ impl BoxLink {
     }
 
     /// Runs a short command as `dev` and returns what it printed.
-    pub(crate) async fn run(&self, argv: Vec<String>, limit: Duration) -> Result<Ran, Error> {
-        let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        self.run_with(Run { argv, env: Vec::new(), directory: None, timeout_ms }).await
-    }
-
-    /// The same with everything said.
     pub(crate) async fn run_with(&self, run: Run) -> Result<Ran, Error> {
         let limit = Duration::from_millis(run.timeout_ms) + START_LIMIT;
         match self.ask(Op::Run(run), Vec::new(), None, limit).await?.1 {

@@ -39,7 +39,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Starts a box; fine if it runs.
     fn start<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()>;
 
-    /// Asks a box's processes to end and waits, at most so long, then kills them; fine if it does not run.
+    /// Asks a box's processes to end and waits, at most so long, then kills them; fine if it does not run or is gone.
     fn stop<'a>(&'a self, shed: &'a ShedName, limit: Duration) -> EngineFuture<'a, ()>;
 
     /// Freezes a box.
@@ -167,8 +167,8 @@ pub struct BoxPlan {
 /// What a creation met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Created {
-    /// Whether any of the shed's volumes was there before.
-    pub took_up_volumes: bool,
+    /// Whether all of the shed's volumes are new.
+    pub made_volumes: bool,
 }
 
 /// What matters of an image.

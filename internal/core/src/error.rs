@@ -75,6 +75,9 @@ pub enum Error {
     /// There is no tmux.
     #[error("there is no tmux in the image of shed {0:?}")]
     NoTmux(ShedName),
+    /// tmux went away while it was asked, again and again.
+    #[error("the tmux server of shed {0:?} went away")]
+    TmuxLost(ShedName),
     /// tmux said something unexpected.
     #[error("shed {shed:?}: {text}")]
     Tmux {
@@ -211,7 +214,7 @@ impl Error {
             Self::Io { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => {
                 Problem::new(Code::DiskFull, detail).hint("df -h")
             }
-            Self::Tmux { .. } | Self::Io { .. } => Problem::new(Code::Internal, detail),
+            Self::TmuxLost(_) | Self::Tmux { .. } | Self::Io { .. } => Problem::new(Code::Internal, detail),
         }
     }
 }

@@ -126,7 +126,9 @@ struct Keeper {
     reports: mpsc::Sender<Report>,
     /// Who asked for changes of sessions that are about to show.
     expected: HashMap<String, (Actor, Instant)>,
-    /// Where detached commands' events go.
+    /// Whether this keeper started the box, so that it knows that there was no session before the first it hears of.
+    fresh: bool,
+    /// Ends with the server, or with the shed.
     stop: CancellationToken,
 }
 
@@ -174,6 +176,7 @@ pub(crate) fn start(
         waiting: VecDeque::new(),
         reports,
         expected: HashMap::new(),
+        fresh: false,
         stop,
     };
     context.tasks.spawn(async move {
@@ -282,9 +285,7 @@ impl Keeper {
                     });
                 }
                 if let Some((doing, cancel)) = &self.doing {
-                    // A creation that is called off takes nothing along that was there before it.
-                    job.order.keep_volumes |=
-                        doing.op == Op::Create && self.row.spec.took_up_volumes;
+                    job.order.calls_off_creation = doing.op == Op::Create;
                     cancel.cancel();
                 }
                 self.waiting.push_back(job);
@@ -293,7 +294,9 @@ impl Keeper {
     }
 
     /// Writes the transitional status and starts the operation.
-    async fn begin(&mut self, job: Job) {
+    async fn begin(&mut self, mut job: Job) {
+        // A creation that is called off takes nothing along that was there before it.
+        job.order.keep_volumes |= job.order.calls_off_creation && !self.row.spec.made_volumes;
         let (status, wanted) = match job.op {
             Op::Create => (ShedStatus::Creating, Some(!job.order.no_start)),
             Op::Start | Op::Unpause => (ShedStatus::Starting, Some(true)),
@@ -311,6 +314,7 @@ impl Keeper {
             tell(job.waiters, || Err(Error::Failed(failure.clone())));
             return;
         }
+        self.fresh |= matches!(job.op, Op::Create | Op::Start | Op::Restart | Op::Rebuild);
         let cancel = self.stop.child_token();
         let env = OpEnv {
             context: Arc::clone(&self.context),
@@ -514,19 +518,19 @@ impl Keeper {
     async fn take_picture(&mut self, picture: &Picture) {
         let table = Table::read(&self.name, picture);
         let known = self.view.borrow().table.clone();
-        // Before the first picture of this server nothing is known, so nothing has changed.
         let news = match &known {
             Some(known) => changes(known.rows(), table.rows()),
+            None if self.fresh => changes(&[], table.rows()),
+            // A server that was just started does not know what was there before it.
             None => Vec::new(),
         };
+        if !news.is_empty() {
+            let events = news.into_iter().map(|change| self.session_event(change)).collect();
+            if let Err(error) = self.context.store.add_events(events).await {
+                tracing::error!(shed = %self.name, %error, "session events were not written");
+            }
+        }
         self.show(|view| view.table = Some(Arc::new(table)));
-        if news.is_empty() {
-            return;
-        }
-        let events = news.into_iter().map(|change| self.session_event(change)).collect();
-        if let Err(error) = self.context.store.add_events(events).await {
-            tracing::error!(shed = %self.name, %error, "session events were not written");
-        }
     }
 
     fn session_event(&mut self, change: SessionChange) -> NewEvent {

@@ -30,6 +30,8 @@ const SHOWN_LOG_LINES: u32 = 10;
 pub(crate) struct Order {
     /// Delete: leave the volumes.
     pub(crate) keep_volumes: bool,
+    /// Delete: it interrupts a creation.
+    pub(crate) calls_off_creation: bool,
     /// Create: leave it stopped.
     pub(crate) no_start: bool,
     /// Rebuild, retry: the new image.
@@ -76,7 +78,7 @@ pub(crate) enum After {
 impl<E: Into<Failure>> From<E> for OpError {
     fn from(error: E) -> Self {
         let failure = error.into();
-        let later = failure.code == Code::EngineUnreachable;
+        let later = matches!(failure.code, Code::EngineUnreachable | Code::ShuttingDown);
         Self { failure, after: if later { After::Later } else { After::Failed } }
     }
 }
@@ -86,8 +88,8 @@ impl<E: Into<Failure>> From<E> for OpError {
 pub(crate) enum SpecChange {
     /// The image it is made from now.
     Image(String),
-    /// Whether its volumes were there before it.
-    TookUpVolumes(bool),
+    /// Its volumes are new.
+    MadeVolumes,
     /// The clone is done.
     Cloned,
 }
@@ -96,7 +98,7 @@ impl SpecChange {
     pub(crate) fn apply(self, spec: &mut Spec) {
         match self {
             Self::Image(image) => spec.image = image,
-            Self::TookUpVolumes(took_up) => spec.took_up_volumes = took_up,
+            Self::MadeVolumes => spec.made_volumes = true,
             Self::Cloned => spec.cloned = true,
         }
     }
@@ -122,25 +124,15 @@ type Outcome = Result<ShedStatus, OpError>;
 
 /// Runs an operation to its end and reports it.
 pub(crate) async fn run_op(op: Op, mut env: OpEnv) {
-    let cancel = env.cancel.clone();
-    let work = async {
-        match op {
-            Op::Create => create(&mut env).await,
-            Op::Start => start(&mut env).await,
-            Op::Stop => stop(&env).await,
-            Op::Restart => restart(&mut env).await,
-            Op::Pause => pause(&env).await,
-            Op::Unpause => unpause(&env).await,
-            Op::Rebuild => rebuild(&mut env).await,
-            Op::Remove => remove(&env).await,
-        }
-    };
-    let mut result = tokio::select! {
-        result = work => result,
-        () = cancel.cancelled() => {
-            let failure = Failure::new(Code::ShuttingDown, "it was called off");
-            Err(OpError { failure, after: After::Later })
-        }
+    let mut result = match op {
+        Op::Create => create(&mut env).await,
+        Op::Start => start(&mut env).await,
+        Op::Stop => stop(&env).await,
+        Op::Restart => restart(&mut env).await,
+        Op::Pause => pause(&env).await,
+        Op::Unpause => unpause(&env).await,
+        Op::Rebuild => rebuild(&mut env).await,
+        Op::Remove => remove(&env).await,
     };
     if let (Err(error), Op::Stop | Op::Pause | Op::Unpause | Op::Remove) = (&mut result, op)
         && error.after == After::Failed
@@ -164,6 +156,14 @@ impl OpEnv {
         self.reports.send(report).await.ok();
     }
 
+    /// Waits for a step that may take long and can be called off without leaving anything half done.
+    async fn unless_called_off<T>(&self, step: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            done = step => Ok(done),
+            () = self.cancel.cancelled() => Err(Failure::new(Code::ShuttingDown, "it was called off")),
+        }
+    }
+
     /// Says what is being done now.
     pub(crate) fn step(&self, text: impl Into<String>, percent: Option<u8>) {
         let step = Some((text.into(), percent));
@@ -183,7 +183,7 @@ async fn create(env: &mut OpEnv) -> Outcome {
     }
     let link = bring_up(env).await?;
     if env.row.spec.repo.is_some() && !env.row.spec.cloned {
-        checkout(env, &link).await?;
+        env.unless_called_off(checkout(env, &link)).await??;
         env.report(Report::Spec(SpecChange::Cloned)).await;
     }
     Ok(ShedStatus::Running)
@@ -197,7 +197,7 @@ async fn make_box(env: &OpEnv) -> Result<(), Failure> {
     let report = move |text: String, percent: Option<u8>| {
         progress.send_modify(|progress| progress.step = Some((text, percent)));
     };
-    let facts = env.engine().image(&image, &report).await?;
+    let facts = env.unless_called_off(env.engine().image(&image, &report)).await??;
     if image != env.row.spec.image {
         env.report(Report::Spec(SpecChange::Image(image.clone()))).await;
     }
@@ -217,9 +217,8 @@ async fn make_box(env: &OpEnv) -> Result<(), Failure> {
         program_dir: env.context.settings.program_dir.clone(),
     };
     let created = env.engine().create(&plan).await?;
-    // A second try meets the volumes of the first.
-    if env.was != ShedStatus::Failed && created.took_up_volumes {
-        env.report(Report::Spec(SpecChange::TookUpVolumes(true))).await;
+    if created.made_volumes {
+        env.report(Report::Spec(SpecChange::MadeVolumes)).await;
     }
     Ok(())
 }
@@ -231,7 +230,12 @@ async fn bring_up(env: &mut OpEnv) -> Result<BoxLink, Failure> {
     env.engine().start(&env.name).await?;
     let (name, engine) = (env.name.clone(), Arc::clone(&env.context.engine));
     let hello = wait_for_hello(&mut env.view, stale, &name, &*engine);
-    match timeout(HELLO_LIMIT, hello).await {
+    let cancel = env.cancel.clone();
+    let waited = tokio::select! {
+        waited = timeout(HELLO_LIMIT, hello) => waited,
+        () = cancel.cancelled() => return Err(Failure::new(Code::ShuttingDown, "it was called off")),
+    };
+    match waited {
         Ok(Some(link)) => Ok(link),
         Ok(None) => Err(no_hello(env, "its container ended at once").await),
         Err(_) => {

@@ -236,9 +236,8 @@ impl Connection {
 
 /// One end of a socket pair for a helper in the box, and a connection that hears it.
 pub(crate) struct Helper {
+    /// Its end ends the helper, which tidies up; a signal would keep it from that.
     pub(crate) conn: Conn,
-    /// Held so that the helper's group gets HUP when this goes.
-    _control: Control,
 }
 
 /// Starts a helper of shed-init's (`connect`, `listen`) as `dev`.
@@ -252,7 +251,6 @@ pub(crate) async fn start_helper(link: &BoxLink, words: &[&str]) -> Result<Helpe
         io: Io::Socket,
         detached: None,
     };
-    let process = link.spawn(spawn, vec![theirs]).await?;
-    let control = control(&process, None);
-    Ok(Helper { conn: Conn::new(to_tokio(ours)?), _control: control })
+    link.spawn(spawn, vec![theirs]).await?;
+    Ok(Helper { conn: Conn::new(to_tokio(ours)?) })
 }

@@ -304,7 +304,7 @@ pub enum Tmux {
     Missing,
     /// It cannot be asked; why.
     Down(String),
-    /// The output of `shed_tmux::watch::list_argv`.
+    /// The output of `shed_tmux::watch`.
     Listing(String),
 }
 

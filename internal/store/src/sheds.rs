@@ -41,9 +41,9 @@ pub struct Spec {
     /// Whether the clone is done (or there is none to do).
     #[serde(default)]
     pub cloned: bool,
-    /// Whether its volumes were there before it was created. Those a cancelled creation leaves alone.
+    /// Whether its creation made its volumes. A creation that is called off removes only those.
     #[serde(default)]
-    pub took_up_volumes: bool,
+    pub made_volumes: bool,
     /// Whether a removal under way leaves the volumes.
     #[serde(default)]
     pub removal_keeps_volumes: bool,
@@ -228,7 +228,7 @@ mod tests {
                 allow_agent_forwarding: false,
                 git_identity: None,
                 cloned: true,
-                took_up_volumes: false,
+                made_volumes: true,
                 removal_keeps_volumes: false,
             },
         }

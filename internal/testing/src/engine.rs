@@ -1,7 +1,8 @@
 //! An engine without containers: a box is a shed-init as a plain child, with directories of its own.
 //!
 //! It is real where it counts for the doors (processes, terminals, tmux, links) and keeps nothing apart: no limits, no
-//! network of its own, no other user. An image is any name that does not begin with `missing`.
+//! network of its own, no other user. An image is any name; one that begins with `missing` is not
+//! there, and one that begins with `slow` takes for ever to fetch.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
@@ -147,8 +148,7 @@ impl ProcessEngine {
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log);
         command.process_group(0);
-        let mut child =
-            tokio::process::Command::from(command).kill_on_drop(true).spawn().map_err(failed)?;
+        let mut child = tokio::process::Command::from(command).spawn().map_err(failed)?;
         known.pid = child.id();
         known.state = BoxState::Running;
         let (boxes, changes, name) = (Arc::clone(&self.boxes), self.changes.clone(), shed.clone());
@@ -170,7 +170,11 @@ impl ProcessEngine {
     }
 
     async fn end(&self, shed: &ShedName, limit: Duration) -> Result<(), EngineError> {
-        let (pid, mut ended) = self.with(shed, |known| Ok((known.pid, known.ended.subscribe())))?;
+        let known = self.with(shed, |known| Ok((known.pid, known.ended.subscribe())));
+        let (pid, mut ended) = match known {
+            Err(EngineError::NoBox(_)) => return Ok(()),
+            known => known?,
+        };
         let Some(pid) = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else {
             return Ok(());
         };
@@ -196,8 +200,9 @@ impl ProcessEngine {
     }
 }
 
-impl Drop for ProcessEngine {
-    fn drop(&mut self) {
+impl ProcessEngine {
+    /// Kills every box. Called at the end of a test, before the runtime goes and with it the order of things.
+    pub fn kill_all(&self) {
         let boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
         for known in boxes.values() {
             if let Some(pid) = known.pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
@@ -248,6 +253,9 @@ impl Engine for ProcessEngine {
     fn image<'a>(&'a self, name: &'a str, report: &'a Report) -> EngineFuture<'a, ImageFacts> {
         report(format!("looking at {name}"), None);
         let facts = ImageFacts { home: "/home/dev".to_owned() };
+        if name.starts_with("slow") {
+            return Box::pin(std::future::pending());
+        }
         later(self.up().and_then(|()| {
             if name.starts_with("missing") {
                 let why = "not here, and there is nowhere to fetch it from".to_owned();
@@ -261,7 +269,7 @@ impl Engine for ProcessEngine {
         let make = || {
             self.up()?;
             let dir = self.root.join(plan.shed.as_str());
-            let took_up_volumes = dir.join("workspace").exists();
+            let made_volumes = !dir.join("workspace").exists();
             for part in ["workspace", "home", "run", "tmux"] {
                 std::fs::create_dir_all(dir.join(part))
                     .map_err(|error| EngineError::Failed(error.to_string()))?;
@@ -273,7 +281,7 @@ impl Engine for ProcessEngine {
                 pid: None,
                 ended: watch::Sender::new(0),
             });
-            Ok(Created { took_up_volumes })
+            Ok(Created { made_volumes })
         };
         later(make())
     }
@@ -296,10 +304,7 @@ impl Engine for ProcessEngine {
 
     fn remove_box<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
         Box::pin(async move {
-            match self.end(shed, Duration::ZERO).await {
-                Err(EngineError::NoBox(_)) => return Ok(()),
-                ended => ended?,
-            }
+            self.end(shed, Duration::ZERO).await?;
             self.boxes.lock().unwrap_or_else(PoisonError::into_inner).remove(shed);
             Ok(())
         })

@@ -53,6 +53,12 @@ impl TestApp {
     }
 }
 
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.engine.kill_all();
+    }
+}
+
 fn shed_name(name: &str) -> ShedName {
     name.parse().expect("a name")
 }

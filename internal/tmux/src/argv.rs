@@ -121,7 +121,8 @@ pub fn rename_session(target: &Target, name: &str) -> Vec<String> {
     words(&["rename-session", "-t", &target.session(), name])
 }
 
-/// Prints the directory of the foreground command in the session's active pane.
+/// Prints the directory of the foreground command in the session's active pane. Succeeds with nothing to say about a
+/// session that does not exist.
 pub fn active_directory(target: &Target) -> Vec<String> {
     words(&["display-message", "-p", "-t", &target.pane(), "#{pane_current_path}"])
 }

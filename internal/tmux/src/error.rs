@@ -6,6 +6,10 @@ pub enum TmuxError {
     /// No server runs, so there is no session.
     #[error("no tmux server is running")]
     NoServer,
+    /// The server went away while it was asked. Two that start at the same moment do that to each other (tmux 3.3a); what
+    /// was asked for was not done.
+    #[error("the tmux server went away")]
+    Lost,
     /// No such session (or none at all).
     #[error("no such session")]
     NoSession,
@@ -25,15 +29,16 @@ impl TmuxError {
         if first.starts_with("no server running on")
             || (first.starts_with("error connecting to")
                 && (first.contains("No such file") || first.contains("Connection refused")))
-            || first == "server exited unexpectedly"
-            || first == "lost server"
         {
             Self::NoServer
+        } else if first == "server exited unexpectedly" || first == "lost server" {
+            Self::Lost
         } else if first.starts_with("can't find session")
             || first.starts_with("can't find window")
             || first.starts_with("can't find pane")
             || first.starts_with("session not found")
             || first == "no sessions"
+            || first == "no current target"
             || first == "no current session"
         {
             Self::NoSession

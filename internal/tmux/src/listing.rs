@@ -3,6 +3,8 @@
 //! Titles and names made by hand may hold any text, so no separator is safe. Each field is printed with its length in
 //! bytes before it (`5:hello,`), which tmux can do by itself (`#{n:…}`, tmux 3.2 and later).
 
+use crate::watch::END;
+
 /// All sessions of a tmux server, sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
@@ -87,32 +89,38 @@ pub(crate) const PANE_FIELDS: &[&str] = &[
     "pane_pid",
 ];
 
-/// Reads the output of `watch::list_argv`. A line that does not parse is an error.
+/// Reads the output of `watch::list_argv`. A line that does not parse is an error, and so is a listing without its end.
 pub fn parse_listing(text: &str) -> Result<Listing, ListingError> {
     let mut reader = Reader { text, at: 0 };
     let mut sessions: Vec<SessionRow> = Vec::new();
-    while let Some(mark) = reader.mark()? {
-        if mark == 'S' {
-            sessions.push(reader.session()?);
-        } else {
-            let (session_id, window, pane) = reader.pane()?;
-            // A session that ended between the two halves of the listing has no line of its own.
-            let Some(session) = sessions.iter_mut().find(|row| row.id == session_id) else {
-                continue;
-            };
-            match session.windows.iter_mut().find(|row| row.id == window.id) {
-                Some(known) => known.panes.push(pane),
-                None => session.windows.push(WindowRow { panes: vec![pane], ..window }),
+    loop {
+        match reader.mark()? {
+            Mark::Session => sessions.push(reader.session()?),
+            Mark::Pane => {
+                let (session_id, window, pane) = reader.pane()?;
+                // tmux prints both halves at one moment; a pane without session is no listing of its.
+                let session = sessions.iter_mut().find(|row| row.id == session_id);
+                let session = session.ok_or(reader.error("a pane of no session"))?;
+                match session.windows.iter_mut().find(|row| row.id == window.id) {
+                    Some(known) => known.panes.push(pane),
+                    None => session.windows.push(WindowRow { panes: vec![pane], ..window }),
+                }
             }
+            Mark::End => break,
         }
     }
-    // Likewise one that began in between has no panes yet; the watcher is about to list again.
-    sessions.retain(|row| !row.windows.is_empty());
     for session in &mut sessions {
         session.windows.sort_by_key(|row| row.index);
     }
     sessions.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
     Ok(Listing { sessions })
+}
+
+/// What begins a line.
+enum Mark {
+    Session,
+    Pane,
+    End,
 }
 
 struct Reader<'a> {
@@ -125,16 +133,19 @@ impl Reader<'_> {
         ListingError { at: self.at, why }
     }
 
-    /// The mark that begins a line, or `None` at the end.
-    fn mark(&mut self) -> Result<Option<char>, ListingError> {
-        match self.text[self.at..].chars().next() {
-            None => Ok(None),
-            Some(mark @ ('S' | 'P')) => {
-                self.at += 1;
-                Ok(Some(mark))
-            }
-            Some(_) => Err(self.error("expected S or P")),
+    fn mark(&mut self) -> Result<Mark, ListingError> {
+        let rest = &self.text[self.at..];
+        if rest == END {
+            return Ok(Mark::End);
         }
+        let mark = match rest.chars().next() {
+            Some('S') => Mark::Session,
+            Some('P') => Mark::Pane,
+            Some(_) => return Err(self.error("expected S, P or E")),
+            None => return Err(self.error("the end is missing")),
+        };
+        self.at += 1;
+        Ok(mark)
     }
 
     fn field(&mut self) -> Result<String, ListingError> {
@@ -228,6 +239,10 @@ mod tests {
     }
 
     fn one(session: &str, title: &str) -> String {
+        rows(session, title) + END
+    }
+
+    fn rows(session: &str, title: &str) -> String {
         line('S', &["$1", session, "1700000000", "2"])
             + &line(
                 'P',
@@ -242,14 +257,7 @@ mod tests {
         assert_eq!((session.id, session.name.as_str(), session.n_attached), (1, "work", 2));
         let pane = &session.windows[0].panes[0];
         assert_eq!((pane.title.as_str(), pane.command.as_str(), pane.pid), ("my title", "vim", 77));
-        assert_eq!(parse_listing(""), Ok(Listing::default()));
-    }
-
-    #[test]
-    fn a_pane_of_an_unknown_session_and_a_session_without_panes_are_in_flight() {
-        let text =
-            line('S', &["$2", "new", "1", "0"]) + &one("work", "t").replace("S2:$1", "S2:$9");
-        assert_eq!(parse_listing(&text), Ok(Listing::default()));
+        assert_eq!(parse_listing(END), Ok(Listing::default()));
     }
 
     #[test]
@@ -264,8 +272,14 @@ mod tests {
             "S2:$1,4:work,1:1,1:0,1:0,\n",
             "S2:x1,4:work,1:1,1:0,\n",
         ] {
-            assert!(parse_listing(bad).is_err(), "{bad:?}");
+            assert!(parse_listing(&format!("{bad}{END}")).is_err(), "{bad:?}");
         }
+        let whole = one("work", "t");
+        for cut in 0..whole.len() {
+            assert!(parse_listing(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+        let stray = rows("work", "t").replace("S2:$1", "S2:$9") + END;
+        assert!(parse_listing(&stray).is_err());
     }
 
     proptest! {
@@ -277,7 +291,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "(?s)[SP0-9:,$@%\nä]{0,60}") {
+        fn no_text_panics(text in "(?s)[SPE0-9:,$@%\nä]{0,60}") {
             drop(parse_listing(&text));
         }
     }

@@ -1,7 +1,8 @@
 //! The words and the parser against the tmux of this machine.
 #![cfg(test)]
 
-use std::process::{Command, Output};
+use std::io::Read as _;
+use std::process::{Command, Output, Stdio};
 
 use shed_tmux::argv::{self, Target};
 use shed_tmux::{TmuxError, parse_listing, watch};
@@ -18,17 +19,21 @@ impl Server {
     }
 
     fn run(&self, argv: &[String]) -> Output {
+        self.command(argv).output().unwrap()
+    }
+
+    fn command(&self, argv: &[String]) -> Command {
         let mut words = argv.to_vec();
         words.splice(1..1, ["-f".to_owned(), "/dev/null".to_owned()]);
         // No locale at all: the worst case for what tmux prints.
-        Command::new(&words[0])
+        let mut command = Command::new(&words[0]);
+        command
             .args(&words[1..])
             .env_clear()
             .env("PATH", std::env::var("PATH").unwrap())
             .env("TMUX_TMPDIR", self.dir.path())
-            .env("SHELL", "/bin/sh")
-            .output()
-            .unwrap()
+            .env("SHELL", "/bin/sh");
+        command
     }
 
     fn ok(&self, argv: &[String]) -> String {
@@ -45,7 +50,7 @@ impl Server {
     }
 
     fn names(&self) -> Vec<String> {
-        let listing = parse_listing(&self.ok(&watch::list_argv("test"))).unwrap();
+        let listing = parse_listing(&self.ok(&watch::list_argv())).unwrap();
         listing.sessions.into_iter().map(|row| row.name).collect()
     }
 
@@ -103,7 +108,7 @@ fn hostile_titles_and_names_are_data() {
     server.ok(&argv::type_text(&named("a"), &format!("printf '\\033]2;{title}\\007'"))[0]);
     server.ok(&argv::press_keys(&named("a"), &words(&["Enter"])));
     let listing = loop {
-        let listing = parse_listing(&server.ok(&watch::list_argv("test"))).unwrap();
+        let listing = parse_listing(&server.ok(&watch::list_argv())).unwrap();
         if listing.sessions[0].windows[0].panes[0].title == title {
             break listing;
         }
@@ -130,7 +135,7 @@ fn a_background_window_takes_no_focus_and_its_words_no_shell() {
     server.ok(&argv::new_session("a", &[], &[]));
     let command = words(&["sh", "-c", "echo \"$1\"; exec sleep 100", "x", "$(id);"]);
     server.ok(&argv::background_window(&named("a"), "exec", &command));
-    let listing = parse_listing(&server.ok(&watch::list_argv("test"))).unwrap();
+    let listing = parse_listing(&server.ok(&watch::list_argv())).unwrap();
     let windows = &listing.sessions[0].windows;
     assert_eq!(windows.iter().map(|row| row.active).collect::<Vec<_>>(), [true, false]);
     let second = words(&["tmux", "-u", "capture-pane", "-p", "-t", "=a:1"]);
@@ -138,14 +143,67 @@ fn a_background_window_takes_no_focus_and_its_words_no_shell() {
 }
 
 #[test]
-fn the_waiter_ends_when_its_channel_is_signalled_by_a_hook() {
+fn the_watch_prints_the_state_and_ends_at_the_next_change() {
     let server = Server::start();
     server.ok(&argv::new_session("a", &[], &[]));
-    server.ok(&watch::list_argv("ch1"));
-    let waiter = std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| server.run(&watch::wait_argv("ch1")));
-        server.ok(&words(&["tmux", "-u", "split-window", "-d", "-t", "=a:"]));
-        waiter.join().unwrap()
+    let changes: [&[&str]; 6] = [
+        &["split-window", "-d", "-t", "=a:"],
+        &["new-window", "-d", "-t", "=a:"],
+        &["rename-window", "-t", "=a:", "x"],
+        &["select-pane", "-t", "=a:", "-T", "title"],
+        &["rename-session", "-t", "=a", "b"],
+        &["kill-session", "-t", "=b"],
+    ];
+    for change in changes {
+        let mut watch =
+            server.command(&watch::watch_argv("ch")).stdout(Stdio::piped()).spawn().unwrap();
+        let mut told = watch.stdout.take().unwrap();
+        let mut listing = String::new();
+        let mut buffer = [0; 4096];
+        while parse_listing(&listing).is_err() {
+            let n_read = told.read(&mut buffer).unwrap();
+            assert!(n_read > 0, "it ended without a change: {listing:?}");
+            listing += std::str::from_utf8(&buffer[..n_read]).unwrap();
+        }
+        assert!(watch.try_wait().unwrap().is_none(), "it ended before {change:?}");
+        let words: Vec<&str> = ["tmux", "-u"].iter().chain(change).copied().collect();
+        server.ok(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert!(watch.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn a_storm_of_watchers_and_sessions_does_not_hurt_the_server() {
+    let server = Server::start();
+    server.ok(&argv::new_session("keep", &[], &[]));
+    std::thread::scope(|scope| {
+        for worker in 0..2 {
+            let server = &server;
+            scope.spawn(move || {
+                for turn in 0..40 {
+                    let name = format!("s{worker}-{turn}");
+                    server.ok(&argv::new_session(&name, &[], &[]));
+                    server.ok(&argv::kill_session(&named(&name)));
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..80 {
+                server.ok(&watch::watch_argv("ch"));
+            }
+        });
+        // The watchers need something to wake them to the end.
+        for turn in 0..200 {
+            server.ok(&words(&[
+                "tmux",
+                "-u",
+                "select-pane",
+                "-t",
+                "=keep:",
+                "-T",
+                &format!("t{turn}"),
+            ]));
+        }
     });
-    assert!(waiter.status.success());
+    assert!(server.names().contains(&"keep".to_owned()));
 }

@@ -18,6 +18,10 @@ use crate::{Error, Person};
 const TMUX_LIMIT: Duration = Duration::from_secs(10);
 /// How long a change may take to show in the live table.
 const SHOW_LIMIT: Duration = Duration::from_secs(2);
+/// How often a command is tried whose tmux server went away: somebody restarted it.
+const TRIES: u32 = 4;
+/// Between two tries; shed-init starts a server within milliseconds.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// The most text typed at once.
 const MAX_INPUT_BYTES: usize = 256 << 10;
 /// The most keys pressed at once.
@@ -208,9 +212,9 @@ impl Place {
         }
         let argv = argv::new_session(session.as_str(), &env, &command);
         let limit = u64::try_from(TMUX_LIMIT.as_millis()).unwrap_or(u64::MAX);
-        let run =
-            Run { argv, env: Vec::new(), directory: request.directory.clone(), timeout_ms: limit };
-        self.read(self.link.run_with(run).await, &target).map(drop)
+        let directory = request.directory.clone();
+        let run = Run { argv, env: Vec::new(), directory, timeout_ms: limit };
+        self.run(run, &target).await.map(drop)
     }
 
     /// Runs a tmux command that concerns a session and returns what it printed.
@@ -219,7 +223,18 @@ impl Place {
         argv: Vec<String>,
         target: &SessionRef,
     ) -> Result<String, Error> {
-        self.read(self.link.run(argv, TMUX_LIMIT).await, target)
+        let limit = u64::try_from(TMUX_LIMIT.as_millis()).unwrap_or(u64::MAX);
+        self.run(Run { argv, env: Vec::new(), directory: None, timeout_ms: limit }, target).await
+    }
+
+    async fn run(&self, run: Run, target: &SessionRef) -> Result<String, Error> {
+        for _ in 1..TRIES {
+            match self.read(self.link.run_with(run.clone()).await, target) {
+                Err(Error::TmuxLost(_)) => tokio::time::sleep(RETRY_PAUSE).await,
+                result => return result,
+            }
+        }
+        self.read(self.link.run_with(run).await, target)
     }
 
     fn read(&self, ran: Result<Ran, Error>, target: &SessionRef) -> Result<String, Error> {
@@ -235,7 +250,11 @@ impl Place {
             return Ok(ran.stdout);
         }
         match TmuxError::parse(&ran.stderr) {
-            TmuxError::NoServer | TmuxError::NoSession => Err(no_session(&self.shed, target)),
+            TmuxError::NoServer | TmuxError::NoSession => {
+                tracing::debug!(shed = %self.shed, session = %target, said = %ran.stderr.trim(), "no session");
+                Err(no_session(&self.shed, target))
+            }
+            TmuxError::Lost => Err(Error::TmuxLost(self.shed.clone())),
             TmuxError::Duplicate => {
                 let session = target.to_string();
                 Err(Error::SessionExists { shed: self.shed.clone(), session })

@@ -137,7 +137,7 @@ impl App {
             allow_agent_forwarding: request.allow_agent_forwarding,
             git_identity: request.git_identity.clone(),
             cloned: repo.is_none(),
-            took_up_volumes: false,
+            made_volumes: false,
             removal_keeps_volumes: false,
         };
         Ok((spec, repo))

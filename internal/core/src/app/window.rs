@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::App;
-use super::sessions::{Place, to_target};
+use super::sessions::{Place, no_session, to_target};
 use crate::stream::{Control, ExitWait, Running, new_pipe, socket_pair, to_tokio};
 use crate::{Error, Person};
 
@@ -45,7 +45,9 @@ impl App {
     ) -> Result<Option<Running>, Error> {
         place.needs_tmux()?;
         let target = to_target(session);
-        // Also tells whether there is such a session, before anything is made.
+        if !place.exists(session).await? {
+            return Err(no_session(&place.shed, session));
+        }
         let here = place.tmux(argv::active_directory(&target), session).await?;
         let here = here.trim_end_matches('\n').to_owned();
         let directory = open.exec.directory.clone().or((!here.is_empty()).then_some(here));

@@ -27,9 +27,10 @@ fn by_hand(test: &TestApp, args: &[&str]) {
         .args(args)
         .env("TMUX_TMPDIR", test.engine.tmux_dir("a"))
         .env_remove("TMUX")
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success(), "tmux {args:?}");
+    let stderr = String::from_utf8_lossy(&status.stderr);
+    assert!(status.status.success(), "tmux {args:?}: {stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,6 +88,9 @@ async fn a_new_session_gets_its_directory_environment_and_command() {
     .await;
 }
 
+/// A tmux command, and what shows that it was noticed.
+type Step<'a> = (&'a [&'a str], fn(&TestApp) -> bool);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_made_by_hand_show_within_100_ms() {
     let test = TestApp::start().await;
@@ -95,7 +99,7 @@ async fn changes_made_by_hand_show_within_100_ms() {
     by_hand(&test, &["new-session", "-d", "-s", "zero"]);
     eventually("zero", async || (names(&test) == ["zero"]).then_some(())).await;
     let mut bell = test.app.bell();
-    let steps: [(&[&str], fn(&TestApp) -> bool); 5] = [
+    let steps: [Step<'_>; 5] = [
         (&["new-session", "-d", "-s", "one.two"], |test| {
             names(test).contains(&"one_two".to_owned())
         }),
