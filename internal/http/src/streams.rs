@@ -205,14 +205,11 @@ impl Drain {
 }
 
 async fn finish(sink: &mut Sink, exit: Option<&Exit>) -> Result<(), axum::Error> {
-    let frame = match exit {
-        Some(exit) => ServerFrame::Exit { exit: exit.clone() },
-        None => {
-            let text = "the shed went away, and with it the command's status";
-            return part(sink, Problem::new(Code::ShedUnreachable, text)).await;
-        }
+    let Some(exit) = exit else {
+        let text = "the shed went away, and with it the command's status";
+        return part(sink, Problem::new(Code::ShedUnreachable, text)).await;
     };
-    send_frame(sink, &frame).await?;
+    send_frame(sink, &ServerFrame::Exit { exit: exit.clone() }).await?;
     close(sink).await
 }
 
