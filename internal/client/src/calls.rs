@@ -1,6 +1,7 @@
 //! The API's calls.
 
 use hyper::Method;
+use shed_api::Event;
 use shed_api::access::{IssuedToken, Key, KeyList, NewKey, NewToken, TokenList};
 use shed_api::server::{Health, HostKey, Info};
 use shed_api::session::{Input, NewSession, Output, PatchSession, Session, SessionList};
@@ -46,6 +47,16 @@ impl Client {
     /// `GET /api/ssh-host-key`.
     pub async fn host_key(&self) -> Result<HostKey, ClientError> {
         self.get("/api/ssh-host-key").await
+    }
+
+    /// `GET /api/events` as one page: at most a thousand after `after`, oldest first.
+    pub async fn event_page(&self, after: i64) -> Result<Vec<Event>, ClientError> {
+        /// The page.
+        #[derive(serde::Deserialize)]
+        struct Page {
+            events: Vec<Event>,
+        }
+        Ok(self.get::<Page>(&format!("/api/events?after={after}")).await?.events)
     }
 
     /// `GET /api/sheds`.
