@@ -50,6 +50,12 @@ impl App {
         Ok(key.map(|key| Person::holder(Actor::Key(key.name), key.scope, key.sheds)))
     }
 
+    /// Whether somebody holds the key with this fingerprint. Asked before the caller has proven anything; it does not
+    /// count as a use of the key.
+    pub async fn knows_key(&self, fingerprint: &str) -> Result<bool, Error> {
+        Ok(self.context.store.keys().await?.iter().any(|key| key.fingerprint == fingerprint))
+    }
+
     /// Every key.
     pub async fn keys(&self, person: &Person) -> Result<KeyList, Error> {
         person.may_server(Scope::Admin, "to see keys")?;

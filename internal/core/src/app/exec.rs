@@ -207,10 +207,13 @@ impl App {
         exec: Exec,
     ) -> Result<Running, Error> {
         let place = self.enter(person, name, Scope::Drive, "to run commands").await?;
-        let program = match exec.kind {
-            ExecKind::Shell => Program::LoginShell,
-            ExecKind::Line(line) => Program::ShellLine(line),
-            ExecKind::Sftp => Program::Own(vec!["sftp".to_owned()]),
+        let (program, directory) = match exec.kind {
+            ExecKind::Shell => (Program::LoginShell, None),
+            ExecKind::Line(line) => (Program::ShellLine(line), None),
+            // Clients take the place where it starts for `~`.
+            ExecKind::Sftp => {
+                (Program::Own(vec!["sftp".to_owned()]), Some(place.link.hello().home.clone()))
+            }
         };
         let io = exec.tty.as_ref().map_or(Io::Pipes, tty_io);
         let env = match &exec.tty {
@@ -220,7 +223,7 @@ impl App {
         let spawn = Spawn {
             program,
             env: checked_env(env)?,
-            directory: None,
+            directory,
             user: User::Dev,
             io,
             detached: None,
