@@ -92,6 +92,9 @@ pub struct AttachOpen {
     /// Detach everyone else.
     #[serde(default)]
     pub detach_others: bool,
+    /// Added to the environment of a session that is made; `COLORTERM` also tells what the terminal can show.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
 }
 
 /// The opening object of `console`.

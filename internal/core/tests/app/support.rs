@@ -59,6 +59,7 @@ pub(crate) fn attach() -> Attach {
         existing: false,
         read_only: false,
         detach_others: false,
+        env: std::collections::BTreeMap::new(),
     };
     Attach { open, env: Vec::new() }
 }

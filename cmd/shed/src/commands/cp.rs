@@ -1,0 +1,323 @@
+//! `shed cp`.
+
+use std::path::{Path, PathBuf};
+
+use shed_api::stream::{ExecOpen, ExecRequest, ExecSpec, Exit};
+use shed_client::{Client, ClientError, Frame, ProcessStream};
+use tokio::sync::mpsc;
+
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+
+/// Pieces of an archive on their way; the other side waits beyond that.
+const PIECES: usize = 8;
+/// What is sent at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// Where relative paths of a shed begin.
+const WORKSPACE: &str = "/workspace";
+/// The most of tar's words that are kept for a failure.
+const MAX_WORDS_BYTES: usize = 4 << 10;
+
+/// Copy files and directories into a shed or out of it
+///
+/// One side is NAME:PATH; a relative PATH begins at /workspace. Directories are copied whole, with modes, times and links.
+/// An existing directory as the target gets the source inside it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  shed cp data.csv web:                  into /workspace
+  shed cp web:dist ./dist
+  shed cp src web:/home/dev/backup/")]
+pub(crate) struct Args {
+    /// What: a local path, or NAME:PATH
+    from: String,
+    /// Where to: a local path, or NAME:PATH
+    to: String,
+}
+
+/// One side of a copy.
+#[derive(Debug, PartialEq, Eq)]
+enum Side {
+    Local(PathBuf),
+    Shed(String, String),
+}
+
+/// `NAME:PATH` is a shed's; a path with a slash before the colon is local.
+fn side(text: &str) -> Side {
+    match text.split_once(':') {
+        Some((name, path)) if name.parse::<shed_api::ShedName>().is_ok() => {
+            let path =
+                if path.starts_with('/') { path.to_owned() } else { format!("{WORKSPACE}/{path}") };
+            Side::Shed(name.to_owned(), path)
+        }
+        _ => Side::Local(text.into()),
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
+    let client = context.client()?;
+    match (side(&args.from), side(&args.to)) {
+        (Side::Local(from), Side::Shed(name, to)) => upload(&client, &from, &name, &to).await?,
+        (Side::Shed(name, from), Side::Local(to)) => download(&client, &name, &from, &to).await?,
+        (Side::Local(_), Side::Local(_)) => {
+            return Err(Failure::usage("one side must be NAME:PATH").hint("shed cp --help"));
+        }
+        (Side::Shed(..), Side::Shed(..)) => {
+            return Err(Failure::usage("one side must be local: copy out first, then in"));
+        }
+    }
+    Ok(0)
+}
+
+/// Whether a path of a shed is a directory.
+async fn is_dir(client: &Client, name: &str, path: &str) -> Result<bool, Failure> {
+    let argv = ["test", "-d", path].map(str::to_owned).to_vec();
+    let request = ExecRequest {
+        argv,
+        env: std::collections::BTreeMap::new(),
+        directory: Some("/".to_owned()),
+        session: None,
+        root: false,
+        stdin: None,
+        stdin_base64: None,
+        timeout_ms: None,
+    };
+    Ok(client.exec(name, &request).await?.exit == Exit::Code(0))
+}
+
+async fn tar(
+    client: &Client,
+    name: &str,
+    words: &[&str],
+    stdin: bool,
+) -> Result<ProcessStream, Failure> {
+    let argv = ["tar"].iter().chain(words).map(|word| (*word).to_owned()).collect();
+    let exec = ExecSpec { argv, directory: Some("/".to_owned()), ..ExecSpec::default() };
+    Ok(client.exec_stream(name, &ExecOpen { exec, stdin, ..ExecOpen::default() }).await?)
+}
+
+/// Directory and last part of a path of a shed.
+fn split(path: &str) -> Result<(&str, &str), Failure> {
+    let path = path.trim_end_matches('/');
+    match path.rsplit_once('/') {
+        Some(("", base)) if !base.is_empty() => Ok(("/", base)),
+        Some((dir, base)) if !matches!(base, "" | "." | "..") => Ok((dir, base)),
+        _ => Err(Failure::usage(format!("{path:?} does not name a file or directory"))),
+    }
+}
+
+async fn upload(client: &Client, from: &Path, name: &str, to: &str) -> Result<(), Failure> {
+    let whole = std::fs::canonicalize(from).map_err(Failure::io(from.display()))?;
+    let own_name = whole.file_name().map(|name| name.to_string_lossy().into_owned());
+    let into = to.ends_with('/') || is_dir(client, name, to).await?;
+    let (dir, base) = match (into, own_name) {
+        (true, Some(own)) => (to.to_owned(), own),
+        (true, None) => return Err(Failure::usage(format!("{} has no name", from.display()))),
+        (false, _) => {
+            let (dir, base) = split(to)?;
+            (dir.to_owned(), base.to_owned())
+        }
+    };
+    let stream = tar(client, name, &["-x", "-f", "-", "-C", &dir], true).await?;
+    let (send, mut pieces) = mpsc::channel(PIECES);
+    let source = from.to_owned();
+    let packing = tokio::task::spawn_blocking(move || pack(&source, &base, send));
+    let ProcessStream { mut reader, input } = stream;
+    let feed = async {
+        while let Some(piece) = pieces.recv().await {
+            if !input.send(piece).await {
+                return;
+            }
+        }
+        input.eof().await;
+    };
+    let ((), end) = tokio::join!(feed, finish(&mut reader, None));
+    let packed = packing.await.map_err(|error| Failure::new(error.to_string()))?;
+    // tar's own failure explains a pipe that broke.
+    end?;
+    packed.map_err(Failure::io(from.display()))
+}
+
+/// Reads until tar's end, passing its output on. Its words explain a failure.
+async fn finish(
+    reader: &mut shed_client::StreamReader,
+    output: Option<mpsc::Sender<hyper::body::Bytes>>,
+) -> Result<(), Failure> {
+    let mut words = Vec::new();
+    loop {
+        match reader.next().await? {
+            Frame::Stdout(bytes) => {
+                if let Some(output) = &output
+                    && output.send(bytes).await.is_err()
+                {
+                    // Unpacking failed; it says why.
+                    return Ok(());
+                }
+            }
+            Frame::Stderr(bytes) => {
+                let room = MAX_WORDS_BYTES.saturating_sub(words.len());
+                words.extend(&bytes[..bytes.len().min(room)]);
+            }
+            Frame::Exit(Exit::Code(0)) => return Ok(()),
+            Frame::Exit(_) => {
+                let text = String::from_utf8_lossy(&words);
+                let first = text.lines().next().unwrap_or("tar failed in the shed");
+                return Err(Failure::new(shed_api::name::printable(first)));
+            }
+            Frame::Problem(problem) => return Err(ClientError::Problem(problem).into()),
+            Frame::Started | Frame::Detached(_) | Frame::Eof => {}
+        }
+    }
+}
+
+/// Packs a file or directory under another name.
+fn pack(from: &Path, base: &str, send: mpsc::Sender<hyper::body::Bytes>) -> std::io::Result<()> {
+    let mut archive =
+        tar::Builder::new(std::io::BufWriter::with_capacity(PIECE_BYTES, Pieces(send)));
+    archive.follow_symlinks(false);
+    if std::fs::metadata(from)?.is_dir() {
+        archive.append_dir_all(base, from)?;
+    } else {
+        let file = std::fs::canonicalize(from)?;
+        archive.append_path_with_name(file, base)?;
+    }
+    std::io::Write::flush(&mut archive.into_inner()?)
+}
+
+/// Writes into a channel.
+struct Pieces(mpsc::Sender<hyper::body::Bytes>);
+
+impl std::io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let piece = hyper::body::Bytes::copy_from_slice(bytes);
+        self.0.blocking_send(piece).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads from a channel.
+struct Arriving {
+    pieces: mpsc::Receiver<hyper::body::Bytes>,
+    piece: hyper::body::Bytes,
+}
+
+impl std::io::Read for Arriving {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = piece,
+                None => return Ok(0),
+            }
+        }
+        let n_bytes = self.piece.len().min(buffer.len());
+        buffer[..n_bytes].copy_from_slice(&self.piece.split_to(n_bytes));
+        Ok(n_bytes)
+    }
+}
+
+async fn download(client: &Client, name: &str, from: &str, to: &Path) -> Result<(), Failure> {
+    let (dir, base) = split(from)?;
+    let into = to.is_dir();
+    let (parent, new) = if into {
+        (to.to_owned(), base.to_owned())
+    } else {
+        let parent =
+            to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let new = to
+            .file_name()
+            .ok_or_else(|| Failure::usage(format!("{} names nothing", to.display())))?;
+        (parent.to_owned(), new.to_string_lossy().into_owned())
+    };
+    let stream = tar(client, name, &["-c", "-f", "-", "-C", dir, "--", base], false).await?;
+    let (send, pieces) = mpsc::channel(PIECES);
+    let base = base.to_owned();
+    let unpacking = tokio::task::spawn_blocking(move || unpack(pieces, &base, &parent, &new));
+    let mut reader = stream.reader;
+    let end = finish(&mut reader, Some(send)).await;
+    let unpacked = unpacking.await.map_err(|error| Failure::new(error.to_string()))?;
+    end?;
+    unpacked.map_err(Failure::io(to.display()))
+}
+
+/// Unpacks an archive whose entries all lie under `base`, as `new` in `parent`. Nothing lands elsewhere, whatever the shed
+/// sends.
+fn unpack(
+    pieces: mpsc::Receiver<hyper::body::Bytes>,
+    base: &str,
+    parent: &Path,
+    new: &str,
+) -> std::io::Result<()> {
+    let mut archive = tar::Archive::new(Arriving { pieces, piece: hyper::body::Bytes::new() });
+    archive.set_preserve_permissions(true);
+    archive.set_overwrite(true);
+    let target = std::fs::canonicalize(parent)?;
+    let mut found = false;
+    for entry in archive.entries()? {
+        let entry = entry?;
+        let path = entry.path()?.into_owned();
+        let Ok(rest) = path.strip_prefix(base) else {
+            return Err(std::io::Error::other(format!("the shed sent {} instead", path.display())));
+        };
+        let renamed = if rest.as_os_str().is_empty() {
+            PathBuf::from(new)
+        } else {
+            Path::new(new).join(rest)
+        };
+        unpack_at(entry, &target, &renamed)?;
+        found = true;
+    }
+    if found { Ok(()) } else { Err(std::io::ErrorKind::NotFound.into()) }
+}
+
+/// Unpacks one entry at another path below `target`.
+fn unpack_at(
+    mut entry: tar::Entry<'_, Arriving>,
+    target: &Path,
+    path: &Path,
+) -> std::io::Result<()> {
+    let leads_out = || std::io::Error::other(format!("{} leads out of the target", path.display()));
+    let plain = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    let dir = std::fs::canonicalize(target.join(path.parent().unwrap_or(Path::new(""))))?;
+    // A link the shed sent before must not lead out.
+    if !plain || !dir.starts_with(target) {
+        return Err(leads_out());
+    }
+    let kind = entry.header().entry_type();
+    if kind.is_hard_link() {
+        return Err(std::io::Error::other(format!(
+            "{} is a hard link, which is not copied",
+            path.display()
+        )));
+    }
+    // Devices and pipes are nobody's data.
+    if !(kind.is_file() || kind.is_dir() || kind.is_symlink()) {
+        return Ok(());
+    }
+    entry.unpack(dir.join(path.file_name().unwrap_or_default())).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_are_told_apart() {
+        assert_eq!(side("web:x"), Side::Shed("web".to_owned(), "/workspace/x".to_owned()));
+        assert_eq!(side("web:"), Side::Shed("web".to_owned(), "/workspace/".to_owned()));
+        assert_eq!(side("web:/etc/hosts"), Side::Shed("web".to_owned(), "/etc/hosts".to_owned()));
+        assert_eq!(side("./web:x"), Side::Local("./web:x".into()));
+        assert_eq!(side("dir/file"), Side::Local("dir/file".into()));
+    }
+
+    #[test]
+    fn paths_split_at_their_last_part() {
+        assert_eq!(split("/a/b/").ok(), Some(("/a", "b")));
+        assert_eq!(split("/a").ok(), Some(("/", "a")));
+        assert!(split("/").is_err() && split("/a/..").is_err());
+    }
+}

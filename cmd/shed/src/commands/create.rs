@@ -1,0 +1,279 @@
+//! `shed create`.
+
+use std::collections::BTreeMap;
+
+use clap::builder::NonEmptyStringValueParser;
+use shed_api::ShedName;
+use shed_api::shed::{CreateShed, GitIdentity, Mount, Network, Progress};
+use shed_api::{Code, ShedStatus};
+use shed_client::{Client, ClientError};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+
+mod lending;
+
+/// The exit status of a creation that was called off by Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// Create a shed, and clone a repository into it
+///
+/// Waits until the shed runs and the clone is done. Ctrl-C calls it off; what was there before stays. A private repository
+/// is cloned with your own ssh-agent or git credentials, lent for this clone only.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  shed create web
+  shed create web --repo owner/repo --branch dev
+  shed create web --repo git@example.com:me/web.git --memory 8G --cpus 4
+  shed create web --image python:3.13 --env-file .env --env DEBUG=1
+  shed create web --retry                after a failed clone")]
+pub(crate) struct Args {
+    /// Name: a-z, 0-9 and '-', at most 63
+    name: String,
+    /// Repository to clone: a URL, git@host:path, or owner/repo on GitHub
+    #[arg(short, long, value_parser = NonEmptyStringValueParser::new())]
+    repo: Option<String>,
+    /// Branch or tag to check out
+    #[arg(short, long)]
+    branch: Option<String>,
+    /// Image; any Linux image will do
+    #[arg(short, long)]
+    image: Option<String>,
+    /// CPUs, for example 1.5
+    #[arg(long)]
+    cpus: Option<f64>,
+    /// Memory, for example 4G
+    #[arg(long)]
+    memory: Option<String>,
+    /// Processes and threads
+    #[arg(long)]
+    pids: Option<u32>,
+    /// Variable for everything in the shed; without a value, taken from here
+    #[arg(short, long, value_name = "K[=V]")]
+    env: Vec<String>,
+    /// File with lines K=V
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<std::path::PathBuf>,
+    /// Directory of the server's host in the shed
+    #[arg(long, value_name = "SRC:DST[:ro]")]
+    mount: Vec<String>,
+    /// Network: open (the outside, no other shed) or none
+    #[arg(long, value_name = "open|none")]
+    network: Option<Network>,
+    /// Let `ssh -A` reach into it
+    #[arg(long)]
+    allow_agent_forwarding: bool,
+    /// Create it and leave it stopped
+    #[arg(long)]
+    no_start: bool,
+    /// Take up a failed creation where it failed
+    #[arg(long)]
+    retry: bool,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
+    let client = context.client()?;
+    let name: ShedName = args
+        .name
+        .parse()
+        .map_err(|error: shed_api::name::NameError| Failure::usage(error.to_string()))?;
+    let request = request(args)?;
+    client.create(&request).await?;
+    let interrupt = async {
+        match signal(SignalKind::interrupt()) {
+            Ok(mut interrupt) => {
+                interrupt.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        followed = follow(&client, name.as_str(), &request, context) => followed?,
+        () = interrupt => {
+            context.out.end_progress();
+            context.out.say("shed: calling it off");
+            client.delete(name.as_str(), false).await?;
+            return Ok(INTERRUPTED);
+        }
+    }
+    context.out.end_progress();
+    finish(&client, name.as_str(), context).await
+}
+
+async fn finish(client: &Client, name: &str, context: &Context) -> Outcome {
+    let shed = client.shed(name).await?;
+    if let (ShedStatus::Failed, Some(reason)) = (shed.status, &shed.reason) {
+        let status = shed.reason_code.unwrap_or(Code::Internal).exit_status();
+        let failure = Failure { status, ..Failure::new(reason.clone()) };
+        return Err(failure.hint(format!("shed create {name} --retry   (or: shed delete {name})")));
+    }
+    context.out.data(&shed, || format!("{name}\n"))?;
+    if !context.out.is_json() {
+        let next = if shed.status == ShedStatus::Running { "attach" } else { "start" };
+        context.out.say(&format!("shed {name} is {}; try: shed {next} {name}", shed.status));
+    }
+    Ok(0)
+}
+
+/// Shows progress and lends what is asked for, until the creation is over. A lost connection is made again.
+async fn follow(
+    client: &Client,
+    name: &str,
+    request: &CreateShed,
+    context: &Context,
+) -> Result<(), Failure> {
+    let mut tries_left = 60_u32;
+    loop {
+        match try_follow(client, name, request, context).await {
+            Ok(()) => return Ok(()),
+            Err(ClientError::Lost { .. } | ClientError::Unreachable { .. }) if tries_left > 0 => {
+                tries_left -= 1;
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn try_follow(
+    client: &Client,
+    name: &str,
+    request: &CreateShed,
+    context: &Context,
+) -> Result<(), ClientError> {
+    let mut progress = client.progress(name).await?;
+    while let Some(news) = progress.next().await? {
+        match news {
+            Progress::Step { text, percent } => {
+                let percent = percent.map(|percent| format!(" {percent}%")).unwrap_or_default();
+                context
+                    .out
+                    .progress(&format!("{name}: {}{percent}", shed_api::name::printable(&text)));
+            }
+            Progress::Lend { id, what } => {
+                let repo = request.repo.clone().unwrap_or_default();
+                tokio::spawn(lending::lend(client.clone(), name.to_owned(), id, what, repo));
+            }
+            Progress::Done { .. } => return Ok(()),
+        }
+    }
+    // The server ended the stream in the middle: it is going away, and the creation goes on with the next one.
+    Err(ClientError::Lost {
+        address: client.address().to_string(),
+        why: "the server closed it".to_owned(),
+    })
+}
+
+fn request(args: Args) -> Result<CreateShed, Failure> {
+    let mut env = BTreeMap::new();
+    for file in &args.env_file {
+        let text = std::fs::read_to_string(file).map_err(Failure::io(file.display()))?;
+        env.extend(env_lines(&text).map_err(|line| {
+            Failure::usage(format!("{}: line {line} is not of the form K=V", file.display()))
+        })?);
+    }
+    for item in &args.env {
+        let (key, value) = env_item(item)?;
+        env.insert(key, value);
+    }
+    let wants_clone = args.repo.is_some() || args.retry;
+    let lend = if wants_clone { lending::available() } else { Vec::new() };
+    Ok(CreateShed {
+        name: args.name,
+        git_identity: if wants_clone { git_identity() } else { None },
+        repo: args.repo,
+        branch: args.branch,
+        image: args.image,
+        cpus: args.cpus,
+        memory: args.memory,
+        pids: args.pids,
+        env,
+        mounts: args.mount.iter().map(|text| mount(text)).collect::<Result<_, _>>()?,
+        network: args.network,
+        allow_agent_forwarding: args.allow_agent_forwarding,
+        no_start: args.no_start,
+        retry: args.retry,
+        lend,
+    })
+}
+
+/// `K=V`, or `K` with the value it has here.
+pub(crate) fn env_item(item: &str) -> Result<(String, String), Failure> {
+    match item.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => match std::env::var(item) {
+            Ok(value) => Ok((item.to_owned(), value)),
+            Err(_) => Err(Failure::usage(format!("{item} has no value here"))
+                .hint(format!("--env {item}=VALUE"))),
+        },
+    }
+}
+
+/// Lines `K=V`; empty ones and comments are skipped, `export ` and quotes around a value are taken off. The error is the
+/// number of the first other line.
+fn env_lines(text: &str) -> Result<Vec<(String, String)>, usize> {
+    let mut pairs = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (key, value) = line.split_once('=').ok_or(number + 1)?;
+        let quoted =
+            ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+        pairs.push((key.trim().to_owned(), quoted.unwrap_or(value).to_owned()));
+    }
+    Ok(pairs)
+}
+
+fn mount(text: &str) -> Result<Mount, Failure> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, read_only) = match parts.as_slice() {
+        [source, target] => (*source, *target, false),
+        [source, target, "ro"] => (*source, *target, true),
+        _ => {
+            return Err(Failure::usage(format!("{text:?} is no mount: use SRC:DST or SRC:DST:ro")));
+        }
+    };
+    Ok(Mount { source: source.to_owned(), target: target.to_owned(), read_only })
+}
+
+/// Who commits here.
+fn git_identity() -> Option<GitIdentity> {
+    let ask = |key: &str| {
+        let output =
+            std::process::Command::new("git").args(["config", "--get", key]).output().ok()?;
+        let value = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+        (!value.is_empty()).then_some(value)
+    };
+    Some(GitIdentity { name: ask("user.name")?, email: ask("user.email")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_variables_are_read() {
+        let text = "# comment\n\nA=1\nexport B=\"two words\"\nC='x'\nD=a=b\n";
+        let pairs = env_lines(text).unwrap();
+        let pairs: Vec<_> =
+            pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("A", "1"), ("B", "two words"), ("C", "x"), ("D", "a=b")]);
+        assert_eq!(env_lines("A=1\nnonsense\n"), Err(2));
+    }
+
+    #[test]
+    fn mounts_are_read() {
+        let read = mount("/a:/b:ro").unwrap();
+        assert_eq!(
+            (read.source.as_str(), read.target.as_str(), read.read_only),
+            ("/a", "/b", true)
+        );
+        assert!(mount("/a").is_err() && mount("/a:/b:rw:x").is_err());
+    }
+}

@@ -1,0 +1,68 @@
+//! `shed events`.
+
+use clap_complete::ArgValueCandidates;
+use shed_api::Event;
+
+use super::completions::sheds;
+use crate::context::Context;
+use crate::failure::Outcome;
+
+/// Show what happened, and what happens
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  shed events                            from now on
+  shed events --after 0 --shed web       everything the log has of one shed, then what happens")]
+pub(crate) struct Args {
+    /// Only events after this id; by default those from now on
+    #[arg(long)]
+    after: Option<i64>,
+    /// Only those of this shed
+    #[arg(long, add = ArgValueCandidates::new(sheds))]
+    shed: Option<String>,
+}
+
+/// Runs the command; ends with Ctrl-C or with the server.
+pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
+    let client = context.client()?;
+    // Ids only grow, so the largest number stands for "from now on" until the first event is seen.
+    let after = match args.after {
+        Some(after) => after,
+        None => newest(&client).await?,
+    };
+    let mut events = client.events(after, args.shed.as_deref()).await?;
+    while let Some(event) = events.next().await? {
+        if context.out.is_json() {
+            let line = serde_json::to_string(&event).unwrap_or_default();
+            context.out.line(&line)?;
+        } else {
+            context.out.line(&text(&event))?;
+        }
+    }
+    Ok(0)
+}
+
+async fn newest(client: &shed_client::Client) -> Result<i64, crate::failure::Failure> {
+    let mut after = 0;
+    loop {
+        let page = client.event_page(after).await?;
+        match page.last() {
+            Some(last) => after = last.id,
+            None => return Ok(after),
+        }
+    }
+}
+
+fn text(event: &Event) -> String {
+    let mut words = vec![
+        event.id.to_string(),
+        event.at.format("%Y-%m-%d %H:%M:%S").to_string(),
+        event.kind.as_str().to_owned(),
+    ];
+    words.extend(event.shed.clone());
+    words.extend(event.session.clone());
+    words.extend(event.status.map(|status| status.to_string()));
+    words.extend(event.note.as_deref().map(shed_api::name::printable));
+    words.push(format!("({})", shed_api::name::printable(&event.actor)));
+    words.join("  ")
+}

@@ -1,0 +1,62 @@
+//! `shed start`, `stop`, `restart`, `pause`, `unpause`: one word each, for several sheds.
+
+use clap_complete::ArgValueCandidates;
+use shed_client::Wished;
+
+use super::completions::sheds;
+use crate::context::Context;
+use crate::failure::Outcome;
+
+/// Which sheds
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Sheds
+    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(sheds))]
+    names: Vec<String>,
+}
+
+/// A word of the API and what is said when it is done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Verb {
+    path: &'static str,
+    done: &'static str,
+    already: &'static str,
+}
+
+/// `start`.
+pub(crate) const START: Verb = Verb { path: "start", done: "started", already: "already runs" };
+/// `stop`.
+pub(crate) const STOP: Verb =
+    Verb { path: "stop", done: "stopped", already: "was stopped already" };
+/// `restart`.
+pub(crate) const RESTART: Verb =
+    Verb { path: "restart", done: "restarted", already: "already runs" };
+/// `pause`.
+pub(crate) const PAUSE: Verb =
+    Verb { path: "pause", done: "paused", already: "was paused already" };
+/// `unpause`.
+pub(crate) const UNPAUSE: Verb =
+    Verb { path: "unpause", done: "unpaused", already: "already runs" };
+
+/// Runs the command. All are tried; the first failure's status is the exit status.
+pub(crate) async fn run(args: Args, verb: Verb, context: &Context) -> Outcome {
+    let client = context.client()?;
+    let mut status = 0;
+    let mut done = Vec::new();
+    for name in &args.names {
+        match client.wish(name, verb.path).await {
+            Ok((wished, shed)) => {
+                let words = if wished == Wished::Already { verb.already } else { verb.done };
+                context.out.say(&format!("shed {name} {words}"));
+                done.push(shed);
+            }
+            Err(error) => {
+                let failure = error.into();
+                context.out.failure(&failure);
+                status = if status == 0 { failure.status } else { status };
+            }
+        }
+    }
+    context.out.data(&done, String::new)?;
+    Ok(status)
+}

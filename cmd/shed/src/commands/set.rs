@@ -1,0 +1,49 @@
+//! `shed set`.
+
+use clap_complete::ArgValueCandidates;
+use shed_api::shed::PatchShed;
+
+use super::completions::sheds;
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+
+/// Change limits and options of a shed while it runs
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  shed set web --memory 8G --cpus 4
+  shed set web --agent-forwarding true")]
+pub(crate) struct Args {
+    /// Shed
+    #[arg(add = ArgValueCandidates::new(sheds))]
+    name: String,
+    /// CPUs, for example 1.5
+    #[arg(long)]
+    cpus: Option<f64>,
+    /// Memory, for example 4G
+    #[arg(long)]
+    memory: Option<String>,
+    /// Processes and threads
+    #[arg(long)]
+    pids: Option<u32>,
+    /// Whether `ssh -A` reaches into it
+    #[arg(long, value_name = "true|false")]
+    agent_forwarding: Option<bool>,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
+    let request = PatchShed {
+        cpus: args.cpus,
+        memory: args.memory,
+        pids: args.pids,
+        allow_agent_forwarding: args.agent_forwarding,
+    };
+    if request == PatchShed::default() {
+        return Err(Failure::usage("nothing to change").hint("shed set --help"));
+    }
+    let shed = context.client()?.patch(&args.name, &request).await?;
+    context.out.say(&format!("shed {} was changed", args.name));
+    context.out.data(&shed, String::new)?;
+    Ok(0)
+}

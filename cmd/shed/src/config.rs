@@ -1,0 +1,229 @@
+//! What the client knows of servers: one file, written whole and under a lock, so that two clients at once lose nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use shed_client::{Address, SshOptions};
+
+use crate::failure::Failure;
+
+/// Names the directory of the client's files.
+pub(crate) const DIR_VARIABLE: &str = "SHED_CONFIG_DIR";
+/// The server that needs no configuration: the one on this machine.
+pub(crate) const LOCAL: &str = "local";
+
+/// The file's content.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The server that is meant when none is named; the local one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) default_server: Option<String>,
+    /// By name.
+    #[serde(default)]
+    pub(crate) servers: BTreeMap<String, Server>,
+}
+
+/// A server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Server {
+    /// Where it is.
+    pub(crate) address: String,
+    /// For https and http.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<String>,
+    /// When it was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) added_at: Option<String>,
+}
+
+/// The client's files.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    /// `$SHED_CONFIG_DIR`, else `shed` in the XDG place.
+    pub(crate) fn find() -> Result<Self, Failure> {
+        if let Some(dir) = std::env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()) {
+            return Ok(Self { dir: dir.into() });
+        }
+        let absolute = |name: &str| {
+            std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
+        };
+        let base = absolute("XDG_CONFIG_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".config")));
+        let none = || {
+            Failure::new("no place for the configuration")
+                .hint(format!("export {DIR_VARIABLE}=DIR"))
+        };
+        Ok(Self { dir: base.ok_or_else(none)?.join("shed") })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join("config.toml")
+    }
+
+    /// Pinned host keys of servers.
+    pub(crate) fn known_hosts(&self) -> PathBuf {
+        self.dir.join("known_hosts")
+    }
+
+    /// How ssh is called for servers that were added.
+    pub(crate) fn ssh_options(&self) -> SshOptions {
+        let known_hosts = Some(self.known_hosts()).filter(|path| path.exists());
+        SshOptions { known_hosts, control_dir: self.control_dir(), more: Vec::new() }
+    }
+
+    /// Where ssh keeps its connections. A socket's path is at most 108 bytes, and ssh adds about 60 for its hash.
+    fn control_dir(&self) -> Option<PathBuf> {
+        let dir = self.dir.join("ssh");
+        if dir.as_os_str().len() > 40 {
+            return None;
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).ok()?;
+        Some(dir)
+    }
+
+    /// What is configured; nothing when there is no file.
+    pub(crate) fn read(&self) -> Result<Config, Failure> {
+        let path = self.path();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Config::default());
+            }
+            Err(error) => return Err(Failure::io(path.display())(error)),
+        };
+        toml::from_str(&text).map_err(|error| {
+            let words = error.to_string();
+            Failure::usage(format!("{} cannot be read: {}", path.display(), words.trim_end()))
+                .hint(format!("mend it, or move it away: mv {0} {0}.broken", path.display()))
+        })
+    }
+
+    /// Changes what is configured, alone.
+    pub(crate) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Config) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let _lock = self.lock()?;
+        let mut config = self.read()?;
+        let result = change(&mut config)?;
+        let text = toml::to_string(&config).map_err(|error| Failure::new(error.to_string()))?;
+        write_whole(&self.path(), text.as_bytes())?;
+        Ok(result)
+    }
+
+    /// Changes the pinned host keys, alone.
+    pub(crate) fn change_known_hosts(
+        &self,
+        change: impl FnOnce(String) -> String,
+    ) -> Result<(), Failure> {
+        let _lock = self.lock()?;
+        let path = self.known_hosts();
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(Failure::io(path.display()))?,
+        };
+        write_whole(&path, change(text).as_bytes())
+    }
+
+    fn lock(&self) -> Result<fs::File, Failure> {
+        let failed = || Failure::io(self.dir.display());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed())?;
+        let mut options = fs::OpenOptions::new();
+        let file = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(self.dir.join("lock"));
+        let file = file.map_err(failed())?;
+        flock(&file, FlockOperation::LockExclusive).map_err(|error| failed()(error.into()))?;
+        Ok(file)
+    }
+}
+
+/// Writes a file so that a reader sees the old or the new one and nothing in between.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = || Failure::io(path.display());
+    // A link to a file kept elsewhere stays a link.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mode = fs::metadata(&path).map_or(0o600, |metadata| {
+        std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777
+    });
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut file =
+            fs::OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, &path)
+    };
+    write().map_err(|error| {
+        fs::remove_file(&new).ok();
+        failed()(error)
+    })
+}
+
+/// The unix socket of the server on this machine: the user's own, else the system's.
+pub(crate) fn local_socket() -> Address {
+    let own =
+        std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("shed/shed.sock"));
+    let system = PathBuf::from("/run/shed/shed.sock");
+    Address::Unix(own.filter(|path| path.exists()).unwrap_or(system))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> (tempfile::TempDir, Files) {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files { dir: dir.path().join("config") };
+        (dir, files)
+    }
+
+    fn server(address: &str) -> Server {
+        Server { address: address.to_owned(), token: None, added_at: None }
+    }
+
+    #[test]
+    fn twenty_clients_at_once_lose_nothing() {
+        let (_dir, files) = files();
+        std::thread::scope(|scope| {
+            for n in 0..20 {
+                let files = files.clone();
+                scope.spawn(move || {
+                    files
+                        .change(|config| {
+                            config.servers.insert(format!("s{n}"), server("ssh://h"));
+                            Ok(())
+                        })
+                        .unwrap();
+                });
+            }
+        });
+        assert_eq!(files.read().unwrap().servers.len(), 20);
+    }
+
+    #[test]
+    fn a_broken_file_is_said_and_left_alone() {
+        let (_dir, files) = files();
+        files.change(|_| Ok(())).unwrap();
+        fs::write(files.path(), "[servers.a]\nadress = \"x\"\n").unwrap();
+        let failure = files.read().unwrap_err();
+        assert!(failure.text.contains("adress"), "{}", failure.text);
+        assert!(files.change(|_| Ok(())).is_err());
+        assert!(fs::read_to_string(files.path()).unwrap().contains("adress"));
+    }
+}

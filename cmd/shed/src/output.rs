@@ -1,0 +1,144 @@
+//! The only printer: standard output is data, standard error is talk.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use serde::Serialize;
+use tabled::builder::Builder;
+use tabled::settings::{Padding, Style};
+
+use crate::failure::Failure;
+
+/// Where everything goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Out {
+    json: bool,
+}
+
+impl Out {
+    /// Data as JSON, or as tables and text.
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether data is JSON.
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Data: JSON if that was asked for, else what `text` makes of it.
+    pub(crate) fn data<T: Serialize>(
+        self,
+        data: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            let json = serde_json::to_string_pretty(data)
+                .map_err(|error| Failure::new(error.to_string()))?;
+            return self.line(&json);
+        }
+        let text = text();
+        if text.is_empty() { Ok(()) } else { self.raw(text.as_bytes()) }
+    }
+
+    /// A line of data.
+    pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
+        self.raw(format!("{text}\n").as_bytes())
+    }
+
+    /// Bytes of data. A reader that has seen enough is no failure.
+    #[expect(clippy::unused_self, reason = "printing goes through the printer")]
+    pub(crate) fn raw(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.map_err(Failure::io("standard output")),
+        }
+    }
+
+    /// Bytes that a process in a shed printed as errors.
+    #[expect(clippy::unused_self, reason = "printing goes through the printer")]
+    pub(crate) fn raw_error(self, bytes: &[u8]) {
+        let mut stderr = std::io::stderr().lock();
+        // There is nowhere left to say it.
+        stderr.write_all(bytes).and_then(|()| stderr.flush()).ok();
+    }
+
+    /// A line for people.
+    #[expect(clippy::unused_self, reason = "printing goes through the printer")]
+    pub(crate) fn say(self, text: &str) {
+        // Nobody listens when this fails.
+        writeln!(std::io::stderr(), "{text}").ok();
+    }
+
+    /// A line for people that the next one replaces, on a terminal; nothing elsewhere.
+    #[expect(clippy::unused_self, reason = "printing goes through the printer")]
+    pub(crate) fn progress(self, text: &str) {
+        if std::io::stderr().is_terminal() {
+            let width = crate::terminal::width().saturating_sub(1).max(20);
+            let text: String = text.chars().take(width).collect();
+            write!(std::io::stderr(), "\r\x1b[K{text}").ok();
+        }
+    }
+
+    /// Removes the last progress line.
+    #[expect(clippy::unused_self, reason = "printing goes through the printer")]
+    pub(crate) fn end_progress(self) {
+        if std::io::stderr().is_terminal() {
+            write!(std::io::stderr(), "\r\x1b[K").ok();
+        }
+    }
+
+    /// A failure, with its hint.
+    pub(crate) fn failure(self, failure: &Failure) {
+        self.say(&format!("shed: {}", failure.text));
+        if let Some(hint) = &failure.hint {
+            self.say(&format!("  try: {hint}"));
+        }
+    }
+}
+
+/// A table without borders: a head in capitals, columns two spaces apart. Empty without rows.
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut builder = Builder::default();
+    builder.push_record(head.iter().copied());
+    for row in rows {
+        builder.push_record(row);
+    }
+    let mut table = builder.build();
+    table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
+    let lines: Vec<String> =
+        table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n") + "\n"
+}
+
+/// Names and values, one a line.
+pub(crate) fn pairs(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    rows.iter()
+        .map(|(name, value)| format!("{name:width$}  {value}\n"))
+        .collect::<Vec<_>>()
+        .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_have_no_borders_and_no_trailing_blanks() {
+        let rows = vec![
+            vec!["a".to_owned(), "running".to_owned()],
+            vec!["longer".to_owned(), String::new()],
+        ];
+        assert_eq!(table(&["SHED", "STATUS"], rows), "SHED    STATUS\na       running\nlonger\n");
+        assert_eq!(table(&["SHED"], Vec::new()), "");
+    }
+
+    #[test]
+    fn pairs_line_up() {
+        assert_eq!(pairs(&[("a", "1".to_owned()), ("long", "2".to_owned())]), "a     1\nlong  2\n");
+    }
+}

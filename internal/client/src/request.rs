@@ -1,0 +1,173 @@
+//! One request, one answer.
+
+use std::fmt::Write as _;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use shed_api::Problem;
+
+use crate::{Client, ClientError};
+
+/// The largest answer that is read whole.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+impl Client {
+    /// Asks for something and reads it as JSON.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let answer = self.ask(Method::GET, path, None).await?;
+        self.read_json(answer).await
+    }
+
+    /// Sends JSON and reads JSON.
+    pub(crate) async fn send<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        let answer = self.ask(method, path, Some(self.encode(body)?)).await?;
+        self.read_json(answer).await
+    }
+
+    /// Sends JSON (or nothing) and expects nothing back.
+    pub(crate) async fn send_only<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<(), ClientError> {
+        let body = body.map(|body| self.encode(body)).transpose()?;
+        self.ask(method, path, body).await.map(drop)
+    }
+
+    pub(crate) fn encode<B: Serialize>(&self, body: &B) -> Result<Vec<u8>, ClientError> {
+        serde_json::to_vec(body).map_err(|error| self.protocol(error))
+    }
+
+    /// Sends a request and returns the answer if it is no problem.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        self.ask_with(method, path, body, &[(ACCEPT, "application/json, text/plain;q=0.8")]).await
+    }
+
+    /// The same with other headers.
+    pub(crate) async fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        headers: &[(HeaderName, &str)],
+    ) -> Result<Response<Incoming>, ClientError> {
+        let stream = self.dial().await?;
+        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = shaken.map_err(|error| self.lost(&error))?;
+        // Ends with the answer's body; the answer keeps it alive.
+        tokio::spawn(connection);
+        let mut request =
+            Request::builder().method(method).uri(path).header(HOST, self.address.authority());
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::new(Bytes::from(body.unwrap_or_default())));
+        let request = request.map_err(|error| self.protocol(error))?;
+        let answer = sender.send_request(request).await.map_err(|error| self.lost(&error))?;
+        if answer.status().is_success() { Ok(answer) } else { Err(self.read_problem(answer).await) }
+    }
+
+    pub(crate) async fn read_json<T: DeserializeOwned>(
+        &self,
+        answer: Response<Incoming>,
+    ) -> Result<T, ClientError> {
+        let bytes = self.read_bytes(answer).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.protocol(error))
+    }
+
+    pub(crate) async fn read_bytes(
+        &self,
+        answer: Response<Incoming>,
+    ) -> Result<Bytes, ClientError> {
+        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
+        Ok(body.map_err(|error| self.protocol(error))?.to_bytes())
+    }
+
+    async fn read_problem(&self, answer: Response<Incoming>) -> ClientError {
+        let status = answer.status();
+        match self.read_bytes(answer).await {
+            Ok(bytes) => match serde_json::from_slice::<Problem>(&bytes) {
+                Ok(problem) => ClientError::Problem(Box::new(problem)),
+                Err(_) => self.protocol(format!("status {status} without a problem")),
+            },
+            Err(error) => error,
+        }
+    }
+
+    pub(crate) fn protocol(&self, why: impl std::fmt::Display) -> ClientError {
+        ClientError::Protocol { address: self.address.to_string(), why: why.to_string() }
+    }
+
+    /// A connection that broke. One that never heard a word was never there.
+    pub(crate) fn lost(&self, error: &hyper::Error) -> ClientError {
+        let address = self.address.to_string();
+        let mut inner: &dyn std::error::Error = error;
+        while let Some(source) = inner.source() {
+            inner = source;
+        }
+        let why = inner.to_string();
+        if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+            ClientError::Lost { address, why: "the server closed it".to_owned() }
+        } else {
+            ClientError::Unreachable { address, why }
+        }
+    }
+}
+
+/// A part of a path. Names need no escaping; what people typed may.
+pub(crate) fn segment(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~$@".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            write!(escaped, "%{byte:02X}").ok();
+        }
+    }
+    // `.` and `..` would be taken as steps.
+    match escaped.as_str() {
+        "." => "%2E".to_owned(),
+        ".." => "%2E%2E".to_owned(),
+        _ => escaped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_stays_one_segment() {
+        for (text, escaped) in [
+            ("a-b_c.$1", "a-b_c.$1"),
+            ("a/b", "a%2Fb"),
+            ("..", "%2E%2E"),
+            ("ü ?#", "%C3%BC%20%3F%23"),
+        ] {
+            assert_eq!(segment(text), escaped);
+        }
+    }
+}

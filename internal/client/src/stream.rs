@@ -1,0 +1,255 @@
+//! Streams over WebSocket: a process, or a connection, at the other end.
+
+use std::sync::Arc;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, HOST};
+use serde::Serialize;
+use shed_api::Problem;
+use shed_api::stream::{
+    AttachOpen, ClientFrame, ConsoleOpen, ExecOpen, Exit, MAX_MESSAGE_BYTES, STDERR, ServerFrame,
+};
+use tokio::sync::Mutex;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+
+use crate::dial::Duplex;
+use crate::request::segment;
+use crate::{Client, ClientError};
+
+type Socket = WebSocketStream<Box<dyn Duplex>>;
+
+/// The largest piece of input in one message.
+const INPUT_BYTES: usize = 64 << 10;
+
+/// A process or a connection at the other end.
+pub struct ProcessStream {
+    /// What comes from it.
+    pub reader: StreamReader,
+    /// What goes to it.
+    pub input: Input,
+}
+
+/// What comes from the other end.
+pub struct StreamReader {
+    client: Client,
+    stream: SplitStream<Socket>,
+}
+
+/// What goes to the other end. Clones go to the same; messages are whole.
+#[derive(Clone)]
+pub struct Input {
+    sink: Arc<Mutex<SplitSink<Socket, Message>>>,
+}
+
+/// One message of the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// It is there.
+    Started,
+    /// It goes on by itself.
+    Detached(String),
+    /// Output, or bytes of the terminal or connection.
+    Stdout(Bytes),
+    /// Errors.
+    Stderr(Bytes),
+    /// The connection's other side will send no more.
+    Eof,
+    /// It ended; the last one.
+    Exit(Exit),
+    /// It failed; the last one.
+    Problem(Box<Problem>),
+}
+
+impl Client {
+    /// `GET /api/sheds/{n}/exec/stream`.
+    pub async fn exec_stream(
+        &self,
+        shed: &str,
+        open: &ExecOpen,
+    ) -> Result<ProcessStream, ClientError> {
+        self.stream(&format!("/api/sheds/{}/exec/stream", segment(shed)), Some(open)).await
+    }
+
+    /// `GET …/sessions/{s}/attach`.
+    pub async fn attach(
+        &self,
+        shed: &str,
+        session: &str,
+        open: &AttachOpen,
+    ) -> Result<ProcessStream, ClientError> {
+        let path = format!("/api/sheds/{}/sessions/{}/attach", segment(shed), segment(session));
+        self.stream(&path, Some(open)).await
+    }
+
+    /// `GET /api/sheds/{n}/console`.
+    pub async fn console(
+        &self,
+        shed: &str,
+        open: &ConsoleOpen,
+    ) -> Result<ProcessStream, ClientError> {
+        self.stream(&format!("/api/sheds/{}/console", segment(shed)), Some(open)).await
+    }
+
+    /// `GET /api/sheds/{n}/forward/{port}`.
+    pub async fn forward(&self, shed: &str, port: u16) -> Result<ProcessStream, ClientError> {
+        self.stream(&format!("/api/sheds/{}/forward/{port}", segment(shed)), None::<&()>).await
+    }
+
+    /// `GET /api/sheds/{n}/lend/{id}`.
+    pub async fn lend(&self, shed: &str, id: &str) -> Result<ProcessStream, ClientError> {
+        let path = format!("/api/sheds/{}/lend/{}", segment(shed), segment(id));
+        self.stream(&path, None::<&()>).await
+    }
+
+    async fn stream<O: Serialize>(
+        &self,
+        path: &str,
+        open: Option<&O>,
+    ) -> Result<ProcessStream, ClientError> {
+        let pipe = self.dial().await?;
+        let mut request = hyper::Request::builder()
+            .uri(format!("ws://{}{path}", self.address.authority()))
+            .header(HOST, self.address.authority())
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", generate_key());
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(()).map_err(|error| self.protocol(error))?;
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_MESSAGE_BYTES))
+            .max_frame_size(Some(MAX_MESSAGE_BYTES));
+        let upgraded =
+            tokio_tungstenite::client_async_with_config(request, pipe, Some(config)).await;
+        let (socket, _) = upgraded.map_err(|error| self.refused(error))?;
+        let (mut sink, stream) = socket.split();
+        if let Some(open) = open {
+            let text = String::from_utf8_lossy(&self.encode(open)?).into_owned();
+            sink.send(Message::text(text)).await.map_err(|error| self.broken(&error))?;
+        }
+        let reader = StreamReader { client: self.clone(), stream };
+        Ok(ProcessStream { reader, input: Input { sink: Arc::new(Mutex::new(sink)) } })
+    }
+
+    /// The server's problem, if that is what it answered instead of an upgrade.
+    fn refused(&self, error: WsError) -> ClientError {
+        match error {
+            WsError::Http(answer) => {
+                let status = answer.status();
+                let body = answer.into_body().unwrap_or_default();
+                match serde_json::from_slice::<Problem>(&body) {
+                    Ok(problem) => ClientError::Problem(Box::new(problem)),
+                    Err(_) => self.protocol(format!("status {status} without a problem")),
+                }
+            }
+            error => ClientError::Unreachable {
+                address: self.address.to_string(),
+                why: error.to_string(),
+            },
+        }
+    }
+
+    fn broken(&self, error: &WsError) -> ClientError {
+        ClientError::Lost { address: self.address.to_string(), why: error.to_string() }
+    }
+}
+
+impl StreamReader {
+    /// The next message; an error when the connection ends without a last one.
+    pub async fn next(&mut self) -> Result<Frame, ClientError> {
+        loop {
+            let message = match self.stream.next().await {
+                None | Some(Ok(Message::Close(_))) => {
+                    let address = self.client.address.to_string();
+                    return Err(ClientError::Lost {
+                        address,
+                        why: "the server closed it".to_owned(),
+                    });
+                }
+                Some(Err(error)) => return Err(self.client.broken(&error)),
+                Some(Ok(message)) => message,
+            };
+            match message {
+                Message::Binary(bytes) if !bytes.is_empty() => {
+                    let rest = bytes.slice(1..);
+                    return Ok(if bytes[0] == STDERR {
+                        Frame::Stderr(rest)
+                    } else {
+                        Frame::Stdout(rest)
+                    });
+                }
+                Message::Text(text) => {
+                    // A frame of a newer server that we do not know is skipped.
+                    if let Ok(frame) = serde_json::from_str::<ServerFrame>(&text) {
+                        return Ok(frame.into());
+                    }
+                }
+                Message::Binary(_)
+                | Message::Ping(_)
+                | Message::Pong(_)
+                | Message::Frame(_)
+                | Message::Close(_) => {}
+            }
+        }
+    }
+}
+
+impl From<ServerFrame> for Frame {
+    fn from(frame: ServerFrame) -> Self {
+        match frame {
+            ServerFrame::Started => Self::Started,
+            ServerFrame::Detached { id } => Self::Detached(id),
+            ServerFrame::Eof => Self::Eof,
+            ServerFrame::Exit { exit } => Self::Exit(exit),
+            ServerFrame::Problem { problem } => Self::Problem(Box::new(problem)),
+        }
+    }
+}
+
+impl Input {
+    /// Sends bytes. False when the other end is gone; the reader tells why.
+    pub async fn send(&self, bytes: Bytes) -> bool {
+        let mut rest = bytes;
+        let mut sink = self.sink.lock().await;
+        while !rest.is_empty() {
+            let now = rest.split_to(rest.len().min(INPUT_BYTES));
+            if sink.send(Message::Binary(now)).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// No more input.
+    pub async fn eof(&self) -> bool {
+        self.frame(&ClientFrame::Eof).await
+    }
+
+    /// The terminal's new size.
+    pub async fn resize(&self, cols: u16, rows: u16) -> bool {
+        self.frame(&ClientFrame::Resize { cols, rows }).await
+    }
+
+    /// A signal for the process group, by name without `SIG`.
+    pub async fn signal(&self, name: &str) -> bool {
+        self.frame(&ClientFrame::Signal { name: name.to_owned() }).await
+    }
+
+    /// Ends the stream from this side.
+    pub async fn close(&self) {
+        // Closed already when this fails.
+        self.sink.lock().await.close().await.ok();
+    }
+
+    async fn frame(&self, frame: &ClientFrame) -> bool {
+        let text = serde_json::to_string(frame).unwrap_or_default();
+        self.sink.lock().await.send(Message::text(text)).await.is_ok()
+    }
+}

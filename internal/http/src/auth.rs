@@ -1,0 +1,65 @@
+//! Who calls: made from what the connection and the request prove.
+
+use std::net::SocketAddr;
+
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use shed_core::{Error, Person};
+
+use crate::State;
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Peer {
+    /// A process on this machine, by the kernel's word.
+    Local {
+        /// Its user.
+        uid: u32,
+    },
+    /// Somebody on a network.
+    Network(SocketAddr),
+    /// Somebody another door has checked.
+    Known(Person),
+}
+
+impl Peer {
+    /// What its requests are counted by before it is known who it is.
+    pub(crate) fn address(&self) -> Option<std::net::IpAddr> {
+        match self {
+            Self::Network(address) => Some(address.ip()),
+            Self::Local { .. } | Self::Known(_) => None,
+        }
+    }
+}
+
+/// The person behind a request, or why there is none.
+pub(crate) async fn person(state: &State, peer: &Peer, parts: &Parts) -> Result<Person, Error> {
+    match peer {
+        Peer::Known(person) => Ok(person.clone()),
+        Peer::Local { uid } if *uid == state.options.owner_uid || *uid == 0 => {
+            Ok(Person::local(user_name(*uid), *uid))
+        }
+        Peer::Local { .. } => Err(Error::Unauthorized("the unix socket is for its owner alone")),
+        Peer::Network(_) => {
+            let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let token = header.and_then(|value| {
+                let (scheme, token) = value.split_once(' ')?;
+                scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+            });
+            let token =
+                token.ok_or(Error::Unauthorized("a token is needed: Authorization: Bearer …"))?;
+            state.app.token_holder(token).await
+        }
+    }
+}
+
+/// A user's name, for events; its number if it has none.
+fn user_name(uid: u32) -> String {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| uid.to_string())
+}

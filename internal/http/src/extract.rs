@@ -1,0 +1,184 @@
+//! Reading requests: every part that does not parse is a problem with a code, like every other refusal.
+
+use std::sync::{Arc, Weak};
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use shed_api::problem::PROBLEM_JSON;
+use shed_api::{Code, Problem, SessionRef, ShedName};
+use shed_core::Person;
+
+use crate::State;
+use crate::guard::Caller;
+
+/// A refusal on its way out.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) Box<Problem>);
+
+impl From<shed_core::Error> for Refused {
+    fn from(error: shed_core::Error) -> Self {
+        if matches!(error.problem().code, Code::Internal | Code::EngineFailed) {
+            tracing::error!(%error, "a request failed");
+        }
+        Self(Box::new(error.problem()))
+    }
+}
+
+impl From<shed_api::name::NameError> for Refused {
+    fn from(error: shed_api::name::NameError) -> Self {
+        Self::new(Code::InvalidName, error.to_string())
+    }
+}
+
+impl Refused {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self(Box::new(Problem::new(code, detail)))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = axum::http::StatusCode::from_u16(self.0.status);
+        let status = status.unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&*self.0).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let kind = axum::http::HeaderValue::from_static(PROBLEM_JSON);
+        response.headers_mut().insert(axum::http::header::CONTENT_TYPE, kind);
+        // The guard adds the request's id to the body.
+        response.extensions_mut().insert(*self.0);
+        response
+    }
+}
+
+/// What handlers answer.
+pub(crate) type Answer<T> = Result<T, Refused>;
+
+/// The door's state. The router holds it weakly, since the state holds the router.
+pub(crate) struct Door(pub(crate) Arc<State>);
+
+impl FromRequestParts<Weak<State>> for Door {
+    type Rejection = Refused;
+
+    async fn from_request_parts(_: &mut Parts, state: &Weak<State>) -> Answer<Self> {
+        let gone = || Refused::new(Code::ShuttingDown, "the server is going away");
+        state.upgrade().map(Self).ok_or_else(gone)
+    }
+}
+
+/// The person behind the request.
+pub(crate) struct Who(pub(crate) Person);
+
+impl<S: Sync> FromRequestParts<S> for Who {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Answer<Self> {
+        match parts.extensions.get::<Caller>() {
+            Some(Caller::Person(person)) => Ok(Self(person.clone())),
+            Some(Caller::Refused(problem)) => Err(Refused(Box::new(problem.clone()))),
+            None => Err(Refused::new(Code::Internal, "the request was not looked at")),
+        }
+    }
+}
+
+/// `{n}`: a shed.
+pub(crate) struct OfShed(pub(crate) ShedName);
+
+impl<S: Send + Sync> FromRequestParts<S> for OfShed {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        Ok(Self(segment(parts, state, "n").await?.parse()?))
+    }
+}
+
+/// `{n}` and `{s}`: a session of a shed.
+pub(crate) struct OfSession(pub(crate) ShedName, pub(crate) SessionRef);
+
+impl<S: Send + Sync> FromRequestParts<S> for OfSession {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let shed = segment(parts, state, "n").await?.parse()?;
+        Ok(Self(shed, segment(parts, state, "s").await?.parse()?))
+    }
+}
+
+/// `{id}`: anything else with an id.
+pub(crate) struct OfId(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for OfId {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        Ok(Self(segment(parts, state, "id").await?))
+    }
+}
+
+async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Answer<String> {
+    let path =
+        Path::<std::collections::HashMap<String, String>>::from_request_parts(parts, state).await;
+    let bad = || Refused::new(Code::InvalidRequest, "the path is no UTF-8");
+    path.map_err(|_| bad())?.0.remove(name).ok_or_else(bad)
+}
+
+/// A JSON body.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(JsonRejection::BytesRejection(error)) => {
+                Err(Refused::new(Code::TooLarge, format!("the body cannot be read: {error}")))
+            }
+            Err(JsonRejection::MissingJsonContentType(_)) => Err(Refused::new(
+                Code::InvalidRequest,
+                "the body must be JSON, with the header Content-Type: application/json",
+            )),
+            Err(error) => Err(Refused::new(Code::InvalidRequest, root_cause(&error))),
+        }
+    }
+}
+
+/// A JSON body or none at all.
+pub(crate) struct OptionalBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        let empty = request.headers().get(axum::http::header::CONTENT_TYPE).is_none();
+        if empty {
+            return Ok(Self(T::default()));
+        }
+        Body::<T>::from_request(request, state).await.map(|Body(body)| Self(body))
+    }
+}
+
+/// Query parameters.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let query: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, state).await;
+        let bad = |error: QueryRejection| Refused::new(Code::InvalidRequest, root_cause(&error));
+        Ok(Self(query.map_err(bad)?.0))
+    }
+}
+
+/// The innermost reason: serde's own words, with field and position.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}

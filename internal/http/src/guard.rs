@@ -1,0 +1,183 @@
+//! What every request goes through: an id, the checks of Host and Origin, who it is, how often, one line in the log.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State as FromState};
+use axum::http::header::{HOST, HeaderName, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use shed_api::{Code, Problem};
+use shed_core::Person;
+
+use crate::State;
+use crate::auth::{Peer, person};
+use crate::extract::Refused;
+
+/// The header that finds a request in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// How long a request may take that does not stream. Creations and rebuilds go on without whoever asked.
+const REQUEST_LIMIT: Duration = Duration::from_secs(700);
+
+/// Who a request is from, for the handlers that want to know. Health and documents do not.
+#[derive(Debug, Clone)]
+pub(crate) enum Caller {
+    Person(Person),
+    Refused(Problem),
+}
+
+/// The guard, around all routes.
+pub(crate) async fn guard(
+    FromState(state): FromState<Weak<State>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let start = Instant::now();
+    let id = uuid::Uuid::new_v4().simple().to_string()[..16].to_owned();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut actor = String::new();
+    let response = match state.upgrade() {
+        None => Refused::new(Code::ShuttingDown, "the server is going away").into_response(),
+        Some(state) => match admit(&state, &mut request, &mut actor).await {
+            Ok(()) => match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
+                Ok(response) => response,
+                Err(_) => Refused::new(Code::TimedOut, "the request took too long").into_response(),
+            },
+            Err(refused) => refused.into_response(),
+        },
+    };
+    let response = with_id(response, &id);
+    if let Some(state) = state.upgrade() {
+        state.metrics.count(response.status());
+    }
+    let status = response.status().as_u16();
+    let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    // The query is not logged: it may hold what its caller would not like to see there.
+    if status >= 500 {
+        tracing::warn!(%method, path, status, ms, actor, request = id, "request");
+    } else {
+        tracing::debug!(%method, path, status, ms, actor, request = id, "request");
+    }
+    response
+}
+
+/// Puts the caller into the request, or says why it goes no further.
+async fn admit(
+    state: &Arc<State>,
+    request: &mut Request,
+    actor: &mut String,
+) -> Result<(), Refused> {
+    let peer = request.extensions().get::<Peer>().cloned();
+    let peer = peer.ok_or_else(|| Refused::new(Code::Internal, "a connection without a peer"))?;
+    if let Peer::Network(_) = peer {
+        check_host(state, request.headers())?;
+    }
+    let (parts, body) = std::mem::take(request).into_parts();
+    let caller = person(state, &peer, &parts).await;
+    *request = Request::from_parts(parts, body);
+    let caller = match caller {
+        Ok(person) => {
+            *actor = person.actor.to_string();
+            if person.local_uid.is_none() && !state.limits.request(actor) {
+                return Err(Refused::new(Code::RateLimited, "too many requests"));
+            }
+            Caller::Person(person)
+        }
+        Err(error) => {
+            let problem = error.problem();
+            let refused = problem.code == Code::Unauthorized;
+            if let (true, Some(address)) = (refused, peer.address())
+                && !state.limits.refusal(address)
+            {
+                return Err(Refused::new(Code::RateLimited, "too many refused credentials"));
+            }
+            Caller::Refused(problem)
+        }
+    };
+    request.extensions_mut().insert(caller);
+    Ok(())
+}
+
+/// A page of somebody else's in a browser must not reach us, neither by naming us (Host) nor by being asked (Origin).
+fn check_host(state: &State, headers: &HeaderMap) -> Result<(), Refused> {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let refused = |what: &str, given: &str| {
+        let given: String = shed_api::name::printable(given).chars().take(100).collect();
+        let problem =
+            Problem::new(Code::HostNotAllowed, format!("{what} {given:?} is not this server"));
+        Refused(Box::new(problem.hint("add it to [http] hosts in the server's configuration")))
+    };
+    let host = text(HOST).unwrap_or_default();
+    if !is_own(&state.options.hosts, host) {
+        return Err(refused("host", host));
+    }
+    if let Some(origin) = text(ORIGIN) {
+        let authority = origin.split_once("://").map_or("", |(_, rest)| rest);
+        if !is_own(&state.options.hosts, authority) {
+            return Err(refused("origin", origin));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `authority` (`host` or `host:port`) names this server. An address cannot be somebody else's name.
+fn is_own(hosts: &[String], authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    };
+    let host = host.trim_end_matches('.');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok()
+        || hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
+}
+
+fn with_id(mut response: Response, id: &str) -> Response {
+    if let Some(problem) = response.extensions().get::<Problem>().cloned() {
+        let problem = Problem { request_id: Some(id.to_owned()), ..problem };
+        if let Ok(body) = serde_json::to_vec(&problem) {
+            response.headers_mut().remove(axum::http::header::CONTENT_LENGTH);
+            *response.body_mut() = body.into();
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let headers = response.headers_mut();
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cache-control", "no-store"),
+    ] {
+        headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_own_names_and_addresses_are_this_server() {
+        let hosts = ["shed.example.com".to_owned()];
+        for own in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "10.1.2.3",
+            "shed.example.com:443",
+            "shed.example.com.",
+        ] {
+            assert!(is_own(&hosts, own), "{own}");
+        }
+        for other in
+            ["", "evil.com", "localhost.evil.com", "127.0.0.1.evil.com", "example.com", "[evil]"]
+        {
+            assert!(!is_own(&hosts, other), "{other}");
+        }
+    }
+}

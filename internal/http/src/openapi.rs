@@ -1,0 +1,32 @@
+//! The OpenAPI document: made from the handlers, so that it cannot say anything else.
+
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Components, Info, License, OpenApi};
+
+use crate::router::documented;
+
+const DESCRIPTION: &str = "\
+Sheds, their sessions, and everything that happens in them. Over the server's unix socket its owner needs no token; over \
+TCP every route but `/api/health/live` and `/api/docs` does. A refusal is a problem (RFC 9457) with a stable `code`.";
+
+/// The document without routes.
+pub(crate) fn skeleton() -> OpenApi {
+    let mut info = Info::new("shed", env!("CARGO_PKG_VERSION"));
+    info.description = Some(DESCRIPTION.to_owned());
+    info.license = Some(License::new("MIT OR Apache-2.0"));
+    let mut document = OpenApi::new(info, utoipa::openapi::Paths::new());
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    let mut components = Components::new();
+    components.add_security_scheme("token", SecurityScheme::Http(bearer));
+    document.components = Some(components);
+    document.security = Some(vec![utoipa::openapi::security::SecurityRequirement::new(
+        "token",
+        Vec::<String>::new(),
+    )]);
+    document
+}
+
+/// The whole document, as `/api/openapi.json` serves it.
+pub fn document() -> OpenApi {
+    documented().split_for_parts().1
+}

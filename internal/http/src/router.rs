@@ -1,0 +1,89 @@
+//! Every route, in one place, grouped by who calls it. The product can be read here.
+
+use std::sync::Weak;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse as _;
+use shed_api::Code;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::extract::Refused;
+use crate::guard::guard;
+use crate::routes::{access, docs, exec, health, sessions, sheds, streams};
+use crate::{State, openapi};
+
+/// The largest body of a request.
+const MAX_BODY_BYTES: usize = 1 << 20;
+/// The largest body of `POST …/exec`, whose input may be long.
+const MAX_EXEC_BODY_BYTES: usize = 24 << 20;
+
+/// The routes that are in the document.
+pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
+    OpenApiRouter::with_openapi(openapi::skeleton())
+        // Anyone who comes.
+        .routes(routes!(health::live))
+        // The server.
+        .routes(routes!(health::info))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::ssh_host_key))
+        .routes(routes!(health::events))
+        // Sheds.
+        .routes(routes!(sheds::list, sheds::create))
+        .routes(routes!(sheds::show, sheds::patch, sheds::delete))
+        .routes(routes!(sheds::start))
+        .routes(routes!(sheds::stop))
+        .routes(routes!(sheds::restart))
+        .routes(routes!(sheds::pause))
+        .routes(routes!(sheds::unpause))
+        .routes(routes!(sheds::rebuild))
+        .routes(routes!(sheds::progress))
+        .routes(routes!(sheds::logs))
+        .routes(routes!(sheds::stats))
+        .routes(routes!(sheds::all_stats))
+        .routes(routes!(sheds::disk))
+        // Sessions.
+        .routes(routes!(sessions::all))
+        .routes(routes!(sessions::watch))
+        .routes(routes!(sessions::list, sessions::create))
+        .routes(routes!(sessions::show, sessions::rename, sessions::kill))
+        .routes(routes!(sessions::input))
+        .routes(routes!(sessions::output))
+        // Running things.
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(exec::to_end))
+                .layer(DefaultBodyLimit::max(MAX_EXEC_BODY_BYTES)),
+        )
+        .routes(routes!(streams::exec))
+        .routes(routes!(streams::attach))
+        .routes(routes!(streams::console))
+        .routes(routes!(streams::forward))
+        .routes(routes!(streams::lend))
+        // Who may.
+        .routes(routes!(access::keys, access::add_key))
+        .routes(routes!(access::remove_key))
+        .routes(routes!(access::tokens, access::add_token))
+        .routes(routes!(access::remove_token))
+}
+
+/// All routes, behind the guard.
+pub(crate) fn router(state: Weak<State>) -> Router {
+    let (routes, document) = documented().split_for_parts();
+    routes
+        .merge(docs::router(&document))
+        .fallback(async || {
+            Refused::new(Code::RouteNotFound, "there is no such route; see /api/docs")
+                .into_response()
+        })
+        .method_not_allowed_fallback(async || {
+            let text = "this route does not take that method; see /api/docs";
+            Refused::new(Code::MethodNotAllowed, text).into_response()
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn_with_state(state.clone(), guard))
+        .with_state(state)
+}

@@ -1,0 +1,68 @@
+//! Keys and tokens.
+
+use axum::Json;
+use axum::http::StatusCode;
+use shed_api::Problem;
+use shed_api::access::{IssuedToken, Key, KeyList, NewKey, NewToken, TokenList};
+
+use crate::extract::{Answer, Body, Door, OfId, Who};
+
+/// The SSH keys that may connect. Needs admin.
+#[utoipa::path(get, path = "/api/keys", tag = "access",
+    responses((status = 200, body = KeyList), (status = 403, body = Problem)))]
+pub(crate) async fn keys(Door(state): Door, Who(person): Who) -> Answer<Json<KeyList>> {
+    Ok(Json(state.app.keys(&person).await?))
+}
+
+/// Lets an SSH key connect. Needs admin.
+#[utoipa::path(post, path = "/api/keys", tag = "access", request_body = NewKey,
+    responses((status = 201, body = Key), (status = 400, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn add_key(
+    Door(state): Door,
+    Who(person): Who,
+    Body(request): Body<NewKey>,
+) -> Answer<(StatusCode, Json<Key>)> {
+    Ok((StatusCode::CREATED, Json(state.app.add_key(&person, request).await?)))
+}
+
+/// Removes an SSH key. Connections it has open are not ended. Needs admin.
+#[utoipa::path(delete, path = "/api/keys/{id}", tag = "access", params(("id" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(crate) async fn remove_key(
+    Door(state): Door,
+    Who(person): Who,
+    OfId(id): OfId,
+) -> Answer<StatusCode> {
+    state.app.remove_key(&person, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The API tokens, without their secrets. Needs admin.
+#[utoipa::path(get, path = "/api/tokens", tag = "access",
+    responses((status = 200, body = TokenList), (status = 403, body = Problem)))]
+pub(crate) async fn tokens(Door(state): Door, Who(person): Who) -> Answer<Json<TokenList>> {
+    Ok(Json(state.app.tokens(&person).await?))
+}
+
+/// Makes a token and shows its secret, once. Needs admin.
+#[utoipa::path(post, path = "/api/tokens", tag = "access", request_body = NewToken,
+    responses((status = 201, body = IssuedToken), (status = 400, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn add_token(
+    Door(state): Door,
+    Who(person): Who,
+    Body(request): Body<NewToken>,
+) -> Answer<(StatusCode, Json<IssuedToken>)> {
+    Ok((StatusCode::CREATED, Json(state.app.add_token(&person, request).await?)))
+}
+
+/// Revokes a token, from the next request on. Needs admin.
+#[utoipa::path(delete, path = "/api/tokens/{id}", tag = "access", params(("id" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(crate) async fn remove_token(
+    Door(state): Door,
+    Who(person): Who,
+    OfId(id): OfId,
+) -> Answer<StatusCode> {
+    state.app.remove_token(&person, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,35 @@
+//! Commands to their end.
+
+use axum::Json;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use shed_api::stream::{ExecRequest, ExecResult};
+use shed_api::{Code, Problem};
+
+use crate::extract::{Answer, Body, Door, OfShed, Refused, Who};
+
+/// Runs a command to its end and answers with what it printed, at most 8 MiB of each kind.
+#[utoipa::path(post, path = "/api/sheds/{n}/exec", tag = "exec", params(("n" = String, Path)),
+    request_body = ExecRequest,
+    responses((status = 200, body = ExecResult), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 422, body = Problem), (status = 504, body = Problem)))]
+pub(crate) async fn to_end(
+    Door(state): Door,
+    Who(person): Who,
+    OfShed(name): OfShed,
+    Body(mut request): Body<ExecRequest>,
+) -> Answer<Json<ExecResult>> {
+    let stdin = match (request.stdin.take(), request.stdin_base64.take()) {
+        (None, None) => Vec::new(),
+        (Some(text), None) => text.into_bytes(),
+        (None, Some(text)) => {
+            let bad = |_| Refused::new(Code::InvalidRequest, "stdin_base64 is no base64");
+            STANDARD.decode(text).map_err(bad)?
+        }
+        (Some(_), Some(_)) => {
+            let text = "give stdin or stdin_base64, not both";
+            return Err(Refused::new(Code::InvalidRequest, text));
+        }
+    };
+    Ok(Json(state.app.exec_to_end(&person, &name, request, stdin).await?))
+}

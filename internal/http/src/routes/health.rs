@@ -1,0 +1,144 @@
+//! The server: is it there, what is it, what happened.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use shed_api::server::{Health, HostKey, Info};
+use shed_api::{Code, Event, Problem, ShedName};
+use shed_core::{App, Person};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::extract::{Answer, Door, Params, Refused, Who};
+
+/// How often an idle event stream says that it is alive.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Whether the server runs at all. Needs no token.
+#[utoipa::path(get, path = "/api/health/live", tag = "server", security(()), responses((status = 200, body = str)))]
+pub(crate) async fn live() -> &'static str {
+    "live\n"
+}
+
+/// Whether the server can do all it is for.
+#[utoipa::path(get, path = "/api/health/ready", tag = "server",
+    responses((status = 200, body = Health), (status = 503, body = Health)))]
+pub(crate) async fn ready(Door(state): Door, _: Who) -> (StatusCode, Json<Health>) {
+    let health = state.app.health();
+    let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health))
+}
+
+/// What this server is, and what the caller may do here.
+#[utoipa::path(get, path = "/api/info", tag = "server", responses((status = 200, body = Info)))]
+pub(crate) async fn info(Door(state): Door, Who(person): Who) -> Json<Info> {
+    Json(state.app.info(&person, state.options.ssh_port, state.options.http_port))
+}
+
+/// Numbers for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, body = str)))]
+pub(crate) async fn metrics(Door(state): Door, Who(person): Who) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], state.metrics.text(&state.app, &person))
+}
+
+/// The SSH door's public host key.
+#[utoipa::path(get, path = "/api/ssh-host-key", tag = "server",
+    responses((status = 200, body = HostKey), (status = 404, body = Problem)))]
+pub(crate) async fn ssh_host_key(Door(state): Door, _: Who) -> Answer<Json<HostKey>> {
+    let none = || Refused::new(Code::NotFound, "this server has no SSH listener");
+    state.options.host_key.clone().map(Json).ok_or_else(none)
+}
+
+/// Which events.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventParams {
+    /// Only those after this id; by default from the beginning of the log.
+    after: Option<i64>,
+    /// Only those of this shed.
+    shed: Option<String>,
+}
+
+/// A page of events.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventList {
+    /// Oldest first, at most a thousand.
+    events: Vec<Event>,
+}
+
+/// What happened, from where the caller left off: as an event stream, or as one page with `Accept: application/json`.
+///
+/// The stream begins with what is in the log after `after` (or `Last-Event-ID`) and goes on with what happens. Each item's
+/// `id` is the event's; `data` is the event as JSON.
+#[utoipa::path(get, path = "/api/events", tag = "server", params(EventParams),
+    responses((status = 200, body = EventList), (status = 404, body = Problem)))]
+pub(crate) async fn events(
+    Door(state): Door,
+    Who(person): Who,
+    headers: HeaderMap,
+    Params(params): Params<EventParams>,
+) -> Answer<Response> {
+    let shed = params.shed.as_deref().map(str::parse::<ShedName>).transpose()?;
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let last_seen = text("last-event-id").and_then(|id| id.trim().parse().ok());
+    let after = last_seen.or(params.after).unwrap_or(0);
+    let first = state.app.events(&person, after, shed.as_ref()).await?;
+    if text(ACCEPT.as_str()).is_some_and(|accept| accept.contains("application/json")) {
+        return Ok(Json(EventList { events: first }).into_response());
+    }
+    let stream = follow(state.app.clone(), person, shed, after, first);
+    let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
+    Ok(Sse::new(stream).keep_alive(heartbeat).into_response())
+}
+
+/// Rows after rows; the bell only says that there are more. Ends with the server.
+fn follow(
+    app: App,
+    person: Person,
+    shed: Option<ShedName>,
+    after: i64,
+    first: Vec<Event>,
+) -> impl futures_util::Stream<Item = Result<axum::response::sse::Event, Infallible>> {
+    struct Reader {
+        app: App,
+        person: Person,
+        shed: Option<ShedName>,
+        after: i64,
+        page: std::collections::VecDeque<Event>,
+        bell: tokio::sync::watch::Receiver<i64>,
+    }
+    let bell = app.event_bell();
+    let reader = Reader { app, person, shed, after, page: first.into(), bell };
+    futures_util::stream::unfold(reader, async |mut reader| {
+        let stop = reader.app.stopping();
+        loop {
+            if let Some(event) = reader.page.pop_front() {
+                reader.after = event.id;
+                let data = serde_json::to_string(&event).unwrap_or_default();
+                let item = axum::response::sse::Event::default()
+                    .id(event.id.to_string())
+                    .event(event.kind.as_str())
+                    .data(data);
+                return Some((Ok(item), reader));
+            }
+            // Marked as seen before the rows are read: what is written meanwhile rings again.
+            reader.bell.borrow_and_update();
+            let page =
+                reader.app.events(&reader.person, reader.after, reader.shed.as_ref()).await.ok()?;
+            reader.page = page.into();
+            if reader.page.is_empty() {
+                tokio::select! {
+                    rung = reader.bell.changed() => rung.ok()?,
+                    () = stop.cancelled() => return None,
+                }
+            }
+        }
+    })
+}

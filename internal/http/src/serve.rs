@@ -1,0 +1,289 @@
+//! Listeners and connections: own accept loops with limits, because a server on a network meets everything.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::socket_peercred;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_service::Service as _;
+
+use crate::auth::Peer;
+use crate::tls::Tls;
+use crate::{Http, State};
+
+/// Connections over TCP at once. Each costs some tens of kilobytes.
+const MAX_CONNECTIONS: usize = 2_048;
+/// Connections of one address at once.
+const MAX_PER_ADDRESS: usize = 512;
+/// Connections over the unix socket at once.
+const MAX_LOCAL: usize = 4_096;
+/// How long a client may take to send a request's head, or to begin the next one on an idle connection.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long a TLS handshake may take.
+const TLS_LIMIT: Duration = Duration::from_secs(10);
+/// A peer that takes no bytes for so long is gone.
+const SEND_LIMIT: Duration = Duration::from_secs(60);
+/// After a failed accept (no descriptor left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The longest head of a request.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+
+/// Where to listen.
+#[derive(Clone)]
+pub enum Listen {
+    /// At a socket file, mode 0600.
+    Unix(PathBuf),
+    /// At an address, with TLS or without.
+    Tcp(SocketAddr, Option<Tls>),
+}
+
+/// A bound listener: it has its address and does not serve yet.
+pub struct Listener {
+    kind: Kind,
+}
+
+enum Kind {
+    /// With the file's inode, to know it again.
+    Unix(UnixListener, PathBuf, Option<u64>),
+    Tcp(TcpListener, Option<Tls>),
+}
+
+/// Why a listener was not bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else is there.
+    #[error("{place} is in use: {error}")]
+    InUse {
+        /// The address or path.
+        place: String,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+    /// Another server answers at the socket.
+    #[error("a server already answers at {0}")]
+    Answered(PathBuf),
+    /// Anything else.
+    #[error("cannot listen at {place}: {error}")]
+    Io {
+        /// The address or path.
+        place: String,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+}
+
+impl Listener {
+    /// Binds. Serving is a second step, so that a failure here is said before anything serves.
+    pub async fn bind(listen: Listen) -> Result<Self, BindError> {
+        let kind = match listen {
+            Listen::Unix(path) => {
+                let listener = bind_unix(&path).await?;
+                let inode = inode(&path);
+                Kind::Unix(listener, path, inode)
+            }
+            Listen::Tcp(address, tls) => {
+                let place = address.to_string();
+                let bound = TcpListener::bind(address).await;
+                let bound = bound.map_err(|error| match error.kind() {
+                    std::io::ErrorKind::AddrInUse => BindError::InUse { place, error },
+                    _ => BindError::Io { place, error },
+                })?;
+                Kind::Tcp(bound, tls)
+            }
+        };
+        Ok(Self { kind })
+    }
+
+    /// The address of a TCP listener, with the port it got.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.kind {
+            Kind::Tcp(listener, _) => listener.local_addr().ok(),
+            Kind::Unix(..) => None,
+        }
+    }
+}
+
+/// A socket file a dead server left is removed; one that answers is somebody's.
+async fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
+    let place = path.display().to_string();
+    let failed = |error| BindError::Io { place: place.clone(), error };
+    if let Ok(metadata) = std::fs::symlink_metadata(path) {
+        if !metadata.file_type().is_socket() {
+            let error = std::io::Error::other("there is a file that is no socket");
+            return Err(BindError::InUse { place, error });
+        }
+        if tokio::net::UnixStream::connect(path).await.is_ok() {
+            return Err(BindError::Answered(path.to_owned()));
+        }
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+impl Http {
+    /// Serves a listener until the server goes away. A socket file is removed at the end.
+    pub async fn serve(self, listener: Listener) {
+        match listener.kind {
+            Kind::Unix(listener, path, own) => {
+                serve_unix(&self.state, &listener).await;
+                // Another server may have taken its place already; then it is not ours to remove.
+                if own.is_some() && inode(&path) == own {
+                    std::fs::remove_file(&path).ok();
+                }
+            }
+            Kind::Tcp(listener, tls) => serve_tcp(&self.state, &listener, tls).await,
+        }
+    }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+async fn serve_unix(state: &Arc<State>, listener: &UnixListener) {
+    let places = Arc::new(Semaphore::new(MAX_LOCAL));
+    let stop = state.app.stopping();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        let Ok((socket, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Ok(cred) = socket_peercred(&socket) else {
+            continue;
+        };
+        let peer = Peer::Local { uid: cred.uid.as_raw() };
+        let state = Arc::clone(state);
+        state.app.tasks().spawn(async move {
+            serve_connection(&state, socket, peer).await;
+            drop(place);
+        });
+    }
+}
+
+async fn serve_tcp(state: &Arc<State>, listener: &TcpListener, tls: Option<Tls>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let addresses = Addresses::default();
+    let stop = state.app.stopping();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        let Ok((socket, from)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Some(address) = addresses.take(from.ip(), place) else {
+            continue;
+        };
+        socket.set_nodelay(true).ok();
+        let limit_ms = u32::try_from(SEND_LIMIT.as_millis()).unwrap_or(u32::MAX);
+        rustix::net::sockopt::set_tcp_user_timeout(&socket, limit_ms).ok();
+        let (state, tls) = (Arc::clone(state), tls.clone());
+        state.app.tasks().spawn(async move {
+            let peer = Peer::Network(from);
+            match tls {
+                None => serve_connection(&state, socket, peer).await,
+                Some(tls) => {
+                    let handshake = tokio::time::timeout(TLS_LIMIT, tls.acceptor.accept(socket));
+                    if let Ok(Ok(socket)) = handshake.await {
+                        serve_connection(&state, socket, peer).await;
+                    }
+                }
+            }
+            drop(address);
+        });
+    }
+}
+
+/// One connection, until it or the server ends.
+pub(crate) async fn serve_connection(
+    state: &Arc<State>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+) {
+    let routes = state.routes.clone();
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        routes.clone().call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let stop = state.app.stopping();
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Open connections by address.
+#[derive(Debug, Clone, Default)]
+struct Addresses {
+    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A place among an address's connections; given back when dropped.
+struct Taken {
+    addresses: Addresses,
+    address: IpAddr,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Addresses {
+    fn take(&self, address: IpAddr, place: OwnedSemaphorePermit) -> Option<Taken> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let n_open = open.entry(address).or_default();
+        if *n_open >= MAX_PER_ADDRESS {
+            return None;
+        }
+        *n_open += 1;
+        Some(Taken { addresses: self.clone(), address, _place: place })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut open = self.addresses.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(n_open) = open.get_mut(&self.address) {
+            *n_open -= 1;
+            if *n_open == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}

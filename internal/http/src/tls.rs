@@ -1,0 +1,56 @@
+//! TLS for listeners on a network: certificate and key from files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
+/// A certificate and its key, ready to use.
+#[derive(Clone)]
+pub struct Tls {
+    pub(crate) acceptor: TlsAcceptor,
+}
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file that cannot be read or holds something else.
+    #[error("{path}: {why}")]
+    File {
+        /// The file.
+        path: String,
+        /// In words.
+        why: String,
+    },
+    /// Certificate and key that do not belong together.
+    #[error("certificate and key do not work together: {0}")]
+    Pair(rustls::Error),
+}
+
+impl Tls {
+    /// Reads a chain of certificates and a private key, both PEM.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let failed =
+            |path: &Path, why: String| TlsError::File { path: path.display().to_string(), why };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate)
+            .map_err(|error| failed(certificate, error.to_string()))?
+            .collect();
+        let chain = chain.map_err(|error| failed(certificate, error.to_string()))?;
+        if chain.is_empty() {
+            return Err(failed(certificate, "there is no certificate in it".to_owned()));
+        }
+        let secret =
+            PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, error.to_string()))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Pair)?
+            .with_no_client_auth()
+            .with_single_cert(chain, secret)
+            .map_err(TlsError::Pair)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)) })
+    }
+}
