@@ -110,6 +110,7 @@ async fn start(
                 existing: false,
                 read_only: false,
                 detach_others: false,
+                env: env.iter().cloned().collect(),
             };
             app.attach(&visitor.person, shed, session, Attach { open, env }).await
         }

@@ -1,0 +1,9 @@
+//! The SSH door, asked by the OpenSSH client as it comes.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not so")]
+
+mod files;
+mod programs;
+mod support;
+mod terminal;
+mod terminals;

@@ -1,0 +1,54 @@
+//! Terminals: shells and sessions as a person has them.
+
+use shed_api::Scope;
+
+use crate::support::Door;
+use crate::terminal::Screen;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_has_its_size_from_the_first_byte_and_follows_changes() {
+    let door = Door::open().await;
+    let line = "stty size; echo $TERM; trap 'stty size' WINCH; while :; do read -t 0.05 x; done";
+    let mut screen = Screen::start(door.ssh("a", &["-t", "door", line]), 101, 33);
+    screen.until("33 101\r\nxterm-256color\r\n").await;
+    screen.resize(77, 22);
+    screen.until("22 77\r\n").await;
+    // `~.` is the client's own end.
+    screen.keys("\r~.").await;
+    assert_eq!(screen.end().await.1, Some(255));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_made_attached_to_and_lives_on() {
+    let door = Door::open().await;
+    for user in ["a+work", "a/work"] {
+        let mut screen = Screen::start(door.ssh(user, &["-t", "door"]), 90, 25);
+        screen.keys("echo $((40 + 2))-$(stty size)\r").await;
+        // tmux keeps a line for its status.
+        screen.until("42-24 90").await;
+        screen.keys("\x02d").await;
+        let (seen, status) = screen.end().await;
+        assert_eq!(status, Some(0), "{seen}");
+        assert!(seen.contains("[detached (from session work)]"), "{seen}");
+    }
+    let sessions =
+        door.test.app.session(&door.test.admin, &"a".parse().unwrap(), &"work".parse().unwrap());
+    assert_eq!(sessions.unwrap().name, "work");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_scope_looks_and_does_not_touch() {
+    let door = Door::open().await;
+    door.key("reader", Scope::Read, &[]).await;
+    let mut writer = Screen::start(door.ssh("a+work", &["-t", "door"]), 80, 24);
+    writer.keys("echo from-the-$((1))-writer\r").await;
+    writer.until("from-the-1-writer").await;
+    door.configure("reader");
+    let mut reader = Screen::start(door.ssh("a+work", &["-t", "door"]), 80, 24);
+    reader.until("from-the-1-writer").await;
+    reader.keys("echo from-the-$((2))-reader\r").await;
+    // What the reader typed is older than this, so it would show before it.
+    writer.keys("echo from-the-$((3))-writer\r").await;
+    let seen = reader.until("from-the-3-writer").await;
+    assert!(!seen.contains("reader"), "{seen}");
+}
