@@ -43,20 +43,23 @@ pub struct Options {
     pub api: Option<ApiPipe>,
     /// How long a handshake and a login may take.
     pub login_limit: Duration,
+    /// Silence after which a client is asked whether it is there. After three questions without an answer it is not.
+    pub keepalive: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { api: None, login_limit: LOGIN_LIMIT }
+        Self { api: None, login_limit: LOGIN_LIMIT, keepalive: KEEPALIVE }
     }
 }
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { api, login_limit } = self;
+        let Self { api, login_limit, keepalive } = self;
         f.debug_struct("Options")
             .field("api", &api.is_some())
             .field("login_limit", login_limit)
+            .field("keepalive", keepalive)
             .finish()
     }
 }
@@ -88,7 +91,7 @@ pub struct SshServer {
 impl SshServer {
     /// A server that does not listen yet.
     pub fn new(app: App, host_key: &HostKey, options: Options) -> Self {
-        let config = Arc::new(config(host_key));
+        let config = Arc::new(config(host_key, &options));
         let door = Door { app, config, options, gate: Arc::default() };
         Self { door: Arc::new(door), listeners: Vec::new() }
     }
@@ -142,7 +145,7 @@ async fn accept_all(door: Arc<Door>, listener: TcpListener) {
     }
 }
 
-fn config(host_key: &HostKey) -> Config {
+fn config(host_key: &HostKey, options: &Options) -> Config {
     Config {
         server_id: SshId::Standard("SSH-2.0-shed".into()),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
@@ -158,7 +161,7 @@ fn config(host_key: &HostKey) -> Config {
         preferred: algorithms::offered(),
         max_auth_attempts: MAX_ATTEMPTS,
         inactivity_timeout: None,
-        keepalive_interval: Some(KEEPALIVE),
+        keepalive_interval: Some(options.keepalive),
         keepalive_max: MAX_KEEPALIVES,
         // The socket is ours; see `socket`.
         nodelay: true,

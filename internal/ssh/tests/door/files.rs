@@ -44,15 +44,12 @@ async fn files_come_back_as_they_went() {
         // rsync makes a directory in one that is there.
         fs::remove_dir_all(&got).ok();
         let there = format!("a@door:{}/{there}", door.home().display());
-        match program {
-            "rsync" => {
-                up.arg(format!("{}/", sent.display())).arg(format!("{there}/"));
-                down.arg(format!("{there}/")).arg(format!("{}/", got.display()));
-            }
-            _ => {
-                up.arg(&sent).arg(&there);
-                down.arg(&there).arg(&got);
-            }
+        if program == "rsync" {
+            up.arg(format!("{}/", sent.display())).arg(format!("{there}/"));
+            down.arg(format!("{there}/")).arg(format!("{}/", got.display()));
+        } else {
+            up.arg(&sent).arg(&there);
+            down.arg(&there).arg(&got);
         }
         for one in [up, down] {
             let ran = said(one, b"").await;
@@ -66,4 +63,24 @@ async fn files_come_back_as_they_went() {
         assert_eq!(mode & 0o777, 0o755);
     }
     assert_eq!(door.run("~/by-scp/run").await.text(), "ran\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn git_clones_and_pushes() {
+    let door = Door::open().await;
+    let made = door.run("git init -q --bare ~/repo.git").await;
+    assert_eq!(made.status, Some(0), "{made:?}");
+    let remote = format!("a@door:{}/repo.git", door.home().display());
+    let copy = door.path("copy");
+    let lines = format!(
+        "git clone -q '{remote}' '{copy}' && cd '{copy}' && echo text > file && git add file && \
+         git -c user.name=n -c user.email=e commit -qm one && git push -q origin HEAD && git ls-remote -q",
+        copy = copy.display()
+    );
+    let mut git = tokio::process::Command::new("sh");
+    git.args(["-c", &lines]);
+    git.env("GIT_SSH_COMMAND", format!("ssh -F {}", door.path("config").display()));
+    let ran = said(git, b"").await;
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(ran.text().contains("HEAD"), "{ran:?}");
 }

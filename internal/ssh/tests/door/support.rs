@@ -10,8 +10,11 @@ use shed_api::Scope;
 use shed_api::access::NewKey;
 use shed_ssh::{HostKey, Options, SshServer};
 use shed_testing::TestApp;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
+};
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 /// Nothing here takes longer unless it hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
@@ -132,7 +135,7 @@ pub(crate) async fn said(command: Command, input: &[u8]) -> Said {
         drop(stdin);
     };
     let ended = async { tokio::join!(feed, child.wait_with_output()).1.unwrap() };
-    let ended = tokio::time::timeout(LIMIT, ended).await.expect("it hangs");
+    let ended = timeout(LIMIT, ended).await.expect("it hangs");
     let errors = String::from_utf8(ended.stderr).unwrap();
     Said { status: ended.status.code(), out: ended.stdout, errors }
 }
@@ -163,4 +166,52 @@ pub(crate) async fn written(path: &Path) -> String {
         fs::read_to_string(path).ok().filter(|text| text.ends_with('\n'))
     })
     .await
+}
+
+/// One connection for many channels.
+pub(crate) struct Master {
+    socket: PathBuf,
+    pub(crate) child: Child,
+}
+
+impl Master {
+    /// Connects as `user`, with more options if need be.
+    pub(crate) async fn connect(door: &Door, user: &str, options: &[&str]) -> Self {
+        let socket = door.path(&format!("master-{user}"));
+        let mut ssh = door.ssh(user, &["-M", "-N", "-S"]);
+        ssh.arg(&socket).args(options).arg("door");
+        let child = started(ssh);
+        shed_testing::eventually("the master's socket", async || socket.exists().then_some(()))
+            .await;
+        Self { socket, child }
+    }
+
+    /// `ssh` over this connection.
+    pub(crate) fn ssh(&self, door: &Door, words: &[&str]) -> Command {
+        let mut ssh = door.client("ssh");
+        ssh.arg("-S").arg(&self.socket).args(words);
+        ssh
+    }
+}
+
+/// Reads lines of a program until one contains `text`; returns that one.
+pub(crate) async fn line_with(lines: impl AsyncRead + Unpin, text: &str) -> String {
+    let mut lines = BufReader::new(lines).lines();
+    let found = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains(text) {
+                return line;
+            }
+        }
+        panic!("it ended without {text:?}");
+    };
+    timeout(LIMIT, found).await.unwrap_or_else(|_| panic!("no {text:?}"))
+}
+
+/// Everything until the end.
+pub(crate) async fn rest(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A connection that is reset has ended too.
+    timeout(LIMIT, stream.read_to_end(&mut bytes)).await.expect("no end").ok();
+    bytes
 }
