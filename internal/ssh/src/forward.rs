@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::server::{ChannelOpenHandle, Handle, Msg};
-use russh::{Channel, ChannelOpenFailure, ChannelWriteHalf};
+use russh::{Channel, ChannelOpenFailure};
 use shed_api::ShedName;
 use shed_core::{App, Bind, Connection, Duplex, Listening, Target};
 use tokio::time::timeout;
@@ -19,6 +19,8 @@ use crate::visitor::Visitor;
 
 /// How long a shed may take to listen. russh's loop waits for it, and with it everything on the connection.
 const LISTEN_LIMIT: Duration = Duration::from_secs(5);
+/// How long the rest of what a client said is passed on when it has closed its channel.
+const LINGER: Duration = Duration::from_secs(30);
 /// Listeners of one connection.
 const MAX_LISTENERS: usize = 64;
 /// RFC 4254, section 5.1: the reason code of a connection that did not come about.
@@ -163,25 +165,34 @@ impl Forwarder {
         }
     }
 
+    /// Passes bytes until both sides have ended. A client that closes has still said what it said before.
     async fn pass(&self, stream: Box<dyn Duplex>, channel: Channel<Msg>, lane: Arc<Lane>) {
         let id = channel.id();
         // Without the reading half: see `inbox`.
         let (_, write) = channel.split();
-        tokio::select! {
-            () = both_ways(stream, &write, &lane) => {}
-            () = lane.closed.cancelled() => {}
-        }
+        let (source, sink) = tokio::io::split(stream);
+        let closed = || lane.closed.cancelled();
+        let out = async {
+            tokio::select! {
+                () = pump::send(source, &write, Way::Output) => drop(write.eof().await),
+                () = closed() => {}
+            }
+        };
+        let stop = self.app.stopping();
+        let too_late = async {
+            closed().await;
+            lane.inbox.end();
+            timeout(LINGER, stop.cancelled()).await.ok();
+        };
+        let feed = async {
+            tokio::select! {
+                () = pump::feed(&lane.inbox, sink) => {}
+                () = too_late => {}
+            }
+        };
+        tokio::join!(feed, out);
         // The connection may be gone.
         write.close().await.ok();
         self.channels.close(id);
     }
-}
-
-async fn both_ways(stream: Box<dyn Duplex>, write: &ChannelWriteHalf<Msg>, lane: &Lane) {
-    let (source, sink) = tokio::io::split(stream);
-    let out = async {
-        pump::send(source, write, Way::Output).await;
-        write.eof().await.ok();
-    };
-    tokio::join!(pump::feed(&lane.inbox, sink), out);
 }

@@ -63,13 +63,18 @@ impl Program {
         let env = self.environment();
         let Waiting { write, terminal, .. } = self.waiting;
         let line = Line { write: &write, lane: &self.lane, handle: &self.handle };
-        let started = match (&self.visitor.login, self.api) {
-            (Ok(Login::Api), Some(api)) => return line.join_api(&api, &self.visitor).await,
-            (Ok(Login::Api), None) => {
+        let started = match (&self.visitor.login, &self.kind, self.api) {
+            (Ok(Login::Api), ExecKind::Shell, Some(api)) => {
+                return line.join_api(&api, &self.visitor).await;
+            }
+            (Ok(Login::Api), _, Some(_)) => {
+                Err(Error::Invalid("the API takes no command".to_owned()).problem())
+            }
+            (Ok(Login::Api), _, None) => {
                 Err(Error::Invalid("this server has no API over SSH".to_owned()).problem())
             }
-            (Err(problem), _) => Err((**problem).clone()),
-            (Ok(login), _) => {
+            (Err(problem), ..) => Err((**problem).clone()),
+            (Ok(login), ..) => {
                 let started =
                     start(&self.app, &self.visitor, login, self.kind, terminal.as_ref(), env);
                 started.await.map_err(|error| error.problem())

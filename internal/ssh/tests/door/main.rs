@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not so")]
 
+mod api;
 mod files;
+mod forwards;
+mod limits;
+mod logins;
 mod programs;
 mod support;
 mod terminal;

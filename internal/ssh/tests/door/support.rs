@@ -93,7 +93,7 @@ impl Door {
         let text = format!(
             "Host *\nHostName 127.0.0.1\nPort {port}\nHostKeyAlias door\nIdentityFile {dir}/{key}\n\
              IdentitiesOnly yes\nUserKnownHostsFile {dir}/known_hosts\nGlobalKnownHostsFile /dev/null\n\
-             StrictHostKeyChecking yes\nBatchMode yes\nLogLevel ERROR\n"
+             StrictHostKeyChecking yes\nBatchMode yes\n"
         );
         fs::write(self.path("config"), text).unwrap();
     }

@@ -8,7 +8,7 @@ use crate::terminal::Screen;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_has_its_size_from_the_first_byte_and_follows_changes() {
     let door = Door::open().await;
-    let line = "stty size; echo $TERM; trap 'stty size' WINCH; while :; do read -t 0.05 x; done";
+    let line = "stty size; trap 'stty size' WINCH; echo $TERM; while :; do read -t 0.05 x; done";
     let mut screen = Screen::start(door.ssh("a", &["-t", "door", line]), 101, 33);
     screen.until("33 101\r\nxterm-256color\r\n").await;
     screen.resize(77, 22);
