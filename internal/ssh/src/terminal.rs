@@ -29,8 +29,8 @@ impl Terminal {
         Self { tty: Tty { cols, rows, term: term.to_owned() }, modes: modes.to_vec() }
     }
 
-    /// Sets what the client wants different from a new terminal, which for most is UTF-8 alone. Only that: the program has
-    /// begun already, and what it set itself meanwhile must not be undone.
+    /// Sets what the client wants different from a new terminal, which for most is nothing. Only that: the program has begun
+    /// already, and what it set itself meanwhile must not be undone.
     pub(crate) fn set_modes(&self, terminal: impl AsFd) {
         let unusual: Vec<_> =
             self.modes.iter().filter(|(mode, to)| is_unusual(*mode, *to)).collect();
@@ -53,7 +53,7 @@ pub(crate) fn size(cols: u32, rows: u32) -> (u16, u16) {
     (fit(cols), fit(rows))
 }
 
-/// Whether a new terminal of Linux is otherwise. Modes that are not listed are left alone.
+/// Whether a new terminal of a shed is otherwise. Modes that are not listed are left alone; a shed's are always UTF-8.
 fn is_unusual(mode: Pty, to: u32) -> bool {
     let on = to != 0;
     match mode {
@@ -61,7 +61,7 @@ fn is_unusual(mode: Pty, to: u32) -> bool {
         Pty::ICRNL | Pty::IXON | Pty::ISIG | Pty::ICANON | Pty::ECHO | Pty::OPOST | Pty::ONLCR => {
             !on
         }
-        Pty::IUTF8 | Pty::IXANY | Pty::IXOFF => on,
+        Pty::IXANY | Pty::IXOFF => on,
         _ => false,
     }
 }
@@ -76,7 +76,6 @@ fn apply(termios: &mut Termios, mode: Pty, to: u32) {
         Pty::IXON => termios.input_modes.set(InputModes::IXON, on),
         Pty::IXANY => termios.input_modes.set(InputModes::IXANY, on),
         Pty::IXOFF => termios.input_modes.set(InputModes::IXOFF, on),
-        Pty::IUTF8 => termios.input_modes.set(InputModes::IUTF8, on),
         Pty::ISIG => termios.local_modes.set(LocalModes::ISIG, on),
         Pty::ICANON => termios.local_modes.set(LocalModes::ICANON, on),
         Pty::ECHO => termios.local_modes.set(LocalModes::ECHO, on),
@@ -105,15 +104,20 @@ mod tests {
             Terminal::new("xterm", 80, 24, modes).set_modes(&master);
             (before, tcgetattr(&master).unwrap())
         };
-        let usual =
-            [(Pty::ECHO, 1), (Pty::ICRNL, 1), (Pty::VERASE, 0x7f), (Pty::TTY_OP_ISPEED, 9600)];
+        let usual = [
+            (Pty::ECHO, 1),
+            (Pty::ICRNL, 1),
+            (Pty::VERASE, 0x7f),
+            (Pty::IUTF8, 1),
+            (Pty::TTY_OP_ISPEED, 9600),
+        ];
         let (before, after) = pty(&usual);
         assert_eq!(
             (before.input_modes, before.local_modes),
             (after.input_modes, after.local_modes)
         );
-        let (_, after) = pty(&[(Pty::IUTF8, 1), (Pty::ECHO, 0), (Pty::VERASE, 8)]);
-        assert!(after.input_modes.contains(InputModes::IUTF8));
+        let (_, after) = pty(&[(Pty::IXANY, 1), (Pty::ECHO, 0), (Pty::VERASE, 8)]);
+        assert!(after.input_modes.contains(InputModes::IXANY));
         assert!(!after.local_modes.contains(LocalModes::ECHO));
         assert_eq!(after.special_codes[SpecialCodeIndex::VERASE], 8);
     }

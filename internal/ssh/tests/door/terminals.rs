@@ -52,3 +52,24 @@ async fn a_read_scope_looks_and_does_not_touch() {
     let seen = reader.until("from-the-3-writer").await;
     assert!(!seen.contains("reader"), "{seen}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_as_the_client_has_it() {
+    let door = Door::open().await;
+    let mut local = door.ssh("a", &["-t", "door", "stty -a"]).into_std();
+    let line = format!(
+        "stty -ixon erase ^H; exec ssh {}",
+        local
+            .get_args()
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect::<Vec<_>>()
+            .join(" ")
+    );
+    local = std::process::Command::new("sh");
+    local.args(["-c", &line]);
+    let (seen, status) = Screen::start(local.into(), 80, 24).end().await;
+    assert_eq!(status, Some(0), "{seen}");
+    for word in ["erase = ^H;", " -ixon ", " iutf8", " icanon", " echo "] {
+        assert!(seen.contains(word), "{word} is not in {seen}");
+    }
+}
