@@ -84,7 +84,7 @@ async fn an_address_that_fails_again_and_again_waits_until_it_gets_in() {
 async fn noise_ends_the_connection_it_comes_on_and_nothing_else() {
     let options = Options { login_limit: Duration::from_secs(2), ..Options::default() };
     let door = Door::open_with(options).await;
-    let long_line = [b"SSH-2.0-".as_slice(), &[b'x'; 100_000]].concat();
+    let long_line = [b"SSH-2.0-".as_slice(), &b"x".repeat(100_000)].concat();
     let huge_packet = [b"SSH-2.0-x\r\n".as_slice(), &[0xff; 64], &noise(70_000)].concat();
     let empty_packet = [b"SSH-2.0-x\r\n".as_slice(), &[0; 300]].concat();
     let no_kex =

@@ -171,7 +171,8 @@ pub(crate) async fn written(path: &Path) -> String {
 /// One connection for many channels.
 pub(crate) struct Master {
     socket: PathBuf,
-    pub(crate) child: Child,
+    /// It ends with this.
+    _child: Child,
 }
 
 impl Master {
@@ -183,7 +184,7 @@ impl Master {
         let child = started(ssh);
         shed_testing::eventually("the master's socket", async || socket.exists().then_some(()))
             .await;
-        Self { socket, child }
+        Self { socket, _child: child }
     }
 
     /// `ssh` over this connection.

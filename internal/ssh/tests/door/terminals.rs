@@ -21,11 +21,11 @@ async fn a_terminal_has_its_size_from_the_first_byte_and_follows_changes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_made_attached_to_and_lives_on() {
     let door = Door::open().await;
-    for user in ["a+work", "a/work"] {
+    for (user, number) in [("a+work", 42), ("a/work", 43)] {
         let mut screen = Screen::start(door.ssh(user, &["-t", "door"]), 90, 25);
-        screen.keys("echo $((40 + 2))-$(stty size)\r").await;
+        screen.keys(&format!("echo $(({number} + 0))-$(stty size)\r")).await;
         // tmux keeps a line for its status.
-        screen.until("42-24 90").await;
+        screen.until(&format!("{number}-24 90")).await;
         screen.keys("\x02d").await;
         let (seen, status) = screen.end().await;
         assert_eq!(status, Some(0), "{seen}");
@@ -72,4 +72,34 @@ async fn a_terminal_is_as_the_client_has_it() {
     for word in ["erase = ^H;", " -ixon ", " iutf8", " icanon", " echo "] {
         assert!(seen.contains(word), "{word} is not in {seen}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_session_has_the_words_about_language_of_who_made_it() {
+    let door = Door::open().await;
+    for (name, lang) in [("one", "de_DE.UTF-8"), ("two", "fr_FR.UTF-8")] {
+        let set = format!("SetEnv=LANG={lang} COLORTERM=truecolor FOO=bar");
+        let user = format!("a+{name}");
+        let mut screen = Screen::start(door.ssh(&user, &["-o", &set, "-t", "door"]), 80, 24);
+        screen.keys("echo \"[$LANG $COLORTERM $FOO]\"\r").await;
+        screen.until(&format!("[{lang} truecolor ]")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_ends_alone_tells_its_status() {
+    let door = Door::open().await;
+    let mut screen = Screen::start(door.ssh("a", &["-t", "door"]), 80, 24);
+    screen.keys("echo $((6 * 7))\r").await;
+    screen.until("42\r\n").await;
+    screen.keys("exit 9\r").await;
+    assert_eq!(screen.end().await.1, Some(9));
+    // Ctrl-C goes through the terminal.
+    let line = "trap 'echo caught; exit 5' INT; echo go; while :; do sleep 0.01; done";
+    let mut screen = Screen::start(door.ssh("a", &["-t", "door", line]), 80, 24);
+    screen.until("go").await;
+    screen.keys("\x03").await;
+    let (seen, status) = screen.end().await;
+    assert!(seen.contains("caught"), "{seen}");
+    assert_eq!(status, Some(5));
 }
