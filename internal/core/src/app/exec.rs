@@ -270,7 +270,11 @@ impl App {
         request: ExecRequest,
         stdin: Vec<u8>,
     ) -> Result<ExecResult, Error> {
-        let limit = request.timeout_ms.map_or(MAX_RUN, Duration::from_millis).min(MAX_RUN);
+        let limit = match request.timeout.map(Duration::try_from_secs_f64) {
+            None => MAX_RUN,
+            Some(Ok(limit)) => limit.min(MAX_RUN),
+            Some(Err(error)) => return Err(Error::Invalid(format!("timeout: {error}"))),
+        };
         let spec = shed_api::stream::ExecSpec {
             argv: request.argv,
             env: request.env,
@@ -329,16 +333,21 @@ async fn collect(running: &mut Running, limit: Duration) -> Option<Result<ExecRe
         }
     }
     if late {
-        let text = format!("the command did not end within {} ms and was ended", limit.as_millis());
+        let text =
+            format!("the command did not end within {} seconds and was ended", limit.as_secs_f64());
         return Some(Err(Error::TimedOut(text)));
     }
     let exit = exit?;
     let truncated = stdout.cut || stderr.cut;
     let ((stdout, stdout_base64), (stderr, stderr_base64)) = (stdout.text(), stderr.text());
-    let exit_code = exit.shell_status();
+    let status = exit.shell_status();
+    let signal = match exit {
+        Exit::Code(_) => None,
+        Exit::Signal(name) => Some(name),
+    };
     Some(Ok(ExecResult {
-        exit,
-        exit_code,
+        exit: status,
+        signal,
         stdout,
         stderr,
         stdout_base64,
