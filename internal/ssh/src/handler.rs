@@ -152,7 +152,7 @@ impl Handler {
         if !is_good_enough(key, algorithm) {
             return false;
         }
-        let known = self.door.app.knows_key(&fingerprint(key)).await;
+        let known = self.door.app.credentials().knows_key(&fingerprint(key)).await;
         known.unwrap_or_else(|error| {
             tracing::error!(%error, "keys cannot be looked up");
             false
@@ -182,14 +182,15 @@ impl russh::server::Handler for Handler {
         if !is_good_enough(key.public_key, key.algorithm) {
             return Ok(self.refuse_key(user, key.public_key));
         }
-        let person = match self.door.app.key_holder(&fingerprint(key.public_key)).await {
-            Ok(Some(person)) => person,
-            Ok(None) => return Ok(self.refuse_key(user, key.public_key)),
-            Err(error) => {
-                tracing::error!(%error, "keys cannot be looked up");
-                return Ok(Auth::reject());
-            }
-        };
+        let person =
+            match self.door.app.credentials().key_holder(&fingerprint(key.public_key)).await {
+                Ok(Some(person)) => person,
+                Ok(None) => return Ok(self.refuse_key(user, key.public_key)),
+                Err(error) => {
+                    tracing::error!(%error, "keys cannot be looked up");
+                    return Ok(Auth::reject());
+                }
+            };
         let login = Login::parse(user).map_err(|error| Box::new(error.problem()));
         self.visitor = Some(Arc::new(Visitor { person, login, ends: self.ends }));
         Ok(Auth::Accept)

@@ -60,7 +60,8 @@ impl Program {
     }
 
     async fn serve(mut self) {
-        let env = self.environment();
+        let words = std::mem::take(&mut self.waiting.env);
+        let env = self.environment(&words);
         let Waiting { write, terminal, .. } = self.waiting;
         let line = Line { write: &write, lane: &self.lane, handle: &self.handle };
         let started = match (&self.visitor.login, &self.kind, self.api) {
@@ -75,8 +76,15 @@ impl Program {
             }
             (Err(problem), ..) => Err((**problem).clone()),
             (Ok(login), ..) => {
-                let started =
-                    start(&self.app, &self.visitor, login, self.kind, terminal.as_ref(), env);
+                let started = start(
+                    &self.app,
+                    &self.visitor,
+                    login,
+                    self.kind,
+                    terminal.as_ref(),
+                    words,
+                    env,
+                );
                 started.await.map_err(|error| error.problem())
             }
         };
@@ -86,20 +94,22 @@ impl Program {
         }
     }
 
-    fn environment(&mut self) -> Vec<(String, String)> {
-        let mut env = std::mem::take(&mut self.waiting.env);
+    fn environment(&mut self, words: &[(String, String)]) -> Vec<(String, String)> {
+        let mut env = words.to_vec();
         env.extend(self.visitor.variables());
         env.extend(self.agent.take().map(|path| ("SSH_AUTH_SOCK".to_owned(), path)));
         env
     }
 }
 
+/// `words` are the client's own variables, `env` is all that the program gets.
 async fn start(
     app: &App,
     visitor: &Visitor,
     login: &Login,
     kind: ExecKind,
     terminal: Option<&Terminal>,
+    words: Vec<(String, String)>,
     env: Vec<(String, String)>,
 ) -> Result<Running, Error> {
     let tty = terminal.map(|terminal| terminal.tty.clone());
@@ -115,7 +125,7 @@ async fn start(
                 existing: false,
                 read_only: false,
                 detach_others: false,
-                env: env.iter().cloned().collect(),
+                env: words.into_iter().collect(),
             };
             app.attach(&visitor.person, shed, session, Attach { open, env }).await
         }

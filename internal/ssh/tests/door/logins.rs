@@ -35,10 +35,10 @@ async fn a_key_that_was_taken_back_is_refused() {
     door.configure("drive");
     assert_eq!(as_user(&door, "a").await.text(), "in\n");
     let (app, admin) = (&door.test.app, &door.test.admin);
-    let keys = app.keys(admin).await.unwrap();
+    let keys = app.credentials().keys(admin).await.unwrap();
     let key = keys.keys.iter().find(|key| key.name == "drive").unwrap();
     assert!(key.last_used_at.is_some());
-    app.remove_key(admin, &key.id).await.unwrap();
+    app.credentials().remove_key(admin, &key.id).await.unwrap();
     assert_eq!(as_user(&door, "a").await.status, Some(255));
 }
 
@@ -62,7 +62,7 @@ async fn keys_of_other_kinds_are_taken_and_weak_ones_are_not() {
             scope: Scope::Drive,
             sheds: Vec::new(),
         };
-        let added = door.test.app.add_key(&door.test.admin, key).await;
+        let added = door.test.app.credentials().add_key(&door.test.admin, key).await;
         door.configure(&name);
         let mut ssh = door.ssh("a", &["-T"]);
         // Or the client itself would not use it.
