@@ -144,6 +144,7 @@ impl App {
         let place = self.enter(person, name, needed, "to detach others").await?;
         place.needs_tmux()?;
         let exists = place.exists(session).await?;
+        let session_env = session_env(&attach.open)?;
         let join = match session {
             _ if read_only => Join::ReadOnly,
             _ if exists || open.existing => Join::Existing,
@@ -152,7 +153,7 @@ impl App {
         };
         if let (true, SessionRef::Name(name)) = (open.new, session) {
             // tmux itself refuses a second one: of two callers only one makes it.
-            place.make(name, &new_session(name), person).await?;
+            place.make(name, &new_session(name, session_env.clone()), person).await?;
         } else if !exists && join != Join::CreateOrAttach {
             return Err(no_session(name, session));
         } else if !exists {
@@ -161,7 +162,8 @@ impl App {
         let join = if open.new { Join::Existing } else { join };
         let colorterm = env_value(&attach.env, "COLORTERM");
         let true_colour = argv::has_true_colour(&open.tty.term, colorterm);
-        let argv = argv::attach(&to_target(session), join, open.detach_others, true_colour);
+        let target = to_target(session);
+        let argv = argv::attach(&target, join, open.detach_others, true_colour, &session_env);
         let spawn = Spawn {
             program: Program::Argv(argv),
             env: terminal_env(attach.env, &open.tty),
@@ -516,12 +518,22 @@ fn env_value<'a>(env: &'a [(String, String)], name: &str) -> &'a str {
     env.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
 }
 
-fn new_session(name: &shed_api::SessionName) -> shed_api::session::NewSession {
+/// What a new session is given of its maker's environment. `TERM` is tmux's own there.
+fn session_env(open: &AttachOpen) -> Result<Vec<(String, String)>, Error> {
+    let mut env = checked_env(open.env.clone().into_iter().collect())?;
+    env.retain(|(key, _)| key != "TERM");
+    Ok(env)
+}
+
+fn new_session(
+    name: &shed_api::SessionName,
+    env: Vec<(String, String)>,
+) -> shed_api::session::NewSession {
     shed_api::session::NewSession {
         name: name.to_string(),
         directory: None,
         command: Vec::new(),
-        env: std::collections::BTreeMap::new(),
+        env: env.into_iter().collect(),
     }
 }
 
