@@ -53,7 +53,7 @@ run() {
   else
     case $1 in
       values) cargo test --workspace --lib --bins ;;
-      doors) cargo test --workspace --test app --test door --test cli --test tidy ;;
+      doors) cargo test --workspace --test app --test cli --test door --test real_tmux --test sftp --test tidy ;;
       tour) cargo test --workspace --test tour -- --test-threads 4 ;;
     esac
   fi

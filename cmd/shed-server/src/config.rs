@@ -1,5 +1,6 @@
 //! The configuration: a TOML file, read strictly. What is not known is refused with its line and the nearest name.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +63,8 @@ pub(crate) struct Engine {
     pub(crate) host: Option<String>,
     /// What names of containers and volumes begin with; `shed` by default.
     pub(crate) prefix: Option<String>,
+    /// Labels for containers, volumes and the network, beside shed's own.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// `[defaults]`
@@ -174,7 +177,7 @@ impl Config {
         let usual = Defaults::default();
         let memory = file.memory.as_deref().map(parse_size).transpose();
         let memory_bytes = memory.map_err(|error| format!("[defaults] memory: {error}"))?;
-        let mut env = std::collections::BTreeMap::new();
+        let mut env = BTreeMap::new();
         if let Some(path) = &file.env_file {
             let failed = |why: String| format!("[defaults] env_file {}: {why}", path.display());
             let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
@@ -256,6 +259,7 @@ mod tests {
             [engine]
             host = "unix:///run/docker.sock"
             prefix = "box"
+            labels = { team = "forge" }
             [defaults]
             image = "debian:12"
             cpus = 1.5

@@ -12,7 +12,7 @@ use shed_docker::DockerEngine;
 use shed_http::{Http, Listen, Listener, Tls};
 use shed_ssh::{HostKey, SshServer};
 use shed_store::Store;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Options;
 use crate::config::Config;
@@ -117,6 +117,7 @@ async fn serve(
         server_id,
     };
     place.set_running(&ready)?;
+    let told = Told::listen()?;
     for listener in https.into_iter().chain([local]) {
         tokio::spawn(http.clone().serve(listener));
     }
@@ -132,7 +133,7 @@ async fn serve(
         fingerprint = %host_key.fingerprint(),
         "serving"
     );
-    let status = until_told(&app).await?;
+    let status = until_told(&app, told).await?;
     drop(lock);
     Ok(status)
 }
@@ -149,20 +150,32 @@ fn pipe(app: &App, api: &Arc<OnceLock<Http>>) -> shed_ssh::ApiPipe {
 }
 
 /// Waits for the word to end, then ends; a second word ends at once.
-async fn until_told(app: &App) -> anyhow::Result<u8> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut told = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    told().await;
+async fn until_told(app: &App, mut told: Told) -> anyhow::Result<u8> {
+    told.wait().await;
     tracing::info!("going away; sheds go on");
     tokio::select! {
         () = app.close() => Ok(0),
-        () = told() => Ok(130),
+        () = told.wait() => Ok(130),
+    }
+}
+
+/// SIGTERM or SIGINT. Heard from when it is made: whoever sees that the server serves may end it in the next moment.
+struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Told {
+    fn listen() -> std::io::Result<Self> {
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
@@ -195,6 +208,7 @@ pub(crate) fn engine_options(config: &Config, server_id: &str) -> shed_docker::O
     shed_docker::Options {
         prefix: config.engine.prefix.clone().unwrap_or(usual.prefix.clone()),
         host: config.engine.host.clone().or(usual.host.clone()),
+        extra_labels: config.engine.labels.clone(),
         ..usual
     }
 }

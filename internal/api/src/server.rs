@@ -45,7 +45,7 @@ pub struct Health {
 }
 
 /// What `--ready-file` gets when all listeners serve: one JSON object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
     /// `ADDR:PORT` of the first HTTP listener.
     pub http: Option<String>,

@@ -49,14 +49,19 @@ impl Client {
         self.get("/api/ssh-host-key").await
     }
 
-    /// `GET /api/events` as one page: at most a thousand after `after`, oldest first.
-    pub async fn event_page(&self, after: i64) -> Result<Vec<Event>, ClientError> {
+    /// `GET /api/events` as one page: at most a thousand after `after`, oldest first; of one shed or of all.
+    pub async fn event_page(
+        &self,
+        after: i64,
+        shed: Option<&str>,
+    ) -> Result<Vec<Event>, ClientError> {
         /// The page.
         #[derive(serde::Deserialize)]
         struct Page {
             events: Vec<Event>,
         }
-        Ok(self.get::<Page>(&format!("/api/events?after={after}")).await?.events)
+        let shed = shed.map(|shed| format!("&shed={}", segment(shed))).unwrap_or_default();
+        Ok(self.get::<Page>(&format!("/api/events?after={after}{shed}")).await?.events)
     }
 
     /// `GET /api/sheds`.

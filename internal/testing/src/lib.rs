@@ -1,7 +1,11 @@
-//! Test support: the process engine, and servers on free ports that end with the test.
+//! Test support: the process engine, servers that end with the test, terminals, and what is left on Docker.
 
+mod docker;
 mod engine;
 mod server;
+mod terminal;
 
+pub use docker::{DockerRun, docker, try_docker};
 pub use engine::{ProcessEngine, shed_init_path};
 pub use server::{TestApp, eventually};
+pub use terminal::Screen;

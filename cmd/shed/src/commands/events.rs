@@ -5,14 +5,15 @@ use shed_api::Event;
 
 use super::completions::sheds;
 use crate::context::Context;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 
 /// Show what happened, and what happens
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   shed events                            from now on
-  shed events --after 0 --shed web       everything the log has of one shed, then what happens")]
+  shed events --after 0 --shed web       everything the log has of one shed, then what happens
+  shed events --no-follow --json         the whole log, a JSON object a line")]
 pub(crate) struct Args {
     /// Only events after this id; by default those from now on
     #[arg(long)]
@@ -20,11 +21,17 @@ pub(crate) struct Args {
     /// Only those of this shed
     #[arg(long, add = ArgValueCandidates::new(sheds))]
     shed: Option<String>,
+    /// End with what is in the log; begins at its beginning unless `--after` says otherwise
+    #[arg(long)]
+    no_follow: bool,
 }
 
 /// Runs the command; ends with Ctrl-C or with the server.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
+    if args.no_follow {
+        return print_log(&client, args.after.unwrap_or(0), args.shed.as_deref(), context).await;
+    }
     // Ids only grow, so the largest number stands for "from now on" until the first event is seen.
     let after = match args.after {
         Some(after) => after,
@@ -32,20 +39,43 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     };
     let mut events = client.events(after, args.shed.as_deref()).await?;
     while let Some(event) = events.next().await? {
-        if context.out.is_json() {
-            let line = serde_json::to_string(&event).unwrap_or_default();
-            context.out.line(&line)?;
-        } else {
-            context.out.line(&text(&event))?;
-        }
+        print(&event, context)?;
     }
     Ok(0)
 }
 
-async fn newest(client: &shed_client::Client) -> Result<i64, crate::failure::Failure> {
+fn print(event: &Event, context: &Context) -> Result<(), Failure> {
+    if context.out.is_json() {
+        let line = serde_json::to_string(event).unwrap_or_default();
+        context.out.line(&line)
+    } else {
+        context.out.line(&text(event))
+    }
+}
+
+/// Everything in the log after an event, page by page.
+async fn print_log(
+    client: &shed_client::Client,
+    mut after: i64,
+    shed: Option<&str>,
+    context: &Context,
+) -> Outcome {
+    loop {
+        let page = client.event_page(after, shed).await?;
+        let Some(last) = page.last() else {
+            return Ok(0);
+        };
+        after = last.id;
+        for event in &page {
+            print(event, context)?;
+        }
+    }
+}
+
+async fn newest(client: &shed_client::Client) -> Result<i64, Failure> {
     let mut after = 0;
     loop {
-        let page = client.event_page(after).await?;
+        let page = client.event_page(after, None).await?;
         match page.last() {
             Some(last) => after = last.id,
             None => return Ok(after),

@@ -1,10 +1,9 @@
 //! An App on a real engine: names of its own for each test, and nothing left behind, whatever becomes of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use shed_api::session::{NewSession, Session};
 use shed_api::shed::{CreateShed, Limits, Network, Shed};
@@ -13,9 +12,8 @@ use shed_api::{Problem, ShedName};
 use shed_core::{App, Clock, Defaults, Error, MountPolicy, Person, Settings};
 use shed_docker::{DockerEngine, Options};
 use shed_store::Store;
-
-/// On everything a test makes; the value begins with its process id.
-const RUN: &str = "shed.test";
+use shed_testing::DockerRun;
+pub(crate) use shed_testing::{docker, try_docker};
 
 /// A server's rules and tasks on Docker, without doors.
 pub(crate) struct TestDocker {
@@ -25,7 +23,7 @@ pub(crate) struct TestDocker {
     pub(crate) admin: Person,
     pub(crate) options: Options,
     pub(crate) settings: Settings,
-    run: String,
+    run: DockerRun,
     dir: tempfile::TempDir,
 }
 
@@ -37,10 +35,8 @@ impl TestDocker {
 
     /// The same after some changes.
     pub(crate) async fn with(change: impl FnOnce(&mut Settings, &mut Options)) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        sweep_dead_runs();
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let run = format!("{}-{count}", std::process::id());
+        let run = DockerRun::start();
+        let id = run.id();
         let dir = tempfile::tempdir().unwrap();
         let program_dir = dir.path().join("program");
         std::fs::create_dir_all(&program_dir).unwrap();
@@ -48,7 +44,7 @@ impl TestDocker {
         std::fs::copy(shed_testing::shed_init_path(), program_dir.join("shed-init")).unwrap();
         let mut settings = Settings {
             name: "test".to_owned(),
-            server_id: format!("test-{run}"),
+            server_id: format!("test-{id}"),
             links_dir: dir.path().join("links"),
             program_dir,
             defaults: Defaults {
@@ -59,9 +55,9 @@ impl TestDocker {
             mounts: MountPolicy::default(),
         };
         let mut options = Options {
-            prefix: format!("shed-t{run}"),
-            network: format!("shed-t{run}"),
-            extra_labels: BTreeMap::from([(RUN.to_owned(), run.clone())]),
+            prefix: format!("shed-t{id}"),
+            network: format!("shed-t{id}"),
+            extra_labels: BTreeMap::from([run.label()]),
             ..Options::new(&settings.server_id)
         };
         change(&mut settings, &mut options);
@@ -145,7 +141,10 @@ impl TestDocker {
 
     /// The label of this test's things, for what it makes beside shed.
     pub(crate) fn run_label(&self) -> String {
-        format!("{RUN}={}", self.run)
+        {
+            let (name, value) = self.run.label();
+            format!("{name}={value}")
+        }
     }
 
     /// A directory of the test's own.
@@ -153,12 +152,6 @@ impl TestDocker {
         let path = self.dir.path().join(name);
         std::fs::create_dir_all(&path).unwrap();
         path
-    }
-}
-
-impl Drop for TestDocker {
-    fn drop(&mut self) {
-        remove_run(&self.run);
     }
 }
 
@@ -247,74 +240,4 @@ pub(crate) fn worker_of(first: u32) -> Option<u32> {
 pub(crate) fn kill(pid: u32) {
     let status = Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
     assert!(status.success());
-}
-
-/// The CLI, whose word counts: it shares nothing with what is tested.
-pub(crate) fn docker(args: &[&str]) -> String {
-    let (status, stdout, stderr) = try_docker(args);
-    assert!(status, "docker {args:?}: {stderr}");
-    stdout
-}
-
-/// Whether it succeeded, what it printed and what it complained of.
-pub(crate) fn try_docker(args: &[&str]) -> (bool, String, String) {
-    let output = Command::new("docker").args(args).output().expect("the docker command");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    (output.status.success(), text(&output.stdout), text(&output.stderr))
-}
-
-/// What a test makes: how it is listed and how it is removed, in the order in which that works.
-const KINDS: [(&[&str], &[&str]); 4] = [
-    (&["ps", "-aq"], &["rm", "-fv"]),
-    (&["volume", "ls", "-q"], &["volume", "rm", "-f"]),
-    (&["network", "ls", "-q"], &["network", "rm"]),
-    (&["images", "-q"], &["rmi", "-f"]),
-];
-
-/// Removes everything with a run's label. Called from a destructor: it complains and goes on.
-fn remove_run(run: &str) {
-    let filter = format!("label={RUN}={run}");
-    for (list, remove) in KINDS {
-        let (_, found, _) = try_docker(&[list, &["--filter", &filter]].concat());
-        let found: Vec<&str> = found.split_whitespace().collect();
-        if found.is_empty() {
-            continue;
-        }
-        let (done, _, why) = try_docker(&[remove, &found].concat());
-        if !done {
-            eprintln!("docker {remove:?} {found:?}: {why}");
-        }
-    }
-}
-
-/// Removes what tests left that were killed: their process is gone.
-fn sweep_dead_runs() {
-    for run in runs_left() {
-        let pid = run.split('-').next().unwrap_or_default();
-        if !Path::new("/proc").join(pid).exists() {
-            remove_run(&run);
-        }
-    }
-}
-
-/// The runs of which there is anything.
-fn runs_left() -> BTreeSet<String> {
-    let filter = format!("label={RUN}");
-    let mut runs = BTreeSet::new();
-    for (list, _) in KINDS {
-        let (_, found, _) = try_docker(&[list, &["--filter", &filter]].concat());
-        let found: Vec<&str> = found.split_whitespace().collect();
-        if found.is_empty() {
-            continue;
-        }
-        // Containers and images have theirs in `Config`, the others at the top. Some may be gone by now.
-        let (_, shown, _) = try_docker(&[&["inspect"], found.as_slice()].concat());
-        let shown: Vec<serde_json::Value> = serde_json::from_str(&shown).unwrap_or_default();
-        let label = |thing: &serde_json::Value| {
-            let label = thing["Config"]["Labels"].get(RUN).or(thing["Labels"].get(RUN));
-            label.and_then(serde_json::Value::as_str).map(str::to_owned)
-        };
-        runs.extend(shown.iter().filter_map(label));
-    }
-    runs
 }

@@ -1,0 +1,117 @@
+//! The engine's own end and beginning, on an engine of the test's own: the machine's serves others.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use shed_testing::docker;
+
+use crate::support::{Home, SMALL_IMAGE, eventually, json, terminate};
+
+/// A second dockerd, with nothing of the machine's. Ends with the test.
+struct Engine {
+    child: Option<Child>,
+    dir: tempfile::TempDir,
+}
+
+impl Engine {
+    fn host(&self) -> String {
+        format!("unix://{}", self.dir.path().join("sock").display())
+    }
+
+    fn start(&mut self) {
+        let at = |name: &str| self.dir.path().join(name);
+        let log = std::fs::File::options().create(true).append(true).open(at("log")).unwrap();
+        let mut command = Command::new("dockerd");
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.arg("--host").arg(self.host());
+        for (option, name) in
+            [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")]
+        {
+            command.arg(option).arg(at(name));
+        }
+        command.args(["--bridge", "none", "--iptables=false"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+        let host = self.host();
+        eventually("the engine answers", || asked(&host, &["version"]).map(|_| ()));
+    }
+
+    /// Ends it, in an orderly way or as a power cut would.
+    fn end(&mut self, orderly: bool) {
+        if let Some(mut child) = self.child.take() {
+            if orderly {
+                terminate(&child);
+            } else {
+                child.kill().unwrap();
+            }
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let host = self.host();
+        if let Some(ids) = asked(&host, &["ps", "-q"]) {
+            for id in ids.split_whitespace() {
+                asked(&host, &["rm", "-f", id]);
+            }
+        }
+        self.end(true);
+        unmount_below(self.dir.path());
+    }
+}
+
+fn asked(host: &str, words: &[&str]) -> Option<String> {
+    let output = Command::new("docker").args(["--host", host]).args(words).output().unwrap();
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What a killed engine left mounted would keep its directory.
+fn unmount_below(dir: &Path) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for place in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+        if Path::new(place).starts_with(dir) {
+            Command::new("umount").args(["-l", place]).status().ok();
+        }
+    }
+}
+
+fn status(home: &Home, shed: &str) -> Option<String> {
+    let (code, text) = home.tried(&["--json", "show", shed]);
+    (code == Some(0)).then(|| json(&text)["status"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn sheds_that_ran_are_started_again_after_their_engine() {
+    let mut engine = Engine { child: None, dir: tempfile::tempdir().unwrap() };
+    engine.start();
+    // The smallest image goes over as a file.
+    let image = engine.dir.path().join("image.tar");
+    docker(&["save", "-o", image.to_str().unwrap(), SMALL_IMAGE]);
+    asked(&engine.host(), &["load", "-i", image.to_str().unwrap()]).unwrap();
+    let home = Home::new();
+    let config = std::fs::read_to_string(home.config()).unwrap();
+    let config = config.replace("[engine]\n", &format!("[engine]\nhost = {:?}\n", engine.host()));
+    std::fs::write(home.config(), config).unwrap();
+    let _server = home.start();
+    home.done(&["create", "on", "--image", SMALL_IMAGE]);
+    home.done(&["create", "off", "--image", SMALL_IMAGE, "--no-start"]);
+    for orderly in [true, false] {
+        engine.end(orderly);
+        let (code, text) = home.tried(&["create", "later", "--image", SMALL_IMAGE]);
+        if code != Some(5) {
+            // The server had not seen it yet and kept the wish.
+            assert!(code.is_some(), "{text}");
+        }
+        engine.start();
+        eventually("it runs again", || {
+            let runs = status(&home, "on").as_deref() == Some("running");
+            (runs && home.tried(&["exec", "on", "--", "true"]).0 == Some(0)).then_some(())
+        });
+        assert_eq!(status(&home, "off").as_deref(), Some("stopped"), "nobody wanted it to run");
+    }
+    let events = home.done(&["--json", "events", "--after", "0", "--no-follow"]);
+    assert!(events.matches("\"starting\"").count() >= 3, "each start is told: {events}");
+    home.tried(&["delete", "-f", "on", "off", "later"]);
+}

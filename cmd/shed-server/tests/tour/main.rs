@@ -1,0 +1,10 @@
+//! The programs as people have them, `shed-server`, `shed` and `ssh`, on a real Docker engine.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not so")]
+
+mod beside;
+mod engine;
+mod kills;
+mod refusals;
+mod support;
+mod walk;

@@ -1,0 +1,106 @@
+//! What a server refuses to start with, and in which words.
+
+use std::net::TcpListener;
+
+use crate::support::{Home, said};
+
+#[test]
+fn a_configuration_that_is_wrong_is_refused_with_its_line() {
+    let home = Home::new();
+    for (text, word) in [
+        ("[http]\nlistn = []\n", "did you mean \"listen\"?"),
+        ("[http]\nlisten = [\"127.0.0.1:80", "line 2"),
+        ("[defaults]\nmemory = \"much\"\n", "\"much\""),
+    ] {
+        std::fs::write(home.config(), text).unwrap();
+        for mut command in [home.serve(), home.command()] {
+            if command.get_args().all(|word| word != "serve") {
+                command.args(["config", "check"]);
+            }
+            let (status, said) = said(&mut command);
+            assert!(status != Some(0) && said.contains(word), "{text}: {said}");
+        }
+    }
+}
+
+#[test]
+fn listening_for_others_needs_a_certificate_and_a_token() {
+    let home = Home::new();
+    let mut command = home.command();
+    command.args(["serve", "--http", "0.0.0.0:0", "--ssh", "127.0.0.1:0", "--socket"]);
+    command.arg(home.socket());
+    let (status, text) = said(&mut command);
+    assert!(status == Some(1) && text.contains("there is no certificate"), "{text}");
+    assert!(!home.socket().exists());
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let home = Home::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for option in ["--http", "--ssh"] {
+        let mut command = home.serve();
+        command.args([option, &address]);
+        let (status, text) = said(&mut command);
+        assert!(status != Some(0) && text.contains(&address), "{text}");
+    }
+    // A socket that somebody else serves is not taken away.
+    let server = home.start();
+    let other = Home::new();
+    let mut command = other.serve();
+    command.arg("--socket").arg(home.socket());
+    assert_eq!(said(&mut command).0, Some(2), "clap refuses a second --socket");
+    let mut command = other.command();
+    command.args(["serve", "--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0", "--socket"]);
+    let (status, text) = said(command.arg(home.socket()));
+    assert!(status == Some(4) && text.contains("already answers"), "{text}");
+    assert_eq!(server.end(), Some(0));
+}
+
+#[test]
+fn a_data_directory_has_one_server() {
+    let home = Home::new();
+    let server = home.start();
+    let (status, text) = said(&mut home.serve());
+    assert_eq!(status, Some(4), "{text}");
+    assert!(text.contains(&format!("pid {}", server.ready.pid)), "{text}");
+}
+
+#[test]
+fn a_database_that_is_damaged_or_newer_is_refused_and_left_as_it_is() {
+    let home = Home::new();
+    assert_eq!(home.start().end(), Some(0));
+    let path = home.data().join("shed.db");
+    let good = std::fs::read(&path).unwrap();
+    let mut newer = good.clone();
+    // The user version is the big-endian number at offset 60 of a SQLite file.
+    newer[60..64].copy_from_slice(&9_999_u32.to_be_bytes());
+    let mut damaged = good.clone();
+    damaged[..1000].fill(b'x');
+    for (bytes, word) in
+        [(newer, "newer version"), (damaged, "damaged"), (b"no db".to_vec(), "damaged")]
+    {
+        std::fs::write(&path, &bytes).unwrap();
+        let (status, text) = said(&mut home.serve());
+        assert!(status == Some(1) && text.contains(word), "{word}: {text}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "it was written to");
+    }
+}
+
+#[test]
+fn a_host_key_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new();
+    let fingerprint = |home: &Home| home.command_said(&["key", "host"]).1;
+    assert_eq!(home.start().end(), Some(0));
+    let first = fingerprint(&home);
+    let path = home.data().join("host_key");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let (status, text) = said(&mut home.serve());
+    assert!(status == Some(1) && text.contains("chmod 600"), "{text}");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(home.start().end(), Some(0));
+    assert_eq!(fingerprint(&home), first, "kept for ever");
+}

@@ -1,0 +1,246 @@
+//! A server's process with its own data directory, and the client beside it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use shed_api::server::Ready;
+use shed_testing::DockerRun;
+
+/// How long a server may take to serve.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+/// The image of most tests: it has tmux.
+pub(crate) const IMAGE: &str = "shed-base:latest";
+/// The smallest image, for what needs no tmux.
+pub(crate) const SMALL_IMAGE: &str = "shed-test-busybox:latest";
+
+/// A place where a server runs, is killed, and runs again.
+pub(crate) struct Home {
+    pub(crate) run: DockerRun,
+    pub(crate) dir: tempfile::TempDir,
+}
+
+/// A server that runs. Killed when dropped.
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) ready: Ready,
+}
+
+impl Home {
+    /// An empty one, with a configuration that gives sheds little and labels what is made.
+    pub(crate) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// The same with more lines of configuration, before the tables.
+    pub(crate) fn with(more: &str) -> Self {
+        let home = Self { run: DockerRun::start(), dir: tempfile::tempdir().unwrap() };
+        let (label, value) = home.run.label();
+        let config = format!(
+            "name = \"tour\"\n{more}\n[engine]\nprefix = \"shed-t{}\"\nlabels = {{ {label:?} = {value:?} }}\n\
+             [defaults]\nmemory = \"512M\"\npids = 256\nnetwork = \"none\"\n",
+            home.run.id()
+        );
+        std::fs::write(home.config(), config).unwrap();
+        home
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.path().join("server.toml")
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("sock")
+    }
+
+    /// The name of a shed's container.
+    pub(crate) fn container(&self, shed: &str) -> String {
+        format!("shed-t{}-{shed}", self.run.id())
+    }
+
+    /// `shed-server` with this home's files. Nothing of the user who runs the tests gets in.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shed-server"));
+        command
+            .env("HOME", self.dir.path())
+            .env_remove("SHED_SERVER_CONFIG")
+            .env_remove("SHED_SERVER_DATA")
+            .arg("--config")
+            .arg(self.config())
+            .arg("--data-dir")
+            .arg(self.data());
+        command
+    }
+
+    /// `shed-server serve` at free ports.
+    pub(crate) fn serve(&self) -> Command {
+        let mut command = self.command();
+        command.args(["serve", "--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0", "--socket"]);
+        command.arg(self.socket()).arg("--ready-file").arg(self.ready_file());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn ready_file(&self) -> PathBuf {
+        self.dir.path().join("ready")
+    }
+
+    /// Starts the server and waits until it serves.
+    pub(crate) fn start(&self) -> Server {
+        let ready_file = self.ready_file();
+        std::fs::remove_file(&ready_file).ok();
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("log"))
+            .unwrap();
+        let child = self.serve().stderr(log).spawn().unwrap();
+        let mut server = Server { child, ready: Ready::default() };
+        let start = Instant::now();
+        loop {
+            if let Ok(text) = std::fs::read_to_string(&ready_file)
+                && let Ok(ready) = serde_json::from_str(&text)
+            {
+                server.ready = ready;
+                return server;
+            }
+            let ended = server.child.try_wait().unwrap();
+            assert!(ended.is_none() && start.elapsed() < READY_LIMIT, "{ended:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// What servers said here.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The client, at this home's socket.
+    pub(crate) fn shed(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(shed_path());
+        command
+            .env("SHED_CONFIG_DIR", self.dir.path().join("client"))
+            .env_remove("SHED_SERVER")
+            .arg("--server")
+            .arg(format!("unix:{}", self.socket().display()))
+            .args(words)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the client and expects it to succeed; what it printed.
+    pub(crate) fn done(&self, words: &[&str]) -> String {
+        let output = self.shed(words).output().unwrap();
+        assert!(output.status.success(), "shed {words:?}: {}\n{}", both(&output), self.log());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs the client; its status and all it said.
+    pub(crate) fn tried(&self, words: &[&str]) -> (Option<i32>, String) {
+        let output = self.shed(words).output().unwrap();
+        (output.status.code(), both(&output))
+    }
+
+    /// Runs a command of the server; its status and all it said.
+    pub(crate) fn command_said(&self, words: &[&str]) -> (Option<i32>, String) {
+        said(self.command().args(words))
+    }
+
+    /// A new key that may come in; the file of its private half.
+    pub(crate) fn key(&self, name: &str, scope: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        let made = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(&path)
+            .status();
+        assert!(made.unwrap().success());
+        let public = path.with_extension("pub");
+        let (status, text) =
+            self.command_said(&["key", "add", name, public.to_str().unwrap(), "--scope", scope]);
+        assert_eq!(status, Some(0), "{text}");
+        path
+    }
+}
+
+impl Server {
+    /// Ends it as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Ends it as an administrator would; its status.
+    pub(crate) fn end(mut self) -> Option<i32> {
+        terminate(&self.child);
+        self.child.wait().unwrap().code()
+    }
+
+    /// The SSH client as it comes, at this server.
+    pub(crate) fn ssh(&self, key: &Path) -> Command {
+        let port = self.ready.ssh.as_deref().unwrap().rsplit(':').next().unwrap();
+        let mut command = Command::new("ssh");
+        command.args(["-F", "none", "-p", port, "-i"]).arg(key).args([
+            "-oIdentitiesOnly=yes",
+            "-oIdentityAgent=none",
+            "-oStrictHostKeyChecking=no",
+            "-oUserKnownHostsFile=/dev/null",
+            "-oLogLevel=ERROR",
+            "-oBatchMode=yes",
+        ]);
+        command.stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Sends SIGTERM.
+pub(crate) fn terminate(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+}
+
+/// The status of a command and all it said.
+pub(crate) fn said(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    (output.status.code(), both(&output))
+}
+
+fn both(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    String::from_utf8_lossy(out).into_owned() + &String::from_utf8_lossy(err)
+}
+
+/// The client that was built beside the server.
+fn shed_path() -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_shed-server")).with_file_name("shed");
+    assert!(path.exists(), "build it first: cargo build --workspace --bins");
+    path
+}
+
+/// Asks again and again until there is an answer; for what no channel tells.
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < READY_LIMIT, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// JSON that a program printed.
+pub(crate) fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}

@@ -1,0 +1,96 @@
+//! One walk through everything: created, entered from everywhere, left, come back to, stopped, deleted.
+
+use std::time::{Duration, Instant};
+
+use shed_testing::{Screen, docker};
+
+use crate::support::{Home, json};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shed_is_entered_from_everywhere_and_nothing_is_lost() {
+    let home = Home::new();
+    let server = home.start();
+    let key = home.key("laptop", "drive");
+    assert_eq!(home.done(&["create", "web"]), "web\n");
+
+    // A session made by attaching; what is typed there is seen over SSH and REST.
+    let mut here = Screen::start(tokio_command(home.shed(&["attach", "web"])), 80, 24);
+    here.keys("export MARK=mine; echo ma''rk-$MARK\r").await;
+    here.until("mark-mine").await;
+    let mut ssh = server.ssh(&key);
+    ssh.args(["-t", "web+default@127.0.0.1"]);
+    let mut there = Screen::start(tokio_command(ssh), 80, 24);
+    there.until("mark-mine").await;
+    there.keys("echo from-$MARK-there\r").await;
+    here.until("from-mine-there").await;
+    let list = json(&home.done(&["--json", "sessions", "web"]));
+    assert_eq!(list["sessions"][0]["attached_clients"], 2, "{list}");
+    here.keys("\x02d").await;
+    let (text, status) = here.end().await;
+    assert!(status == Some(0) && text.contains("detached"), "{text}");
+    there.keys("\x02d").await;
+    there.end().await;
+
+    // Plain ssh, exec, exec in the session, all with exact statuses.
+    let output = server.ssh(&key).args(["web@127.0.0.1", "id -un; pwd; exit 7"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "dev\n/workspace\n");
+    let (status, text) =
+        home.tried(&["exec", "web", "-S", "default", "--", "sh", "-c", "echo in; exit 3"]);
+    assert_eq!(status, Some(3), "{text}");
+    assert!(text.contains("in"), "{text}");
+
+    // What is on the volumes outlives the container; an idle shed stops at once.
+    home.done(&[
+        "exec",
+        "web",
+        "--",
+        "sh",
+        "-c",
+        "echo kept > ~/file; echo kept > /workspace/file",
+    ]);
+    let start = Instant::now();
+    home.done(&["stop", "web"]);
+    assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+    home.done(&["rebuild", "web"]);
+    home.done(&["start", "web"]);
+    assert_eq!(
+        home.done(&["exec", "web", "--", "cat", "/home/dev/file", "/workspace/file"]),
+        "kept\nkept\n"
+    );
+    assert_eq!(home.done(&["exec", "web", "--root", "--", "id", "-u"]), "0\n");
+    home.done(&["delete", "-f", "web"]);
+    assert_eq!(json(&home.done(&["--json", "list"]))["sheds"], serde_json::json!([]));
+    let (label, value) = home.run.label();
+    let filter = format!("label={label}={value}");
+    assert_eq!(docker(&["ps", "-aq", "--filter", &filter]), "");
+    assert_eq!(docker(&["volume", "ls", "-q", "--filter", &filter]), "");
+    assert_eq!(server.end(), Some(0));
+    assert!(!home.socket().exists());
+}
+
+#[test]
+fn a_clone_comes_with_its_owner_s_name_and_a_failed_one_leaves_words() {
+    let home = Home::with("");
+    let _server = home.start();
+    // Without a network only what is inside can be cloned: a repository made by hand on a kept volume.
+    home.done(&["create", "seed"]);
+    let make = "git init -q --bare ~/origin.git && git clone -q ~/origin.git ~/w 2>/dev/null && cd ~/w && \
+                git -c user.name=a -c user.email=a@b commit -q --allow-empty -m first && git push -q origin HEAD";
+    home.done(&["exec", "seed", "--", "sh", "-c", make]);
+    let (status, text) =
+        home.tried(&["create", "bad", "--repo", "https://user:secret@127.0.0.1:1/x.git"]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("shed create bad --retry") && !text.contains("secret"), "{text}");
+    let shown = home.done(&["--json", "show", "bad"]);
+    assert!(json(&shown)["status"] == "failed" && !shown.contains("secret"), "{shown}");
+    let labels = docker(&["inspect", "--format", "{{json .Config}}", &home.container("bad")]);
+    assert!(!labels.contains("secret"), "{labels}");
+    assert!(!home.log().contains("secret"));
+    // It can be entered, and nothing of the attempt is there.
+    assert_eq!(home.done(&["exec", "bad", "--", "sh", "-c", "ls -A /workspace | wc -l"]), "0\n");
+}
+
+fn tokio_command(command: std::process::Command) -> tokio::process::Command {
+    command.into()
+}
