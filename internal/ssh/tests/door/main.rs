@@ -11,3 +11,4 @@ mod programs;
 mod support;
 mod terminal;
 mod terminals;
+mod wire;
