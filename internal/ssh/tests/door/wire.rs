@@ -6,6 +6,7 @@ use std::time::Duration;
 use russh::client::{self, Handle, Msg};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
 use russh::{Channel, ChannelMsg, Sig};
+use shed_testing::eventually;
 use tokio::time::timeout;
 
 use crate::support::{Door, LIMIT};
@@ -124,4 +125,15 @@ async fn channels_at_once_are_limited_and_those_that_go_make_room() {
     let mut channel = handle.channel_open_session().await.unwrap();
     channel.exec(true, "echo in").await.unwrap();
     until(&mut channel, is_data).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_has_had_its_share_of_channels_is_told_to_go() {
+    let door = Door::open().await;
+    let handle = connect(&door).await;
+    for _ in 0..10_000 {
+        handle.channel_open_session().await.unwrap().close().await.unwrap();
+    }
+    eventually("the end", async || handle.is_closed().then_some(())).await;
+    assert_eq!(door.run("echo in").await.text(), "in\n");
 }
