@@ -129,34 +129,23 @@ impl Forwarder {
             };
             // Beyond what one connection may have open, callers in the shed are hung up on.
             if self.channels.has_room() {
-                let one = self.clone().offer(connection, place.clone(), host, port, stop.clone());
+                let one = self.clone().offer(connection, place.clone(), host, port);
                 self.app.tasks().spawn(one);
             }
         }
     }
 
     /// Opens a channel to the client for a connection of the shed's.
-    async fn offer(
-        self,
-        connection: Connection,
-        place: Place,
-        host: String,
-        port: u16,
-        stop: CancellationToken,
-    ) {
-        let opening = async {
-            match place {
-                Place::Tcp(address, bound) => {
-                    let caller = u32::from(port);
-                    self.handle.channel_open_forwarded_tcpip(address, bound, host, caller).await
-                }
-                Place::Unix(path) => self.handle.channel_open_forwarded_streamlocal(path).await,
-                Place::Agent => self.handle.channel_open_agent().await,
+    async fn offer(self, connection: Connection, place: Place, host: String, port: u16) {
+        // Waited for even if the listener ends meanwhile: russh ends the connection when the client says no and nobody
+        // listens any more.
+        let opened = match place {
+            Place::Tcp(address, bound) => {
+                let caller = u32::from(port);
+                self.handle.channel_open_forwarded_tcpip(address, bound, host, caller).await
             }
-        };
-        let opened = tokio::select! {
-            opened = opening => opened,
-            () = stop.cancelled() => return,
+            Place::Unix(path) => self.handle.channel_open_forwarded_streamlocal(path).await,
+            Place::Agent => self.handle.channel_open_agent().await,
         };
         // A client that does not want it says so; its reasons are its own.
         if let Ok(channel) = opened {
