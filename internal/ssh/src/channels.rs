@@ -91,6 +91,11 @@ impl Channels {
         self.flow.window()
     }
 
+    /// Waits for the end of the connection.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
     /// Whether one more may be opened.
     pub(crate) fn has_room(&self) -> bool {
         self.n_ever.load(Ordering::Relaxed) < MAX_EVER && self.entries().len() < MAX_OPEN

@@ -10,6 +10,7 @@ use russh::server::{ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelOpenFailure};
 use shed_api::ShedName;
 use shed_core::{App, Bind, Connection, Duplex, Listening, Target};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,8 @@ const LISTEN_LIMIT: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(30);
 /// Listeners of one connection.
 const MAX_LISTENERS: usize = 64;
+/// Connections of one listener that the client has not answered yet. More wait in the shed.
+const MAX_OFFERS: usize = 64;
 /// RFC 4254, section 5.1: the reason code of a connection that did not come about.
 const CONNECT_FAILED: u32 = 2;
 
@@ -79,7 +82,10 @@ impl Forwarder {
     ) {
         let connected = match self.visitor.shed() {
             Ok(shed) => {
-                let connected = self.app.connect(&self.visitor.person, &shed, &target).await;
+                let connected = tokio::select! {
+                    connected = self.app.connect(&self.visitor.person, &shed, &target) => connected,
+                    () = self.channels.ended() => return,
+                };
                 connected.map_err(|error| Box::new(error.problem()))
             }
             Err(problem) => Err(problem),
@@ -119,45 +125,45 @@ impl Forwarder {
         place: Place,
         stop: CancellationToken,
     ) {
+        let offers = Arc::new(Semaphore::new(MAX_OFFERS));
         loop {
-            let accepted = tokio::select! {
-                accepted = listening.accept() => accepted,
+            let next = async {
+                // It is never closed.
+                let offer = Arc::clone(&offers).acquire_owned().await.ok()?;
+                Some((offer, listening.accept().await?))
+            };
+            let next = tokio::select! {
+                next = next => next,
                 () = stop.cancelled() => None,
             };
-            let Some((connection, host, port)) = accepted else {
+            let Some((offer, caller)) = next else {
                 return;
             };
             // Beyond what one connection may have open, callers in the shed are hung up on.
             if self.channels.has_room() {
-                let one = self.clone().offer(connection, place.clone(), host, port, stop.clone());
-                self.app.tasks().spawn(one);
+                self.app.tasks().spawn(self.clone().offer(caller, place.clone(), offer));
             }
         }
     }
 
-    /// Opens a channel to the client for a connection of the shed's.
+    /// Opens a channel to the client for a connection of the shed's. The permit is for the time until the client answers.
     async fn offer(
         self,
-        connection: Connection,
+        (connection, host, port): (Connection, String, u16),
         place: Place,
-        host: String,
-        port: u16,
-        stop: CancellationToken,
+        offer: OwnedSemaphorePermit,
     ) {
-        let opening = async {
-            match place {
-                Place::Tcp(address, bound) => {
-                    let caller = u32::from(port);
-                    self.handle.channel_open_forwarded_tcpip(address, bound, host, caller).await
-                }
-                Place::Unix(path) => self.handle.channel_open_forwarded_streamlocal(path).await,
-                Place::Agent => self.handle.channel_open_agent().await,
+        // Waited for even if the listener ends meanwhile: russh ends the connection when the client says no and nobody
+        // listens any more.
+        let opened = match place {
+            Place::Tcp(address, bound) => {
+                let caller = u32::from(port);
+                self.handle.channel_open_forwarded_tcpip(address, bound, host, caller).await
             }
+            Place::Unix(path) => self.handle.channel_open_forwarded_streamlocal(path).await,
+            Place::Agent => self.handle.channel_open_agent().await,
         };
-        let opened = tokio::select! {
-            opened = opening => opened,
-            () = stop.cancelled() => return,
-        };
+        drop(offer);
         // A client that does not want it says so; its reasons are its own.
         if let Ok(channel) = opened {
             let lane = self.channels.plain(channel.id());

@@ -160,7 +160,7 @@ async fn forwards_come_and_go_on_a_connection() {
     let master = Master::connect(&door, "a", &[]).await;
     let there = door.path("there");
     let spec = format!("{}:127.0.0.1:{port}", there.display());
-    for _ in 0..3 {
+    for _ in 0..10 {
         let ran = said(master.ssh(&door, &["-O", "forward", "-R", &spec, "door"]), b"").await;
         assert_eq!(ran.status, Some(0), "{ran:?}");
         assert_eq!(hear(UnixStream::connect(&there).await.unwrap(), b"hello").await, b"hello");

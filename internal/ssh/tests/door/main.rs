@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not so")]
 
 mod api;
+mod editors;
 mod files;
 mod forwards;
 mod limits;
@@ -11,3 +12,4 @@ mod programs;
 mod support;
 mod terminal;
 mod terminals;
+mod wire;

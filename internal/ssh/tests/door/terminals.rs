@@ -47,7 +47,9 @@ async fn a_read_scope_looks_and_does_not_touch() {
     let mut reader = Screen::start(door.ssh("a+work", &["-t", "door"]), 80, 24);
     reader.until("from-the-1-writer").await;
     reader.keys("echo from-the-$((2))-reader\r").await;
-    // What the reader typed is older than this, so it would show before it.
+    // What the server shows to a reader whose window changed comes after what it did with the keys.
+    reader.resize(70, 20);
+    reader.until("\x1b[1;20r").await;
     writer.keys("echo from-the-$((3))-writer\r").await;
     let seen = reader.until("from-the-3-writer").await;
     assert!(!seen.contains("reader"), "{seen}");
