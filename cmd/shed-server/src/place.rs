@@ -127,17 +127,22 @@ impl Place {
         Ok(dir)
     }
 
-    /// Writes shed-init under its version, where new boxes find it. Boxes of other versions keep theirs.
+    /// Writes shed-init under its version, and points at it. Boxes mount where the pointer leads when they start: those
+    /// that run keep the version they have.
     pub(crate) fn program_dir(&self) -> anyhow::Result<PathBuf> {
-        let dir = self.dir.join("init").join(SHED_INIT_HASH);
+        let all = self.dir.join("init");
+        let dir = all.join(SHED_INIT_HASH);
         fs::create_dir_all(&dir)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
         let path = dir.join("shed-init");
-        if fs::read(&path).is_ok_and(|there| there == SHED_INIT) {
-            return Ok(dir);
+        if !fs::read(&path).is_ok_and(|there| there == SHED_INIT) {
+            write_whole(&path, SHED_INIT, 0o755).context("shed-init cannot be written")?;
         }
-        write_whole(&path, SHED_INIT, 0o755).context("shed-init cannot be written")?;
-        Ok(dir)
+        let (pointer, new) = (all.join("current"), all.join(".current"));
+        fs::remove_file(&new).ok(); // left by a server that died between these lines
+        std::os::unix::fs::symlink(SHED_INIT_HASH, &new)?;
+        fs::rename(&new, &pointer)?;
+        Ok(pointer)
     }
 
     /// How the running server is reached.

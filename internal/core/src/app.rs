@@ -112,6 +112,9 @@ impl App {
         if tokio::time::timeout(DRAIN_LIMIT, self.context.tasks.wait()).await.is_err() {
             tracing::warn!("some tasks did not end in time");
         }
+        if let Err(error) = self.context.store.settle().await {
+            tracing::warn!(%error, "the database was left in more than one file");
+        }
     }
 
     /// What the server was told at its start.

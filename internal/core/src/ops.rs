@@ -1,9 +1,12 @@
 //! The operations on a shed: what the keeper starts and waits for. They act on engine and box, report steps, and never
 //! write a row themselves. Each can be begun again where it was left: after a crash of the server it is.
 
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use shed_api::shed::Lend;
 use shed_api::{Code, ShedName, ShedStatus};
 use shed_store::{ShedRow, Spec};
@@ -124,16 +127,12 @@ type Outcome = Result<ShedStatus, OpError>;
 
 /// Runs an operation to its end and reports it.
 pub(crate) async fn run_op(op: Op, mut env: OpEnv) {
-    let mut result = match op {
-        Op::Create => create(&mut env).await,
-        Op::Start => start(&mut env).await,
-        Op::Stop => stop(&env).await,
-        Op::Restart => restart(&mut env).await,
-        Op::Pause => pause(&env).await,
-        Op::Unpause => unpause(&env).await,
-        Op::Rebuild => rebuild(&mut env).await,
-        Op::Remove => remove(&env).await,
-    };
+    let run = AssertUnwindSafe(run(op, &mut env)).catch_unwind();
+    // A mistake of ours ends this operation and must not leave the shed in the middle of it for ever.
+    let mut result = run.await.unwrap_or_else(|_| {
+        let text = "the server made a mistake; its log has more";
+        Err(OpError::from(Failure::new(Code::Internal, text)))
+    });
     if let (Err(error), Op::Stop | Op::Pause | Op::Unpause | Op::Remove) = (&mut result, op)
         && error.after == After::Failed
     {
@@ -144,6 +143,19 @@ pub(crate) async fn run_op(op: Op, mut env: OpEnv) {
         env.report(Report::Found(found.map(Box::new))).await;
     }
     env.report(Report::Finished(result)).await;
+}
+
+async fn run(op: Op, env: &mut OpEnv) -> Outcome {
+    match op {
+        Op::Create => create(env).await,
+        Op::Start => start(env).await,
+        Op::Stop => stop(env).await,
+        Op::Restart => restart(env).await,
+        Op::Pause => pause(env).await,
+        Op::Unpause => unpause(env).await,
+        Op::Rebuild => rebuild(env).await,
+        Op::Remove => remove(env).await,
+    }
 }
 
 impl OpEnv {
@@ -287,12 +299,23 @@ async fn no_hello(env: &OpEnv, why: &str) -> Failure {
 }
 
 async fn start(env: &mut OpEnv) -> Outcome {
-    if env.engine().find(&env.name).await?.is_none() {
+    match env.engine().find(&env.name).await? {
         // Removed outside shed. The volumes have what matters.
-        make_box(env).await?;
+        None => make_box(env).await?,
+        Some(found) if is_stranded(&found, &env.context.settings.program_dir) => {
+            env.engine().remove_box(&env.name).await?;
+            make_box(env).await?;
+        }
+        Some(_) => {}
     }
     bring_up(env).await?;
     Ok(ShedStatus::Running)
+}
+
+/// Whether a box cannot start, because the data directory that it mounts is another one.
+fn is_stranded(found: &Found, program_dir: &Path) -> bool {
+    let elsewhere = found.program_dir.as_deref().is_some_and(|dir| dir != program_dir);
+    elsewhere && matches!(found.state, BoxState::Created | BoxState::Exited { .. })
 }
 
 async fn stop(env: &OpEnv) -> Outcome {

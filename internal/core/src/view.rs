@@ -1,6 +1,5 @@
 //! What a keeper shows of its shed: one value, replaced whole. Readers never wait for the keeper.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -48,7 +47,7 @@ impl View {
     }
 
     /// The shed in the words of the API.
-    pub(crate) fn to_api(&self, program_dir: &Path) -> Shed {
+    pub(crate) fn to_api(&self) -> Shed {
         let ShedRow { name, status, reason, reason_code, created_at, status_since, spec, .. } =
             &*self.row;
         Shed {
@@ -66,19 +65,19 @@ impl View {
             mounts: spec.mounts.clone(),
             env: spec.env.keys().cloned().collect(),
             allow_agent_forwarding: spec.allow_agent_forwarding,
-            link: self.link_state(program_dir),
+            link: self.link_state(),
             session_count: u32::try_from(self.sessions().len()).unwrap_or(u32::MAX),
             container_id: self.found.as_ref().map(|found| found.id.clone()),
         }
     }
 
-    fn link_state(&self, program_dir: &Path) -> LinkState {
-        let program = self.found.as_ref().and_then(|found| found.program_dir.as_deref());
+    fn link_state(&self) -> LinkState {
         let hello = self.link.as_ref().map(BoxLink::hello);
         LinkState {
             connected: hello.is_some(),
             version: hello.map(|hello| hello.version.clone()),
-            outdated: program.is_some_and(|dir| dir != program_dir),
+            // All programs of a release have its version; a box mounts the newest shed-init when it starts.
+            outdated: hello.is_some_and(|hello| hello.version != env!("CARGO_PKG_VERSION")),
             tmux: hello.and_then(|hello| hello.tmux.clone()),
             user: hello.map(|hello| hello.user.clone()),
         }

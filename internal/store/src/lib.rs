@@ -134,6 +134,17 @@ impl Store {
         self.bell.subscribe()
     }
 
+    /// Writes everything into the database's one file, so that it may be copied once the server has ended.
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let written = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            answer.send(written).ok();
+        });
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        Ok(answered.await.map_err(|_| StoreError::Closed)??)
+    }
+
     /// Runs `work` as one transaction on the store's thread.
     async fn transact<T: Send + 'static>(
         &self,

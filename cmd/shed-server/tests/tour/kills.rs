@@ -126,9 +126,12 @@ async fn nothing_is_lost_when_the_server_is_killed() {
     let sheds = json(&home.done(&["--json", "list"]));
     assert_eq!(sheds["sheds"].as_array().unwrap().len(), 1, "{sheds}");
     let (label, value) = home.run.label();
+    // What a killed server looked into images with is removed by a later one.
     let containers = docker(&[
         "ps",
         "-a",
+        "--filter",
+        "label=shed=true",
         "--filter",
         &format!("label={label}={value}"),
         "--format",

@@ -23,8 +23,10 @@ async fn a_shed_is_entered_from_everywhere_and_nothing_is_lost() {
     there.until("mark-mine").await;
     there.keys("echo from-$MARK-there\r").await;
     here.until("from-mine-there").await;
-    let list = json(&home.done(&["--json", "sessions", "web"]));
-    assert_eq!(list["sessions"][0]["attached_clients"], 2, "{list}");
+    crate::support::eventually("both are counted", || {
+        let list = json(&home.done(&["--json", "sessions", "web"]));
+        (list["sessions"][0]["attached_clients"] == 2).then_some(())
+    });
     here.keys("\x02d").await;
     let (text, status) = here.end().await;
     assert!(status == Some(0) && text.contains("detached"), "{text}");

@@ -59,16 +59,15 @@ impl App {
 
     /// Every shed the person may see, by name.
     pub fn sheds(&self, person: &Person) -> ShedList {
-        let program_dir = &self.settings().program_dir;
         let views = self.views(person);
-        ShedList { sheds: views.iter().map(|(_, view)| view.to_api(program_dir)).collect() }
+        ShedList { sheds: views.iter().map(|(_, view)| view.to_api()).collect() }
     }
 
     /// One shed.
     pub fn shed(&self, person: &Person, name: &ShedName) -> Result<Shed, Error> {
         let handle = self.keeper(person, name, Scope::Read, "to see a shed")?;
         let view = handle.view.borrow().clone();
-        Ok(view.to_api(&self.settings().program_dir))
+        Ok(view.to_api())
     }
 
     /// The sessions of one shed or of all the person may see. From memory; no shed is asked.

@@ -10,6 +10,5 @@ mod limits;
 mod logins;
 mod programs;
 mod support;
-mod terminal;
 mod terminals;
 mod wire;

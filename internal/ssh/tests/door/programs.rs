@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use crate::support::{Door, Master, line_with, noise, said, started, written};
-use crate::terminal::Screen;
+use shed_testing::Screen;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_runs_in_a_login_shell_and_its_status_comes_back() {

@@ -3,7 +3,7 @@
 use shed_api::Scope;
 
 use crate::support::Door;
-use crate::terminal::Screen;
+use shed_testing::Screen;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_has_its_size_from_the_first_byte_and_follows_changes() {
