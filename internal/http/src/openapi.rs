@@ -28,5 +28,15 @@ pub(crate) fn skeleton() -> OpenApi {
 
 /// The whole document, as `/api/openapi.json` serves it.
 pub fn document() -> OpenApi {
-    documented().split_for_parts().1
+    let mut document = documented().split_for_parts().1;
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            // A function's name is its own only within its file, which the tag names.
+            let tag = operation.tags.as_deref().and_then(<[String]>::first);
+            let name = operation.operation_id.take();
+            operation.operation_id = tag.zip(name).map(|(tag, name)| format!("{tag}_{name}"));
+        }
+    }
+    document
 }
