@@ -1,5 +1,7 @@
 //! Reading requests: every part that does not parse is a problem with a code, like every other refusal.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -10,7 +12,9 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICAT
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use shed_api::problem::PROBLEM_JSON;
 use shed_api::{Code, Problem, SessionRef, ShedName};
 use shed_core::Person;
@@ -143,6 +147,29 @@ async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> An
     path.map_err(|_| bad())?.0.remove(name).ok_or_else(bad)
 }
 
+/// A JSON object. serde would read a struct from a list, too, field by field.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
 /// A JSON body.
 pub(crate) struct Body<T>(pub(crate) T);
 
@@ -153,8 +180,9 @@ impl<T: DeserializeOwned> FromRequest<Weak<State>> for Body<T> {
         let Door(door) = Door::from_weak(state)?;
         let limit = door.options.timing.body;
         drop(door);
-        match Json::<T>::from_request(request.map(|body| in_time(body, limit)), state).await {
-            Ok(Json(body)) => Ok(Self(body)),
+        let request = request.map(|body| in_time(body, limit));
+        match Json::<Object<T>>::from_request(request, state).await {
+            Ok(Json(Object(body))) => Ok(Self(body)),
             Err(JsonRejection::BytesRejection(error)) => Err(unreadable(&error)),
             Err(JsonRejection::MissingJsonContentType(_)) => Err(Refused::new(
                 Code::InvalidRequest,

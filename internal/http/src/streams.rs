@@ -20,6 +20,7 @@ use tokio::time::{Instant, Interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::State;
+use crate::extract::Object;
 
 /// How long a caller may take to say what it wants.
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
@@ -56,7 +57,8 @@ pub(crate) async fn opening<T: DeserializeOwned>(
     tokio::select! {
         opening = timeout(OPEN_LIMIT, first_text(socket)) => {
             let text = opening.map_err(|_| Problem::new(Code::TimedOut, "no opening message came"))??;
-            serde_json::from_str(&text).map_err(|error| {
+            let opened = serde_json::from_str::<Object<T>>(&text).map(|Object(opened)| opened);
+            opened.map_err(|error| {
                 Problem::new(Code::InvalidRequest, format!("the opening message: {error}"))
             })
         }

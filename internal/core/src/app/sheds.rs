@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 
 use super::{App, start_keeper};
+use crate::engine::EngineError;
 use crate::keeper::{Answer, KeeperHandle, Post};
 use crate::life::{Denial, Wish};
 use crate::ops::Order;
@@ -224,6 +225,11 @@ impl App {
                 let code = row.reason_code.unwrap_or(shed_api::Code::Internal);
                 let hint = format!("shed create {name} --retry");
                 Err(Error::Failed(crate::Failure::new(code, text.clone()).hint(hint)))
+            }
+            (ShedStatus::Creating, _) if self.stopping().is_cancelled() => Err(Error::ShuttingDown),
+            (ShedStatus::Creating, _) => {
+                let text = "the creation goes on when the engine is back";
+                Err(EngineError::Unreachable(text.to_owned()).into())
             }
             _ => self.shed(person, name),
         }
