@@ -43,12 +43,12 @@ const SHED_RULE: &str = "use a-z, 0-9 and '-', begin with a letter and end with 
 const SESSION_RULE: &str = "use A-Z, a-z, 0-9, '_' and '-', and begin with a letter or digit";
 
 /// The name of a shed: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ShedName(String);
 
 /// The name of a session: `[A-Za-z0-9][A-Za-z0-9_-]{0,62}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SessionName(String);
 
@@ -144,6 +144,12 @@ macro_rules! text_forms {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+        /// In quotes, as messages show it.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
             }
         }
         impl TryFrom<String> for $name {

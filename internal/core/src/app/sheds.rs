@@ -217,8 +217,15 @@ impl App {
     pub async fn created(&self, person: &Person, name: &ShedName) -> Result<Shed, Error> {
         let handle = self.keeper(person, name, Scope::Read, "to see a shed")?;
         let mut progress = handle.progress.clone();
-        // The keeper ends with its shed or with the server.
-        progress.wait_for(|state| state.done.is_some()).await.map_err(|_| Error::ShuttingDown)?;
+        let stop = self.stopping();
+        tokio::select! {
+            // The keeper ends with its shed or with the server.
+            done = progress.wait_for(|state| state.done.is_some()) => {
+                drop(done.map_err(|_| Error::ShuttingDown)?);
+            }
+            // The creation goes on with the next server.
+            () = stop.cancelled() => return Err(Error::ShuttingDown),
+        }
         let row = handle.view.borrow().row.clone();
         match (row.status, &row.reason) {
             (ShedStatus::Failed, Some(text)) => {
@@ -226,7 +233,7 @@ impl App {
                 let hint = format!("shed create {name} --retry");
                 Err(Error::Failed(crate::Failure::new(code, text.clone()).hint(hint)))
             }
-            (ShedStatus::Creating, _) if self.stopping().is_cancelled() => Err(Error::ShuttingDown),
+            (ShedStatus::Creating, _) if stop.is_cancelled() => Err(Error::ShuttingDown),
             (ShedStatus::Creating, _) => {
                 let text = "the creation goes on when the engine is back";
                 Err(EngineError::Unreachable(text.to_owned()).into())

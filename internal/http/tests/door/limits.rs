@@ -108,8 +108,8 @@ async fn a_head_that_stops_coming_is_not_waited_for() {
 async fn a_head_over_its_limit_is_refused() {
     let door = Door::start().await;
     for request in [
-        get("/api/health/live").header("x-long", &"x".repeat(100 << 10)),
-        get(&format!("/api/health/live?{}", "x".repeat(100 << 10))),
+        get("/api/health/live").header("x-long", &"x".repeat(200 << 10)),
+        get(&format!("/api/health/live?{}", "x".repeat(200 << 10))),
         (0..1_000).fold(get("/api/health/live"), |request, _| request.header("x", "y")),
     ] {
         let mut socket = door.tcp().await;
@@ -201,15 +201,6 @@ async fn a_thousand_connections_keep_nobody_out() {
         assert!(ends(socket).await);
     }
     assert_eq!(door.ask_tcp(get("/api/health/live")).await.status, 200);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_half_closed_connection_still_gets_its_answer() {
-    let door = Door::start().await;
-    let mut socket = door.tcp().await;
-    socket.write_all(&get("/api/health/live").bytes()).await.unwrap();
-    socket.shutdown().await.unwrap();
-    assert_eq!(reply(&mut socket).await.text(), "live\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

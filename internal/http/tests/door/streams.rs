@@ -115,8 +115,8 @@ async fn a_terminal_types_shows_and_has_a_size() {
     }
     let shown = async |check: fn(&Value) -> bool| {
         eventually("the session", async || {
-            let session = door.json(get("/api/sheds/a/sessions/work"), 200).await;
-            check(&session).then_some(())
+            let list = door.json(get("/api/sessions"), 200).await;
+            check(&list["sessions"][0]).then_some(())
         })
         .await;
     };
@@ -138,8 +138,8 @@ async fn a_dropped_terminal_leaves_its_session() {
     until(&mut stream, "here-2").await;
     drop(stream);
     eventually("the end of the client", async || {
-        let session = door.json(get("/api/sheds/a/sessions/work"), 200).await;
-        (session["attached"] == false).then_some(())
+        let list = door.json(get("/api/sessions"), 200).await;
+        (list["sessions"][0]["attached"] == false).then_some(())
     })
     .await;
     let mut again = AttachOpen { existing: true, ..attach() };

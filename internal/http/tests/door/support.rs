@@ -228,6 +228,8 @@ impl Reply {
         assert_eq!(self.header("x-request-id"), Some(text("request_id").as_str()));
         assert_eq!(text("type"), format!("/api/docs#{}", text("code")));
         assert!(!text("title").is_empty() && !text("detail").is_empty(), "{problem}");
+        // Words for people, not our types.
+        assert!(!text("detail").contains("Name(") && !text("detail").contains("Id("), "{problem}");
         (self.status, text("code"))
     }
 }
