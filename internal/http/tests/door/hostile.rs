@@ -10,7 +10,7 @@ use crate::support::{Door, ends, get, try_reply};
 async fn garbage_ends_its_connection_and_no_other() {
     let door = Door::start().await;
     let noise: Vec<u8> =
-        (0..100_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        (0..100_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
     let pieces: [&[u8]; 9] = [
         &noise,
         b"\0\0\0\0\r\n\r\n",

@@ -1,4 +1,5 @@
 //! The HTTP door on real sockets: a unix socket and TCP, over the process engine and real tmux.
+#![cfg(test)]
 
 mod access;
 mod drain;

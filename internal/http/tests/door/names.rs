@@ -1,5 +1,7 @@
 //! Hostile names, at every route that has a name.
 
+use std::fmt::Write as _;
+
 use shed_testing::eventually;
 
 use crate::routes::ROUTES;
@@ -34,7 +36,11 @@ fn hostile(canary: &str) -> Vec<String> {
 }
 
 fn escaped(name: &str) -> String {
-    name.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    let mut escaped = String::new();
+    for byte in name.bytes() {
+        write!(escaped, "%{byte:02X}").unwrap();
+    }
+    escaped
 }
 
 #[tokio::test(flavor = "multi_thread")]

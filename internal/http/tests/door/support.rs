@@ -166,21 +166,17 @@ impl Ask {
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
+        let mut lines = vec![format!("{} {} HTTP/1.1", self.method, self.path)];
         let has = |name: &str| self.headers.iter().any(|(own, _)| own == name);
         if !has("host") {
-            text += "host: localhost\r\n";
+            lines.push("host: localhost".to_owned());
         }
         if !has("connection") {
-            text += "connection: close\r\n";
+            lines.push("connection: close".to_owned());
         }
-        for (name, value) in &self.headers {
-            text += &format!("{name}: {value}\r\n");
-        }
-        if let Some(body) = &self.body {
-            text += &format!("content-length: {}\r\n", body.len());
-        }
-        let mut bytes = (text + "\r\n").into_bytes();
+        lines.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+        lines.extend(self.body.iter().map(|body| format!("content-length: {}", body.len())));
+        let mut bytes = (lines.join("\r\n") + "\r\n\r\n").into_bytes();
         bytes.extend(self.body.iter().flatten());
         bytes
     }
