@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use shed_api::Scope;
 use shed_api::stream::{AttachOpen, ConsoleOpen, ExecOpen, ExecSpec, Exit, Tty};
+use shed_api::{Actor, Scope};
 use shed_client::{ClientError, Frame, ProcessStream};
+use shed_core::Person;
 use shed_http::{Options, Timing};
 use shed_testing::eventually;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -511,4 +512,32 @@ async fn a_stopping_shed_ends_its_streams() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_of_another_door_is_served_as_its_person_to_its_end() {
+    let door = Door::with_shed().await;
+    let reader = Person::holder(Actor::Key("r".to_owned()), Scope::Read, Vec::new());
+    let (mut ours, theirs) = tokio::io::duplex(64 << 10);
+    let serving = tokio::spawn(door.served(reader, theirs));
+    let keep = |path: &str| get(path).header("connection", "keep-alive").bytes();
+    ours.write_all(&keep("/api/info")).await.unwrap();
+    assert_eq!(reply(&mut ours).await.json()["scope"], "read");
+    ours.write_all(&keep("/api/keys")).await.unwrap();
+    assert_eq!(reply(&mut ours).await.problem(), (403, "forbidden".to_owned()));
+    drop(ours);
+    serving.await.unwrap();
+    // What it was upgraded to counts as well.
+    let driver = Person::holder(Actor::Key("d".to_owned()), Scope::Drive, Vec::new());
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    let serving = tokio::spawn(door.served(driver, theirs));
+    let url = "ws://localhost/api/sheds/a/exec/stream";
+    let (mut socket, _) = tokio_tungstenite::client_async(url, ours).await.unwrap();
+    let opening = r#"{"exec":{"argv":["cat"]},"stdin":true}"#;
+    socket.send(Message::text(opening)).await.unwrap();
+    let started = socket.next().await.unwrap().unwrap();
+    assert_eq!(started.into_text().unwrap().as_str(), r#"{"type":"started"}"#);
+    assert!(!serving.is_finished());
+    drop(socket);
+    serving.await.unwrap();
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use shed_api::Scope;
 use shed_api::access::NewToken;
 use shed_client::{Address, Client};
+use shed_core::Person;
 use shed_http::{Http, Listen, Listener, Options, Tls};
 use shed_testing::TestApp;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -24,6 +25,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Pipe for T {}
 /// A serving door.
 pub(crate) struct Door {
     pub(crate) test: TestApp,
+    pub(crate) http: Http,
     /// Of the TCP listener.
     pub(crate) address: SocketAddr,
     /// Of the unix listener.
@@ -51,8 +53,19 @@ impl Door {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let tcp = Listener::bind(Listen::Tcp(any, tls)).await.unwrap();
         let address = tcp.address().unwrap();
-        let serving = vec![tokio::spawn(http.clone().serve(unix)), tokio::spawn(http.serve(tcp))];
-        Self { test, address, socket, serving }
+        let serve = |listener| tokio::spawn(http.clone().serve(listener));
+        let serving = vec![serve(unix), serve(tcp)];
+        Self { test, http, address, socket, serving }
+    }
+
+    /// Serves a connection of somebody another door has checked.
+    pub(crate) fn served(
+        &self,
+        person: Person,
+        pipe: tokio::io::DuplexStream,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let http = self.http.clone();
+        async move { http.serve_person(person, Box::new(pipe)).await }
     }
 
     /// The typed client of the socket's owner.
