@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Signal, Uid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::Winsize;
+use rustix::termios::{InputModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 use serde::{Deserialize, Serialize};
 use shed_link::{Io, Refusal, recv_blocking, send_blocking};
 
@@ -164,7 +164,11 @@ fn open_terminal(cols: u16, rows: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, flags)?;
     let size = Winsize { ws_col: cols, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&slave, size)?;
+    tcsetwinsize(&slave, size)?;
+    // Everything here is UTF-8: erasing a character erases all its bytes.
+    let mut termios = tcgetattr(&slave)?;
+    termios.input_modes.insert(InputModes::IUTF8);
+    tcsetattr(&slave, OptionalActions::Now, &termios)?;
     rustix::process::ioctl_tiocsctty(&slave)?;
     Ok((master, slave))
 }

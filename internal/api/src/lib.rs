@@ -4,6 +4,7 @@
 //! these types; their JSON form is the public contract described in `docs/API.md`.
 
 pub mod access;
+mod env;
 pub mod event;
 pub mod name;
 pub mod problem;
@@ -14,6 +15,7 @@ pub mod size;
 pub mod stream;
 
 pub use access::{Actor, Scope};
+pub use env::read_env;
 pub use event::{Event, EventKind};
 pub use name::{SessionName, SessionRef, ShedName};
 pub use problem::{Code, Problem};

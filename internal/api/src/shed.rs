@@ -135,6 +135,21 @@ pub struct Mount {
     pub read_only: bool,
 }
 
+impl std::str::FromStr for Mount {
+    type Err = String;
+
+    /// `SRC:DST` or `SRC:DST:ro`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let (source, target, read_only) = match parts.as_slice() {
+            [source, target] => (*source, *target, false),
+            [source, target, "ro"] => (*source, *target, true),
+            _ => return Err(format!("{text:?} is no mount: use SRC:DST or SRC:DST:ro")),
+        };
+        Ok(Self { source: source.to_owned(), target: target.to_owned(), read_only })
+    }
+}
+
 /// The server's connection to a shed's shed-init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -384,4 +399,19 @@ pub struct DiskUse {
 pub struct DiskUseList {
     /// Sorted by shed and kind.
     pub disk: Vec<DiskUse>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_read() {
+        let read: Mount = "/a:/b:ro".parse().unwrap();
+        assert_eq!(
+            (read.source.as_str(), read.target.as_str(), read.read_only),
+            ("/a", "/b", true)
+        );
+        assert!("/a".parse::<Mount>().is_err() && "/a:/b:rw:x".parse::<Mount>().is_err());
+    }
 }

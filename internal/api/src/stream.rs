@@ -228,7 +228,7 @@ pub fn signal_name(number: u8) -> String {
 }
 
 /// `POST /api/sheds/{n}/exec`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
@@ -252,19 +252,20 @@ pub struct ExecRequest {
     /// The same as base64, for bytes that are no text.
     #[serde(default)]
     pub stdin_base64: Option<String>,
-    /// After this many milliseconds it is ended (TERM, then KILL) and the answer is `timed-out`. At most 10 minutes.
+    /// After so many seconds it is ended (TERM, then KILL) and the answer is `timed-out`. At most, and by default, 600.
     #[serde(default)]
-    pub timeout_ms: Option<u64>,
+    pub timeout: Option<f64>,
 }
 
 /// The answer to `POST /api/sheds/{n}/exec`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExecResult {
-    /// How it ended.
-    pub exit: Exit,
-    /// What a shell would show: the status, or 128 plus the signal's number.
-    pub exit_code: u8,
+    /// Its exit status, as a shell would show it: 128 plus the signal's number if a signal ended it.
+    pub exit: u8,
+    /// The signal that ended it, named without `SIG`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
     /// Standard output; bytes that are no UTF-8 are replaced.
     pub stdout: String,
     /// Standard error, likewise.

@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 pub use access::{Person, TOKEN_PREFIX};
 pub use app::App;
+pub use app::credentials::Credentials;
 pub use app::exec::{Attach, Exec, ExecKind, Started};
 pub use app::forward::{Bind, Listening, Target};
 pub use app::sheds::{ProgressReader, Removal};

@@ -48,7 +48,7 @@ pub(crate) async fn person(state: &State, peer: &Peer, parts: &Parts) -> Result<
             });
             let token =
                 token.ok_or(Error::Unauthorized("a token is needed: Authorization: Bearer …"))?;
-            state.app.token_holder(token).await
+            state.app.credentials().token_holder(token).await
         }
     }
 }

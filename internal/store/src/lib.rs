@@ -103,6 +103,15 @@ impl Store {
         open::backup(&data_dir.join(DATABASE), target)
     }
 
+    /// Whether there is a database, and that it is whole and of a schema we know.
+    pub fn look(data_dir: &Path) -> Result<bool, StoreError> {
+        let path = data_dir.join(DATABASE);
+        if !path.exists() {
+            return Ok(false);
+        }
+        open::check(&path).map(|()| true)
+    }
+
     fn serve(mut connection: Connection) -> Result<Self, StoreError> {
         let newest =
             connection

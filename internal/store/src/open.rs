@@ -60,7 +60,7 @@ pub(crate) fn backup(path: &Path, target: &Path) -> Result<(), StoreError> {
 }
 
 /// Looks without writing: is it a database, is it whole, is it of a schema we know.
-fn check(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
     let damaged = |why: String| StoreError::Damaged { path: path.to_owned(), why };
     let looked = look(path).map_err(|error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged(error.to_string()),

@@ -62,11 +62,21 @@ pub fn has_true_colour(term: &str, colorterm: &str) -> bool {
 }
 
 /// Runs in a terminal: attaches to a session. The terminal is taken to understand OSC 52 (one that does not ignores it)
-/// and, if so said, 24-bit colours: what its `TERM` says may be a fallback.
-pub fn attach(target: &Target, join: Join, detach_others: bool, true_colour: bool) -> Vec<String> {
+/// and, if so said, 24-bit colours: what its `TERM` says may be a fallback. `env` is for a session that is made.
+pub fn attach(
+    target: &Target,
+    join: Join,
+    detach_others: bool,
+    true_colour: bool,
+    env: &[(String, String)],
+) -> Vec<String> {
     let session = target.session();
     let mut argv = match (join, target) {
-        (Join::CreateOrAttach, Target::Name(name)) => words(&["new-session", "-A", "-s", name]),
+        (Join::CreateOrAttach, Target::Name(name)) => {
+            let mut argv = words(&["new-session", "-A", "-s", name]);
+            add_environment(&mut argv, env);
+            argv
+        }
         (Join::CreateOrAttach | Join::Existing, _) => words(&["attach-session", "-t", &session]),
         (Join::ReadOnly, _) => words(&["attach-session", "-r", "-t", &session]),
     };
@@ -85,14 +95,18 @@ pub fn attach(target: &Target, join: Join, detach_others: bool, true_colour: boo
 pub fn new_session(name: &str, env: &[(String, String)], command: &[String]) -> Vec<String> {
     debug_assert!(command.len() != 1);
     let mut argv = words(&["new-session", "-d", "-s", name, "-P", "-F", "#{session_id}"]);
-    for (key, value) in env {
-        argv.extend(["-e".to_owned(), literal(&format!("{key}={value}"))]);
-    }
+    add_environment(&mut argv, env);
     if !command.is_empty() {
         argv.push("--".to_owned());
         argv.extend(command.iter().map(|word| literal(word)));
     }
     argv
+}
+
+fn add_environment(argv: &mut Vec<String>, env: &[(String, String)]) {
+    for (key, value) in env {
+        argv.extend(["-e".to_owned(), literal(&format!("{key}={value}"))]);
+    }
 }
 
 /// Opens a window in the background that runs `command` (at least two words) and closes at its end. It takes no client's
@@ -212,10 +226,12 @@ mod tests {
     #[test]
     fn attach_has_its_variants() {
         let name = Target::Name("foo".to_owned());
-        let argv =
-            |join, detach| joined(&attach(&name, join, detach, false)).replace(" -T clipboard", "");
-        assert_eq!(argv(Join::CreateOrAttach, false), "tmux -u new-session -A -s foo");
-        assert_eq!(argv(Join::CreateOrAttach, true), "tmux -u new-session -D -A -s foo");
+        let env = [("LANG".to_owned(), "C".to_owned())];
+        let argv = |join, detach| {
+            joined(&attach(&name, join, detach, false, &env)).replace(" -T clipboard", "")
+        };
+        assert_eq!(argv(Join::CreateOrAttach, false), "tmux -u new-session -A -s foo -e LANG=C");
+        assert_eq!(argv(Join::CreateOrAttach, true), "tmux -u new-session -D -A -s foo -e LANG=C");
         assert_eq!(argv(Join::Existing, true), "tmux -u attach-session -d -t =foo");
         assert_eq!(argv(Join::ReadOnly, false), "tmux -u attach-session -r -t =foo");
     }

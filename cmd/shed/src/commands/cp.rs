@@ -81,9 +81,9 @@ async fn is_dir(client: &Client, name: &str, path: &str) -> Result<bool, Failure
         root: false,
         stdin: None,
         stdin_base64: None,
-        timeout_ms: None,
+        timeout: None,
     };
-    Ok(client.exec(name, &request).await?.exit == Exit::Code(0))
+    Ok(client.exec(name, &request).await?.exit == 0)
 }
 
 async fn tar(

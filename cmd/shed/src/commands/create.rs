@@ -58,7 +58,7 @@ pub(crate) struct Args {
     env_file: Vec<std::path::PathBuf>,
     /// Directory of the server's host in the shed
     #[arg(long, value_name = "SRC:DST[:ro]")]
-    mount: Vec<String>,
+    mount: Vec<Mount>,
     /// Network: open (the outside, no other shed) or none
     #[arg(long, value_name = "open|none")]
     network: Option<Network>,
@@ -171,7 +171,7 @@ fn request(args: Args) -> Result<CreateShed, Failure> {
     let mut env = BTreeMap::new();
     for file in &args.env_file {
         let text = std::fs::read_to_string(file).map_err(Failure::io(file.display()))?;
-        env.extend(env_lines(&text).map_err(|line| {
+        env.extend(shed_api::read_env(&text).map_err(|line| {
             Failure::usage(format!("{}: line {line} is not of the form K=V", file.display()))
         })?);
     }
@@ -191,7 +191,7 @@ fn request(args: Args) -> Result<CreateShed, Failure> {
         memory: args.memory,
         pids: args.pids,
         env,
-        mounts: args.mount.iter().map(|text| mount(text)).collect::<Result<_, _>>()?,
+        mounts: args.mount,
         network: args.network,
         allow_agent_forwarding: args.allow_agent_forwarding,
         no_start: args.no_start,
@@ -212,36 +212,6 @@ pub(crate) fn env_item(item: &str) -> Result<(String, String), Failure> {
     }
 }
 
-/// Lines `K=V`; empty ones and comments are skipped, `export ` and quotes around a value are taken off. The error is the
-/// number of the first other line.
-fn env_lines(text: &str) -> Result<Vec<(String, String)>, usize> {
-    let mut pairs = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        let (key, value) = line.split_once('=').ok_or(number + 1)?;
-        let quoted =
-            ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
-        pairs.push((key.trim().to_owned(), quoted.unwrap_or(value).to_owned()));
-    }
-    Ok(pairs)
-}
-
-fn mount(text: &str) -> Result<Mount, Failure> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, read_only) = match parts.as_slice() {
-        [source, target] => (*source, *target, false),
-        [source, target, "ro"] => (*source, *target, true),
-        _ => {
-            return Err(Failure::usage(format!("{text:?} is no mount: use SRC:DST or SRC:DST:ro")));
-        }
-    };
-    Ok(Mount { source: source.to_owned(), target: target.to_owned(), read_only })
-}
-
 /// Who commits here.
 fn git_identity() -> Option<GitIdentity> {
     let ask = |key: &str| {
@@ -251,29 +221,4 @@ fn git_identity() -> Option<GitIdentity> {
         (!value.is_empty()).then_some(value)
     };
     Some(GitIdentity { name: ask("user.name")?, email: ask("user.email")? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_of_variables_are_read() {
-        let text = "# comment\n\nA=1\nexport B=\"two words\"\nC='x'\nD=a=b\n";
-        let pairs = env_lines(text).unwrap();
-        let pairs: Vec<_> =
-            pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        assert_eq!(pairs, [("A", "1"), ("B", "two words"), ("C", "x"), ("D", "a=b")]);
-        assert_eq!(env_lines("A=1\nnonsense\n"), Err(2));
-    }
-
-    #[test]
-    fn mounts_are_read() {
-        let read = mount("/a:/b:ro").unwrap();
-        assert_eq!(
-            (read.source.as_str(), read.target.as_str(), read.read_only),
-            ("/a", "/b", true)
-        );
-        assert!(mount("/a").is_err() && mount("/a:/b:rw:x").is_err());
-    }
 }

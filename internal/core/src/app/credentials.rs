@@ -5,10 +5,11 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use sha2::{Digest as _, Sha256};
 use shed_api::access::{IssuedToken, Key, KeyList, NewKey, NewToken, Token, TokenList};
 use shed_api::{Actor, EventKind, Scope, ShedName};
-use shed_store::{NewEvent, TokenRow};
+use shed_store::{NewEvent, Store, TokenRow};
 
 use super::App;
 use crate::access::{TOKEN_PREFIX, hash};
+use crate::settings::Clock;
 use crate::{Error, Person};
 
 /// The key types that are taken. RSA is for verification of users' own old keys only; the host key is never RSA.
@@ -28,15 +29,34 @@ const MAX_LABEL_CHARS: usize = 100;
 /// The mark that says: the starting user's own keys were imported.
 const IMPORTED: &str = "imported-own-keys";
 
+/// Keys and tokens of a server, whether it runs or not.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    store: Store,
+    clock: Clock,
+}
+
 impl App {
+    /// Keys and tokens.
+    pub fn credentials(&self) -> Credentials {
+        Credentials::new(self.context.store.clone(), self.context.clock)
+    }
+}
+
+impl Credentials {
+    /// Those in this store.
+    pub fn new(store: Store, clock: Clock) -> Self {
+        Self { store, clock }
+    }
+
     /// Whoever holds this token.
     pub async fn token_holder(&self, secret: &str) -> Result<Person, Error> {
         const REFUSED: Error = Error::Unauthorized("the token is unknown or has expired");
         if !secret.starts_with(TOKEN_PREFIX) || secret.len() > 256 {
             return Err(REFUSED);
         }
-        let now = self.context.clock.now();
-        let token = self.context.store.use_token(hash(secret), now).await?.ok_or(REFUSED)?;
+        let now = self.clock.now();
+        let token = self.store.use_token(hash(secret), now).await?.ok_or(REFUSED)?;
         if token.expires_at.is_some_and(|at| at <= now) {
             return Err(REFUSED);
         }
@@ -45,22 +65,28 @@ impl App {
 
     /// Whoever holds the key with this fingerprint (`SHA256:…`), proven by the caller.
     pub async fn key_holder(&self, fingerprint: &str) -> Result<Option<Person>, Error> {
-        let now = self.context.clock.now();
-        let key = self.context.store.use_key(fingerprint.to_owned(), now).await?;
+        let now = self.clock.now();
+        let key = self.store.use_key(fingerprint.to_owned(), now).await?;
         Ok(key.map(|key| Person::holder(Actor::Key(key.name), key.scope, key.sheds)))
+    }
+
+    /// Whether somebody holds the key with this fingerprint. Asked before the caller has proven anything; it does not
+    /// count as a use of the key.
+    pub async fn knows_key(&self, fingerprint: &str) -> Result<bool, Error> {
+        Ok(self.store.keys().await?.iter().any(|key| key.fingerprint == fingerprint))
     }
 
     /// Every key.
     pub async fn keys(&self, person: &Person) -> Result<KeyList, Error> {
         person.may_server(Scope::Admin, "to see keys")?;
-        Ok(KeyList { keys: self.context.store.keys().await? })
+        Ok(KeyList { keys: self.store.keys().await? })
     }
 
     /// Adds a key.
     pub async fn add_key(&self, person: &Person, request: NewKey) -> Result<Key, Error> {
         person.may_server(Scope::Admin, "to add a key")?;
         let (public_key, fingerprint) = read_key(&request.public_key)?;
-        let now = self.context.clock.now();
+        let now = self.clock.now();
         let key = Key {
             id: uuid::Uuid::now_v7().to_string(),
             name: label(&request.name)?,
@@ -73,16 +99,16 @@ impl App {
         };
         let note = format!("{} {} {}", key.name, key.scope, key.fingerprint);
         let event = NewEvent::new(now, EventKind::KeyAdded, person.actor.clone()).note(note);
-        self.context.store.add_key(key.clone(), event).await?;
+        self.store.add_key(key.clone(), event).await?;
         Ok(key)
     }
 
     /// Removes a key by id. Connections it has open are not ended; new ones are refused.
     pub async fn remove_key(&self, person: &Person, id: &str) -> Result<(), Error> {
         person.may_server(Scope::Admin, "to remove a key")?;
-        let now = self.context.clock.now();
+        let now = self.clock.now();
         let event = NewEvent::new(now, EventKind::KeyRemoved, person.actor.clone()).note(id);
-        if self.context.store.remove_key(id.to_owned(), event).await? {
+        if self.store.remove_key(id.to_owned(), event).await? {
             Ok(())
         } else {
             Err(Error::NotFound(format!("key with id {id:?}")))
@@ -94,7 +120,7 @@ impl App {
         &self,
         lines: Vec<(String, String)>,
     ) -> Result<Vec<String>, Error> {
-        if self.context.store.mark(IMPORTED).await?.is_some() {
+        if self.store.mark(IMPORTED).await?.is_some() {
             return Ok(Vec::new());
         }
         let server =
@@ -107,14 +133,14 @@ impl App {
                 Err(error) => tracing::warn!(%error, "a public key was not imported"),
             }
         }
-        self.context.store.set_mark(IMPORTED, self.context.clock.now().to_rfc3339()).await?;
+        self.store.set_mark(IMPORTED, self.clock.now().to_rfc3339()).await?;
         Ok(added)
     }
 
     /// Every token, without secrets.
     pub async fn tokens(&self, person: &Person) -> Result<TokenList, Error> {
         person.may_server(Scope::Admin, "to see tokens")?;
-        Ok(TokenList { tokens: self.context.store.tokens().await? })
+        Ok(TokenList { tokens: self.store.tokens().await? })
     }
 
     /// Makes a token and shows its secret, once.
@@ -124,7 +150,7 @@ impl App {
         request: NewToken,
     ) -> Result<IssuedToken, Error> {
         person.may_server(Scope::Admin, "to make a token")?;
-        let now = self.context.clock.now();
+        let now = self.clock.now();
         let expires_at = request.expires_in_seconds.map(|seconds| {
             let seconds = i64::try_from(seconds).ok().and_then(chrono::Duration::try_seconds);
             seconds.and_then(|seconds| now.checked_add_signed(seconds))
@@ -147,16 +173,16 @@ impl App {
         let note = format!("{} {}", token.name, token.scope);
         let event = NewEvent::new(now, EventKind::TokenAdded, person.actor.clone()).note(note);
         let id = token.id.clone();
-        self.context.store.add_token(TokenRow { token, hash: hash(&secret) }, event).await?;
+        self.store.add_token(TokenRow { token, hash: hash(&secret) }, event).await?;
         Ok(IssuedToken { id, token: secret, expires_at })
     }
 
     /// Revokes a token by id, from the next request on.
     pub async fn remove_token(&self, person: &Person, id: &str) -> Result<(), Error> {
         person.may_server(Scope::Admin, "to revoke a token")?;
-        let now = self.context.clock.now();
+        let now = self.clock.now();
         let event = NewEvent::new(now, EventKind::TokenRemoved, person.actor.clone()).note(id);
-        if self.context.store.remove_token(id.to_owned(), event).await? {
+        if self.store.remove_token(id.to_owned(), event).await? {
             Ok(())
         } else {
             Err(Error::NotFound(format!("token with id {id:?}")))

@@ -144,6 +144,7 @@ impl App {
         let place = self.enter(person, name, needed, "to detach others").await?;
         place.needs_tmux()?;
         let exists = place.exists(session).await?;
+        let session_env = session_env(&attach.open)?;
         let join = match session {
             _ if read_only => Join::ReadOnly,
             _ if exists || open.existing => Join::Existing,
@@ -152,7 +153,7 @@ impl App {
         };
         if let (true, SessionRef::Name(name)) = (open.new, session) {
             // tmux itself refuses a second one: of two callers only one makes it.
-            place.make(name, &new_session(name), person).await?;
+            place.make(name, &new_session(name, session_env.clone()), person).await?;
         } else if !exists && join != Join::CreateOrAttach {
             return Err(no_session(name, session));
         } else if !exists {
@@ -161,7 +162,8 @@ impl App {
         let join = if open.new { Join::Existing } else { join };
         let colorterm = env_value(&attach.env, "COLORTERM");
         let true_colour = argv::has_true_colour(&open.tty.term, colorterm);
-        let argv = argv::attach(&to_target(session), join, open.detach_others, true_colour);
+        let target = to_target(session);
+        let argv = argv::attach(&target, join, open.detach_others, true_colour, &session_env);
         let spawn = Spawn {
             program: Program::Argv(argv),
             env: terminal_env(attach.env, &open.tty),
@@ -207,10 +209,13 @@ impl App {
         exec: Exec,
     ) -> Result<Running, Error> {
         let place = self.enter(person, name, Scope::Drive, "to run commands").await?;
-        let program = match exec.kind {
-            ExecKind::Shell => Program::LoginShell,
-            ExecKind::Line(line) => Program::ShellLine(line),
-            ExecKind::Sftp => Program::Own(vec!["sftp".to_owned()]),
+        let (program, directory) = match exec.kind {
+            ExecKind::Shell => (Program::LoginShell, None),
+            ExecKind::Line(line) => (Program::ShellLine(line), None),
+            // Clients take the place where it starts for `~`.
+            ExecKind::Sftp => {
+                (Program::Own(vec!["sftp".to_owned()]), Some(place.link.hello().home.clone()))
+            }
         };
         let io = exec.tty.as_ref().map_or(Io::Pipes, tty_io);
         let env = match &exec.tty {
@@ -220,7 +225,7 @@ impl App {
         let spawn = Spawn {
             program,
             env: checked_env(env)?,
-            directory: None,
+            directory,
             user: User::Dev,
             io,
             detached: None,
@@ -267,7 +272,11 @@ impl App {
         request: ExecRequest,
         stdin: Vec<u8>,
     ) -> Result<ExecResult, Error> {
-        let limit = request.timeout_ms.map_or(MAX_RUN, Duration::from_millis).min(MAX_RUN);
+        let limit = match request.timeout.map(Duration::try_from_secs_f64) {
+            None => MAX_RUN,
+            Some(Ok(limit)) => limit.min(MAX_RUN),
+            Some(Err(error)) => return Err(Error::Invalid(format!("timeout: {error}"))),
+        };
         let spec = shed_api::stream::ExecSpec {
             argv: request.argv,
             env: request.env,
@@ -326,16 +335,21 @@ async fn collect(running: &mut Running, limit: Duration) -> Option<Result<ExecRe
         }
     }
     if late {
-        let text = format!("the command did not end within {} ms and was ended", limit.as_millis());
+        let text =
+            format!("the command did not end within {} seconds and was ended", limit.as_secs_f64());
         return Some(Err(Error::TimedOut(text)));
     }
     let exit = exit?;
     let truncated = stdout.cut || stderr.cut;
     let ((stdout, stdout_base64), (stderr, stderr_base64)) = (stdout.text(), stderr.text());
-    let exit_code = exit.shell_status();
+    let status = exit.shell_status();
+    let signal = match exit {
+        Exit::Code(_) => None,
+        Exit::Signal(name) => Some(name),
+    };
     Some(Ok(ExecResult {
-        exit,
-        exit_code,
+        exit: status,
+        signal,
         stdout,
         stderr,
         stdout_base64,
@@ -504,12 +518,22 @@ fn env_value<'a>(env: &'a [(String, String)], name: &str) -> &'a str {
     env.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
 }
 
-fn new_session(name: &shed_api::SessionName) -> shed_api::session::NewSession {
+/// What a new session is given of its maker's environment. `TERM` is tmux's own there.
+fn session_env(open: &AttachOpen) -> Result<Vec<(String, String)>, Error> {
+    let mut env = checked_env(open.env.clone().into_iter().collect())?;
+    env.retain(|(key, _)| key != "TERM");
+    Ok(env)
+}
+
+fn new_session(
+    name: &shed_api::SessionName,
+    env: Vec<(String, String)>,
+) -> shed_api::session::NewSession {
     shed_api::session::NewSession {
         name: name.to_string(),
         directory: None,
         command: Vec::new(),
-        env: std::collections::BTreeMap::new(),
+        env: env.into_iter().collect(),
     }
 }
 

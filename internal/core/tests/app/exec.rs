@@ -39,10 +39,10 @@ async fn words_are_words_and_statuses_are_exact() {
         test.app.exec_to_end(&test.admin, &shed("a"), run(&odd), Vec::new()).await.unwrap();
     assert_eq!(result.stdout, "a b|$HOME|'q'|*||x\ny|-n|");
     let result = sh(&test, "a", "echo out; echo err >&2; exit 7").await;
-    assert_eq!((result.exit, result.exit_code), (Exit::Code(7), 7));
+    assert_eq!((result.exit, result.signal), (7, None));
     assert_eq!((result.stdout.as_str(), result.stderr.as_str()), ("out\n", "err\n"));
     let result = sh(&test, "a", "kill -KILL $$").await;
-    assert_eq!((result.exit, result.exit_code), (Exit::Signal("KILL".to_owned()), 137));
+    assert_eq!((result.exit, result.signal), (137, Some("KILL".to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +81,7 @@ async fn a_command_that_takes_too_long_is_ended() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let mut slow = run(&["sh", "-c", "trap '' TERM; sleep 1000"]);
-    slow.timeout_ms = Some(100);
+    slow.timeout = Some(0.1);
     let late = problem(test.app.exec_to_end(&test.admin, &shed("a"), slow, Vec::new()).await);
     assert_eq!(late.code, Code::TimedOut);
 }

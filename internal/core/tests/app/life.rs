@@ -275,6 +275,6 @@ async fn scopes_and_shed_lists_hold() {
         problem(test.app.wish(&other, &shed("a"), Wish::Stop).await).code,
         Code::ShedNotFound
     );
-    assert_eq!(problem(test.app.keys(&other).await).code, Code::Forbidden);
+    assert_eq!(problem(test.app.credentials().keys(&other).await).code, Code::Forbidden);
     assert!(test.app.events(&other, 0, None).await.unwrap().is_empty());
 }

@@ -33,7 +33,7 @@ pub(crate) fn run(argv: &[&str]) -> ExecRequest {
         root: false,
         stdin: None,
         stdin_base64: None,
-        timeout_ms: Some(20_000),
+        timeout: Some(20.0),
     }
 }
 

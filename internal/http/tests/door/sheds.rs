@@ -195,7 +195,7 @@ async fn a_dead_engine_is_said() {
     // What runs goes on, and needs no engine.
     assert_eq!(door.json(get("/api/sessions"), 200).await["sessions"][0]["name"], "work");
     let exec = door.json(post("/api/sheds/a/exec", r#"{"argv":["true"]}"#), 200).await;
-    assert_eq!(exec["exit_code"], 0);
+    assert_eq!(exec["exit"], 0);
     let gone = (503, "engine-unreachable".to_owned());
     assert_eq!(door.refused(ask("POST", "/api/sheds/a/stop")).await, gone);
     assert_eq!(door.refused(post("/api/sheds?wait=true", r#"{"name":"b"}"#)).await, gone);

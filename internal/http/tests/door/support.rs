@@ -87,7 +87,7 @@ impl Door {
             sheds: sheds.iter().map(|name| (*name).to_owned()).collect(),
             expires_in_seconds: None,
         };
-        self.test.app.add_token(&self.test.admin, request).await.unwrap().token
+        self.test.app.credentials().add_token(&self.test.admin, request).await.unwrap().token
     }
 
     /// A token that was good for no time at all.
@@ -98,7 +98,7 @@ impl Door {
             sheds: Vec::new(),
             expires_in_seconds: Some(0),
         };
-        self.test.app.add_token(&self.test.admin, request).await.unwrap().token
+        self.test.app.credentials().add_token(&self.test.admin, request).await.unwrap().token
     }
 
     pub(crate) async fn unix(&self) -> UnixStream {

@@ -1,0 +1,71 @@
+# shed: `make run` and `make test` are all a newcomer needs; `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+.PHONY: run
+run: ## engine, image, programs, server in the background, the shed `demo`, and how to attach
+	@docker/engine.sh ensure
+	@docker/image.sh base
+	@$(MAKE) --no-print-directory build
+	@docker/run.sh run
+
+.PHONY: stop
+stop: ## end what `make run` started; sheds come back with the next `make run`
+	@docker/run.sh stop
+
+.PHONY: uninstall
+uninstall: ## remove all that shed made on this machine; asks before it removes volumes
+	@docker/run.sh uninstall
+
+.PHONY: build
+build: ## target/release/shed and target/release/shed-server
+	@cargo build --release --package shed --package shed-server
+
+.PHONY: test
+test: ## everything: build without warnings, all rings of tests, real Docker and OpenSSH
+	@docker/test.sh all
+
+.PHONY: test-values test-doors test-tour
+test-values: ## pure rules and single parts
+	@docker/test.sh values
+test-doors: ## HTTP, SSH and the client on the process engine, with real tmux
+	@docker/test.sh doors
+test-tour: ## the programs on a real Docker engine
+	@docker/test.sh tour
+
+.PHONY: check
+check: lint-dockerfile ## format, clippy, scripts, Dockerfiles, dependencies
+	@cargo fmt --all --check
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@docker/lint.sh deny
+
+.PHONY: lint lint-dockerfile
+lint: check ## the same as check
+lint-dockerfile: ## shell scripts and Dockerfiles
+	@docker/lint.sh
+
+.PHONY: bench
+bench: build ## benchmarks against docker and sshd; figures for docs/PERFORMANCE.md
+	@docker/engine.sh ensure
+	@docker/image.sh base
+	@docker/image.sh test-images
+	@python3 bench/bench.py
+
+.PHONY: image image-agents
+image: ## shed-base:latest
+	@docker/engine.sh ensure
+	@docker/image.sh base
+image-agents: ## shed-agents:latest: Node and the agents on top
+	@docker/engine.sh ensure
+	@docker/image.sh agents
+
+.PHONY: docs
+docs: ## API documentation of the crates, manual pages, and the OpenAPI document, in target/doc and target/man
+	@cargo doc --quiet --workspace --no-deps
+	@cargo run --quiet --package shed -- man target/man
+	@cargo run --quiet --package shed-server -- man target/man

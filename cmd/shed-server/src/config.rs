@@ -1,0 +1,305 @@
+//! The configuration: a TOML file, read strictly. What is not known is refused with its line and the nearest name.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use serde::Deserialize;
+use shed_api::shed::{Limits, Mount, Network};
+use shed_api::size::parse_size;
+use shed_core::Defaults;
+
+/// Where the configuration is when none is named.
+pub(crate) const PATH: &str = "/etc/shed/server.toml";
+/// The most letters by which a mistyped name may differ from what it is taken for.
+const MAX_TYPOS: usize = 3;
+
+/// The whole file. Everything may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// The server's name, for people; by default the host's.
+    pub(crate) name: Option<String>,
+    /// Where the server keeps what it must not lose.
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) http: Http,
+    pub(crate) ssh: Ssh,
+    pub(crate) engine: Engine,
+    pub(crate) defaults: FileDefaults,
+    pub(crate) mounts: Mounts,
+    pub(crate) log: Log,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Http {
+    /// `ADDR:PORT`; beyond loopback only with a certificate.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// The unix socket.
+    pub(crate) socket: Option<PathBuf>,
+    /// PEM; with it every TCP listener speaks TLS.
+    pub(crate) certificate: Option<PathBuf>,
+    /// PEM.
+    pub(crate) key: Option<PathBuf>,
+    /// Names by which the server may be addressed, beside its addresses and `localhost`.
+    pub(crate) hosts: Vec<String>,
+}
+
+/// `[ssh]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Ssh {
+    /// `ADDR:PORT`.
+    pub(crate) listen: Vec<SocketAddr>,
+}
+
+/// `[engine]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Engine {
+    /// As in `DOCKER_HOST`.
+    pub(crate) host: Option<String>,
+    /// What names of containers and volumes begin with; `shed` by default.
+    pub(crate) prefix: Option<String>,
+}
+
+/// `[defaults]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct FileDefaults {
+    image: Option<String>,
+    cpus: Option<f64>,
+    memory: Option<String>,
+    pids: Option<u32>,
+    network: Option<Network>,
+    env_file: Option<PathBuf>,
+    mounts: Vec<String>,
+}
+
+/// `[mounts]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Mounts {
+    /// Directories under which sources of mounts may lie.
+    pub(crate) allow: Vec<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// `error`, `warn`, `info` (default), `debug`, `trace`, or `TARGET=LEVEL,…`.
+    pub(crate) level: Option<String>,
+    pub(crate) format: LogFormat,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            socket: None,
+            certificate: None,
+            key: None,
+            hosts: Vec::new(),
+        }
+    }
+}
+
+impl Default for Ssh {
+    fn default() -> Self {
+        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 2222))] }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {why}{}", .path.display(), .hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+pub(crate) struct ConfigError {
+    path: PathBuf,
+    why: String,
+    hint: Option<String>,
+}
+
+impl Config {
+    /// Reads `path`; without one, what is at the usual place, or nothing.
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let (path, must) = path.map_or((Path::new(PATH), false), |path| (path, true));
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text).map_err(|(why, hint)| ConfigError {
+                path: path.to_owned(),
+                why,
+                hint,
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must => {
+                Ok(Self::default())
+            }
+            Err(error) => {
+                Err(ConfigError { path: path.to_owned(), why: error.to_string(), hint: None })
+            }
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, (String, Option<String>)> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            let why = format!("line {line}: {}", error.message());
+            (why, nearest(error.message()))
+        })?;
+        if config.http.certificate.is_some() != config.http.key.is_some() {
+            return Err((
+                "[http] certificate and key belong together; one is missing".to_owned(),
+                None,
+            ));
+        }
+        if let Some(path) = config.mounts.allow.iter().find(|path| !path.is_absolute()) {
+            return Err((format!("[mounts] allow: {} is not absolute", path.display()), None));
+        }
+        Ok(config)
+    }
+
+    /// What a shed gets when nothing else is said.
+    pub(crate) fn defaults(&self) -> Result<Defaults, String> {
+        let file = &self.defaults;
+        let usual = Defaults::default();
+        let memory = file.memory.as_deref().map(parse_size).transpose();
+        let memory_bytes = memory.map_err(|error| format!("[defaults] memory: {error}"))?;
+        let mut env = std::collections::BTreeMap::new();
+        if let Some(path) = &file.env_file {
+            let failed = |why: String| format!("[defaults] env_file {}: {why}", path.display());
+            let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+            let pairs = shed_api::read_env(&text)
+                .map_err(|line| failed(format!("line {line} is not of the form K=V")))?;
+            env.extend(pairs);
+        }
+        let mounts = file.mounts.iter().map(|text| text.parse::<Mount>());
+        let mounts = mounts.collect::<Result<_, _>>();
+        Ok(Defaults {
+            image: file.image.clone().unwrap_or(usual.image),
+            limits: Limits {
+                cpus: file.cpus.unwrap_or(usual.limits.cpus),
+                memory_bytes: memory_bytes.unwrap_or(usual.limits.memory_bytes),
+                pids: file.pids.unwrap_or(usual.limits.pids),
+            },
+            network: file.network.unwrap_or(usual.network),
+            env,
+            mounts: mounts.map_err(|error| format!("[defaults] mounts: {error}"))?,
+        })
+    }
+}
+
+/// `did you mean …` for a message about an unknown name that lists the known ones.
+fn nearest(message: &str) -> Option<String> {
+    let quoted = Regex::new("`([^`]*)`").ok()?;
+    let mut names = quoted.captures_iter(message).filter_map(|found| found.get(1));
+    let unknown = names.next()?.as_str();
+    let (distance, name) =
+        names.map(|name| (edits(unknown, name.as_str()), name.as_str())).min()?;
+    (distance <= MAX_TYPOS).then(|| format!("did you mean {name:?}?"))
+}
+
+/// How many letters must be added, removed or changed to make one word of another.
+fn edits(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
+    for (n_done, letter) in from.chars().enumerate() {
+        let mut diagonal = n_done;
+        if let Some(first) = row.first_mut() {
+            *first = n_done + 1;
+        }
+        for (column, other) in to.chars().enumerate() {
+            let (Some(&left), Some(&above)) = (row.get(column), row.get(column + 1)) else {
+                continue;
+            };
+            let here = (diagonal + usize::from(letter != other)).min(left + 1).min(above + 1);
+            diagonal = above;
+            if let Some(cell) = row.get_mut(column + 1) {
+                *cell = here;
+            }
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let (why, hint) = Config::parse(text).unwrap_err();
+        format!("{why}; {}", hint.unwrap_or_default())
+    }
+
+    #[test]
+    fn nothing_and_everything_are_read() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+        let text = r#"
+            name = "forge"
+            data_dir = "/srv/shed"
+            [http]
+            listen = ["127.0.0.1:0", "[::1]:8080"]
+            socket = "/run/x.sock"
+            certificate = "/etc/c.pem"
+            key = "/etc/k.pem"
+            hosts = ["forge.example.org"]
+            [ssh]
+            listen = ["0.0.0.0:2222"]
+            [engine]
+            host = "unix:///run/docker.sock"
+            prefix = "box"
+            [defaults]
+            image = "debian:12"
+            cpus = 1.5
+            memory = "2G"
+            pids = 100
+            network = "none"
+            mounts = ["/srv/cache:/cache:ro"]
+            [mounts]
+            allow = ["/srv"]
+            [log]
+            level = "debug"
+            format = "json"
+        "#;
+        let config = Config::parse(text).unwrap();
+        let defaults = config.defaults().unwrap();
+        assert_eq!(defaults.limits.memory_bytes, 2 << 30);
+        assert_eq!(defaults.network, Network::None);
+        assert!(defaults.mounts[0].read_only);
+        assert_eq!(config.http.listen.len(), 2);
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_its_line_and_the_nearest() {
+        let text = refused("name = \"x\"\n\n[http]\nlistn = []\n");
+        assert!(text.contains("line 4") && text.contains("did you mean \"listen\"?"), "{text}");
+        let text = refused("[htttp]\n");
+        assert!(text.contains("line 1") && text.contains("\"http\""), "{text}");
+        // Nothing is near: no guess.
+        assert!(!refused("quuxquuxquux = 1\n").contains("did you mean"));
+    }
+
+    #[test]
+    fn a_truncated_file_and_values_of_the_wrong_kind_are_refused_with_their_line() {
+        assert!(refused("[http]\nlisten = [\"127.0.0.1:80").contains("line 2"));
+        assert!(refused("[http]\nlisten = [\"nowhere\"]\n").contains("line 2"));
+        assert!(refused("[log]\nformat = \"xml\"\n").contains("line 2"));
+        assert!(refused("[http]\ncertificate = \"/c\"\n").contains("belong together"));
+        assert!(refused("[mounts]\nallow = [\"here\"]\n").contains("not absolute"));
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        for (from, to, n) in [("", "", 0), ("a", "", 1), ("listn", "listen", 1), ("ab", "ba", 2)] {
+            assert_eq!(edits(from, to), n, "{from} {to}");
+        }
+    }
+}

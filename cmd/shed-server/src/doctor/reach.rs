@@ -1,0 +1,132 @@
+//! What a shed reaches that it had better not: the cloud's metadata address, and listeners of this host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use shed_api::ShedStatus;
+use shed_api::stream::ExecRequest;
+use shed_client::Client;
+
+use super::{Check, Verdict, check};
+
+/// Where clouds give credentials to whoever asks.
+const METADATA: &str = "169.254.169.254 80";
+/// Listeners of the host that are tried.
+const MAX_PORTS: usize = 64;
+/// Run in a shed with `ADDRESS PORT` lines on its input, of which an address `gateway` is its way out; prints the lines
+/// that were reached. All at once, because a filtered port costs its whole second.
+const PROBE: &str = r#"
+gateway=$(while read -r _ destination gateway _; do
+    if [ "$destination" = 00000000 ]; then
+        printf '%d.%d.%d.%d' "0x${gateway:6:2}" "0x${gateway:4:2}" "0x${gateway:2:2}" "0x${gateway:0:2}"
+        break
+    fi
+done < /proc/net/route)
+while read -r address port; do
+    [ "$address" = gateway ] && address=$gateway
+    [ -n "$address" ] || continue
+    ( timeout 1 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$address" "$port" 2> /dev/null && echo "$address $port" ) &
+done
+wait
+"#;
+
+/// Tries from the first running shed that has a network.
+pub(crate) async fn look(client: &Client) -> Vec<Check> {
+    let what = "reach from a shed";
+    let sheds = match client.sheds().await {
+        Ok(list) => list.sheds,
+        Err(error) => return vec![check(what, Verdict::Fail, error.to_string())],
+    };
+    let open = |network| network == shed_api::shed::Network::Open;
+    let running = |status| status == ShedStatus::Running;
+    let Some(shed) = sheds.iter().find(|shed| running(shed.status) && open(shed.network)) else {
+        return vec![check(what, Verdict::Pass, "not tried: no shed with a network runs")];
+    };
+    let mut lines = format!("{METADATA}\n");
+    for port in listening().into_iter().take(MAX_PORTS) {
+        writeln!(lines, "gateway {port}").ok();
+    }
+    let request = ExecRequest {
+        argv: ["bash", "-c", PROBE].map(ToOwned::to_owned).to_vec(),
+        stdin: Some(lines),
+        timeout: Some(20.0),
+        env: BTreeMap::new(),
+        directory: None,
+        session: None,
+        root: false,
+        stdin_base64: None,
+    };
+    let result = match client.exec(&shed.name, &request).await {
+        Ok(result) => result,
+        Err(error) => return vec![check(what, Verdict::Warn, format!("{}: {error}", shed.name))],
+    };
+    let reached: Vec<&str> = result.stdout.lines().collect();
+    let metadata = if reached.contains(&METADATA) {
+        check(
+            "metadata address",
+            Verdict::Warn,
+            "sheds reach 169.254.169.254, where a cloud gives out credentials; block it: \
+             iptables -I DOCKER-USER -d 169.254.169.254 -j DROP",
+        )
+    } else {
+        check("metadata address", Verdict::Pass, "sheds do not reach 169.254.169.254")
+    };
+    let ports: Vec<&str> = reached
+        .iter()
+        .filter(|line| **line != METADATA)
+        .filter_map(|line| line.split_once(' ').map(|(_, port)| port))
+        .collect();
+    let host = if ports.is_empty() {
+        check("host listeners", Verdict::Pass, "sheds reach none of this host's listeners")
+    } else {
+        let ports = ports.join(", ");
+        check(
+            "host listeners",
+            Verdict::Warn,
+            format!("sheds reach this host's ports {ports}; bind them to 127.0.0.1 or filter them"),
+        )
+    };
+    vec![metadata, host]
+}
+
+/// Ports at which this host listens beyond loopback.
+fn listening() -> BTreeSet<u16> {
+    let mut ports = BTreeSet::new();
+    for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        ports.extend(listeners(&std::fs::read_to_string(file).unwrap_or_default()));
+    }
+    ports
+}
+
+/// Reads `/proc/net/tcp`: the second word is `ADDRESS:PORT` in hexadecimal, the fourth `0A` for a listener.
+fn listeners(text: &str) -> impl Iterator<Item = u16> {
+    text.lines().skip(1).filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (address, port) = words.next()?.split_once(':')?;
+        let listens = words.nth(1)? == "0A";
+        // 127.x.x.x ends with 7F in the kernel's byte order; ::1 with 01000000.
+        let loopback = if address.len() == 8 {
+            address.ends_with("7F")
+        } else {
+            address == "00000000000000000000000001000000"
+        };
+        (listens && !loopback).then(|| u16::from_str_radix(port, 16).ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_beyond_loopback_are_found() {
+        let text = "  sl  local_address rem_address   st tx_queue\n\
+             0: 0100007F:1F90 00000000:0000 0A 00000000:00000000\n\
+             1: 00000000:0016 00000000:0000 0A 00000000:00000000\n\
+             2: 0A00020F:0016 0A000202:D431 01 00000000:00000000\n";
+        assert_eq!(listeners(text).collect::<Vec<_>>(), [22]);
+        let text = "  sl\n 0: 00000000000000000000000001000000:0050 0:0 0A 0\n\
+             1: 00000000000000000000000000000000:0051 0:0 0A 0\n";
+        assert_eq!(listeners(text).collect::<Vec<_>>(), [0x51]);
+    }
+}

@@ -1,0 +1,29 @@
+//! The server's own log, on standard error.
+
+use std::str::FromStr as _;
+
+use anyhow::Context as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::{Log, LogFormat};
+
+/// Begins to log.
+pub(crate) fn start(config: &Log) -> anyhow::Result<()> {
+    let level = config.level.as_deref().unwrap_or("info");
+    let filter = Targets::from_str(level).with_context(|| format!("[log] level {level:?}"))?;
+    // russh tells of every packet and every failed login; we tell of logins ourselves.
+    let filter = if level.contains("russh") {
+        filter
+    } else {
+        filter.with_target("russh", tracing::Level::ERROR)
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let layer = match config.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    Ok(())
+}

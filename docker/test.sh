@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Runs the tests, with nextest where it is installed, and ends with a plain summary.
+#
+#   docker/test.sh all      builds everything without a warning, then all three rings
+#   docker/test.sh values   pure rules and single parts
+#   docker/test.sh doors    HTTP, SSH and the client on the process engine, with real tmux and the real OpenSSH client
+#   docker/test.sh tour     the programs on a real Docker engine
+#
+# Installs what is missing: tmux, the OpenSSH client, rsync; for `tour` also the engine and the images it needs.
+# Exit status: 0 all passed · 1 something failed · 2 wrong arguments · 3 something is missing; the commands are printed
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=docker/common.sh
+. "$here/common.sh"
+cd "$here/.."
+
+tools() {
+  local -a missing=()
+  have tmux || missing+=(tmux)
+  have ssh || missing+=(openssh-client)
+  have rsync || missing+=(rsync)
+  have git || missing+=(git)
+  if ((${#missing[@]})); then apt_install 'for the tests' "${missing[@]}"; fi
+}
+
+engine() {
+  "$here/engine.sh" ensure
+  "$here/image.sh" base
+  "$here/image.sh" test-images
+}
+
+# Builds all there is; a warning is a failure. cargo repeats the warnings of what it does not build again.
+build() {
+  local log
+  log=$(mktemp "${TMPDIR:-/tmp}/shed-build.XXXXXX")
+  cargo build --workspace --all-targets 2>&1 | tee "$log" >&2
+  if grep -q '^warning' "$log"; then
+    rm -f "$log"
+    fail 1 'the build has warnings'
+  fi
+  rm -f "$log"
+}
+
+# run RING   its tests.
+run() {
+  if cargo nextest --version >/dev/null 2>&1; then
+    case $1 in
+      values) cargo nextest run --workspace --lib --bins ;;
+      doors) cargo nextest run --workspace -E 'kind(test) & !binary(tour)' ;;
+      tour) cargo nextest run --workspace -E 'binary(tour)' ;;
+    esac
+  else
+    case $1 in
+      values) cargo test --workspace --lib --bins ;;
+      doors) cargo test --workspace --test app --test door --test cli --test tidy ;;
+      tour) cargo test --workspace --test tour -- --test-threads 4 ;;
+    esac
+  fi
+}
+
+declare -a passed=() failed=()
+ring() {
+  local began=$SECONDS
+  if run "$1"; then passed+=("$1 ($((SECONDS - began)) s)"); else failed+=("$1 ($((SECONDS - began)) s)"); fi
+}
+
+(($# == 1)) || { sed -n '2,/^# Exit/s/^# \{0,1\}//p' "$here/test.sh" >&2; exit 2; }
+tools
+case $1 in
+  all)
+    engine
+    build
+    for one in values doors tour; do ring "$one"; done
+    ;;
+  values | doors)
+    cargo build --workspace --bins
+    ring "$1"
+    ;;
+  tour)
+    engine
+    cargo build --workspace --bins
+    ring tour
+    ;;
+  *) fail 2 "no ring $1: all, values, doors or tour" ;;
+esac
+
+printf '\n'
+for one in "${passed[@]}"; do printf 'passed  %s\n' "$one"; done
+for one in "${failed[@]}"; do printf 'FAILED  %s\n' "$one"; done
+((${#failed[@]} == 0))

@@ -1,0 +1,34 @@
+//! Files of environment variables, as `--env-file` and a server's `env_file` read them.
+
+/// Reads lines `K=V`; empty ones and comments are skipped, `export ` and quotes around a value are taken off. The error is
+/// the number of the first other line, counted from 1.
+pub fn read_env(text: &str) -> Result<Vec<(String, String)>, usize> {
+    let mut pairs = Vec::new();
+    for (line, number) in text.lines().zip(1_usize..) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (key, value) = line.split_once('=').ok_or(number)?;
+        let quoted =
+            ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+        pairs.push((key.trim().to_owned(), quoted.unwrap_or(value).to_owned()));
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_variables_are_read() {
+        let text = "# comment\n\nA=1\nexport B=\"two words\"\nC='x'\nD=a=b\n";
+        let pairs = read_env(text).unwrap();
+        let pairs: Vec<_> =
+            pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("A", "1"), ("B", "two words"), ("C", "x"), ("D", "a=b")]);
+        assert_eq!(read_env("A=1\nnonsense\n"), Err(2));
+    }
+}

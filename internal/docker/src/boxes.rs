@@ -1,0 +1,329 @@
+//! Containers that are there: looked at, started, ended, removed, measured.
+//!
+//! Everything is done by a container's id, found by its name once and only taken if it carries this server's mark: a
+//! stranger's container of that name is never touched.
+
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::models::{ContainerInspectResponse, NetworkConnectRequest};
+use bollard::query_parameters::{
+    ListContainersOptions, ListVolumesOptions, LogsOptions, RemoveContainerOptions,
+    RemoveVolumeOptions, StatsOptions, StopContainerOptions, WaitContainerOptions,
+};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use shed_api::ShedName;
+use shed_api::shed::{DiskUse, Limits, Stats};
+use shed_core::engine::{BoxState, EngineError, Found, Peer};
+
+use crate::engine::Inner;
+use crate::found::{found, owner};
+use crate::words::{Trouble, one_line};
+use crate::{config, peer, usage};
+
+/// How long Docker may take to say what there is. It waits while a container is being started.
+pub(crate) const LOOK_LIMIT: Duration = Duration::from_secs(30);
+/// How long it may take to make, start, freeze or thaw something on a busy disk.
+pub(crate) const CHANGE_LIMIT: Duration = Duration::from_secs(120);
+/// How much longer than its processes a container may take to end.
+const STOP_MARGIN: Duration = Duration::from_secs(30);
+/// Two samples, a second apart.
+const STATS_LIMIT: Duration = Duration::from_secs(20);
+/// It reads every file of every volume.
+const DISK_LIMIT: Duration = Duration::from_secs(300);
+/// Containers that are looked at at once.
+const LOOKS: usize = 8;
+/// The most of a log that is passed on, in bytes: a container's whole log is smaller.
+const MAX_LOG_BYTES: usize = 4 << 20;
+
+impl Inner {
+    /// A container by its name or id.
+    pub(crate) async fn inspect(
+        &self,
+        name: &str,
+    ) -> Result<Option<ContainerInspectResponse>, Trouble> {
+        let live = self.client.live().await?;
+        let asked = live.docker.inspect_container(name, None);
+        match self.client.ask(LOOK_LIMIT, "look at a container", asked).await {
+            Ok(container) => Ok(Some(container)),
+            Err(trouble) if trouble.is_missing() => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    pub(crate) async fn find(&self, shed: &ShedName) -> Result<Option<Found>, Trouble> {
+        let container = self.inspect(&self.labels.container(shed)).await?;
+        let found = container.and_then(|container| found(container, &self.labels));
+        let found = found.filter(|found| found.shed == *shed);
+        match &found {
+            Some(found) => self.remember_id(shed, &found.id),
+            None => self.forget_id(shed),
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn boxes(&self) -> Result<Vec<Found>, Trouble> {
+        let live = self.client.live().await?;
+        let filters = Some(self.labels.filter(&[]));
+        let options =
+            ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
+        let asked = live.docker.list_containers(Some(options));
+        let list = self.client.ask(LOOK_LIMIT, "list containers", asked).await?;
+        let ids = list.into_iter().filter_map(|container| container.id);
+        let looks =
+            futures_util::stream::iter(ids).map(|id| async move { self.inspect(&id).await });
+        let looks = looks.buffered(LOOKS);
+        // One that is gone by now is none of them.
+        let there: Vec<Option<ContainerInspectResponse>> = looks.try_collect().await?;
+        Ok(there
+            .into_iter()
+            .flatten()
+            .filter_map(|container| found(container, &self.labels))
+            .collect())
+    }
+
+    /// The id of a shed's container.
+    pub(crate) async fn own_id(&self, shed: &ShedName) -> Result<Option<String>, Trouble> {
+        let container = self.inspect(&self.labels.container(shed)).await?;
+        let Some(container) = container else {
+            return Ok(None);
+        };
+        let ours = owner(&container, &self.labels).is_some_and(|(owner, _)| owner == *shed);
+        let id = container.id.filter(|_| ours);
+        if let Some(id) = &id {
+            self.remember_id(shed, id);
+        }
+        Ok(id)
+    }
+
+    /// Acts on a shed's container; `None` if there is none.
+    async fn on_box<T, F>(
+        &self,
+        shed: &ShedName,
+        limit: Duration,
+        what: &str,
+        act: impl Fn(Docker, String) -> F,
+    ) -> Result<Option<T>, Trouble>
+    where
+        F: Future<Output = Result<T, bollard::errors::Error>>,
+    {
+        let live = self.client.live().await?;
+        if let Some(id) = self.known_id(shed) {
+            match self.client.ask(limit, what, act(live.docker.clone(), id)).await {
+                Err(trouble) if trouble.is_missing() => self.forget_id(shed),
+                answer => return answer.map(Some),
+            }
+        }
+        match self.own_id(shed).await? {
+            None => Ok(None),
+            Some(id) => self.client.ask(limit, what, act(live.docker.clone(), id)).await.map(Some),
+        }
+    }
+
+    pub(crate) async fn start(&self, shed: &ShedName) -> Result<(), EngineError> {
+        let started = match self.try_start(shed).await {
+            // The container is there; its network is not.
+            Err(trouble) if trouble.is_missing() => {
+                self.rejoin_network(shed).await?;
+                self.try_start(shed).await
+            }
+            started => started,
+        };
+        started?.ok_or_else(|| no_box(shed))
+    }
+
+    async fn try_start(&self, shed: &ShedName) -> Result<Option<()>, Trouble> {
+        let start =
+            |docker: Docker, id: String| async move { docker.start_container(&id, None).await };
+        self.on_box(shed, CHANGE_LIMIT, "start a container", start).await
+    }
+
+    /// A network that was removed (`docker network prune` does, when all sheds are stopped) and made again has another id
+    /// than the one its containers remember. A container without a network stays so: Docker lets it join none.
+    async fn rejoin_network(&self, shed: &ShedName) -> Result<(), EngineError> {
+        self.forget_network();
+        self.ensure_network().await?;
+        let join = |docker: Docker, id: String| async move {
+            let request = NetworkConnectRequest { container: id, endpoint_config: None };
+            docker.connect_network(&self.network, request).await
+        };
+        self.on_box(shed, CHANGE_LIMIT, "join a network", join).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn stop(&self, shed: &ShedName, limit: Duration) -> Result<(), EngineError> {
+        // Docker counts whole seconds; more than asked for rather than less.
+        let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+        let t = i32::try_from(seconds).ok();
+        let stop = |docker: Docker, id: String| async move {
+            let options = StopContainerOptions { t, ..StopContainerOptions::default() };
+            docker.stop_container(&id, Some(options)).await
+        };
+        self.on_box(shed, limit + STOP_MARGIN, "stop a container", stop).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn pause(&self, shed: &ShedName) -> Result<(), EngineError> {
+        let pause = |docker: Docker, id: String| async move { docker.pause_container(&id).await };
+        let paused = self.on_box(shed, CHANGE_LIMIT, "pause a container", pause).await;
+        self.unless_already(shed, paused, &BoxState::Paused).await
+    }
+
+    pub(crate) async fn unpause(&self, shed: &ShedName) -> Result<(), EngineError> {
+        let unpause =
+            |docker: Docker, id: String| async move { docker.unpause_container(&id).await };
+        let thawed = self.on_box(shed, CHANGE_LIMIT, "unpause a container", unpause).await;
+        self.unless_already(shed, thawed, &BoxState::Running).await
+    }
+
+    /// A change that is refused because it is so already is made.
+    async fn unless_already(
+        &self,
+        shed: &ShedName,
+        done: Result<Option<()>, Trouble>,
+        wanted: &BoxState,
+    ) -> Result<(), EngineError> {
+        match done {
+            Ok(done) => done.ok_or_else(|| no_box(shed)),
+            Err(trouble) if trouble.may_be_taken() => {
+                let now = self.find(shed).await?.map(|found| found.state);
+                if now.as_ref() == Some(wanted) { Ok(()) } else { Err(trouble.into()) }
+            }
+            Err(trouble) => Err(trouble.into()),
+        }
+    }
+
+    pub(crate) async fn remove_box(&self, shed: &ShedName) -> Result<(), EngineError> {
+        let remove = |docker: Docker, id: String| async move {
+            // `v`: volumes an image asks for without a name go along; named ones stay.
+            let options = RemoveContainerOptions {
+                force: true,
+                v: true,
+                ..RemoveContainerOptions::default()
+            };
+            docker.remove_container(&id, Some(options)).await
+        };
+        let removed = match self.on_box(shed, CHANGE_LIMIT, "remove a container", remove).await {
+            Err(trouble) if trouble.status() == Some(409) => self.await_removal(shed).await,
+            removed => removed.map(drop),
+        };
+        self.forget_id(shed);
+        match removed {
+            Err(trouble) if !trouble.is_missing() => Err(trouble.into()),
+            Err(_) | Ok(()) => Ok(()),
+        }
+    }
+
+    /// Somebody else is removing it.
+    async fn await_removal(&self, shed: &ShedName) -> Result<(), Trouble> {
+        let wait = |docker: Docker, id: String| async move {
+            let options = WaitContainerOptions { condition: "removed".to_owned() };
+            docker.wait_container(&id, Some(options)).next().await;
+            Ok(())
+        };
+        self.on_box(shed, CHANGE_LIMIT, "remove a container", wait).await.map(drop)
+    }
+
+    pub(crate) async fn remove_volumes(&self, shed: &ShedName) -> Result<(), EngineError> {
+        let live = self.client.live().await?;
+        let filters = Some(self.labels.filter(&[(crate::labels::NAME, shed.as_str())]));
+        let asked = live.docker.list_volumes(Some(ListVolumesOptions { filters }));
+        let list = self.client.ask(LOOK_LIMIT, "list volumes", asked).await?;
+        let ours = list.volumes.into_iter().flatten();
+        let ours = ours.filter(|volume| self.labels.owner(&volume.labels).as_ref() == Some(shed));
+        let removals = ours.map(|volume| self.remove_volume(volume.name));
+        // Each to its end, also when another one cannot go.
+        futures_util::future::join_all(removals).await.into_iter().collect()
+    }
+
+    /// Removes a volume that was found to be ours; fine if it is gone.
+    pub(crate) async fn remove_volume(&self, name: String) -> Result<(), EngineError> {
+        let live = self.client.live().await?;
+        let asked = live.docker.remove_volume(&name, None::<RemoveVolumeOptions>);
+        match self.client.ask(CHANGE_LIMIT, "remove a volume", asked).await {
+            Err(trouble) if trouble.status() == Some(409) => Err(EngineError::Conflict(format!(
+                "volume {name:?} is in use; see by whom: docker ps -a --filter volume={name}"
+            ))),
+            Err(trouble) if !trouble.is_missing() => Err(trouble.into()),
+            Err(_) | Ok(()) => Ok(()),
+        }
+    }
+
+    pub(crate) async fn limit(&self, shed: &ShedName, limits: Limits) -> Result<(), EngineError> {
+        let n_cpus = self.client.live().await?.n_cpus;
+        let update = |docker: Docker, id: String| async move {
+            docker.update_container(&id, config::update(limits, n_cpus)).await
+        };
+        let updated =
+            self.on_box(shed, CHANGE_LIMIT, "change a container's limits", update).await?;
+        updated.ok_or_else(|| no_box(shed))
+    }
+
+    pub(crate) async fn logs(&self, shed: &ShedName, n_lines: u32) -> Result<String, EngineError> {
+        let read = |docker: Docker, id: String| async move {
+            let options = LogsOptions {
+                stdout: true,
+                stderr: true,
+                tail: n_lines.to_string(),
+                ..LogsOptions::default()
+            };
+            let mut parts = docker.logs(&id, Some(options));
+            let mut bytes = Vec::new();
+            while let Some(part) = parts.next().await {
+                bytes.extend_from_slice(part?.as_ref());
+                if bytes.len() > MAX_LOG_BYTES {
+                    // The last lines are what is wanted.
+                    bytes.drain(..bytes.len() - MAX_LOG_BYTES);
+                }
+            }
+            Ok(bytes)
+        };
+        let bytes = self.on_box(shed, LOOK_LIMIT, "read a log", read).await?;
+        let bytes = bytes.ok_or_else(|| no_box(shed))?;
+        let text = String::from_utf8_lossy(&bytes);
+        // Root in the box can write here, and it ends on people's terminals.
+        Ok(text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect())
+    }
+
+    pub(crate) async fn stats(&self, shed: &ShedName) -> Result<Stats, EngineError> {
+        let measure = |docker: Docker, id: String| async move {
+            let options = StatsOptions { stream: false, one_shot: false };
+            docker.stats(&id, Some(options)).next().await.transpose()
+        };
+        let measured = self.on_box(shed, STATS_LIMIT, "measure a container", measure).await?;
+        measured
+            .flatten()
+            .and_then(|measured| usage::stats(shed, &measured))
+            .ok_or_else(|| no_box(shed))
+    }
+
+    pub(crate) async fn disk(&self) -> Result<Vec<DiskUse>, EngineError> {
+        let live = self.client.live().await?;
+        // bollard's types know the answer of the newest engines only. Old ones ignore the words after the '?'.
+        let asked = live.get("/system/df?type=container&type=volume&verbose=1");
+        let bytes = self.client.ask(DISK_LIMIT, "measure its disk", asked).await?;
+        let answer = serde_json::from_slice(&bytes).map_err(|error| {
+            EngineError::Failed(format!("docker: {}", one_line(&error.to_string())))
+        })?;
+        Ok(usage::disk(&answer, &self.labels))
+    }
+
+    pub(crate) async fn is_peer(&self, shed: &ShedName, caller: Peer) -> Result<bool, EngineError> {
+        let live = self.client.live().await?;
+        let owner = if live.rootless { peer::own_uid() } else { None };
+        if !peer::may_be_root(caller, owner) {
+            return Ok(false);
+        }
+        // Asked at each connect: the number changes with each start.
+        let look =
+            |docker: Docker, id: String| async move { docker.inspect_container(&id, None).await };
+        let container = self.on_box(shed, LOOK_LIMIT, "look at a container", look).await?;
+        let state = container.and_then(|container| container.state).unwrap_or_default();
+        let first = state.pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
+        Ok(peer::is_shed_init(caller, first))
+    }
+}
+
+fn no_box(shed: &ShedName) -> EngineError {
+    EngineError::NoBox(format!("there is no container of shed {shed:?}"))
+}

@@ -1,0 +1,224 @@
+//! The engine itself: what it is told, what it remembers, and each call of the port passed on to where it is done.
+//!
+//! A call that changes something runs on a task of its own, which ends with the call's limit: a caller that goes away never
+//! leaves half a container behind. What is remembered (ids, homes of images, that the network is there) only saves
+//! questions; each of it is forgotten as soon as Docker says otherwise.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shed_api::ShedName;
+use shed_api::shed::{DiskUse, Limits, Stats};
+use shed_core::engine::{
+    BoxPlan, Changes, Created, Engine, EngineError, EngineFuture, Found, ImageFacts, Peer, Report,
+};
+use tokio::sync::OnceCell;
+
+use crate::client::Client;
+use crate::labels::Labels;
+
+/// How much of a server's id goes into the name of its network.
+const NETWORK_SUFFIX: usize = 8;
+
+/// What an engine is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What containers, volumes and the network are labelled with. Whatever carries another one is never touched.
+    pub server_id: String,
+    /// What names of containers and volumes begin with; letters, digits and `-`.
+    pub prefix: String,
+    /// The name of the network that this server's open sheds share. No other server may use it.
+    pub network: String,
+    /// Where the engine listens, as in `DOCKER_HOST`; the usual socket of this machine when absent.
+    pub host: Option<String>,
+    /// Labels for everything besides shed's own, which win.
+    pub extra_labels: BTreeMap<String, String>,
+}
+
+impl Options {
+    /// The usual names for a server with this id, and the engine that `DOCKER_HOST` names.
+    pub fn new(server_id: &str) -> Self {
+        let plain: Vec<char> = server_id.chars().filter(char::is_ascii_alphanumeric).collect();
+        let suffix = &plain[plain.len().saturating_sub(NETWORK_SUFFIX)..];
+        Self {
+            server_id: server_id.to_owned(),
+            prefix: "shed".to_owned(),
+            network: format!("shed-{}", suffix.iter().collect::<String>()),
+            host: std::env::var("DOCKER_HOST").ok(),
+            extra_labels: BTreeMap::new(),
+        }
+    }
+}
+
+/// A Docker engine. It need not be there yet: it is looked for at each call until it is found.
+#[derive(Debug, Clone)]
+pub struct DockerEngine {
+    inner: Arc<Inner>,
+}
+
+/// What the calls share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) client: Client,
+    pub(crate) labels: Labels,
+    /// The network's name.
+    pub(crate) network: String,
+    /// Filled while the network is known to be there. Locked to be read or replaced.
+    pub(crate) network_there: Mutex<Arc<OnceCell<()>>>,
+    /// Ids of containers known to be ours. Locked for single look-ups.
+    ids: Mutex<HashMap<ShedName, String>>,
+    /// Homes by image id. Locked for single look-ups.
+    homes: Mutex<HashMap<String, String>>,
+}
+
+impl DockerEngine {
+    /// The engine that `options` name. Nothing is asked of it yet.
+    pub fn connect(options: Options) -> Self {
+        let Options { server_id, prefix, network, host, extra_labels } = options;
+        let inner = Inner {
+            client: Client::new(host.as_deref()),
+            labels: Labels { server_id, prefix, extra: extra_labels },
+            network,
+            network_there: Mutex::default(),
+            ids: Mutex::default(),
+            homes: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Does something that changes the engine to its end, whatever becomes of the caller.
+    fn change<'a, T, F>(&self, act: impl FnOnce(Arc<Inner>) -> F) -> EngineFuture<'a, T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, EngineError>> + Send + 'static,
+    {
+        let doing = act(Arc::clone(&self.inner));
+        Box::pin(async move {
+            let ended = tokio::spawn(doing).await;
+            ended.unwrap_or_else(|error| Err(EngineError::Failed(error.to_string())))
+        })
+    }
+}
+
+impl Inner {
+    pub(crate) fn known_id(&self, shed: &ShedName) -> Option<String> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).get(shed).cloned()
+    }
+
+    pub(crate) fn remember_id(&self, shed: &ShedName, id: &str) {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.insert(shed.clone(), id.to_owned());
+    }
+
+    pub(crate) fn forget_id(&self, shed: &ShedName) {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(shed);
+    }
+
+    pub(crate) fn known_home(&self, image_id: &str) -> Option<String> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(image_id).cloned()
+    }
+
+    pub(crate) fn remember_home(&self, image_id: &str, home: &str) {
+        let mut homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
+        homes.insert(image_id.to_owned(), home.to_owned());
+    }
+}
+
+impl Engine for DockerEngine {
+    fn describe(&self) -> EngineFuture<'_, String> {
+        Box::pin(async move {
+            // Asked again each time: it may have been replaced.
+            self.inner.client.forget();
+            Ok(self.inner.client.live().await?.words.clone())
+        })
+    }
+
+    fn boxes(&self) -> EngineFuture<'_, Vec<Found>> {
+        Box::pin(async move { Ok(self.inner.boxes().await?) })
+    }
+
+    fn find<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, Option<Found>> {
+        Box::pin(async move { Ok(self.inner.find(shed).await?) })
+    }
+
+    fn image<'a>(&'a self, name: &'a str, report: &'a Report) -> EngineFuture<'a, ImageFacts> {
+        Box::pin(async move {
+            // A fetch ends with whoever wants it: what has arrived of it stays, and nothing is half done.
+            let id = self.inner.have_image(name, report).await?;
+            let owner = name.to_owned();
+            self.change(|inner| async move { inner.look_into(&id, &owner).await }).await
+        })
+    }
+
+    fn create<'a>(&'a self, plan: &'a BoxPlan) -> EngineFuture<'a, Created> {
+        let plan = plan.clone();
+        self.change(|inner| async move { inner.create(&plan).await })
+    }
+
+    fn start<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+        let shed = shed.clone();
+        self.change(|inner| async move { inner.start(&shed).await })
+    }
+
+    fn stop<'a>(&'a self, shed: &'a ShedName, limit: Duration) -> EngineFuture<'a, ()> {
+        let shed = shed.clone();
+        self.change(move |inner| async move { inner.stop(&shed, limit).await })
+    }
+
+    fn pause<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+        let shed = shed.clone();
+        self.change(|inner| async move { inner.pause(&shed).await })
+    }
+
+    fn unpause<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+        let shed = shed.clone();
+        self.change(|inner| async move { inner.unpause(&shed).await })
+    }
+
+    fn remove_box<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+        let shed = shed.clone();
+        self.change(|inner| async move { inner.remove_box(&shed).await })
+    }
+
+    fn remove_volumes<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+        let shed = shed.clone();
+        self.change(|inner| async move { inner.remove_volumes(&shed).await })
+    }
+
+    fn limit<'a>(&'a self, shed: &'a ShedName, limits: Limits) -> EngineFuture<'a, ()> {
+        let shed = shed.clone();
+        self.change(move |inner| async move { inner.limit(&shed, limits).await })
+    }
+
+    fn logs<'a>(&'a self, shed: &'a ShedName, n_lines: u32) -> EngineFuture<'a, String> {
+        Box::pin(self.inner.logs(shed, n_lines))
+    }
+
+    fn stats<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, Stats> {
+        Box::pin(self.inner.stats(shed))
+    }
+
+    fn disk(&self) -> EngineFuture<'_, Vec<DiskUse>> {
+        Box::pin(self.inner.disk())
+    }
+
+    fn is_peer<'a>(&'a self, shed: &'a ShedName, peer: Peer) -> EngineFuture<'a, bool> {
+        Box::pin(self.inner.is_peer(shed, peer))
+    }
+
+    fn changes(&self) -> EngineFuture<'_, Changes> {
+        Box::pin(async move { Ok(Arc::clone(&self.inner).changes().await?) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_is_named_after_the_server() {
+        assert_eq!(Options::new("0192f0c1-aaaa-bbbb-cccc-1234567890ab").network, "shed-567890ab");
+        assert_eq!(Options::new("x/").network, "shed-x");
+    }
+}

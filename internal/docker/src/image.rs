@@ -1,0 +1,186 @@
+//! Images: whether one is here, and where its user is at home.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::query_parameters::{
+    DownloadFromContainerOptions, ListContainersOptions, RemoveContainerOptions,
+};
+use futures_util::StreamExt as _;
+use shed_core::engine::{EngineError, ImageFacts, Report};
+
+use crate::boxes::{CHANGE_LIMIT, LOOK_LIMIT};
+use crate::client::Live;
+use crate::engine::Inner;
+use crate::passwd::{self, Entry, MAX_BYTES};
+use crate::words::Trouble;
+
+/// How many links are followed to an image's user database.
+const MAX_LINKS: usize = 4;
+/// A container that looks into an image lives for some tenths of a second. One this old was left by a server that died.
+const PROBE_AGE: Duration = Duration::from_secs(600);
+
+impl Inner {
+    /// The id of an image, which is fetched if it is not here.
+    pub(crate) async fn have_image(
+        &self,
+        name: &str,
+        report: &Report,
+    ) -> Result<String, EngineError> {
+        check_name(name)?;
+        if let Some(id) = self.image_id(name).await? {
+            return Ok(id);
+        }
+        self.pull(name, report).await?;
+        let gone = || no_image(name, "it was fetched and is not here");
+        self.image_id(name).await?.ok_or_else(gone)
+    }
+
+    async fn image_id(&self, name: &str) -> Result<Option<String>, EngineError> {
+        let live = self.client.live().await?;
+        let asked = live.docker.inspect_image(name);
+        match self.client.ask(LOOK_LIMIT, "look at an image", asked).await {
+            Ok(image) => Ok(image.id),
+            Err(trouble) if trouble.is_missing() => Ok(None),
+            // 400: it is no name in Docker's eyes.
+            Err(trouble) if trouble.status() == Some(400) => Err(trouble.about_image(name)),
+            Err(trouble) => Err(trouble.into()),
+        }
+    }
+
+    /// What matters of an image that is here. Looked at once.
+    pub(crate) async fn look_into(&self, id: &str, name: &str) -> Result<ImageFacts, EngineError> {
+        if let Some(home) = self.known_home(id) {
+            return Ok(ImageFacts { home });
+        }
+        let live = self.client.live().await?;
+        let body = ContainerCreateBody {
+            image: Some(id.to_owned()),
+            // Never run; an image without a command needs one.
+            entrypoint: Some(vec!["/".to_owned()]),
+            labels: Some(self.labels.for_probe()),
+            host_config: Some(HostConfig {
+                network_mode: Some("none".to_owned()),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let asked = live.docker.create_container(None, body);
+        let probe = self.client.ask(CHANGE_LIMIT, "look into an image", asked).await;
+        let probe = probe.map_err(|trouble| trouble.about_image(name))?;
+        let passwd = self.read_passwd(&live, &probe.id).await;
+        self.remove_probe(&live, &probe.id).await;
+        let home = passwd::home(&passwd?);
+        self.remember_home(id, &home);
+        self.sweep_probes(&live).await;
+        Ok(ImageFacts { home })
+    }
+
+    /// The user database of an image; empty if it has none.
+    async fn read_passwd(&self, live: &Live, probe: &str) -> Result<String, Trouble> {
+        let mut path = "/etc/passwd".to_owned();
+        for _ in 0..MAX_LINKS {
+            let asked = read_archive(live, probe, &path);
+            let archive = match self.client.ask(LOOK_LIMIT, "read a file of an image", asked).await
+            {
+                Err(trouble) if trouble.is_missing() => break,
+                archive => archive?,
+            };
+            match passwd::first_entry(&archive) {
+                Some(Entry::File(bytes)) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
+                Some(Entry::Link(link)) => path = passwd::follow(&link),
+                Some(Entry::Other) | None => break,
+            }
+        }
+        Ok(String::new())
+    }
+
+    async fn remove_probe(&self, live: &Live, id: &str) {
+        let options =
+            RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
+        let asked = live.docker.remove_container(id, Some(options));
+        if let Err(error) = self.client.ask(CHANGE_LIMIT, "remove a container", asked).await {
+            tracing::warn!(%error, "a container that looked into an image was left behind");
+        }
+    }
+
+    /// Removes what a server left that died while it looked into an image.
+    async fn sweep_probes(&self, live: &Live) {
+        let filters = Some(self.labels.probe_filter());
+        let options =
+            ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
+        let asked = live.docker.list_containers(Some(options));
+        let Ok(list) = self.client.ask(LOOK_LIMIT, "list containers", asked).await else {
+            // The next one that looks sweeps.
+            return;
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        for probe in list {
+            let made = probe.created.and_then(|at| u64::try_from(at).ok()).map(Duration::from_secs);
+            let old = made.is_some_and(|made| now.saturating_sub(made) > PROBE_AGE);
+            if let Some(id) = probe.id.filter(|_| old) {
+                self.remove_probe(live, &id).await;
+            }
+        }
+    }
+}
+
+async fn read_archive(
+    live: &Live,
+    container: &str,
+    path: &str,
+) -> Result<Vec<u8>, bollard::errors::Error> {
+    let options = DownloadFromContainerOptions { path: path.to_owned() };
+    let mut chunks = live.docker.download_from_container(container, Some(options));
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        bytes.extend_from_slice(&chunk?);
+        if bytes.len() > MAX_BYTES {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+fn no_image(image: &str, why: &str) -> EngineError {
+    EngineError::NoImage { image: image.to_owned(), why: why.to_owned() }
+}
+
+/// Passes if an image's name is plain enough to be part of a path: `..` in it would ask for something else.
+pub(crate) fn check_name(name: &str) -> Result<(), EngineError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:@".contains(c);
+    let good = name.split('/').all(|part| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(plain)
+    });
+    if good { Ok(()) } else { Err(no_image(name, "that is no image name")) }
+}
+
+/// A name with its tag: without one Docker would fetch all there are.
+pub(crate) fn with_tag(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_a_path_is_none() {
+        for good in ["debian", "ghcr.io/a/b:1.2", "localhost:5000/x", "a@sha256:0f", "a.b_c-d"] {
+            assert_eq!(check_name(good), Ok(()));
+        }
+        for bad in
+            ["", "a/../../containers/x", "/a", "a//b", "a/", ".a", "a/./b", "a?b", "a%2fb", "a b"]
+        {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_tag_is_fetched_and_not_all() {
+        assert_eq!(with_tag("localhost:5000/x"), "localhost:5000/x:latest");
+        assert_eq!(with_tag("a/b:1"), "a/b:1");
+        assert_eq!(with_tag("a@sha256:0f"), "a@sha256:0f");
+    }
+}

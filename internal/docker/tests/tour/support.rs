@@ -1,0 +1,320 @@
+//! An App on a real engine: names of its own for each test, and nothing left behind, whatever becomes of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use shed_api::session::{NewSession, Session};
+use shed_api::shed::{CreateShed, Limits, Network, Shed};
+use shed_api::stream::{ExecRequest, ExecResult};
+use shed_api::{Problem, ShedName};
+use shed_core::{App, Clock, Defaults, Error, MountPolicy, Person, Settings};
+use shed_docker::{DockerEngine, Options};
+use shed_store::Store;
+
+/// On everything a test makes; the value begins with its process id.
+const RUN: &str = "shed.test";
+
+/// A server's rules and tasks on Docker, without doors.
+pub(crate) struct TestDocker {
+    pub(crate) app: App,
+    /// The engine under it, for what no door asks.
+    pub(crate) engine: Arc<DockerEngine>,
+    pub(crate) admin: Person,
+    pub(crate) options: Options,
+    pub(crate) settings: Settings,
+    run: String,
+    dir: tempfile::TempDir,
+}
+
+impl TestDocker {
+    /// A new one. Sheds have no network unless a test wants one: it takes time to make.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_, _| {}).await
+    }
+
+    /// The same after some changes.
+    pub(crate) async fn with(change: impl FnOnce(&mut Settings, &mut Options)) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        sweep_dead_runs();
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let run = format!("{}-{count}", std::process::id());
+        let dir = tempfile::tempdir().unwrap();
+        let program_dir = dir.path().join("program");
+        std::fs::create_dir_all(&program_dir).unwrap();
+        std::fs::create_dir_all(dir.path().join("links")).unwrap();
+        std::fs::copy(shed_testing::shed_init_path(), program_dir.join("shed-init")).unwrap();
+        let mut settings = Settings {
+            name: "test".to_owned(),
+            server_id: format!("test-{run}"),
+            links_dir: dir.path().join("links"),
+            program_dir,
+            defaults: Defaults {
+                network: Network::None,
+                limits: Limits { cpus: 2.0, memory_bytes: 512 << 20, pids: 256 },
+                ..Defaults::default()
+            },
+            mounts: MountPolicy::default(),
+        };
+        let mut options = Options {
+            prefix: format!("shed-t{run}"),
+            network: format!("shed-t{run}"),
+            extra_labels: BTreeMap::from([(RUN.to_owned(), run.clone())]),
+            ..Options::new(&settings.server_id)
+        };
+        change(&mut settings, &mut options);
+        let engine = Arc::new(DockerEngine::connect(options.clone()));
+        let app = open(dir.path(), &settings, &engine).await;
+        let admin = Person::local("tester".to_owned(), 0);
+        Self { app, engine, admin, options, settings, run, dir }
+    }
+
+    /// Ends the App and starts another on the same engine: with its database, or as after the loss of all data.
+    pub(crate) async fn restart(&mut self, database: Database) {
+        self.app.close().await;
+        if database == Database::Lost {
+            for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_file() {
+                    std::fs::remove_file(path).unwrap();
+                }
+            }
+        }
+        self.engine = Arc::new(DockerEngine::connect(self.options.clone()));
+        self.app = open(self.dir.path(), &self.settings, &self.engine).await;
+    }
+
+    /// A running shed with the server's defaults.
+    pub(crate) async fn shed(&self, name: &str) -> Shed {
+        self.create(CreateShed { name: name.to_owned(), ..CreateShed::default() }).await.unwrap()
+    }
+
+    /// A shed of an image.
+    pub(crate) async fn shed_of(&self, name: &str, image: &str) -> Shed {
+        let image = Some(image.to_owned());
+        let request = CreateShed { name: name.to_owned(), image, ..CreateShed::default() };
+        self.create(request).await.unwrap()
+    }
+
+    /// Creates and waits for the end of it.
+    pub(crate) async fn create(&self, request: CreateShed) -> Result<Shed, Error> {
+        let name = shed(&request.name);
+        self.app.create(&self.admin, request).await?;
+        self.app.created(&self.admin, &name).await
+    }
+
+    /// Runs words in a shed as `dev`.
+    pub(crate) async fn exec(&self, name: &str, argv: &[&str]) -> Result<ExecResult, Error> {
+        self.app.exec_to_end(&self.admin, &shed(name), request(argv), Vec::new()).await
+    }
+
+    /// Runs a line of shell in a shed as `dev`, and returns what it printed.
+    pub(crate) async fn sh(&self, name: &str, line: &str) -> String {
+        self.sh_with(name, line, false).await
+    }
+
+    /// The same as root.
+    pub(crate) async fn root(&self, name: &str, line: &str) -> String {
+        self.sh_with(name, line, true).await
+    }
+
+    async fn sh_with(&self, name: &str, line: &str, root: bool) -> String {
+        let request = ExecRequest { root, ..request(&["sh", "-c", line]) };
+        let ran =
+            self.app.exec_to_end(&self.admin, &shed(name), request, Vec::new()).await.unwrap();
+        assert_eq!(ran.exit, 0, "{line}: {}{}", ran.stdout, ran.stderr);
+        ran.stdout
+    }
+
+    /// The name of a shed's container.
+    pub(crate) fn container(&self, name: &str) -> String {
+        format!("{}-{name}", self.options.prefix)
+    }
+
+    /// A field of a container, as `docker inspect` shows it.
+    pub(crate) fn field(&self, name: &str, format: &str) -> String {
+        docker(&["container", "inspect", "--format", format, &self.container(name)])
+    }
+
+    /// The process id of a shed's first process on this machine.
+    pub(crate) fn pid(&self, name: &str) -> u32 {
+        self.field(name, "{{.State.Pid}}").parse().unwrap()
+    }
+
+    /// The label of this test's things, for what it makes beside shed.
+    pub(crate) fn run_label(&self) -> String {
+        format!("{RUN}={}", self.run)
+    }
+
+    /// A directory of the test's own.
+    pub(crate) fn make_dir(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+}
+
+impl Drop for TestDocker {
+    fn drop(&mut self) {
+        remove_run(&self.run);
+    }
+}
+
+/// Whether a restarted server has its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Database {
+    Kept,
+    Lost,
+}
+
+async fn open(dir: &Path, settings: &Settings, engine: &Arc<DockerEngine>) -> App {
+    let store = Store::open(dir).unwrap();
+    let engine = Arc::clone(engine) as _;
+    let app = App::open(settings.clone(), store, engine, Clock::System).await.unwrap();
+    app.settled().await;
+    app
+}
+
+fn request(argv: &[&str]) -> ExecRequest {
+    ExecRequest {
+        argv: words(argv),
+        env: BTreeMap::new(),
+        directory: None,
+        session: None,
+        root: false,
+        stdin: None,
+        stdin_base64: None,
+        timeout: Some(20.0),
+    }
+}
+
+pub(crate) fn shed(name: &str) -> ShedName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn words(list: &[&str]) -> Vec<String> {
+    list.iter().map(|word| (*word).to_owned()).collect()
+}
+
+pub(crate) fn problem<T>(result: Result<T, Error>) -> Problem {
+    match result {
+        Ok(_) => panic!("it succeeded"),
+        Err(error) => error.problem(),
+    }
+}
+
+/// What a new session is asked for with.
+pub(crate) fn new_session_request(name: &str, command: &[&str]) -> NewSession {
+    NewSession {
+        name: name.to_owned(),
+        directory: None,
+        command: words(command),
+        env: BTreeMap::new(),
+    }
+}
+
+/// A new session, with a command or a shell.
+pub(crate) async fn new_session(
+    test: &TestDocker,
+    name: &str,
+    session: &str,
+    command: &[&str],
+) -> Session {
+    let request = new_session_request(session, command);
+    test.app.new_session(&test.admin, &shed(name), request).await.unwrap()
+}
+
+/// The id of a session, if it is in the live table and the table is true.
+pub(crate) fn id_of(test: &TestDocker, name: &str, session: &str) -> Option<String> {
+    let list = test.app.sessions(&test.admin, Some(&shed(name))).unwrap();
+    let row = list.sessions.into_iter().find(|row| row.name == session);
+    row.filter(|_| list.warnings.is_empty()).map(|row| row.id)
+}
+
+/// The worker of the shed-init whose supervisor is `first`.
+pub(crate) fn worker_of(first: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).ok()?;
+    let is_worker = |pid: &u32| {
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split('\0').nth(1) == Some("worker")
+    };
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_worker)
+}
+
+/// Kills a process of this machine.
+pub(crate) fn kill(pid: u32) {
+    let status = Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// The CLI, whose word counts: it shares nothing with what is tested.
+pub(crate) fn docker(args: &[&str]) -> String {
+    let (status, stdout, stderr) = try_docker(args);
+    assert!(status, "docker {args:?}: {stderr}");
+    stdout
+}
+
+/// Whether it succeeded, what it printed and what it complained of.
+pub(crate) fn try_docker(args: &[&str]) -> (bool, String, String) {
+    let output = Command::new("docker").args(args).output().expect("the docker command");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
+}
+
+/// What a test makes: how it is listed and how it is removed, in the order in which that works.
+const KINDS: [(&[&str], &[&str]); 4] = [
+    (&["ps", "-aq"], &["rm", "-fv"]),
+    (&["volume", "ls", "-q"], &["volume", "rm", "-f"]),
+    (&["network", "ls", "-q"], &["network", "rm"]),
+    (&["images", "-q"], &["rmi", "-f"]),
+];
+
+/// Removes everything with a run's label. Called from a destructor: it complains and goes on.
+fn remove_run(run: &str) {
+    let filter = format!("label={RUN}={run}");
+    for (list, remove) in KINDS {
+        let (_, found, _) = try_docker(&[list, &["--filter", &filter]].concat());
+        let found: Vec<&str> = found.split_whitespace().collect();
+        if found.is_empty() {
+            continue;
+        }
+        let (done, _, why) = try_docker(&[remove, &found].concat());
+        if !done {
+            eprintln!("docker {remove:?} {found:?}: {why}");
+        }
+    }
+}
+
+/// Removes what tests left that were killed: their process is gone.
+fn sweep_dead_runs() {
+    for run in runs_left() {
+        let pid = run.split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(pid).exists() {
+            remove_run(&run);
+        }
+    }
+}
+
+/// The runs of which there is anything.
+fn runs_left() -> BTreeSet<String> {
+    let filter = format!("label={RUN}");
+    let mut runs = BTreeSet::new();
+    for (list, _) in KINDS {
+        let (_, found, _) = try_docker(&[list, &["--filter", &filter]].concat());
+        let found: Vec<&str> = found.split_whitespace().collect();
+        if found.is_empty() {
+            continue;
+        }
+        // Containers and images have theirs in `Config`, the others at the top. Some may be gone by now.
+        let (_, shown, _) = try_docker(&[&["inspect"], found.as_slice()].concat());
+        let shown: Vec<serde_json::Value> = serde_json::from_str(&shown).unwrap_or_default();
+        let label = |thing: &serde_json::Value| {
+            let label = thing["Config"]["Labels"].get(RUN).or(thing["Labels"].get(RUN));
+            label.and_then(serde_json::Value::as_str).map(str::to_owned)
+        };
+        runs.extend(shown.iter().filter_map(label));
+    }
+    runs
+}

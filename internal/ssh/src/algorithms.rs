@@ -1,0 +1,71 @@
+//! Which algorithms are spoken, and which keys may prove somebody. Pure.
+
+use std::borrow::Cow;
+
+use russh::keys::ssh_key::public::KeyData;
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
+use russh::{Preferred, cipher, compression, kex, mac};
+
+/// The smallest RSA key that may prove somebody.
+const MIN_RSA_BITS: u32 = 2048;
+
+/// Nothing with SHA-1, CBC, NIST curves, or a MAC over the clear text. The `ext` and `strict` names are no algorithms:
+/// without them there is neither `rsa-sha2` for clients' keys nor an answer to the Terrapin attack.
+const KEX: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::EXTENSION_SUPPORT_AS_CLIENT,
+    kex::EXTENSION_SUPPORT_AS_SERVER,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+];
+
+const CIPHERS: &[cipher::Name] = &[
+    cipher::AES_256_GCM,
+    cipher::AES_128_GCM,
+    cipher::CHACHA20_POLY1305,
+    cipher::AES_256_CTR,
+    cipher::AES_192_CTR,
+    cipher::AES_128_CTR,
+];
+
+const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
+
+/// Also told to clients as what their keys may sign with; as a host key only the first is there.
+const KEYS: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::SkEd25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::SkEcdsaSha2NistP256,
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+];
+
+/// What the server offers. No compression: it costs more than it gains on what people send today.
+pub(crate) fn offered() -> Preferred {
+    Preferred {
+        kex: Cow::Borrowed(KEX),
+        key: Cow::Borrowed(KEYS),
+        host_key_certificates: Cow::Borrowed(&[]),
+        cipher: Cow::Borrowed(CIPHERS),
+        mac: Cow::Borrowed(MACS),
+        compression: Cow::Borrowed(&[compression::NONE]),
+    }
+}
+
+/// Whether a key is good enough, used with this algorithm.
+pub(crate) fn is_good_enough(key: &PublicKey, algorithm: &Algorithm) -> bool {
+    let long_enough = match key.key_data() {
+        KeyData::Rsa(rsa) => rsa.key_size() >= MIN_RSA_BITS,
+        _ => true,
+    };
+    long_enough && KEYS.contains(algorithm)
+}
+
+/// A key's name in the store.
+pub(crate) fn fingerprint(key: &PublicKey) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
+}

@@ -1,0 +1,179 @@
+//! The server's host key: made once, kept for ever.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
+use russh::keys::{Algorithm, PrivateKey};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::algorithms;
+
+/// Anything in here lets others than the owner at the file.
+const OTHERS: u32 = 0o077;
+/// What the key says of itself.
+const COMMENT: &str = "shed";
+
+/// Why there is no host key.
+#[derive(Debug, thiserror::Error)]
+pub enum HostKeyError {
+    /// Others than its owner can read it, so they may have it.
+    #[error("host key {path}: others can read it (mode {mode:03o}); run: chmod 600 {path}")]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is no key, or one we do not use.
+    #[error("host key {path}: {why}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The system refused something.
+    #[error("host key {path}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+}
+
+/// An ed25519 host key.
+#[derive(Debug, Clone)]
+pub struct HostKey {
+    key: PrivateKey,
+    public_line: String,
+}
+
+impl HostKey {
+    /// Reads the key at `path`; makes it if there is no file.
+    pub fn load_or_create(path: &Path) -> Result<Self, HostKeyError> {
+        match Self::load(path) {
+            Err(HostKeyError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
+                create(path)?;
+                Self::load(path)
+            }
+            loaded => loaded,
+        }
+    }
+
+    fn load(path: &Path) -> Result<Self, HostKeyError> {
+        let io = |error| HostKeyError::Io { path: path.to_owned(), error };
+        let unusable = |why: String| HostKeyError::Unusable { path: path.to_owned(), why };
+        let file = File::open(path).map_err(io)?;
+        let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
+        if mode & OTHERS != 0 {
+            return Err(HostKeyError::Exposed { path: path.to_owned(), mode });
+        }
+        let text = std::io::read_to_string(file).map_err(io)?;
+        let key = PrivateKey::from_openssh(text).map_err(|error| unusable(error.to_string()))?;
+        if key.is_encrypted() {
+            return Err(unusable("it has a passphrase".to_owned()));
+        }
+        if key.algorithm() != Algorithm::Ed25519 {
+            return Err(unusable(format!("it is {}, not ssh-ed25519", key.algorithm())));
+        }
+        let line = key.public_key().to_openssh().map_err(|error| unusable(error.to_string()))?;
+        // Without the comment.
+        let public_line = line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        Ok(Self { key, public_line })
+    }
+
+    /// `ssh-ed25519 AAAA…`: what stands in a client's `known_hosts` after the host's name.
+    pub fn public_line(&self) -> &str {
+        &self.public_line
+    }
+
+    /// `SHA256:…`: what people compare.
+    pub fn fingerprint(&self) -> String {
+        algorithms::fingerprint(self.key.public_key())
+    }
+
+    pub(crate) fn private(&self) -> PrivateKey {
+        self.key.clone()
+    }
+}
+
+/// Writes a new key beside `path` and links it there, so that the file is whole or absent and never replaced.
+fn create(path: &Path) -> Result<(), HostKeyError> {
+    let io = |error| HostKeyError::Io { path: path.to_owned(), error };
+    let mut seed = [0; 32];
+    getrandom(&mut seed, GetRandomFlags::empty()).map_err(|error| io(error.into()))?;
+    let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
+    let text = PrivateKey::new(pair, COMMENT).and_then(|key| key.to_openssh(LineEnding::LF));
+    let text = text.map_err(|error| io(std::io::Error::other(error)))?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = write_private(&beside, text.as_bytes()).and_then(|()| {
+        match fs::hard_link(&beside, path) {
+            // Somebody else was first; theirs is the key.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        }
+    });
+    // What was not even made need not go.
+    fs::remove_file(&beside).ok();
+    written.and_then(|()| sync_parent(path)).map_err(io)
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host_key");
+        let made = HostKey::load_or_create(&path).unwrap();
+        assert!(made.public_line().starts_with("ssh-ed25519 AAAA"));
+        assert_eq!(made.public_line().split(' ').count(), 2);
+        assert!(made.fingerprint().starts_with("SHA256:") && made.fingerprint().len() == 50);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let again = HostKey::load_or_create(&path).unwrap();
+        assert_eq!(again.public_line(), made.public_line());
+    }
+
+    #[test]
+    fn a_key_others_can_read_is_refused_with_the_cure() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host_key");
+        HostKey::load_or_create(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = HostKey::load_or_create(&path).unwrap_err().to_string();
+        let cure = format!("others can read it (mode 640); run: chmod 600 {}", path.display());
+        assert!(error.ends_with(&cure), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host_key");
+        write_private(&path, b"").unwrap();
+        let error = HostKey::load_or_create(&path).unwrap_err();
+        assert!(matches!(error, HostKeyError::Unusable { .. }), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        let nowhere = HostKey::load_or_create(&dir.path().join("no/host_key")).unwrap_err();
+        assert!(matches!(nowhere, HostKeyError::Io { .. }), "{nowhere}");
+    }
+}

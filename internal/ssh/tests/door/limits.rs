@@ -1,0 +1,140 @@
+//! What the door bears: silence, noise, crowds, wrong keys, clients that are gone.
+
+use std::time::{Duration, Instant};
+
+use shed_ssh::Options;
+use shed_testing::eventually;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::{Door, LIMIT, line_with, noise, rest, said, started};
+
+async fn stranger(door: &Door) -> TcpStream {
+    TcpStream::connect(door.address).await.unwrap()
+}
+
+/// What the server says first.
+async fn greeting(stream: &mut TcpStream) -> String {
+    let mut bytes = vec![0; 64];
+    let n_read = timeout(LIMIT, stream.read(&mut bytes)).await.expect("silence").unwrap();
+    String::from_utf8_lossy(&bytes[..n_read]).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_log_in_in_time_has_to_go() {
+    let options = Options { login_limit: Duration::from_millis(500), ..Options::default() };
+    let door = Door::open_with(options).await;
+    let mut inside = started(door.ssh("a", &["door", "echo in; cat"]));
+    let mut output = inside.stdout.take().unwrap();
+    let mut bytes = [0; 3];
+    output.read_exact(&mut bytes).await.unwrap();
+    let (mut silent, mut polite) = (stranger(&door).await, stranger(&door).await);
+    polite.write_all(b"SSH-2.0-polite\r\n").await.unwrap();
+    assert_eq!(greeting(&mut silent).await, "SSH-2.0-shed\r\n");
+    rest(silent).await;
+    rest(polite).await;
+    // Whoever did stays.
+    let mut input = inside.stdin.take().unwrap();
+    input.write_all(b"still\n").await.unwrap();
+    drop(input);
+    assert_eq!(rest(output).await, b"still\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_crowd_of_strangers_the_oldest_goes_and_others_get_in() {
+    let door = Door::open().await;
+    let mut crowd = Vec::new();
+    for _ in 0..64 {
+        let mut one = stranger(&door).await;
+        greeting(&mut one).await;
+        crowd.push(one);
+    }
+    assert_eq!(door.run("echo in").await.text(), "in\n");
+    rest(crowd.remove(0)).await;
+    // One had to go for the one who came, and no more.
+    for mut one in crowd {
+        one.write_all(b"SSH-2.0-late\r\n").await.unwrap();
+        let mut byte = [0];
+        assert_eq!(timeout(LIMIT, one.read(&mut byte)).await.unwrap().unwrap(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_fails_again_and_again_waits_until_it_gets_in() {
+    let door = Door::open().await;
+    door.keygen("stranger").await;
+    door.configure("stranger");
+    for _ in 0..8 {
+        assert_eq!(door.run("true").await.status, Some(255));
+    }
+    let begun = Instant::now();
+    let mut waits = stranger(&door).await;
+    greeting(&mut waits).await;
+    assert!(begun.elapsed() > Duration::from_millis(350), "{:?}", begun.elapsed());
+    door.configure("admin");
+    assert_eq!(door.run("echo in").await.text(), "in\n");
+    // It is forgiven: the next failure costs nothing again.
+    let begun = Instant::now();
+    greeting(&mut stranger(&door).await).await;
+    assert!(begun.elapsed() < Duration::from_millis(350), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn noise_ends_the_connection_it_comes_on_and_nothing_else() {
+    let options = Options { login_limit: Duration::from_secs(2), ..Options::default() };
+    let door = Door::open_with(options).await;
+    let long_line = [b"SSH-2.0-".as_slice(), &b"x".repeat(100_000)].concat();
+    let huge_packet = [b"SSH-2.0-x\r\n".as_slice(), &[0xff; 64], &noise(70_000)].concat();
+    let empty_packet = [b"SSH-2.0-x\r\n".as_slice(), &[0; 300]].concat();
+    let no_kex =
+        [b"SSH-2.0-x\r\n".as_slice(), &[0, 0, 0, 12, 10, 50, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]]
+            .concat();
+    for garbage in [
+        noise(100_000),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+        b"SSH-1.5-old\r\n".to_vec(),
+        long_line,
+        huge_packet,
+        empty_packet,
+        no_kex,
+        Vec::new(),
+    ] {
+        let mut one = stranger(&door).await;
+        // It may be closed before it has been read.
+        one.write_all(&garbage).await.ok();
+        rest(one).await;
+    }
+    assert_eq!(door.run("echo in").await.text(), "in\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_whether_we_live_is_answered() {
+    let door = Door::open().await;
+    let mut ssh =
+        door.ssh("a", &["-vvv", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=1"]);
+    ssh.args(["door", "exec sleep 1000"]);
+    let mut ssh = started(ssh);
+    // The second question is only asked after the first has been answered.
+    let mut log = ssh.stderr.take().unwrap();
+    for _ in 0..2 {
+        line_with(&mut log, "receive packet: type 82").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ran_for_a_client_that_is_gone_ends() {
+    let options = Options { keepalive: Duration::from_millis(200), ..Options::default() };
+    let door = Door::open_with(options).await;
+    let mut ssh = started(door.ssh("a", &["door", "echo $$; exec sleep 1000"]));
+    let pid = line_with(ssh.stdout.take().unwrap(), "").await;
+    let mut other = started(door.ssh("a", &["door", "echo $$; exec sleep 1000"]));
+    let other_pid = line_with(other.stdout.take().unwrap(), "").await;
+    let client = ssh.id().unwrap().to_string();
+    let mut stop = tokio::process::Command::new("kill");
+    stop.args(["-STOP", &client]);
+    assert_eq!(said(stop, b"").await.status, Some(0));
+    eventually("the end", async || (!Door::lives(&pid)).then_some(())).await;
+    assert!(Door::lives(&other_pid));
+}
