@@ -105,6 +105,7 @@ async fn serve(
             ssh_port: ssh_addresses.first().map(SocketAddr::port),
             http_port: http_address.map(|address| address.port()),
             owner_uid: rustix::process::geteuid().as_raw(),
+            timing: shed_http::Timing::default(),
         },
     );
     let http = api.get_or_init(|| http);

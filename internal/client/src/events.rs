@@ -10,8 +10,10 @@ use serde::de::DeserializeOwned;
 use shed_api::Event;
 use shed_api::session::SessionList;
 use shed_api::shed::Progress;
+use tokio::time::{Instant, timeout_at};
 
 use crate::request::segment;
+use crate::stream::SILENCE;
 use crate::{Client, ClientError};
 
 /// The longest item: a list of very many sessions.
@@ -23,6 +25,8 @@ pub struct EventStream<T> {
     client: Client,
     body: Incoming,
     bytes: Vec<u8>,
+    /// When the server last said something: news or a heartbeat.
+    heard: Instant,
     kind: PhantomData<T>,
 }
 
@@ -49,7 +53,13 @@ impl Client {
 
     async fn event_stream<T>(&self, path: &str) -> Result<EventStream<T>, ClientError> {
         let answer = self.ask_for_stream(path).await?;
-        Ok(EventStream { client: self.clone(), body: answer, bytes: Vec::new(), kind: PhantomData })
+        Ok(EventStream {
+            client: self.clone(),
+            body: answer,
+            bytes: Vec::new(),
+            heard: Instant::now(),
+            kind: PhantomData,
+        })
     }
 
     async fn ask_for_stream(&self, path: &str) -> Result<Incoming, ClientError> {
@@ -60,7 +70,8 @@ impl Client {
 }
 
 impl<T: DeserializeOwned> EventStream<T> {
-    /// The next item; `None` when the server ended the stream in good order.
+    /// The next item; `None` when the server ended the stream in good order. An error when it is silent for so long that
+    /// it must be gone. Safe to drop and call again.
     pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(data) = self.take_item() {
@@ -71,7 +82,13 @@ impl<T: DeserializeOwned> EventStream<T> {
             if self.bytes.len() > MAX_ITEM_BYTES {
                 return Err(self.client.protocol("an item is too long"));
             }
-            match self.body.frame().await {
+            let frame = timeout_at(self.heard + SILENCE, self.body.frame()).await;
+            self.heard = Instant::now();
+            let Ok(frame) = frame else {
+                let address = self.client.address.to_string();
+                return Err(ClientError::Lost { address, why: "it is silent".to_owned() });
+            };
+            match frame {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(self.client.lost(&error)),
                 Some(Ok(frame)) => {

@@ -1,6 +1,7 @@
 //! Streams over WebSocket: a process, or a connection, at the other end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -12,6 +13,7 @@ use shed_api::stream::{
     AttachOpen, ClientFrame, ConsoleOpen, ExecOpen, Exit, MAX_MESSAGE_BYTES, STDERR, ServerFrame,
 };
 use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -20,6 +22,9 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use crate::dial::Duplex;
 use crate::request::segment;
 use crate::{Client, ClientError};
+
+/// The server says something every 20 seconds, if only that it is there. After so much silence it is not.
+pub(crate) const SILENCE: Duration = Duration::from_secs(50);
 
 type Socket = WebSocketStream<Box<dyn Duplex>>;
 
@@ -38,6 +43,8 @@ pub struct ProcessStream {
 pub struct StreamReader {
     client: Client,
     stream: SplitStream<Socket>,
+    /// When the server last said something.
+    heard: Instant,
 }
 
 /// What goes to the other end. Clones go to the same; messages are whole.
@@ -129,13 +136,19 @@ impl Client {
         let upgraded =
             tokio_tungstenite::client_async_with_config(request, pipe, Some(config)).await;
         let (socket, _) = upgraded.map_err(|error| self.refused(error))?;
-        let (mut sink, stream) = socket.split();
+        let stream = self.on_socket(socket);
         if let Some(open) = open {
             let text = String::from_utf8_lossy(&self.encode(open)?).into_owned();
-            sink.send(Message::text(text)).await.map_err(|error| self.broken(&error))?;
+            let sent = stream.input.sink.lock().await.send(Message::text(text)).await;
+            sent.map_err(|error| self.broken(&error))?;
         }
-        let reader = StreamReader { client: self.clone(), stream };
-        Ok(ProcessStream { reader, input: Input { sink: Arc::new(Mutex::new(sink)) } })
+        Ok(stream)
+    }
+
+    fn on_socket(&self, socket: Socket) -> ProcessStream {
+        let (sink, stream) = socket.split();
+        let reader = StreamReader { client: self.clone(), stream, heard: Instant::now() };
+        ProcessStream { reader, input: Input { sink: Arc::new(Mutex::new(sink)) } }
     }
 
     /// The server's problem, if that is what it answered instead of an upgrade.
@@ -162,10 +175,18 @@ impl Client {
 }
 
 impl StreamReader {
-    /// The next message; an error when the connection ends without a last one.
+    /// The next message; an error when the connection ends without a last one, or when the server is silent for so long
+    /// that it must be gone. Safe to drop and call again.
     pub async fn next(&mut self) -> Result<Frame, ClientError> {
         loop {
-            let message = match self.stream.next().await {
+            // What has come already is read first, however long nobody asked for it.
+            let next = timeout_at(self.heard + SILENCE, self.stream.next()).await;
+            self.heard = Instant::now();
+            let Ok(next) = next else {
+                let address = self.client.address.to_string();
+                return Err(ClientError::Lost { address, why: "it is silent".to_owned() });
+            };
+            let message = match next {
                 None | Some(Ok(Message::Close(_))) => {
                     let address = self.client.address.to_string();
                     return Err(ClientError::Lost {
@@ -251,5 +272,68 @@ impl Input {
     async fn frame(&self, frame: &ClientFrame) -> bool {
         let text = serde_json::to_string(frame).unwrap_or_default();
         self.sink.lock().await.send(Message::text(text)).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::*;
+    use crate::Address;
+
+    /// A stream and the server's end of it, without a server. The clock stands still but for what waits.
+    async fn pair() -> (ProcessStream, WebSocketStream<tokio::io::DuplexStream>) {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let ours: Box<dyn Duplex> = Box::new(ours);
+        let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+        let server = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
+        (Client::new(Address::Unix("/s".into())).on_socket(socket), server)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_is_lost() {
+        let (mut stream, _server) = pair().await;
+        let start = Instant::now();
+        let ended = stream.reader.next().await;
+        assert!(matches!(ended, Err(ClientError::Lost { .. })), "{ended:?}");
+        assert_eq!(start.elapsed(), SILENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_counted_across_calls_that_were_dropped() {
+        let (mut stream, _server) = pair().await;
+        let start = Instant::now();
+        // As somebody who types does it.
+        let second = Duration::from_secs(1);
+        let ended = loop {
+            if let Ok(ended) = tokio::time::timeout(second, stream.reader.next()).await {
+                break ended;
+            }
+        };
+        assert!(matches!(ended, Err(ClientError::Lost { .. })), "{ended:?}");
+        assert!(start.elapsed() <= SILENCE + second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_asks_now_and_then_is_there() {
+        let (mut stream, mut server) = pair().await;
+        let serve = async {
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                server.send(Message::Ping(Bytes::new())).await.unwrap();
+            }
+            server.send(Message::binary(vec![1, b'x'])).await.unwrap();
+        };
+        let (frame, ()) = tokio::join!(stream.reader.next(), serve);
+        assert_eq!(frame.unwrap(), Frame::Stdout(Bytes::from_static(b"x")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_while_nobody_read_is_read() {
+        let (mut stream, mut server) = pair().await;
+        server.send(Message::binary(vec![STDERR, b'x'])).await.unwrap();
+        tokio::time::sleep(SILENCE * 10).await;
+        assert_eq!(stream.reader.next().await.unwrap(), Frame::Stderr(Bytes::from_static(b"x")));
     }
 }

@@ -70,6 +70,8 @@ impl App {
             clock,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            door_tasks: TaskTracker::new(),
+            door_stop: CancellationToken::new(),
             bell: watch::Sender::new(0),
         });
         let sheds = Sheds::default();
@@ -92,25 +94,28 @@ impl App {
 
     /// Cancelled when the server goes away: whoever holds a long answer open ends it then.
     pub fn stopping(&self) -> CancellationToken {
-        self.context.stop.clone()
+        self.context.door_stop.clone()
     }
 
     /// For tasks of the doors that must be waited for.
     pub fn tasks(&self) -> TaskTracker {
-        self.context.tasks.clone()
+        self.context.door_tasks.clone()
     }
 
-    /// Ends every task and waits for it. Sheds and what runs in them go on.
+    /// Ends every task and waits for it: the doors' first, then our own. Sheds and what runs in them go on.
     pub async fn close(&self) {
         let event =
             NewEvent::new(self.context.clock.now(), EventKind::ServerStopped, Actor::Server);
         if let Err(error) = self.context.store.add_events(vec![event]).await {
             tracing::error!(%error, "the server's end was not written");
         }
-        self.context.stop.cancel();
-        self.context.tasks.close();
-        if tokio::time::timeout(DRAIN_LIMIT, self.context.tasks.wait()).await.is_err() {
-            tracing::warn!("some tasks did not end in time");
+        let Context { door_stop, door_tasks, stop, tasks, .. } = &*self.context;
+        for (stop, tasks) in [(door_stop, door_tasks), (stop, tasks)] {
+            stop.cancel();
+            tasks.close();
+            if tokio::time::timeout(DRAIN_LIMIT, tasks.wait()).await.is_err() {
+                tracing::warn!("some tasks did not end in time");
+            }
         }
         if let Err(error) = self.context.store.settle().await {
             tracing::warn!(%error, "the database was left in more than one file");

@@ -220,15 +220,15 @@ impl Error {
 }
 
 fn denied(shed: &ShedName, denial: Denial, detail: String) -> Problem {
-    let problem = Problem::new(Code::Busy, detail);
+    let busy = |detail| Problem::new(Code::Busy, detail);
     match denial {
-        Denial::Paused => problem.hint(format!("shed unpause {shed}")),
+        Denial::Paused => busy(detail).hint(format!("shed unpause {shed}")),
         Denial::NotRunning => {
-            Problem { code: Code::NotRunning, ..problem }.hint(format!("shed start {shed}"))
+            Problem::new(Code::NotRunning, detail).hint(format!("shed start {shed}"))
         }
-        Denial::NotFailed => Problem { code: Code::ShedExists, ..problem },
-        Denial::NeverCreated => problem.hint(format!("shed create {shed} --retry")),
-        Denial::Removing | Denial::TooManyWaiting => problem,
+        Denial::NotFailed => Problem::new(Code::ShedExists, detail),
+        Denial::NeverCreated => busy(detail).hint(format!("shed create {shed} --retry")),
+        Denial::Removing | Denial::TooManyWaiting => busy(detail),
     }
 }
 

@@ -48,8 +48,12 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     /// Every task is spawned here and waited for at the end.
     pub(crate) tasks: TaskTracker,
-    /// Cancelled when the server goes away.
+    /// Cancelled when the server goes away, after the doors have ended.
     pub(crate) stop: CancellationToken,
+    /// The doors' tasks; they end first, so that what they are in the middle of still finds everything there.
+    pub(crate) door_tasks: TaskTracker,
+    /// Cancelled when the server begins to go away.
+    pub(crate) door_stop: CancellationToken,
     /// Moves whenever any shed's view does. Says "look", carries nothing else.
     pub(crate) bell: watch::Sender<u64>,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::SubsecRound as _;
 use shed_api::shed::{Limits, Mount, Network};
 
 use crate::mounts::MountPolicy;
@@ -69,10 +70,10 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// Now.
+    /// Now, to the millisecond as the database keeps it, so that a stamp reads the same before and after a restart.
     pub fn now(self) -> chrono::DateTime<chrono::Utc> {
         match self {
-            Self::System => chrono::Utc::now(),
+            Self::System => chrono::Utc::now().trunc_subsecs(3),
             Self::Fixed(at) => at,
         }
     }

@@ -1,13 +1,20 @@
 //! Reading requests: every part that does not parse is a problem with a code, like every other refusal.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use serde::de::DeserializeOwned;
+use futures_util::StreamExt as _;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use shed_api::problem::PROBLEM_JSON;
 use shed_api::{Code, Problem, SessionRef, ShedName};
 use shed_core::Person;
@@ -46,8 +53,17 @@ impl IntoResponse for Refused {
         let status = status.unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&*self.0).unwrap_or_default();
         let mut response = (status, body).into_response();
-        let kind = axum::http::HeaderValue::from_static(PROBLEM_JSON);
-        response.headers_mut().insert(axum::http::header::CONTENT_TYPE, kind);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        match self.0.code {
+            Code::Unauthorized => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Code::RateLimited => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+            }
+            _ => {}
+        }
         // The guard adds the request's id to the body.
         response.extensions_mut().insert(*self.0);
         response
@@ -64,6 +80,12 @@ impl FromRequestParts<Weak<State>> for Door {
     type Rejection = Refused;
 
     async fn from_request_parts(_: &mut Parts, state: &Weak<State>) -> Answer<Self> {
+        Self::from_weak(state)
+    }
+}
+
+impl Door {
+    fn from_weak(state: &Weak<State>) -> Answer<Self> {
         let gone = || Refused::new(Code::ShuttingDown, "the server is going away");
         state.upgrade().map(Self).ok_or_else(gone)
     }
@@ -125,18 +147,43 @@ async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> An
     path.map_err(|_| bad())?.0.remove(name).ok_or_else(bad)
 }
 
+/// A JSON object. serde would read a struct from a list, too, field by field.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
 /// A JSON body.
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<Weak<State>> for Body<T> {
     type Rejection = Refused;
 
-    async fn from_request(request: Request, state: &S) -> Answer<Self> {
-        match Json::<T>::from_request(request, state).await {
-            Ok(Json(body)) => Ok(Self(body)),
-            Err(JsonRejection::BytesRejection(error)) => {
-                Err(Refused::new(Code::TooLarge, format!("the body cannot be read: {error}")))
-            }
+    async fn from_request(request: Request, state: &Weak<State>) -> Answer<Self> {
+        let Door(door) = Door::from_weak(state)?;
+        let limit = door.options.timing.body;
+        drop(door);
+        let request = request.map(|body| in_time(body, limit));
+        match Json::<Object<T>>::from_request(request, state).await {
+            Ok(Json(Object(body))) => Ok(Self(body)),
+            Err(JsonRejection::BytesRejection(error)) => Err(unreadable(&error)),
             Err(JsonRejection::MissingJsonContentType(_)) => Err(Refused::new(
                 Code::InvalidRequest,
                 "the body must be JSON, with the header Content-Type: application/json",
@@ -146,14 +193,46 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+/// The same body, ending with an error when its sender pauses for too long.
+fn in_time(body: axum::body::Body, limit: Duration) -> axum::body::Body {
+    let chunks =
+        futures_util::stream::unfold(body.into_data_stream(), move |mut chunks| async move {
+            let chunk = match tokio::time::timeout(limit, chunks.next()).await {
+                Ok(chunk) => chunk?,
+                Err(late) => Err(axum::Error::new(late)),
+            };
+            Some((chunk, chunks))
+        });
+    axum::body::Body::from_stream(chunks)
+}
+
+fn unreadable(error: &BytesRejection) -> Refused {
+    let mut inner: &dyn std::error::Error = error;
+    loop {
+        if inner.is::<tokio::time::error::Elapsed>() {
+            return Refused::new(Code::TimedOut, "the body did not come in time");
+        }
+        match inner.source() {
+            Some(source) => inner = source,
+            None => break,
+        }
+    }
+    let code = if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+        Code::TooLarge
+    } else {
+        Code::InvalidRequest
+    };
+    Refused::new(code, format!("the body cannot be read: {inner}"))
+}
+
 /// A JSON body or none at all.
 pub(crate) struct OptionalBody<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
+impl<T: DeserializeOwned + Default> FromRequest<Weak<State>> for OptionalBody<T> {
     type Rejection = Refused;
 
-    async fn from_request(request: Request, state: &S) -> Answer<Self> {
-        let empty = request.headers().get(axum::http::header::CONTENT_TYPE).is_none();
+    async fn from_request(request: Request, state: &Weak<State>) -> Answer<Self> {
+        let empty = request.headers().get(CONTENT_TYPE).is_none();
         if empty {
             return Ok(Self(T::default()));
         }

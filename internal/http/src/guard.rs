@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State as FromState};
-use axum::http::header::{HOST, HeaderName, ORIGIN};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -17,6 +17,8 @@ use crate::extract::Refused;
 
 /// The header that finds a request in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id of a caller's own.
+const MAX_ID_BYTES: usize = 64;
 /// How long a request may take that does not stream. Creations and rebuilds go on without whoever asked.
 const REQUEST_LIMIT: Duration = Duration::from_secs(700);
 
@@ -34,15 +36,15 @@ pub(crate) async fn guard(
     next: Next,
 ) -> Response {
     let start = Instant::now();
-    let id = uuid::Uuid::new_v4().simple().to_string()[..16].to_owned();
+    let id = request_id(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut actor = String::new();
     let response = match state.upgrade() {
         None => Refused::new(Code::ShuttingDown, "the server is going away").into_response(),
         Some(state) => match admit(&state, &mut request, &mut actor).await {
-            Ok(()) => match tokio::time::timeout(REQUEST_LIMIT, next.run(request)).await {
-                Ok(response) => response,
-                Err(_) => Refused::new(Code::TimedOut, "the request took too long").into_response(),
+            Ok(()) => tokio::select! {
+                response = next.run(request) => response,
+                refused = time_is_up(&state) => refused.into_response(),
             },
             Err(refused) => refused.into_response(),
         },
@@ -62,6 +64,32 @@ pub(crate) async fn guard(
     response
 }
 
+/// The caller's own id if it has one that is fit for a log, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let fit = |id: &&str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(plain)
+    };
+    let own = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(fit);
+    let new = || uuid::Uuid::new_v4().simple().to_string()[..16].to_owned();
+    own.map_or_else(new, str::to_owned)
+}
+
+/// Ends when a request has taken too long, for its own sake or because the server goes away.
+async fn time_is_up(state: &State) -> Refused {
+    let stop = state.app.stopping();
+    let going_away = async {
+        stop.cancelled().await;
+        tokio::time::sleep(state.options.timing.drain).await;
+    };
+    tokio::select! {
+        () = tokio::time::sleep(REQUEST_LIMIT) => {
+            Refused::new(Code::TimedOut, "the request took too long")
+        }
+        () = going_away => Refused::new(Code::ShuttingDown, "the server is going away"),
+    }
+}
+
 /// Puts the caller into the request, or says why it goes no further.
 async fn admit(
     state: &Arc<State>,
@@ -75,6 +103,7 @@ async fn admit(
     }
     let (parts, body) = std::mem::take(request).into_parts();
     let caller = person(state, &peer, &parts).await;
+    let has_credential = parts.headers.contains_key(AUTHORIZATION);
     *request = Request::from_parts(parts, body);
     let caller = match caller {
         Ok(person) => {
@@ -87,10 +116,15 @@ async fn admit(
         Err(error) => {
             let problem = error.problem();
             let refused = problem.code == Code::Unauthorized;
-            if let (true, Some(address)) = (refused, peer.address())
-                && !state.limits.refusal(address)
-            {
-                return Err(Refused::new(Code::RateLimited, "too many refused credentials"));
+            if let (true, Some(address)) = (refused, peer.address()) {
+                // Who shows nothing guesses nothing: probes of health come without a token.
+                if has_credential && !state.limits.refusal(address) {
+                    return Err(Refused::new(Code::RateLimited, "too many refused credentials"));
+                }
+                *actor = format!("address:{address}");
+                if !has_credential && !state.limits.request(actor) {
+                    return Err(Refused::new(Code::RateLimited, "too many requests"));
+                }
             }
             Caller::Refused(problem)
         }
@@ -112,25 +146,39 @@ fn check_host(state: &State, headers: &HeaderMap) -> Result<(), Refused> {
     if !is_own(&state.options.hosts, host) {
         return Err(refused("host", host));
     }
-    if let Some(origin) = text(ORIGIN) {
-        let authority = origin.split_once("://").map_or("", |(_, rest)| rest);
-        if !is_own(&state.options.hosts, authority) {
-            return Err(refused("origin", origin));
-        }
+    if let Some(origin) = text(ORIGIN)
+        && !is_own_origin(&state.options.hosts, host, origin)
+    {
+        return Err(refused("origin", origin));
     }
     Ok(())
 }
 
+/// Whether a page of `origin` is this server's: the same host and port that was asked, or a name from the configuration.
+/// Another port of localhost is somebody else: a page that an agent serves from its shed, for instance.
+fn is_own_origin(hosts: &[String], host: &str, origin: &str) -> bool {
+    let Some((_, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let is_named = || hosts.iter().any(|own| own.eq_ignore_ascii_case(host_of(authority)));
+    authority.eq_ignore_ascii_case(host) || is_named()
+}
+
 /// Whether `authority` (`host` or `host:port`) names this server. An address cannot be somebody else's name.
 fn is_own(hosts: &[String], authority: &str) -> bool {
+    let host = host_of(authority);
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok()
+        || hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
+}
+
+/// The host of `host` or `host:port`, without the dot that ends a full name.
+fn host_of(authority: &str) -> &str {
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
     };
-    let host = host.trim_end_matches('.');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok()
-        || hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
+    host.trim_end_matches('.')
 }
 
 fn with_id(mut response: Response, id: &str) -> Response {
@@ -178,6 +226,27 @@ mod tests {
             ["", "evil.com", "localhost.evil.com", "127.0.0.1.evil.com", "example.com", "[evil]"]
         {
             assert!(!is_own(&hosts, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_page_may_ask_only_where_it_comes_from() {
+        let hosts = ["shed.example.com".to_owned()];
+        let is_own = |origin| is_own_origin(&hosts, "localhost:8080", origin);
+        for own in
+            ["http://localhost:8080", "https://shed.example.com", "https://shed.example.com:8443"]
+        {
+            assert!(is_own(own), "{own}");
+        }
+        for other in [
+            "",
+            "null",
+            "http://localhost:3000",
+            "http://localhost",
+            "http://10.1.2.3",
+            "http://evil.com",
+        ] {
+            assert!(!is_own(other), "{other}");
         }
     }
 }

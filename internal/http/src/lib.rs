@@ -17,6 +17,7 @@ mod streams;
 mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shed_api::server::HostKey;
 use shed_core::{App, Duplex, Person};
@@ -38,6 +39,35 @@ pub struct Options {
     pub http_port: Option<u16>,
     /// Users who are the owner of the unix socket: their requests need no token.
     pub owner_uid: u32,
+    /// How long things may take.
+    pub timing: Timing,
+}
+
+/// How long things may take. The defaults are for people and networks; tests are in a hurry.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// How often an idle event stream says that it is alive.
+    pub heartbeat: Duration,
+    /// How often an idle WebSocket's caller is asked whether it is there. Callers give up after two and a half times this.
+    pub ping: Duration,
+    /// How long a client may take to send a request's head, or to begin the next one on an idle connection.
+    pub head: Duration,
+    /// How long a client may pause in the middle of a request's body.
+    pub body: Duration,
+    /// How long requests may go on when the server goes away.
+    pub drain: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(15),
+            ping: Duration::from_secs(20),
+            head: Duration::from_secs(30),
+            body: Duration::from_secs(30),
+            drain: Duration::from_secs(5),
+        }
+    }
 }
 
 /// The door. Clones are the same door.

@@ -1,7 +1,8 @@
 //! The OpenAPI document: made from the handlers, so that it cannot say anything else.
 
+use axum::http::StatusCode;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Components, Info, License, OpenApi};
+use utoipa::openapi::{Components, Info, License, OpenApi, RefOr};
 
 use crate::router::documented;
 
@@ -26,7 +27,30 @@ pub(crate) fn skeleton() -> OpenApi {
     document
 }
 
+/// A status in words, which every response must have.
+fn words(status: &str) -> &'static str {
+    let status = status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok());
+    status.and_then(|status| status.canonical_reason()).unwrap_or("Answer")
+}
+
 /// The whole document, as `/api/openapi.json` serves it.
 pub fn document() -> OpenApi {
-    documented().split_for_parts().1
+    let mut document = documented().split_for_parts().1;
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            for (status, response) in &mut operation.responses.responses {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    words(status).clone_into(&mut response.description);
+                }
+            }
+            // A function's name is its own only within its file, which the tag names.
+            let tag = operation.tags.as_deref().and_then(<[String]>::first);
+            let name = operation.operation_id.take();
+            operation.operation_id = tag.zip(name).map(|(tag, name)| format!("{tag}_{name}"));
+        }
+    }
+    document
 }

@@ -10,7 +10,7 @@ use shed_api::Code;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::extract::Refused;
+use crate::extract::{Refused, Who};
 use crate::guard::guard;
 use crate::routes::{access, docs, exec, health, sessions, sheds, streams};
 use crate::{State, openapi};
@@ -20,17 +20,19 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 /// The largest body of `POST …/exec`, whose input may be long.
 const MAX_EXEC_BODY_BYTES: usize = 24 << 20;
 
-/// The routes that are in the document.
+/// All routes; the document has every one of them.
 pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
     OpenApiRouter::with_openapi(openapi::skeleton())
         // Anyone who comes.
         .routes(routes!(health::live))
+        .routes(routes!(docs::page))
         // The server.
         .routes(routes!(health::info))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
         .routes(routes!(health::ssh_host_key))
         .routes(routes!(health::events))
+        .routes(routes!(docs::document))
         // Sheds.
         .routes(routes!(sheds::list, sheds::create))
         .routes(routes!(sheds::show, sheds::patch, sheds::delete))
@@ -72,14 +74,13 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
 
 /// All routes, behind the guard.
 pub(crate) fn router(state: Weak<State>) -> Router {
-    let (routes, document) = documented().split_for_parts();
+    let (routes, _) = documented().split_for_parts();
     routes
-        .merge(docs::router(&document))
-        .fallback(async || {
+        .fallback(async |_: Who| {
             Refused::new(Code::RouteNotFound, "there is no such route; see /api/docs")
                 .into_response()
         })
-        .method_not_allowed_fallback(async || {
+        .method_not_allowed_fallback(async |_: Who| {
             let text = "this route does not take that method; see /api/docs";
             Refused::new(Code::MethodNotAllowed, text).into_response()
         })

@@ -1,6 +1,7 @@
 //! Listeners and connections: own accept loops with limits, because a server on a network meets everything.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::socket_peercred;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower_service::Service as _;
 
 use crate::auth::Peer;
@@ -22,16 +23,16 @@ use crate::{Http, State};
 
 /// Connections over TCP at once. Each costs some tens of kilobytes.
 const MAX_CONNECTIONS: usize = 2_048;
-/// Connections of one address at once.
+/// Connections of one address at once. This machine's own address is everybody's on it, so it may have them all.
 const MAX_PER_ADDRESS: usize = 512;
 /// Connections over the unix socket at once.
 const MAX_LOCAL: usize = 4_096;
-/// How long a client may take to send a request's head, or to begin the next one on an idle connection.
-const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// How long a TLS handshake may take.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
 /// A peer that takes no bytes for so long is gone.
 const SEND_LIMIT: Duration = Duration::from_secs(60);
+/// When the server goes away, a client that is in the middle of a head or does not read its answer gets so much more.
+const LINGER: Duration = Duration::from_millis(500);
 /// After a failed accept (no descriptor left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The longest head of a request.
@@ -210,7 +211,12 @@ async fn serve_tcp(state: &Arc<State>, listener: &TcpListener, tls: Option<Tls>)
                 None => serve_connection(&state, socket, peer).await,
                 Some(tls) => {
                     let handshake = tokio::time::timeout(TLS_LIMIT, tls.acceptor.accept(socket));
-                    if let Ok(Ok(socket)) = handshake.await {
+                    let stop = state.app.stopping();
+                    let shaken = tokio::select! {
+                        shaken = handshake => shaken,
+                        () = stop.cancelled() => return,
+                    };
+                    if let Ok(Ok(socket)) = shaken {
                         serve_connection(&state, socket, peer).await;
                     }
                 }
@@ -220,20 +226,47 @@ async fn serve_tcp(state: &Arc<State>, listener: &TcpListener, tls: Option<Tls>)
     }
 }
 
-/// One connection, until it or the server ends.
+/// Held by a request's extensions and by what it was upgraded to: the connection is there as long as any of these.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    _held: mpsc::Sender<Infallible>,
+}
+
+/// One connection, until it (and what it was upgraded to) or the server ends.
 pub(crate) async fn serve_connection(
     state: &Arc<State>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
 ) {
+    let (held, mut released) = mpsc::channel(1);
+    serve_requests(state, stream, peer, Held { _held: held }).await;
+    // Nothing is ever sent: this ends when the last holder does.
+    released.recv().await;
+}
+
+async fn serve_requests(
+    state: &Arc<State>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    held: Held,
+) {
     let routes = state.routes.clone();
+    let n_answering = Arc::new(watch::Sender::new(0_usize));
+    let mut answering = n_answering.subscribe();
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
-        routes.clone().call(request)
+        request.extensions_mut().insert(held.clone());
+        let answering = Answering::new(&n_answering);
+        let answer = routes.clone().call(request);
+        async move {
+            let answer = answer.await;
+            drop(answering);
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
+        .header_read_timeout(state.options.timing.head)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -243,11 +276,37 @@ pub(crate) async fn serve_connection(
         ended = &mut connection => ended,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            let cut = async {
+                // The guard sees to it that every request is answered in time.
+                answering.wait_for(|n_answering| *n_answering == 0).await.ok();
+                tokio::time::sleep(LINGER).await;
+            };
+            tokio::select! {
+                ended = &mut connection => ended,
+                () = cut => return,
+            }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// A request that is being answered. Counted until it is dropped.
+struct Answering {
+    n_answering: Arc<watch::Sender<usize>>,
+}
+
+impl Answering {
+    fn new(n_answering: &Arc<watch::Sender<usize>>) -> Self {
+        n_answering.send_modify(|n_answering| *n_answering += 1);
+        Self { n_answering: Arc::clone(n_answering) }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.n_answering.send_modify(|n_answering| *n_answering -= 1);
     }
 }
 
@@ -268,7 +327,7 @@ impl Addresses {
     fn take(&self, address: IpAddr, place: OwnedSemaphorePermit) -> Option<Taken> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let n_open = open.entry(address).or_default();
-        if *n_open >= MAX_PER_ADDRESS {
+        if *n_open >= MAX_PER_ADDRESS && !address.is_loopback() {
             return None;
         }
         *n_open += 1;

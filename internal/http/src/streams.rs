@@ -6,24 +6,26 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::de::DeserializeOwned;
 use shed_api::stream::{ClientFrame, Exit, STDERR, STDOUT, ServerFrame, signal_number};
 use shed_api::{Code, Problem};
-use shed_core::{App, Control, Duplex, Running, read_some};
+use shed_core::{Control, Duplex, Running, read_some};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::State;
+use crate::extract::Object;
 
 /// How long a caller may take to say what it wants.
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
 /// What is read at once.
 const READ_BYTES: usize = 64 << 10;
-/// An idle caller is asked this often whether it is there.
-const PING_PERIOD: Duration = Duration::from_secs(20);
 /// A process that has ended left nothing more in its pipes once they are quiet for so long.
 const QUIET: Duration = Duration::from_millis(10);
 /// The most time spent waiting for what the children of an ended process print.
@@ -40,28 +42,73 @@ pub(crate) enum DrainUntil {
     Closed,
 }
 
+/// How long a caller may take to hear that the stream ends; one that does not read does not hear it.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+
 type Sink = SplitSink<WebSocket, Message>;
 type Stream = SplitStream<WebSocket>;
 
 /// Reads the opening object.
-pub(crate) async fn opening<T: DeserializeOwned>(socket: &mut WebSocket) -> Result<T, Problem> {
-    let invalid = |text: String| Problem::new(Code::InvalidRequest, text);
+pub(crate) async fn opening<T: DeserializeOwned>(
+    state: &State,
+    socket: &mut WebSocket,
+) -> Result<T, Problem> {
+    let stop = state.app.stopping();
+    tokio::select! {
+        opening = timeout(OPEN_LIMIT, first_text(socket)) => {
+            let text = opening.map_err(|_| Problem::new(Code::TimedOut, "no opening message came"))??;
+            let opened = serde_json::from_str::<Object<T>>(&text).map(|Object(opened)| opened);
+            opened.map_err(|error| {
+                Problem::new(Code::InvalidRequest, format!("the opening message: {error}"))
+            })
+        }
+        () = stop.cancelled() => Err(Problem::new(Code::ShuttingDown, "the server is going away")),
+    }
+}
+
+async fn first_text(socket: &mut WebSocket) -> Result<Utf8Bytes, Problem> {
+    let invalid = |text: &str| Problem::new(Code::InvalidRequest, text);
     loop {
-        match timeout(OPEN_LIMIT, socket.recv()).await {
-            Ok(Some(Ok(Message::Text(text)))) => {
-                return serde_json::from_str(&text)
-                    .map_err(|error| invalid(format!("the opening message: {error}")));
+        match socket.recv().await {
+            Some(Ok(Message::Text(text))) => return Ok(text),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(_)) => {
+                return Err(invalid("the first message must be the opening object, as text"));
             }
-            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
-            Ok(Some(Ok(_))) => {
-                return Err(invalid(
-                    "the first message must be the opening object, as text".to_owned(),
-                ));
-            }
-            Ok(Some(Err(_)) | None) => return Err(invalid("the caller went away".to_owned())),
-            Err(_) => return Err(Problem::new(Code::TimedOut, "no opening message came")),
+            Some(Err(error)) => return Err(invalid(&format!("the first message: {error}"))),
+            None => return Err(invalid("the caller went away")),
         }
     }
+}
+
+/// Waits for what is being started, saying now and then that we are still there: a shed may take a minute to come up.
+pub(crate) async fn patiently<T>(
+    state: &State,
+    socket: &mut WebSocket,
+    work: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(work);
+    let mut ping = pings(state);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = ping.tick() => {
+                // A caller that went away is noticed when the copying begins: what was begun is not left half done.
+                socket.send(Message::Ping(Vec::new().into())).await.ok();
+            }
+        }
+    }
+}
+
+fn pings(state: &State) -> Interval {
+    let period = state.options.timing.ping;
+    tokio::time::interval_at(Instant::now() + period, period)
+}
+
+/// Ends a little after the server began to go away: for callers that do not read and so cannot be told.
+async fn overdue(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(FAREWELL_LIMIT).await;
 }
 
 /// Says one thing.
@@ -73,7 +120,12 @@ pub(crate) async fn say(socket: &mut WebSocket, frame: &ServerFrame) {
 
 /// Says what is wrong and closes.
 pub(crate) async fn refuse(socket: &mut WebSocket, problem: Problem) {
-    say(socket, &ServerFrame::Problem { problem }).await;
+    say_last(socket, &ServerFrame::Problem { problem }).await;
+}
+
+/// Says one thing and closes.
+pub(crate) async fn say_last(socket: &mut WebSocket, frame: &ServerFrame) {
+    say(socket, frame).await;
     let frame = CloseFrame { code: close_code::NORMAL, reason: "".into() };
     socket.send(Message::Close(Some(frame))).await.ok();
 }
@@ -116,7 +168,7 @@ impl Outgoing {
 
 /// Copies a process until its end.
 pub(crate) async fn copy_process(
-    app: &App,
+    state: &State,
     socket: WebSocket,
     running: Running,
     until: DrainUntil,
@@ -126,13 +178,13 @@ pub(crate) async fn copy_process(
     if send_frame(&mut sink, &ServerFrame::Started).await.is_err() {
         return;
     }
-    let stop = app.stopping();
+    let stop = state.app.stopping();
     let inbound = take_input(stream, input, &control);
     let outbound = async {
         let (mut out, mut err) = (Outgoing::new(STDOUT), Outgoing::new(STDERR));
         let mut ended = None;
         let mut drain = Drain::new(until);
-        let mut ping = tokio::time::interval_at(Instant::now() + PING_PERIOD, PING_PERIOD);
+        let mut ping = pings(state);
         loop {
             let closed = out.ended && (err.ended || errors.is_none());
             if let (Some(exit), true) = (&ended, closed || drain.is_over()) {
@@ -160,14 +212,48 @@ pub(crate) async fn copy_process(
             }
         }
     };
-    tokio::select! {
-        ended = outbound => if let Err(error) = ended {
-            tracing::debug!(%error, "a stream's caller went away");
-        },
-        // Whoever called went away: the process gets HUP when `control` is dropped.
-        () = inbound => {}
-    }
+    let parted = tokio::select! {
+        ended = outbound => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a stream's caller went away");
+            }
+            Parted::Closed
+        }
+        parted = inbound => parted,
+        () = overdue(&stop) => Parted::Closed,
+    };
+    // Whoever called went away: the process gets HUP.
     drop(control);
+    parted.say(&mut sink).await;
+}
+
+/// How the caller's side of a stream ended.
+#[derive(Debug)]
+enum Parted {
+    /// It closed, or it is gone.
+    Closed,
+    /// It sent what no WebSocket client sends, or too much at once; with the close code for that.
+    Broken(u16, String),
+}
+
+impl Parted {
+    fn from_error(error: axum::Error) -> Self {
+        let inner = error.into_inner();
+        let code = match inner.downcast_ref::<tungstenite::Error>() {
+            Some(tungstenite::Error::Capacity(_)) => close_code::SIZE,
+            Some(tungstenite::Error::Utf8(_)) => close_code::INVALID,
+            Some(tungstenite::Error::Protocol(_)) | None => close_code::PROTOCOL,
+            Some(_) => return Self::Closed,
+        };
+        Self::Broken(code, inner.to_string().chars().take(100).collect())
+    }
+
+    async fn say(self, sink: &mut Sink) {
+        if let Self::Broken(code, reason) = self {
+            let close = CloseFrame { code, reason: reason.into() };
+            timeout(FAREWELL_LIMIT, sink.send(Message::Close(Some(close)))).await.ok();
+        }
+    }
 }
 
 /// How long what was printed is waited for.
@@ -226,7 +312,7 @@ async fn close(sink: &mut Sink) -> Result<(), axum::Error> {
 
 /// Takes what the caller sends until it goes away. Input that the process does not take holds up further input, not
 /// sizes and signals, until a few messages wait.
-async fn take_input(mut stream: Stream, input: Option<pipe::Sender>, control: &Control) {
+async fn take_input(mut stream: Stream, input: Option<pipe::Sender>, control: &Control) -> Parted {
     let (queue, mut queued) = mpsc::channel::<Option<axum::body::Bytes>>(INPUT_MESSAGES);
     let write = async move {
         let mut input = input;
@@ -245,7 +331,11 @@ async fn take_input(mut stream: Stream, input: Option<pipe::Sender>, control: &C
         }
     };
     let read = async move {
-        while let Some(Ok(message)) = stream.next().await {
+        while let Some(message) = stream.next().await {
+            let message = match message {
+                Ok(message) => message,
+                Err(error) => return Parted::from_error(error),
+            };
             let item = match message {
                 Message::Binary(bytes) => Some(bytes),
                 Message::Text(text) => match serde_json::from_str::<ClientFrame>(&text) {
@@ -263,70 +353,94 @@ async fn take_input(mut stream: Stream, input: Option<pipe::Sender>, control: &C
                     // A newer client's frame that we do not know.
                     Err(_) => continue,
                 },
-                Message::Ping(_) | Message::Pong(_) => continue,
-                Message::Close(_) => break,
+                // Both are answered by the next read, which after a close is the last.
+                Message::Ping(_) | Message::Pong(_) | Message::Close(_) => continue,
             };
             if queue.send(item).await.is_err() {
                 break;
             }
         }
+        Parted::Closed
     };
     tokio::select! {
-        () = read => {}
-        () = write => {}
+        parted = read => parted,
+        // Ends only with the queue, and so with the reading.
+        () = write => Parted::Closed,
     }
 }
 
 /// Copies a connection until both directions have ended.
-pub(crate) async fn copy_connection(app: &App, socket: WebSocket, connection: Box<dyn Duplex>) {
+pub(crate) async fn copy_connection(state: &State, socket: WebSocket, connection: Box<dyn Duplex>) {
     let (mut sink, mut stream) = socket.split();
     let (mut read, mut write) = tokio::io::split(connection);
+    let stop = state.app.stopping();
+    let (say_end, mut heard_end) = oneshot::channel();
     let outbound = async {
         send_frame(&mut sink, &ServerFrame::Started).await?;
-        loop {
-            let mut buffer = vec![0; READ_BYTES + 1];
+        let mut ping = pings(state);
+        let mut buffer = Vec::new();
+        let (mut ended, mut caller_ended) = (false, false);
+        while !(ended && caller_ended) {
+            buffer.resize(READ_BYTES + 1, 0);
             buffer[0] = STDOUT;
-            match read.read(&mut buffer[1..]).await {
-                Ok(0) | Err(_) => break,
-                Ok(n_read) => buffer.truncate(n_read + 1),
+            let n_read = tokio::select! {
+                n_read = read.read(&mut buffer[1..]), if !ended => n_read.unwrap_or(0),
+                _ = &mut heard_end, if !caller_ended => {
+                    caller_ended = true;
+                    continue;
+                }
+                _ = ping.tick() => {
+                    sink.send(Message::Ping(Vec::new().into())).await?;
+                    continue;
+                }
+                () = stop.cancelled() => {
+                    let text = "the server is going away";
+                    return part(&mut sink, Problem::new(Code::ShuttingDown, text)).await;
+                }
+            };
+            if n_read == 0 {
+                ended = true;
+                send_frame(&mut sink, &ServerFrame::Eof).await?;
+                continue;
             }
-            sink.send(Message::binary(buffer)).await?;
+            buffer.truncate(n_read + 1);
+            sink.send(Message::binary(std::mem::take(&mut buffer))).await?;
         }
-        send_frame(&mut sink, &ServerFrame::Eof).await?;
-        Ok::<_, axum::Error>(sink)
+        close(&mut sink).await
     };
     let inbound = async {
-        while let Some(Ok(message)) = stream.next().await {
-            match message {
-                Message::Binary(bytes) => {
-                    if write.write_all(&bytes).await.is_err() {
-                        return;
-                    }
+        let mut say_end = Some(say_end);
+        while let Some(message) = stream.next().await {
+            let ends = match message {
+                Err(error) => return Parted::from_error(error),
+                // What comes after the end goes nowhere.
+                Ok(Message::Binary(bytes)) if say_end.is_some() => {
+                    write.write_all(&bytes).await.is_err()
                 }
-                Message::Text(text) => {
-                    if let Ok(ClientFrame::Eof) = serde_json::from_str(&text) {
-                        write.shutdown().await.ok();
-                    }
+                Ok(Message::Text(text)) => {
+                    matches!(serde_json::from_str(&text), Ok(ClientFrame::Eof))
                 }
-                Message::Ping(_) | Message::Pong(_) => {}
-                Message::Close(_) => return,
+                Ok(
+                    Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Close(_),
+                ) => false,
+            };
+            if let Some(say_end) = say_end.take_if(|_| ends) {
+                write.shutdown().await.ok();
+                // The other direction is over, too, when nobody hears it.
+                say_end.send(()).ok();
             }
         }
+        Parted::Closed
     };
-    let stop = app.stopping();
-    tokio::pin!(inbound);
-    tokio::select! {
-        sink = outbound => {
-            // The other direction may go on: a half-closed connection.
-            tokio::select! {
-                () = inbound => {}
-                () = stop.cancelled() => {}
+    let parted = tokio::select! {
+        ended = outbound => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection's caller went away");
             }
-            if let Ok(mut sink) = sink {
-                sink.close().await.ok();
-            }
+            Parted::Closed
         }
-        () = &mut inbound => {}
-        () = stop.cancelled() => {}
-    }
+        parted = inbound => parted,
+        () = overdue(&stop) => Parted::Closed,
+    };
+    parted.say(&mut sink).await;
 }

@@ -98,25 +98,34 @@ async fn copy(stream: ProcessStream, socket: TcpStream, context: &Context) {
             }
         }
     };
+    // Whether the other direction may go on.
     let inward = async {
         while let Ok(frame) = reader.next().await {
             match frame {
                 Frame::Stdout(bytes) => {
                     if write.write_all(&bytes).await.is_err() {
-                        return;
+                        return true;
                     }
                 }
                 Frame::Eof => {
                     write.shutdown().await.ok();
-                    return;
+                    return true;
                 }
                 Frame::Problem(problem) => {
-                    return context.out.failure(&shed_client::ClientError::Problem(problem).into());
+                    context.out.failure(&shed_client::ClientError::Problem(problem).into());
+                    return false;
                 }
                 Frame::Started | Frame::Detached(_) | Frame::Stderr(_) | Frame::Exit(_) => {}
             }
         }
+        false
     };
-    tokio::join!(outward, inward);
+    tokio::pin!(outward, inward);
+    tokio::select! {
+        () = &mut outward => drop(inward.await),
+        goes_on = &mut inward => if goes_on {
+            outward.await;
+        },
+    }
     input.close().await;
 }

@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 
 use super::{App, start_keeper};
+use crate::engine::EngineError;
 use crate::keeper::{Answer, KeeperHandle, Post};
 use crate::life::{Denial, Wish};
 use crate::ops::Order;
@@ -216,14 +217,26 @@ impl App {
     pub async fn created(&self, person: &Person, name: &ShedName) -> Result<Shed, Error> {
         let handle = self.keeper(person, name, Scope::Read, "to see a shed")?;
         let mut progress = handle.progress.clone();
-        // The keeper ends with its shed or with the server.
-        progress.wait_for(|state| state.done.is_some()).await.map_err(|_| Error::ShuttingDown)?;
+        let stop = self.stopping();
+        tokio::select! {
+            // The keeper ends with its shed or with the server.
+            done = progress.wait_for(|state| state.done.is_some()) => {
+                drop(done.map_err(|_| Error::ShuttingDown)?);
+            }
+            // The creation goes on with the next server.
+            () = stop.cancelled() => return Err(Error::ShuttingDown),
+        }
         let row = handle.view.borrow().row.clone();
         match (row.status, &row.reason) {
             (ShedStatus::Failed, Some(text)) => {
                 let code = row.reason_code.unwrap_or(shed_api::Code::Internal);
                 let hint = format!("shed create {name} --retry");
                 Err(Error::Failed(crate::Failure::new(code, text.clone()).hint(hint)))
+            }
+            (ShedStatus::Creating, _) if stop.is_cancelled() => Err(Error::ShuttingDown),
+            (ShedStatus::Creating, _) => {
+                let text = "the creation goes on when the engine is back";
+                Err(EngineError::Unreachable(text.to_owned()).into())
             }
             _ => self.shed(person, name),
         }

@@ -1,7 +1,6 @@
 //! The server: is it there, what is it, what happened.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::Json;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -15,9 +14,6 @@ use shed_core::{App, Person};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::extract::{Answer, Door, Params, Refused, Who};
-
-/// How often an idle event stream says that it is alive.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Whether the server runs at all. Needs no token.
 #[utoipa::path(get, path = "/api/health/live", tag = "server", security(()), responses((status = 200, body = str)))]
@@ -94,7 +90,7 @@ pub(crate) async fn events(
         return Ok(Json(EventList { events: first }).into_response());
     }
     let stream = follow(state.app.clone(), person, shed, after, first);
-    let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
+    let heartbeat = KeepAlive::new().interval(state.options.timing.heartbeat).text("heartbeat");
     Ok(Sse::new(stream).keep_alive(heartbeat).into_response())
 }
 

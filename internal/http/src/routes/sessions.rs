@@ -13,7 +13,6 @@ use shed_api::session::{Input, NewSession, Output, PatchSession, Session, Sessio
 use tokio::time::{Instant, sleep_until};
 use utoipa::IntoParams;
 
-use super::health::HEARTBEAT;
 use crate::extract::{Answer, Body, Door, OfSession, OfShed, Params, Who};
 
 /// The shortest time between two pictures of one stream.
@@ -61,7 +60,7 @@ pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
                 }
             }
         });
-    let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
+    let heartbeat = KeepAlive::new().interval(state.options.timing.heartbeat).text("heartbeat");
     Sse::new(stream).keep_alive(heartbeat).into_response()
 }
 

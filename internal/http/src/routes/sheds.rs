@@ -15,7 +15,6 @@ use shed_core::life::Wish;
 use shed_core::{Answer as Wished, Removal};
 use utoipa::IntoParams;
 
-use super::health::HEARTBEAT;
 use crate::extract::{Answer, Body, Door, OfShed, OptionalBody, Params, Who};
 
 /// Says that a wish was true before: `x-shed-already: true`.
@@ -176,7 +175,7 @@ pub(crate) async fn progress(
         let item = axum::response::sse::Event::default().data(data);
         Some((Ok::<_, Infallible>(item), (reader, stop)))
     });
-    let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
+    let heartbeat = KeepAlive::new().interval(state.options.timing.heartbeat).text("heartbeat");
     Ok(Sse::new(stream).keep_alive(heartbeat).into_response())
 }
 

@@ -1,34 +1,56 @@
 //! Streams over WebSocket. The frames are described in `shed_api::stream`; the copying is in `crate::streams`.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::{Extension, Path};
 use axum::response::Response;
 use serde::de::DeserializeOwned;
 use shed_api::stream::{AttachOpen, ConsoleOpen, ExecOpen, MAX_MESSAGE_BYTES, ServerFrame};
-use shed_api::{Code, Problem, Scope};
-use shed_core::{App, Attach, Error, Started, Target};
+use shed_api::{Code, Problem, Scope, ShedName};
+use shed_core::{Attach, Error, Person, Started, Target};
 
+use crate::State;
 use crate::extract::{Answer, Door, OfSession, OfShed, Refused, Who};
-use crate::streams::{DrainUntil, copy_connection, copy_process, opening, refuse};
+use crate::serve::Held;
+use crate::streams::{
+    DrainUntil, copy_connection, copy_process, opening, patiently, refuse, say_last,
+};
+
+/// What becomes a WebSocket, and its connection's place among those that are open.
+type Upgrade = (Result<WebSocketUpgrade, WebSocketUpgradeRejection>, Extension<Held>);
 
 /// A WebSocket of ours. Tracked by the App: it is told when the server goes away, and waited for.
 fn upgrade<F: Future<Output = ()> + Send + 'static>(
-    app: &App,
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+    state: &State,
+    (upgrade, Extension(held)): Upgrade,
     serve: impl FnOnce(WebSocket) -> F + Send + 'static,
 ) -> Answer<Response> {
     let upgrade = upgrade.map_err(|_| {
         Refused::new(Code::InvalidRequest, "this route speaks WebSocket; see docs/API.md")
     })?;
-    let tasks = app.tasks();
+    let tasks = state.app.tasks();
     let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
-    Ok(upgrade.on_upgrade(move |socket| tasks.track_future(serve(socket))))
+    Ok(upgrade.on_upgrade(move |socket| {
+        tasks.track_future(async move {
+            serve(socket).await;
+            drop(held);
+        })
+    }))
 }
 
-type Upgrade = Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>;
+/// Refuses before the upgrade what would be refused after it: a status says more than a frame.
+fn may(state: &State, person: &Person, name: &ShedName, needed: Scope, what: &str) -> Answer<()> {
+    person.may_with(name, needed, what)?;
+    state.app.shed(person, name)?;
+    Ok(())
+}
 
 /// The opening object, or nothing: then the caller was told what was wrong with it.
-async fn opened<T: DeserializeOwned>(socket: &mut WebSocket) -> Option<T> {
-    match opening(socket).await {
+async fn opened<T: DeserializeOwned>(state: &State, socket: &mut WebSocket) -> Option<T> {
+    match opening(state, socket).await {
         Ok(open) => Some(open),
         Err(problem) => {
             refuse(socket, problem).await;
@@ -46,17 +68,17 @@ pub(crate) async fn exec(
     OfShed(name): OfShed,
     socket: Upgrade,
 ) -> Answer<Response> {
-    state.app.shed(&person, &name)?;
-    let app = state.app.clone();
-    upgrade(&state.app, socket, async move |mut socket| {
-        let Some(open) = opened::<ExecOpen>(&mut socket).await else {
+    may(&state, &person, &name, Scope::Drive, "to run commands")?;
+    let of = Arc::clone(&state);
+    upgrade(&of, socket, async move |mut socket| {
+        let Some(open) = opened::<ExecOpen>(&state, &mut socket).await else {
             return;
         };
         let until = if open.wait_for_output { DrainUntil::Closed } else { DrainUntil::Quiet };
-        match app.exec(&person, &name, open).await {
-            Ok(Started::Running(running)) => copy_process(&app, socket, *running, until).await,
+        match patiently(&state, &mut socket, state.app.exec(&person, &name, open)).await {
+            Ok(Started::Running(running)) => copy_process(&state, socket, *running, until).await,
             Ok(Started::Detached(id)) => {
-                crate::streams::say(&mut socket, &ServerFrame::Detached { id }).await;
+                say_last(&mut socket, &ServerFrame::Detached { id }).await;
             }
             Err(error) => refuse(&mut socket, error.problem()).await,
         }
@@ -73,15 +95,16 @@ pub(crate) async fn attach(
     OfSession(name, session): OfSession,
     socket: Upgrade,
 ) -> Answer<Response> {
-    state.app.shed(&person, &name)?;
-    let app = state.app.clone();
-    upgrade(&state.app, socket, async move |mut socket| {
-        let Some(open) = opened::<AttachOpen>(&mut socket).await else {
+    may(&state, &person, &name, Scope::Read, "to attach")?;
+    let of = Arc::clone(&state);
+    upgrade(&of, socket, async move |mut socket| {
+        let Some(open) = opened::<AttachOpen>(&state, &mut socket).await else {
             return;
         };
         let env = open.env.clone().into_iter().collect();
-        match app.attach(&person, &name, &session, Attach { open, env }).await {
-            Ok(running) => copy_process(&app, socket, running, DrainUntil::Quiet).await,
+        let attached = state.app.attach(&person, &name, &session, Attach { open, env });
+        match patiently(&state, &mut socket, attached).await {
+            Ok(running) => copy_process(&state, socket, running, DrainUntil::Quiet).await,
             Err(error) => refuse(&mut socket, error.problem()).await,
         }
     })
@@ -96,14 +119,14 @@ pub(crate) async fn console(
     OfShed(name): OfShed,
     socket: Upgrade,
 ) -> Answer<Response> {
-    state.app.shed(&person, &name)?;
-    let app = state.app.clone();
-    upgrade(&state.app, socket, async move |mut socket| {
-        let Some(open) = opened::<ConsoleOpen>(&mut socket).await else {
+    may(&state, &person, &name, Scope::Drive, "to run commands")?;
+    let of = Arc::clone(&state);
+    upgrade(&of, socket, async move |mut socket| {
+        let Some(open) = opened::<ConsoleOpen>(&state, &mut socket).await else {
             return;
         };
-        match app.console(&person, &name, open).await {
-            Ok(running) => copy_process(&app, socket, running, DrainUntil::Quiet).await,
+        match patiently(&state, &mut socket, state.app.console(&person, &name, open)).await {
+            Ok(running) => copy_process(&state, socket, running, DrainUntil::Quiet).await,
             Err(error) => refuse(&mut socket, error.problem()).await,
         }
     })
@@ -117,16 +140,18 @@ pub(crate) async fn forward(
     Door(state): Door,
     Who(person): Who,
     OfShed(name): OfShed,
-    axum::extract::Path(path): axum::extract::Path<std::collections::HashMap<String, String>>,
+    Path(path): Path<HashMap<String, String>>,
     socket: Upgrade,
 ) -> Answer<Response> {
-    state.app.shed(&person, &name)?;
+    may(&state, &person, &name, Scope::Drive, "to forward connections")?;
     let bad = || Refused::new(Code::InvalidRequest, "the last part of the path must be a port");
     let port: u16 = path.get("port").and_then(|port| port.parse().ok()).ok_or_else(bad)?;
-    let app = state.app.clone();
-    upgrade(&state.app, socket, async move |mut socket| {
-        match app.connect(&person, &name, &Target::Tcp("localhost".to_owned(), port)).await {
-            Ok(connection) => copy_connection(&app, socket, connection.into_stream()).await,
+    let of = Arc::clone(&state);
+    upgrade(&of, socket, async move |mut socket| {
+        let target = Target::Tcp("localhost".to_owned(), port);
+        let connected = state.app.connect(&person, &name, &target);
+        match patiently(&state, &mut socket, connected).await {
+            Ok(connection) => copy_connection(&state, socket, connection.into_stream()).await,
             Err(error) => refuse(&mut socket, error.problem()).await,
         }
     })
@@ -140,16 +165,14 @@ pub(crate) async fn lend(
     Door(state): Door,
     Who(person): Who,
     OfShed(name): OfShed,
-    axum::extract::Path(path): axum::extract::Path<std::collections::HashMap<String, String>>,
+    Path(path): Path<HashMap<String, String>>,
     socket: Upgrade,
 ) -> Answer<Response> {
-    person
-        .may_with(&name, Scope::Drive, "to lend credentials to a clone")
-        .map_err(Refused::from)?;
+    may(&state, &person, &name, Scope::Drive, "to lend credentials to a clone")?;
     let id = path.get("id").cloned().unwrap_or_default();
-    let app = state.app.clone();
-    upgrade(&state.app, socket, async move |mut socket| match app.lend(&person, &name, &id) {
-        Ok(connection) => copy_connection(&app, socket, Box::new(connection)).await,
+    let of = Arc::clone(&state);
+    upgrade(&of, socket, async move |mut socket| match state.app.lend(&person, &name, &id) {
+        Ok(connection) => copy_connection(&state, socket, Box::new(connection)).await,
         Err(error) => refuse(&mut socket, Error::problem(&error)).await,
     })
 }

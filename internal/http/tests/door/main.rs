@@ -1,0 +1,18 @@
+//! The HTTP door on real sockets: a unix socket and TCP, over the process engine and real tmux.
+#![cfg(test)]
+
+mod access;
+mod drain;
+mod events;
+mod exec;
+mod hostile;
+mod limits;
+mod names;
+mod routes;
+mod server;
+mod sessions;
+mod sheds;
+mod streams;
+mod support;
+mod tls;
+mod walk;

@@ -1,0 +1,543 @@
+//! Streams over WebSocket.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use shed_api::stream::{AttachOpen, ConsoleOpen, ExecOpen, ExecSpec, Exit, Tty};
+use shed_api::{Actor, Scope};
+use shed_client::{ClientError, Frame, ProcessStream};
+use shed_core::Person;
+use shed_http::{Options, Timing};
+use shed_testing::eventually;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UnixStream};
+use tokio_tungstenite::WebSocketStream;
+use tungstenite::Message;
+use tungstenite::protocol::frame::Frame as RawFrame;
+use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+
+use crate::support::{Door, LIMIT, get, post, reply, session_body};
+
+const ATTACH: &str = "/api/sheds/a/sessions/work/attach";
+
+fn tty() -> Tty {
+    Tty { cols: 80, rows: 24, term: "xterm-256color".to_owned() }
+}
+
+fn attach() -> AttachOpen {
+    serde_json::from_value(json!({ "tty": tty() })).unwrap()
+}
+
+fn open(argv: &[&str]) -> ExecOpen {
+    let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+    ExecOpen { exec: ExecSpec { argv, ..ExecSpec::default() }, ..ExecOpen::default() }
+}
+
+async fn next(stream: &mut ProcessStream) -> Frame {
+    let next = tokio::time::timeout(LIMIT, stream.reader.next()).await;
+    next.expect("a frame in time").expect("a frame")
+}
+
+/// Reads a terminal until it shows `text`.
+async fn until(stream: &mut ProcessStream, text: &str) -> String {
+    let mut seen = String::new();
+    while !seen.contains(text) {
+        match next(stream).await {
+            Frame::Stdout(bytes) => seen += &String::from_utf8_lossy(&bytes),
+            Frame::Started => {}
+            other => panic!("{other:?} before {text:?} in {seen:?}"),
+        }
+    }
+    seen
+}
+
+/// Reads to the end: output, errors, and how it ended.
+async fn to_end(stream: &mut ProcessStream) -> (Vec<u8>, Vec<u8>, Exit) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    loop {
+        match next(stream).await {
+            Frame::Started => {}
+            Frame::Stdout(bytes) => out.extend(bytes),
+            Frame::Stderr(bytes) => err.extend(bytes),
+            Frame::Exit(exit) => return (out, err, exit),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A WebSocket as bytes, for what the typed client would not send.
+type Raw = WebSocketStream<UnixStream>;
+
+async fn raw(door: &Door, path: &str) -> Raw {
+    let socket = door.unix().await;
+    let url = format!("ws://localhost{path}");
+    tokio_tungstenite::client_async(url, socket).await.unwrap().0
+}
+
+async fn message(socket: &mut Raw) -> Option<Message> {
+    let next = tokio::time::timeout(LIMIT, socket.next()).await.expect("a message in time");
+    next.and_then(Result::ok)
+}
+
+/// The next text message.
+async fn text(socket: &mut Raw) -> Value {
+    loop {
+        match message(socket).await {
+            Some(Message::Text(text)) => return serde_json::from_str(&text).unwrap(),
+            Some(Message::Binary(_) | Message::Ping(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The code that the server closes with, after whatever else it says.
+async fn close_code(socket: &mut Raw) -> CloseCode {
+    loop {
+        match message(socket).await {
+            Some(Message::Close(Some(frame))) => return frame.code,
+            Some(Message::Close(None)) | None => panic!("closed without a code"),
+            Some(_) => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_types_shows_and_has_a_size() {
+    let door = Door::with_shed().await;
+    let token = door.token(Scope::Drive, &[]).await;
+    let mut stream = door.client_with(&token).attach("a", "work", &attach()).await.unwrap();
+    assert_eq!(next(&mut stream).await, Frame::Started);
+    assert!(stream.input.send("echo so-$((40+2)); stty size\r".into()).await);
+    let seen = until(&mut stream, "so-42").await;
+    if !seen.contains("23 80") {
+        // One row is the status line.
+        until(&mut stream, "23 80").await;
+    }
+    let shown = async |check: fn(&Value) -> bool| {
+        eventually("the session", async || {
+            let list = door.json(get("/api/sessions"), 200).await;
+            check(&list["sessions"][0]).then_some(())
+        })
+        .await;
+    };
+    shown(|session| session["attached"] == true && session["attached_clients"] == 1).await;
+    assert!(stream.input.resize(100, 30).await);
+    assert!(stream.input.send("stty size\r".into()).await);
+    until(&mut stream, "29 100").await;
+    assert!(stream.input.send("\x02d".into()).await);
+    let (_, _, exit) = to_end(&mut stream).await;
+    assert_eq!(exit, Exit::Code(0));
+    shown(|session| session["attached"] == false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_terminal_leaves_its_session() {
+    let door = Door::with_shed().await;
+    let mut stream = door.client().attach("a", "work", &attach()).await.unwrap();
+    stream.input.send("echo here-$((1+1))\r".into()).await;
+    until(&mut stream, "here-2").await;
+    drop(stream);
+    eventually("the end of the client", async || {
+        let list = door.json(get("/api/sessions"), 200).await;
+        (list["sessions"][0]["attached"] == false).then_some(())
+    })
+    .await;
+    let mut again = AttachOpen { existing: true, ..attach() };
+    let mut stream = door.client().attach("a", "work", &again).await.unwrap();
+    until(&mut stream, "here-2").await;
+    // What exists is not new, and what does not is not there.
+    again = AttachOpen { new: true, ..attach() };
+    let mut refused = door.client().attach("a", "work", &again).await.unwrap();
+    let Frame::Problem(problem) = next(&mut refused).await else { panic!() };
+    assert_eq!(problem.code, shed_api::Code::SessionExists);
+    again = AttachOpen { existing: true, ..attach() };
+    let mut refused = door.client().attach("a", "play", &again).await.unwrap();
+    let Frame::Problem(problem) = next(&mut refused).await else { panic!() };
+    assert_eq!(problem.code, shed_api::Code::SessionNotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_looks_and_does_not_touch() {
+    let door = Door::with_shed().await;
+    let script = ["sh", "-c", "echo visible; exec cat"];
+    door.json(post("/api/sheds/a/sessions", &session_body("work", &script)), 201).await;
+    let reader = door.token(Scope::Read, &[]).await;
+    let by_scope = door.client_with(&reader).attach("a", "work", &attach()).await.unwrap();
+    let by_wish = AttachOpen { read_only: true, ..attach() };
+    let by_wish = door.client().attach("a", "work", &by_wish).await.unwrap();
+    let mut owner = door.client().attach("a", "work", &attach()).await.unwrap();
+    for mut stream in [by_scope, by_wish] {
+        until(&mut stream, "visible").await;
+        assert!(stream.input.send("typed-by-reader\r".into()).await);
+        // What comes after it on the same stream was read after it.
+        assert!(stream.input.resize(90, 30).await);
+        stream.input.close().await;
+        while stream.reader.next().await.is_ok() {}
+    }
+    owner.input.send("typed-by-owner\r".into()).await;
+    until(&mut owner, "typed-by-owner").await;
+    let output = door.json(get("/api/sheds/a/sessions/work/output?lines=100"), 200).await;
+    assert!(!output["output"].as_str().unwrap().contains("typed-by-reader"), "{output}");
+    // A reader makes no session, detaches nobody, runs nothing.
+    let mut missing = door.client_with(&reader).attach("a", "play", &attach()).await.unwrap();
+    let Frame::Problem(problem) = next(&mut missing).await else { panic!() };
+    assert_eq!(problem.code, shed_api::Code::SessionNotFound);
+    let others = AttachOpen { detach_others: true, ..attach() };
+    let mut refused = door.client_with(&reader).attach("a", "work", &others).await.unwrap();
+    let Frame::Problem(problem) = next(&mut refused).await else { panic!() };
+    assert_eq!(problem.code, shed_api::Code::Forbidden);
+    let refused = door.client_with(&reader).exec_stream("a", &open(&["id"])).await;
+    assert_eq!(refused.err().unwrap().code(), Some(shed_api::Code::Forbidden));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_is_a_shell() {
+    let door = Door::with_shed().await;
+    let console: ConsoleOpen =
+        serde_json::from_value(json!({ "tty": tty(), "env": { "X": "y" } })).unwrap();
+    let mut stream = door.client().console("a", &console).await.unwrap();
+    stream.input.send("echo $X-$((40+2)) ${TMUX:-none}; stty size; exit 5\r".into()).await;
+    let (out, err, exit) = to_end(&mut stream).await;
+    let out = String::from_utf8_lossy(&out);
+    assert!(out.contains("y-42 none") && out.contains("24 80"), "{out}");
+    assert!(err.is_empty());
+    assert_eq!(exit, Exit::Code(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_has_three_streams_and_an_exit() {
+    let door = Door::with_shed().await;
+    let script = "cat; echo err >&2; exit 3";
+    let open = ExecOpen { stdin: true, ..open(&["sh", "-c", script]) };
+    let mut stream = door.client().exec_stream("a", &open).await.unwrap();
+    let bytes: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+    assert!(stream.input.send(bytes.clone().into()).await);
+    assert!(stream.input.eof().await);
+    let (out, err, exit) = to_end(&mut stream).await;
+    assert_eq!(out, bytes);
+    assert_eq!(err, b"err\n");
+    assert_eq!(exit, Exit::Code(3));
+    // After the last message the stream is over.
+    assert!(matches!(stream.reader.next().await, Err(ClientError::Lost { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_takes_signals() {
+    let door = Door::with_shed().await;
+    let mut stream = door.client().exec_stream("a", &open(&["sleep", "1000"])).await.unwrap();
+    assert_eq!(next(&mut stream).await, Frame::Started);
+    assert!(stream.input.signal("TERM").await);
+    assert_eq!(to_end(&mut stream).await.2, Exit::Signal("TERM".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_may_be_left_alone() {
+    let door = Door::with_shed().await;
+    let mark = door.test.dir().join("mark");
+    let open = ExecOpen { detach: true, ..open(&["touch", mark.to_str().unwrap()]) };
+    let mut stream = door.client().exec_stream("a", &open).await.unwrap();
+    let Frame::Detached(id) = next(&mut stream).await else { panic!() };
+    assert!(!id.is_empty());
+    eventually("the mark", async || mark.exists().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_does_not_read_makes_its_command_wait() {
+    let door = Door::with_shed().await;
+    let mark = door.test.dir().join("pid");
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec yes", mark.display());
+    let mut slow = door.client().exec_stream("a", &open(&["sh", "-c", &script])).await.unwrap();
+    let pid = eventually("the command", async || std::fs::read_to_string(&mark).ok()).await;
+    let written = || {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", pid.trim())).unwrap();
+        let line = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
+        line.parse::<u64>().unwrap()
+    };
+    let blocked = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('S')
+    };
+    // It sleeps in a write: nobody takes any more.
+    eventually("the command to wait", async || {
+        let before = written();
+        for _ in 0..20 {
+            if !blocked() {
+                return None;
+            }
+            tokio::task::yield_now().await;
+        }
+        (before > 0 && written() == before).then_some(())
+    })
+    .await;
+    assert!(written() < 16 << 20, "{}", written());
+    // Others are served meanwhile.
+    let mut quick = door.client().exec_stream("a", &open(&["echo", "quick"])).await.unwrap();
+    assert_eq!(to_end(&mut quick).await.0, b"quick\n");
+    // And it goes on when it is read.
+    let before = written();
+    let mut n_read = 0;
+    while n_read < 32 << 20 {
+        if let Frame::Stdout(bytes) = next(&mut slow).await {
+            n_read += bytes.len();
+        }
+    }
+    assert!(written() > before);
+    drop(slow);
+    eventually("the end of the command", async || {
+        (!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_in_a_shed_is_reached_with_half_close() {
+    let door = Door::with_shed().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            // Answers only after the end of the question.
+            socket.read_to_end(&mut asked).await.unwrap();
+            socket.write_all(&asked).await.unwrap();
+        }
+    });
+    let mut stream = door.client().forward("a", port).await.unwrap();
+    assert_eq!(next(&mut stream).await, Frame::Started);
+    let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n % 241) as u8).collect();
+    stream.input.send(bytes.clone().into()).await;
+    stream.input.eof().await;
+    let mut answer = Vec::new();
+    loop {
+        match next(&mut stream).await {
+            Frame::Stdout(bytes) => answer.extend(bytes),
+            Frame::Eof => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(answer, bytes);
+    // Both sides have ended: the server closes, so that nobody waits for the other.
+    let ended = tokio::time::timeout(LIMIT, stream.reader.next()).await.unwrap();
+    assert!(matches!(ended, Err(ClientError::Lost { .. })), "{ended:?}");
+    let mut refused = door.client().forward("a", 1).await.unwrap();
+    let Frame::Problem(problem) = next(&mut refused).await else { panic!() };
+    assert_eq!(problem.code, shed_api::Code::ConnectFailed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_caller_is_asked_whether_it_is_there() {
+    let timing = Timing { ping: Duration::from_millis(50), ..Timing::default() };
+    let door = Door::with(Options { timing, ..Options::default() }, None).await;
+    door.test.shed("a").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let forward = format!("/api/sheds/a/forward/{port}");
+    let sleep = json!({ "exec": { "argv": ["sleep", "1000"] } });
+    for (path, opening) in [("/api/sheds/a/exec/stream", Some(sleep)), (forward.as_str(), None)] {
+        let mut socket = raw(&door, path).await;
+        if let Some(opening) = opening {
+            socket.send(Message::text(opening.to_string())).await.unwrap();
+        }
+        assert_eq!(text(&mut socket).await, json!({ "type": "started" }));
+        for _ in 0..3 {
+            let ping = message(&mut socket).await;
+            assert!(matches!(ping, Some(Message::Ping(_))), "{path}: {ping:?}");
+        }
+    }
+    // Also while it waits for what is being started.
+    door.json(post("/api/sheds", r#"{"name":"b","image":"slow"}"#), 202).await;
+    let mut socket = raw(&door, "/api/sheds/b/console").await;
+    socket.send(Message::text(json!({ "tty": tty() }).to_string())).await.unwrap();
+    assert!(matches!(message(&mut socket).await, Some(Message::Ping(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_that_is_none_is_refused_with_words() {
+    let door = Door::with_shed().await;
+    for (path, opening) in [
+        ("/api/sheds/a/exec/stream", Message::text("{}")),
+        ("/api/sheds/a/exec/stream", Message::text("")),
+        ("/api/sheds/a/exec/stream", Message::text(r#"[{"argv":["id"]}]"#)),
+        ("/api/sheds/a/exec/stream", Message::text(r#"{"exec":{"argv":["id"]},"x":1}"#)),
+        ("/api/sheds/a/exec/stream", Message::text(r#"{"exec":{"argv":[]}}"#)),
+        ("/api/sheds/a/exec/stream", Message::binary(br#"{"exec":{"argv":["id"]}}"#.as_slice())),
+        ("/api/sheds/a/console", Message::text(r#"{"tty":{"cols":-1,"rows":24}}"#)),
+        (ATTACH, Message::text("not even JSON")),
+    ] {
+        let mut socket = raw(&door, path).await;
+        socket.send(opening.clone()).await.unwrap();
+        let said = text(&mut socket).await;
+        assert_eq!(said["type"], "problem", "{opening:?}");
+        assert_eq!(said["problem"]["code"], "invalid-request", "{opening:?}: {said}");
+        assert_eq!(close_code(&mut socket).await, CloseCode::Normal);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_breaks_the_protocol_is_closed_with_its_code() {
+    let door = Door::with_shed().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let forward = format!("/api/sheds/a/forward/{port}");
+    let reserved = RawFrame::message(vec![0; 4], OpCode::Data(Data::Reserved(5)), true);
+    let no_text = RawFrame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true);
+    let lost_piece = RawFrame::message(vec![0; 4], OpCode::Data(Data::Continue), true);
+    let large = RawFrame::message(vec![0; (1 << 20) + 1], OpCode::Data(Data::Binary), true);
+    for (frame, code) in [
+        (reserved, CloseCode::Protocol),
+        (lost_piece, CloseCode::Protocol),
+        (no_text, CloseCode::Invalid),
+        (large, CloseCode::Size),
+    ] {
+        for (path, opening) in [
+            ("/api/sheds/a/exec/stream", Some(r#"{"exec":{"argv":["cat"]},"stdin":true}"#)),
+            (forward.as_str(), None),
+        ] {
+            let mut socket = raw(&door, path).await;
+            if let Some(opening) = opening {
+                socket.send(Message::text(opening)).await.unwrap();
+            }
+            assert_eq!(text(&mut socket).await, json!({ "type": "started" }));
+            // The server may close before it has read all of it.
+            socket.send(Message::Frame(frame.clone())).await.ok();
+            assert_eq!(close_code(&mut socket).await, code, "{path} {:?}", frame.header().opcode);
+        }
+    }
+    assert_eq!(door.ask(get("/api/sheds/a")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_a_newer_client_are_skipped() {
+    let door = Door::with_shed().await;
+    let mut socket = raw(&door, "/api/sheds/a/exec/stream").await;
+    let opening = r#"{"exec":{"argv":["cat"]},"stdin":true}"#;
+    socket.send(Message::text(opening)).await.unwrap();
+    for frame in [
+        "{",
+        r#"{"type":"new-thing"}"#,
+        r#"{"type":"signal","name":"NONE"}"#,
+        r#"{"type":"resize","cols":0,"rows":0}"#,
+    ] {
+        socket.send(Message::text(frame)).await.unwrap();
+    }
+    socket.send(Message::binary(b"still here".as_slice())).await.unwrap();
+    socket.send(Message::binary(Vec::new())).await.unwrap();
+    socket.send(Message::text(r#"{"type":"eof"}"#)).await.unwrap();
+    let mut out = Vec::new();
+    loop {
+        match message(&mut socket).await.unwrap() {
+            Message::Binary(bytes) => out.extend(bytes),
+            Message::Text(text) if text.contains("exit") => {
+                assert_eq!(text.as_str(), r#"{"type":"exit","exit":{"code":0}}"#);
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(out, b"\x01still here");
+    assert_eq!(close_code(&mut socket).await, CloseCode::Normal);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_closes_is_answered() {
+    let door = Door::with_shed().await;
+    let mut socket = raw(&door, "/api/sheds/a/exec/stream").await;
+    let opening = r#"{"exec":{"argv":["sleep","1000"]}}"#;
+    socket.send(Message::text(opening)).await.unwrap();
+    assert_eq!(text(&mut socket).await, json!({ "type": "started" }));
+    socket.close(None).await.unwrap();
+    assert!(matches!(message(&mut socket).await, Some(Message::Close(_))));
+    assert!(message(&mut socket).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_upgrade_is_refused_as_any_request() {
+    let door = Door::with_shed().await;
+    let invalid = (400, "invalid-request".to_owned());
+    for path in [
+        ATTACH,
+        "/api/sheds/a/console",
+        "/api/sheds/a/exec/stream",
+        "/api/sheds/a/forward/80",
+        "/api/sheds/a/lend/x",
+    ] {
+        assert_eq!(door.refused(get(path)).await, invalid, "{path}");
+        let request = get(path).header("connection", "upgrade").header("upgrade", "websocket");
+        assert_eq!(door.refused(request.header("sec-websocket-version", "12")).await, invalid);
+    }
+    let upgrade = get("/api/sheds/b/console")
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    assert_eq!(door.refused(upgrade).await, (404, "shed-not-found".to_owned()));
+    let mut lend = raw(&door, "/api/sheds/a/lend/none").await;
+    let said = text(&mut lend).await;
+    assert_eq!(said["problem"]["code"], "not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_needed_for_streams_too() {
+    let door = Door::with_shed().await;
+    let mut socket = door.tcp().await;
+    let upgrade = get(ATTACH)
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    socket.write_all(&upgrade.bytes()).await.unwrap();
+    assert_eq!(reply(&mut socket).await.problem(), (401, "unauthorized".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_shed_ends_its_streams() {
+    let door = Door::with_shed().await;
+    let mut exec = door.client().exec_stream("a", &open(&["sleep", "1000"])).await.unwrap();
+    let mut terminal = door.client().attach("a", "work", &attach()).await.unwrap();
+    assert_eq!(next(&mut exec).await, Frame::Started);
+    assert_eq!(next(&mut terminal).await, Frame::Started);
+    assert_eq!(door.ask(post("/api/sheds/a/stop", "")).await.status, 200);
+    for stream in [&mut exec, &mut terminal] {
+        let last = loop {
+            match next(stream).await {
+                Frame::Stdout(_) | Frame::Stderr(_) => {}
+                last => break last,
+            }
+        };
+        match last {
+            Frame::Exit(_) => {}
+            Frame::Problem(problem) => assert_eq!(problem.code, shed_api::Code::ShedUnreachable),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_of_another_door_is_served_as_its_person_to_its_end() {
+    let door = Door::with_shed().await;
+    let reader = Person::holder(Actor::Key("r".to_owned()), Scope::Read, Vec::new());
+    let (mut ours, theirs) = tokio::io::duplex(64 << 10);
+    let serving = tokio::spawn(door.served(reader, theirs));
+    let keep = |path: &str| get(path).header("connection", "keep-alive").bytes();
+    ours.write_all(&keep("/api/info")).await.unwrap();
+    assert_eq!(reply(&mut ours).await.json()["scope"], "read");
+    ours.write_all(&keep("/api/keys")).await.unwrap();
+    assert_eq!(reply(&mut ours).await.problem(), (403, "forbidden".to_owned()));
+    drop(ours);
+    serving.await.unwrap();
+    // What it was upgraded to counts as well.
+    let driver = Person::holder(Actor::Key("d".to_owned()), Scope::Drive, Vec::new());
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    let serving = tokio::spawn(door.served(driver, theirs));
+    let url = "ws://localhost/api/sheds/a/exec/stream";
+    let (mut socket, _) = tokio_tungstenite::client_async(url, ours).await.unwrap();
+    let opening = r#"{"exec":{"argv":["cat"]},"stdin":true}"#;
+    socket.send(Message::text(opening)).await.unwrap();
+    let started = socket.next().await.unwrap().unwrap();
+    assert_eq!(started.into_text().unwrap().as_str(), r#"{"type":"started"}"#);
+    assert!(!serving.is_finished());
+    drop(socket);
+    serving.await.unwrap();
+}
