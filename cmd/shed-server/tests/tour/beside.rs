@@ -73,11 +73,15 @@ fn a_lost_data_directory_is_made_up_for() {
     std::fs::remove_dir_all(home.data()).unwrap();
     assert_eq!(home.command_said(&["adopt", "--server-id", &id]).0, Some(0));
     let server = home.start();
+    crate::support::eventually("the shed is known", || {
+        // Its link's directory went with the data: shed-init cannot call home before it mounts the new one.
+        (home.tried(&["restart", "a"]).0 == Some(0)).then_some(())
+    });
     let kept =
         || (home.tried(&["exec", "a", "--", "cat", "/workspace/file"]).1 == "kept\n").then_some(());
     crate::support::eventually("the shed is taken up", kept);
     let events = home.done(&["--json", "events", "--after", "0", "--no-follow"]);
-    assert!(events.contains("shed-adopted"), "{events}");
+    assert!(events.contains("shed.adopted"), "{events}");
     server.kill();
     // And from the backup.
     std::fs::copy(&backup, home.data().join("shed.db")).unwrap();

@@ -2,10 +2,14 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use shed_testing::docker;
 
 use crate::support::{Home, SMALL_IMAGE, eventually, json, terminate};
+
+/// How long an engine may take to answer. One that was killed looks for its containers' processes first.
+const ENGINE_LIMIT: Duration = Duration::from_secs(45);
 
 /// A second dockerd, with nothing of the machine's. Ends with the test.
 struct Engine {
@@ -33,7 +37,12 @@ impl Engine {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         let host = self.host();
-        eventually("the engine answers", || asked(&host, &["version"]).map(|_| ()));
+        let began = Instant::now();
+        while asked(&host, &["version"]).is_none() {
+            let log = || std::fs::read_to_string(at("log")).unwrap_or_default();
+            assert!(began.elapsed() < ENGINE_LIMIT, "the engine does not answer: {}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Ends it, in an orderly way or as a power cut would.
@@ -43,6 +52,13 @@ impl Engine {
                 terminate(&child);
             } else {
                 child.kill().unwrap();
+                // Its containerd as well: one that outlives its dockerd here may never answer the next.
+                let file = self.dir.path().join("exec/containerd/containerd.pid");
+                let pid: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+                let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+                // Where nobody reaps it, its pid would pass for a living one.
+                std::fs::remove_file(file).unwrap();
             }
             child.wait().unwrap();
         }
