@@ -202,6 +202,12 @@ def shown(value, unit):
     return f"{value:.{min(digits, 3)}f} {unit}"
 
 
+def times_of(ratio):
+    """A ratio with two or three digits."""
+    digits = 0 if ratio >= 100 else 1 if ratio >= 10 else 2
+    return f"{ratio:.{digits}f}×"
+
+
 @dataclasses.dataclass
 class Line:
     """One line of the table: shed's samples, perhaps a rival's, and whether the goal is met (None: no goal, for comparison)."""
@@ -230,4 +236,4 @@ def faster(what, ours, rival, theirs, times=None, note="", also=True, goal=""):
     ratio = p50(theirs) / p50(ours)
     met = None if times is None else ratio >= times and also
     goal = "–" if times is None else f"{times}× faster" + goal
-    return Line(what, ours, met, goal, rival, theirs, f"{ratio:.1f}×" if ratio >= 10 else f"{ratio:.2f}×", note=note)
+    return Line(what, ours, met, goal, rival, theirs, times_of(ratio), note=note)

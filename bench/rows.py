@@ -11,7 +11,7 @@ import pathlib
 import time
 
 import world as worlds
-from measure import Failed, Kept, Line, Terminal, faster, interleave, limit, p50, p99, process, shown
+from measure import Failed, Kept, Line, Terminal, faster, interleave, limit, p50, p99, process, shown, times_of
 
 GIGABYTE = 1_000_000_000
 CURVE = ("-o", "KexAlgorithms=curve25519-sha256")
@@ -303,7 +303,7 @@ def life(world, size):
                 world.shed("start", "model")
             docker_stops += sleepers(world, 5)
         stop = Line("stop of an idle shed", stops, p50(stops) < 0.5, "< 0.5 s", "docker stop of sleep", docker_stops)
-        stop.ratio = f"{p50(docker_stops) / p50(stops):.0f}×"
+        stop.ratio = times_of(p50(docker_stops) / p50(stops))
         yield stop
     finally:
         world.remove_rivals()
