@@ -301,7 +301,7 @@ def life(world, size):
                 world.shed("sessions", "new", "model", "default")
                 stops.append(process([worlds.SHED, "stop", "model"], world.env))
                 world.shed("start", "model")
-            docker_stops += sleepers(world, 5)
+            docker_stops += sleepers(world, words + rights, 5)
         stop = Line("stop of an idle shed", stops, p50(stops) < 0.5, "< 0.5 s", "docker stop of sleep", docker_stops)
         stop.ratio = times_of(p50(docker_stops) / p50(stops))
         yield stop
@@ -310,12 +310,12 @@ def life(world, size):
         world.delete("model")
 
 
-def sleepers(world, count):
+def sleepers(world, like, count):
     """Seconds of `docker stop` for so many `sleep` containers at once."""
     names = [f"{world.name}-sleep{number}" for number in range(count)]
     for name in names:
-        label = f"{worlds.LABEL}={world.name}"
-        world.docker("run", "-d", "--label", label, "--name", name, worlds.IMAGE, "sleep", "infinity")
+        words = [word.format(name) for word in like]
+        world.docker("run", "-d", "--name", name, *words, worlds.IMAGE, "sleep", "infinity")
     actions = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
     begins, taken = {}, []
     for name in names:
