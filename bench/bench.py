@@ -35,8 +35,9 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few samples: for work on the benchmarks, not a measurement")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target" / "bench", help="directory of the results")
     args = parser.parse_args()
-    # A friendly end removes what was made.
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    # Both remove what was made; a shell starts background processes with Ctrl-C ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     for program in (SHED, SERVER):
         if not os.access(program, os.X_OK):
             sys.exit(f"bench: {program} is not there; make build")
@@ -116,7 +117,7 @@ def failures(name, lines):
             traceback.print_exc()
         why = f"{error or type(error).__name__}"
         say(f"row {name} FAILED: {why}")
-        lines.append(FailedRow(name, " ".join(why.split())[:300]))
+        lines.append(FailedRow(name, " ".join(why.split())[:600]))
 
 
 def verdict(line, quick):

@@ -40,12 +40,18 @@ def limit(seconds=SAMPLE_LIMIT):
         signal.signal(signal.SIGALRM, old)
 
 
+def words(argv):
+    """A command as a message shows it: its program, and where it went."""
+    text = " ".join(str(word) for word in argv)
+    return text if len(text) <= 90 else f"{text[:30]} … {text[-60:]}"
+
+
 def output(argv, env, **options):
     """What a command prints; Failed with its last words when it fails. Not timed."""
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, **options)
     if done.returncode:
-        words = (done.stderr.strip() or done.stdout.strip())[-500:]
-        raise Failed(f"{' '.join(argv)[:200]}: exit status {done.returncode}: {words}")
+        said = (done.stderr.strip() or done.stdout.strip())[-500:]
+        raise Failed(f"{words(argv)}: exit status {done.returncode}: {said}")
     return done.stdout
 
 
@@ -69,7 +75,7 @@ def process(argv, env, stdin=os.devnull):
     code = os.waitstatus_to_exitcode(status)
     if code:
         output(argv, env)  # once more, for its words
-        raise Failed(f"{' '.join(argv)[:200]}: exit status {code}, and 0 when tried again")
+        raise Failed(f"{words(argv)}: exit status {code}, and 0 when tried again")
     return taken
 
 
@@ -77,7 +83,7 @@ class Terminal:
     """A process at a terminal of its own. `begin` is the moment before its spawn."""
 
     def __init__(self, argv, env):
-        self.what = " ".join(argv)[:200]
+        self.what = words(argv)
         self.master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *TERMINAL, 0, 0))
         # The first terminal that a session leader opens becomes its own.
