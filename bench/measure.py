@@ -1,0 +1,245 @@
+"""Clocks and figures: processes, terminals and connections are timed from here, with as little of Python in between as can be."""
+
+import contextlib
+import dataclasses
+import fcntl
+import math
+import os
+import re
+import select
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import termios
+from time import perf_counter
+
+# Longest time one sample may take, in seconds; then the row has failed.
+SAMPLE_LIMIT = 60
+TERMINAL = (40, 120)  # rows, columns
+
+
+class Failed(Exception):
+    """A row cannot be measured, and why."""
+
+
+@contextlib.contextmanager
+def limit(seconds=SAMPLE_LIMIT):
+    """Ends whatever waits longer than this."""
+
+    def over(_signal, _frame):
+        raise Failed(f"no end within {seconds} s")
+
+    old = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+def words(argv):
+    """A command as a message shows it: its program, and where it went."""
+    text = " ".join(str(word) for word in argv)
+    return text if len(text) <= 90 else f"{text[:30]} … {text[-60:]}"
+
+
+def output(argv, env, **options):
+    """What a command prints; Failed with its last words when it fails. Not timed."""
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, **options)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip())[-500:]
+        raise Failed(f"{words(argv)}: exit status {done.returncode}: {said}")
+    return done.stdout
+
+
+def process(argv, env, stdin=os.devnull):
+    """Seconds from the spawn of a process to its end. Input comes from a file; output goes nowhere."""
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+    ]
+    with limit():
+        begin = perf_counter()
+        pid = os.posix_spawnp(argv[0], argv, env, file_actions=actions)
+        try:
+            _, status = os.waitpid(pid, 0)
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        taken = perf_counter() - begin
+    code = os.waitstatus_to_exitcode(status)
+    if code:
+        output(argv, env)  # once more, for its words
+        raise Failed(f"{words(argv)}: exit status {code}, and 0 when tried again")
+    return taken
+
+
+class Terminal:
+    """A process at a terminal of its own. `begin` is the moment before its spawn."""
+
+    def __init__(self, argv, env):
+        self.what = words(argv)
+        self.master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *TERMINAL, 0, 0))
+        # The first terminal that a session leader opens becomes its own.
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.ttyname(slave), os.O_RDWR, 0),
+            (os.POSIX_SPAWN_DUP2, 0, 1),
+            (os.POSIX_SPAWN_DUP2, 0, 2),
+        ]
+        self.begin = perf_counter()
+        self.pid = os.posix_spawnp(argv[0], argv, env, file_actions=actions, setsid=True)
+        os.close(slave)
+
+    def until(self, *patterns, seconds=SAMPLE_LIMIT):
+        """Reads until all patterns have been shown; the moment of the last of them."""
+        seen, wanted, end = b"", [re.compile(pattern) for pattern in patterns], perf_counter() + seconds
+        while wanted:
+            if not select.select([self.master], [], [], max(0, end - perf_counter()))[0]:
+                raise Failed(f"{self.what}: not shown within {seconds} s: {wanted}; shown: {seen[-300:]!r}")
+            try:
+                seen += os.read(self.master, 1 << 16)
+            except OSError:
+                raise Failed(f"{self.what}: ended early: {seen[-300:]!r}") from None
+            now = perf_counter()
+            wanted = [pattern for pattern in wanted if not pattern.search(seen)]
+        return now
+
+    def drain(self, quiet):
+        """Reads until nothing has come for this many seconds, or the end."""
+        with contextlib.suppress(OSError):
+            while select.select([self.master], [], [], quiet)[0] and os.read(self.master, 1 << 16):
+                pass
+
+    def key(self, byte):
+        """Seconds from the writing of a key to its echo."""
+        begin = perf_counter()
+        os.write(self.master, byte)
+        seen = b""
+        while byte not in seen:
+            seen += os.read(self.master, 1 << 16)
+        return perf_counter() - begin
+
+    def write(self, data):
+        os.write(self.master, data)
+
+    def leave(self):
+        """Ctrl-B D, and waits for the end: a client that is only killed stays attached in a container."""
+        try:
+            with limit(10):
+                self.drain(0.01)
+                self.write(b"\x02d")
+                with contextlib.suppress(OSError):  # the end of a terminal
+                    while os.read(self.master, 1 << 16):
+                        pass
+                os.waitpid(self.pid, 0)
+        except BaseException:
+            self.kill()
+            raise
+        os.close(self.master)
+
+    def kill(self):
+        """The end in any case."""
+        with contextlib.suppress(OSError):
+            os.close(self.master)
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+
+
+class Kept:
+    """A kept HTTP connection over a unix socket."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(SAMPLE_LIMIT)
+        self.socket.connect(path)
+
+    def get(self, path):
+        """One GET: seconds from the first byte sent to the last byte of the answer, and the body."""
+        request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        begin = perf_counter()
+        self.socket.sendall(request)
+        head, body = b"", b""
+        while b"\r\n\r\n" not in head:
+            more = self.socket.recv(1 << 18)
+            if not more:
+                raise Failed(f"GET {path}: the connection ended")
+            head += more
+        head, _, body = head.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        if b" 200 " not in head[:16] or not length:
+            raise Failed(f"GET {path}: {head[:300]!r}")
+        while len(body) < int(length[1]):
+            body += self.socket.recv(1 << 18)
+        return perf_counter() - begin, body
+
+
+def interleave(count, *sides):
+    """One uncounted call of each, then A, B, A, B, …; the samples of each."""
+    for side in sides:
+        side()
+    samples = [[] for _ in sides]
+    for _ in range(count):
+        for side, into in zip(sides, samples):
+            into.append(side())
+    return samples
+
+
+def p50(samples):
+    return statistics.median(samples)
+
+
+def p99(samples):
+    """Nearest rank; of fewer than a hundred samples it is the largest."""
+    return sorted(samples)[math.ceil(len(samples) * 0.99) - 1]
+
+
+def shown(value, unit):
+    """A figure with three digits."""
+    if unit == "s":
+        value, unit = (value * 1e3, "ms") if value < 1 else (value, "s")
+    digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
+    return f"{value:.{min(digits, 3)}f} {unit}"
+
+
+def times_of(ratio):
+    """A ratio with two or three digits."""
+    digits = 0 if ratio >= 100 else 1 if ratio >= 10 else 2
+    return f"{ratio:.{digits}f}×"
+
+
+@dataclasses.dataclass
+class Line:
+    """One line of the table: shed's samples, perhaps a rival's, and whether the goal is met (None: no goal, for comparison)."""
+
+    what: str
+    ours: list
+    met: bool | None = None
+    goal: str = "–"
+    rival: str = "–"
+    theirs: list = dataclasses.field(default_factory=list)
+    ratio: str = "–"
+    unit: str = "s"
+    note: str = ""
+    row: str = ""
+
+    def cells(self, verdict):
+        ours = [shown(figure(self.ours), self.unit) for figure in (p50, p99)]
+        theirs = [shown(figure(self.theirs), self.unit) if self.theirs else "–" for figure in (p50, p99)]
+        count = f"{len(self.ours)}" + (f" / {len(self.theirs)}" if self.theirs and len(self.theirs) != len(self.ours) else "")
+        note = f"; {self.note}" if self.note else ""
+        return [self.what, *ours, self.rival, *theirs, self.ratio, self.goal, count, verdict + note]
+
+
+def faster(what, ours, rival, theirs, times=None, note="", also=True, goal=""):
+    """A line whose goal is to be `times` as fast as the rival, by the medians; without `times` it is for comparison."""
+    ratio = p50(theirs) / p50(ours)
+    met = None if times is None else ratio >= times and also
+    goal = "–" if times is None else f"{times}× faster" + goal
+    return Line(what, ours, met, goal, rival, theirs, times_of(ratio), note=note)
