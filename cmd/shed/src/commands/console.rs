@@ -7,7 +7,7 @@ use shed_client::{ClientError, Frame};
 use super::completions::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::process::{Escape, Keyboard, in_terminal};
+use crate::process::{Seat, in_terminal};
 use crate::terminal::{self, Raw};
 
 /// Open a login shell in a shed, without tmux
@@ -38,8 +38,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         return Err(ClientError::Problem(problem).into());
     }
     let raw = Raw::enter()?;
-    let end =
-        in_terminal(stream, &mut Keyboard::start(), &mut Escape::default(), context.out).await;
+    let end = in_terminal(stream, &mut Seat::take()?, context.out).await;
     drop(raw);
     end?.outcome()
 }

@@ -81,18 +81,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         .parse()
         .map_err(|error: shed_api::name::NameError| Failure::usage(error.to_string()))?;
     let request = request(args)?;
+    // From here on, so that none is missed once there is something to call off.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::io("signals"))?;
     client.create(&request).await?;
-    let interrupt = async {
-        match signal(SignalKind::interrupt()) {
-            Ok(mut interrupt) => {
-                interrupt.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
     tokio::select! {
         followed = follow(&client, name.as_str(), &request, context) => followed?,
-        () = interrupt => {
+        _ = interrupt.recv() => {
             context.out.end_progress();
             context.out.say("shed: calling it off");
             client.delete(name.as_str(), false).await?;

@@ -25,7 +25,6 @@ pub(crate) struct Args {
 /// Runs the command; ends with Ctrl-C or with the server.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
-    // Ids only grow, so the largest number stands for "from now on" until the first event is seen.
     let after = match args.after {
         Some(after) => after,
         None => newest(&client).await?,

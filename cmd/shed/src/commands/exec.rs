@@ -12,7 +12,7 @@ use super::completions::{sessions, sheds};
 use super::create::env_item;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::process::{Escape, Keyboard, in_pipes, in_terminal};
+use crate::process::{Seat, in_pipes, in_terminal};
 use crate::terminal::{self, Raw};
 
 /// Run a command in a shed
@@ -96,8 +96,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     }
     if with_tty && std::io::stdin().is_terminal() {
         let raw = Raw::enter()?;
-        let end =
-            in_terminal(stream, &mut Keyboard::start(), &mut Escape::default(), context.out).await;
+        let end = in_terminal(stream, &mut Seat::take()?, context.out).await;
         drop(raw);
         return end?.outcome();
     }

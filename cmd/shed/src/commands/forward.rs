@@ -77,6 +77,15 @@ async fn serve(client: Client, name: String, port: u16, socket: TcpStream, conte
     }
 }
 
+/// How the direction from the shed ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Inward {
+    /// The other direction may go on.
+    HalfClosed,
+    /// The connection is no more.
+    Over,
+}
+
 async fn copy(stream: ProcessStream, socket: TcpStream, context: &Context) {
     let ProcessStream { mut reader, input } = stream;
     let (mut read, mut write) = socket.into_split();
@@ -103,20 +112,30 @@ async fn copy(stream: ProcessStream, socket: TcpStream, context: &Context) {
             match frame {
                 Frame::Stdout(bytes) => {
                     if write.write_all(&bytes).await.is_err() {
-                        return;
+                        return Inward::Over;
                     }
                 }
                 Frame::Eof => {
                     write.shutdown().await.ok();
-                    return;
+                    return Inward::HalfClosed;
                 }
                 Frame::Problem(problem) => {
-                    return context.out.failure(&shed_client::ClientError::Problem(problem).into());
+                    context.out.failure(&shed_client::ClientError::Problem(problem).into());
+                    return Inward::Over;
                 }
                 Frame::Started | Frame::Detached(_) | Frame::Stderr(_) | Frame::Exit(_) => {}
             }
         }
+        Inward::Over
     };
-    tokio::join!(outward, inward);
+    tokio::pin!(outward, inward);
+    tokio::select! {
+        () = &mut outward => {
+            inward.await;
+        }
+        end = &mut inward => if end == Inward::HalfClosed {
+            outward.await;
+        },
+    }
     input.close().await;
 }

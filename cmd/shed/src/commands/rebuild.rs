@@ -4,6 +4,7 @@ use clap_complete::ArgValueCandidates;
 use shed_api::shed::RebuildShed;
 
 use super::completions::sheds;
+use super::each;
 use crate::context::Context;
 use crate::failure::Outcome;
 
@@ -28,10 +29,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let request = RebuildShed { image: args.image };
-    for name in &args.names {
+    let rebuild = async |name: &str| {
         let shed = client.rebuild(name, &request).await?;
         context.out.say(&format!("shed {name} was rebuilt from {}", shed.image));
-        context.out.data(&shed, String::new)?;
-    }
-    Ok(0)
+        context.out.data(&shed, String::new)
+    };
+    Ok(each(&args.names, context, rebuild).await)
 }

@@ -8,6 +8,7 @@ use shed_api::session::{Input, NewSession, PatchSession, Session, SessionList, W
 use shed_client::Client;
 
 use super::completions::{sessions, sheds};
+use super::each;
 use crate::clock::{ago, span_ms};
 use crate::context::{Context, Named};
 use crate::failure::{Failure, Outcome};
@@ -146,10 +147,12 @@ async fn run_command(command: Command, context: &Context) -> Outcome {
             context.out.data(&made, String::new)?;
         }
         Command::Kill { name, sessions } => {
-            for session in sessions {
-                client.kill_session(&name, &session).await?;
+            let kill = async |session: &str| {
+                client.kill_session(&name, session).await?;
                 context.out.say(&format!("session {name}/{session} was ended"));
-            }
+                Ok(())
+            };
+            return Ok(each(&sessions, context, kill).await);
         }
         Command::Rename { name, session, new } => {
             let renamed =
@@ -239,6 +242,9 @@ async fn ask(client: &Client, name: Option<&str>) -> Result<SessionList, Failure
 
 async fn watch(args: &ListArgs, context: &Context) -> Outcome {
     let server = context.server()?;
+    if let Some(name) = &args.name {
+        server.client.shed(name).await?;
+    }
     let mut news = server.client.watch_sessions().await?;
     while let Some(mut now) = news.next().await? {
         if let Some(name) = &args.name {

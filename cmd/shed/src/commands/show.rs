@@ -5,6 +5,7 @@ use shed_api::Shed;
 use shed_api::size::show_size;
 
 use super::completions::sheds;
+use super::each;
 use crate::clock::ago;
 use crate::context::Context;
 use crate::failure::Outcome;
@@ -25,12 +26,14 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
-    for (number, name) in args.names.iter().enumerate() {
+    let mut gap = "";
+    let show = async |name: &str| {
         let shed = client.shed(name).await?;
-        let gap = if number > 0 { "\n" } else { "" };
         context.out.data(&shed, || format!("{gap}{}", text(&shed)))?;
-    }
-    Ok(0)
+        gap = "\n";
+        Ok(())
+    };
+    Ok(each(&args.names, context, show).await)
 }
 
 fn text(shed: &Shed) -> String {

@@ -9,5 +9,4 @@ mod limits;
 mod logins;
 mod programs;
 mod support;
-mod terminal;
 mod terminals;
