@@ -24,6 +24,8 @@ const TERMINATED: u8 = 143;
 const HUNG_UP: u8 = 129;
 /// What a terminal sends for Ctrl-C.
 const CTRL_C: u8 = 3;
+/// What a terminal sends for Ctrl-B, tmux's prefix.
+const CTRL_B: u8 = 2;
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -86,16 +88,19 @@ impl Keyboard {
     }
 }
 
-/// Finds `~.` at the beginning of a line, as ssh does. `~~` is one `~`.
+/// Finds `~.` at the beginning of a line, as ssh does. `~~` is one `~`. For somebody who only looks Ctrl-B D as well:
+/// nothing they type gets to tmux.
 #[derive(Debug)]
 struct Escape {
     line_start: bool,
     tilde: bool,
+    looks: bool,
+    ctrl_b: bool,
 }
 
 impl Default for Escape {
     fn default() -> Self {
-        Self { line_start: true, tilde: false }
+        Self { line_start: true, tilde: false, looks: false, ctrl_b: false }
     }
 }
 
@@ -104,6 +109,11 @@ impl Escape {
     fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut passed = Vec::with_capacity(bytes.len() + 1);
         for byte in bytes {
+            if self.looks {
+                if std::mem::replace(&mut self.ctrl_b, *byte == CTRL_B) && *byte == b'd' {
+                    return (passed, true);
+                }
+            }
             if std::mem::take(&mut self.tilde) {
                 match byte {
                     b'.' => return (passed, true),
@@ -163,6 +173,12 @@ impl Seat {
     pub(crate) fn take() -> Result<Self, Failure> {
         let signals = Signals::listen()?;
         Ok(Self { keyboard: Keyboard::start(), escape: Escape::default(), signals })
+    }
+
+    /// The same for somebody who only looks, or may do more.
+    pub(crate) fn looking(mut self, looks: bool) -> Self {
+        self.escape.looks = looks;
+        self
     }
 
     /// Returns when the person gives up: `~.`, Ctrl-C or a signal. Anything else typed meanwhile is for nobody.
@@ -337,5 +353,14 @@ mod tests {
         assert_eq!(filter(&["~~."]), ("~.".to_owned(), false));
         assert_eq!(filter(&["~x~."]), ("~x~.".to_owned(), false));
         assert_eq!(filter(&["cd ~/x\r~/y"]), ("cd ~/x\r~/y".to_owned(), false));
+        // tmux hears what is tmux's.
+        assert_eq!(filter(&["\x02d"]), ("\x02d".to_owned(), false));
+    }
+
+    #[test]
+    fn one_who_looks_leaves_with_ctrl_b_d() {
+        let mut escape = Escape { looks: true, ..Escape::default() };
+        assert!(!escape.filter(b"d\x02xd\x02").1);
+        assert!(escape.filter(b"d").1);
     }
 }

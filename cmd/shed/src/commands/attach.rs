@@ -11,6 +11,7 @@ use shed_client::{Client, ClientError, ProcessStream};
 use super::completions::{sessions, sheds};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 use crate::process::{End, Seat, in_terminal};
 use crate::terminal::{self, Raw};
 
@@ -35,10 +36,10 @@ Examples:
   shed attach                            choose from a list")]
 pub(crate) struct Args {
     /// Shed; a list to choose from when none is named
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: Option<String>,
     /// Session
-    #[arg(short = 'S', long, default_value = "default", add = ArgValueCandidates::new(sessions))]
+    #[arg(short = 'S', long, default_value = "default", value_parser = names::session, add = ArgValueCandidates::new(sessions))]
     session: String,
     /// Make a new session; refuse if it exists
     #[arg(long, conflicts_with = "read_only")]
@@ -109,7 +110,7 @@ async fn stay(
     no_reconnect: bool,
     context: &Context,
 ) -> Result<End, Failure> {
-    let mut seat = Seat::take()?;
+    let mut seat = Seat::take()?.looking(open.read_only);
     let mut stream = first;
     loop {
         let end = in_terminal(stream, &mut seat, context.out).await?;

@@ -7,6 +7,7 @@ use shed_client::{ClientError, Frame};
 use super::completions::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 use crate::process::{Seat, in_terminal};
 use crate::terminal::{self, Raw};
 
@@ -20,7 +21,7 @@ Examples:
   shed console web --root")]
 pub(crate) struct Args {
     /// Shed
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
     /// As root. Needs admin
     #[arg(long)]

@@ -8,6 +8,7 @@ use super::completions::sheds;
 use super::each;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 
 /// Delete sheds, with everything on their volumes
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ Examples:
   shed delete -f web api")]
 pub(crate) struct Args {
     /// Sheds
-    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(sheds))]
+    #[arg(required = true, value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
     /// Leave the volumes
     #[arg(long)]

@@ -6,6 +6,7 @@ use shed_api::Event;
 use super::completions::sheds;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::names;
 
 /// Show what happened, and what happens
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub(crate) struct Args {
     #[arg(long)]
     after: Option<i64>,
     /// Only those of this shed
-    #[arg(long, add = ArgValueCandidates::new(sheds))]
+    #[arg(long, value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     shed: Option<String>,
 }
 

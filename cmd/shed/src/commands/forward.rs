@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::completions::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 
 /// What is read from a local connection at once.
 const READ_BYTES: usize = 64 << 10;
@@ -23,7 +24,7 @@ Examples:
   shed forward web 8000:3000 5432        several at once")]
 pub(crate) struct Args {
     /// Shed
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
     /// [LOCAL:]PORT; 0 as LOCAL takes any free port
     #[arg(required = true, value_name = "[LOCAL:]PORT", value_parser = ports)]

@@ -7,12 +7,13 @@ use super::completions::sheds;
 use super::each;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::names;
 
 /// Which sheds
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Sheds
-    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(sheds))]
+    #[arg(required = true, value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
 }
 

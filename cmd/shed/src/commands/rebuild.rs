@@ -7,6 +7,7 @@ use super::completions::sheds;
 use super::each;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::names;
 
 /// Give sheds a new container on the same volumes
 ///
@@ -18,7 +19,7 @@ Examples:
   shed rebuild web --image shed-agents")]
 pub(crate) struct Args {
     /// Sheds
-    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(sheds))]
+    #[arg(required = true, value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
     /// The new image
     #[arg(short, long)]

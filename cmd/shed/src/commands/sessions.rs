@@ -12,21 +12,19 @@ use super::each;
 use crate::clock::{ago, span_ms};
 use crate::context::{Context, Named};
 use crate::failure::{Failure, Outcome};
+use crate::names;
 use crate::output::table;
 
 /// List sessions; make, end, rename, type into and read them
 #[derive(Debug, clap::Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = "\
+#[command(after_help = "\
 Examples:
   shed sessions
   shed sessions --all                    on every server
   shed sessions web --watch
   shed sessions new web tests
   shed sessions send web tests --enter 'make test'
-  shed sessions capture web tests --lines 200"
-)]
+  shed sessions capture web tests --lines 200")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -37,7 +35,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 struct ListArgs {
     /// Only those of this shed
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: Option<String>,
     /// Ask all configured servers
     #[arg(short, long, conflicts_with_all = ["watch"])]
@@ -50,14 +48,22 @@ struct ListArgs {
     watch: bool,
 }
 
+impl ListArgs {
+    // clap could refuse this by itself, but would refuse `-s` before the subcommand with it.
+    fn is_used(&self) -> bool {
+        self.name.is_some() || self.all || self.strict || self.watch
+    }
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Make a session without attaching
     New {
         /// Shed
-        #[arg(add = ArgValueCandidates::new(sheds))]
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
         /// Session
+        #[arg(value_parser = names::new_session)]
         session: String,
         /// Where it starts; /workspace by default
         #[arg(short = 'w', long, value_name = "DIR")]
@@ -72,21 +78,22 @@ enum Command {
     /// End sessions and everything in them
     Kill {
         /// Shed
-        #[arg(add = ArgValueCandidates::new(sheds))]
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
         /// Sessions, by name or $ID
-        #[arg(required = true, value_name = "SESSION", add = ArgValueCandidates::new(sessions))]
+        #[arg(required = true, value_name = "SESSION", value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         sessions: Vec<String>,
     },
     /// Rename a session
     Rename {
         /// Shed
-        #[arg(add = ArgValueCandidates::new(sheds))]
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
         /// Session, by name or $ID
-        #[arg(add = ArgValueCandidates::new(sessions))]
+        #[arg(value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         session: String,
         /// The new name
+        #[arg(value_parser = names::new_session)]
         new: String,
     },
     /// Type into a session's active pane
@@ -98,10 +105,10 @@ enum Command {
         #[arg(long)]
         keys: bool,
         /// Shed
-        #[arg(add = ArgValueCandidates::new(sheds))]
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
         /// Session, by name or $ID
-        #[arg(add = ArgValueCandidates::new(sessions))]
+        #[arg(value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         session: String,
         /// The text; several words are joined by blanks
         #[arg(trailing_var_arg = true, value_name = "TEXT")]
@@ -110,10 +117,10 @@ enum Command {
     /// Print a session's active pane
     Capture {
         /// Shed
-        #[arg(add = ArgValueCandidates::new(sheds))]
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
         /// Session, by name or $ID
-        #[arg(add = ArgValueCandidates::new(sessions))]
+        #[arg(value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         session: String,
         /// With so many lines of history
         #[arg(short = 'n', long)]
@@ -129,6 +136,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     match args.command {
         None if args.list.watch => watch(&args.list, context).await,
         None => list(&args.list, context).await,
+        Some(_) if args.list.is_used() => {
+            Err(Failure::usage("a list is asked for, and something else as well")
+                .hint("shed sessions --help"))
+        }
         Some(command) => run_command(command, context).await,
     }
 }

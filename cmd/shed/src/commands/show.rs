@@ -9,6 +9,7 @@ use super::each;
 use crate::clock::ago;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::names;
 use crate::output::pairs;
 
 /// Show everything about sheds
@@ -19,7 +20,7 @@ Examples:
   shed show web --json")]
 pub(crate) struct Args {
     /// Sheds
-    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(sheds))]
+    #[arg(required = true, value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
 }
 

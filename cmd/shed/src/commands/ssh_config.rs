@@ -9,6 +9,7 @@ use super::completions::sheds;
 use crate::config::{LOCAL, write_whole};
 use crate::context::{Context, Named};
 use crate::failure::{Failure, Outcome};
+use crate::names;
 
 mod block;
 
@@ -27,7 +28,7 @@ Examples:
   ssh shed-web")]
 pub(crate) struct Args {
     /// Only this shed
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: Option<String>,
     /// Of all configured servers
     #[arg(short, long)]

@@ -35,6 +35,7 @@ async fn sessions_are_made_listed_renamed_and_ended() {
     assert_eq!(lines[2][..3], ["a", "foobar", "detached"]);
     assert_eq!(lines.len(), 3);
 
+    desk.run(&["sessions", "a", "kill", "a", "foo"]).await.fails(2);
     // A part of a name is no name.
     desk.run(&["sessions", "kill", "a", "foo"]).await.ok();
     assert_eq!(names(&desk).await, ["foobar"]);
@@ -138,9 +139,13 @@ async fn a_shed_without_sessions_to_show_is_a_row_with_its_reason() {
     desk.run(&["sessions", "new", "a", "one"]).await.ok();
     desk.test.shed("b").await;
     desk.run(&["stop", "b"]).await.ok();
-    let list = desk.run(&["sessions", "--strict"]).await;
-    let row = list.ok().lines().find(|line| line.starts_with("b ")).unwrap();
-    assert!(row.contains("stopped"), "{row}");
+    // Among all sheds one that was stopped is no news; asked for by name it is.
+    assert_eq!(desk.run(&["sessions", "--strict"]).await.ok().lines().count(), 2);
+    let list = desk.run(&["sessions", "b", "--strict"]).await;
+    assert!(
+        list.ok().lines().any(|line| line.starts_with("b ") && line.contains("stopped")),
+        "{list:?}"
+    );
     let json = desk.run(&["sessions", "b", "--json"]).await.json();
     assert_eq!(json["sessions"], serde_json::json!([]));
     assert_eq!(json["warnings"][0]["shed"], "b");
