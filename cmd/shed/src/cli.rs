@@ -73,3 +73,55 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Man(man::Args),
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Every example of a command's help and its subcommands', without the words beside it.
+    fn examples(command: &clap::Command, found: &mut Vec<String>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in help.lines() {
+            // A pipe, or a substitution, of a shell's is not ours.
+            let own = line.split_inclusive(['|', '(', ')', '>']).map(|part| {
+                part.trim_end_matches(['|', '(', ')', '>']).trim_start_matches(['<', ' '])
+            });
+            let own = own.filter(|part| part.starts_with("shed "));
+            found.extend(own.map(|part| part.split("   ").next().unwrap().to_owned()));
+        }
+        command.get_subcommands().for_each(|command| examples(command, found));
+    }
+
+    /// As a shell splits them, as far as examples go.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for c in line.trim_end().chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                c => words.last_mut().unwrap().push(c),
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_example_is_a_lie() {
+        let mut found = Vec::new();
+        examples(&Cli::command(), &mut found);
+        assert!(found.len() > 50, "{found:#?}");
+        for line in found {
+            if let Err(error) = Cli::try_parse_from(words(&line)) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+}

@@ -37,6 +37,22 @@ pub(crate) fn run(command: Command, context: &Context) -> Outcome {
     outcome
 }
 
+/// Does something for each name. All are tried; the first failure's status is the exit status.
+pub(crate) async fn each(
+    names: &[String],
+    context: &Context,
+    mut act: impl AsyncFnMut(&str) -> Result<(), Failure>,
+) -> u8 {
+    let mut status = 0;
+    for name in names {
+        if let Err(failure) = act(name).await {
+            context.out.failure(&failure);
+            status = if status == 0 { failure.status } else { status };
+        }
+    }
+    status
+}
+
 async fn dispatch(command: Command, context: &Context) -> Outcome {
     match command {
         Command::Create(args) => create::run(args, context).await,

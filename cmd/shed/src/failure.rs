@@ -6,13 +6,16 @@ use shed_client::ClientError;
 /// A failed command.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// Lower case, no full stop, names the thing.
+    /// Lower case, no full stop, names the thing. Nothing is said when it is empty.
     pub(crate) text: String,
     /// A command to paste.
     pub(crate) hint: Option<String>,
     /// See `shed_api::problem::exit`.
     pub(crate) status: u8,
 }
+
+/// The exit status of a program whose reader went away, as a shell tells death by SIGPIPE.
+const UNREAD: u8 = 141;
 
 /// What commands return: the exit status when nothing failed.
 pub(crate) type Outcome = Result<u8, Failure>;
@@ -31,6 +34,11 @@ impl Failure {
     /// A named thing does not exist.
     pub(crate) fn not_found(text: impl Into<String>) -> Self {
         Self { status: exit::NOT_FOUND, ..Self::new(text) }
+    }
+
+    /// Nobody reads what is printed any more.
+    pub(crate) fn unread() -> Self {
+        Self { status: UNREAD, ..Self::new("") }
     }
 
     /// The same with a command to paste.

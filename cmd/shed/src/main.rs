@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod context;
 mod failure;
+mod names;
 mod output;
 mod process;
 mod terminal;

@@ -45,12 +45,12 @@ impl Out {
         self.raw(format!("{text}\n").as_bytes())
     }
 
-    /// Bytes of data. A reader that has seen enough is no failure.
+    /// Bytes of data. A reader that has seen enough ends the command, and nothing is said about it.
     #[expect(clippy::unused_self, reason = "printing goes through the printer")]
     pub(crate) fn raw(self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = std::io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::unread()),
             result => result.map_err(Failure::io("standard output")),
         }
     }
@@ -90,6 +90,9 @@ impl Out {
 
     /// A failure, with its hint.
     pub(crate) fn failure(self, failure: &Failure) {
+        if failure.text.is_empty() {
+            return;
+        }
         self.say(&format!("shed: {}", failure.text));
         if let Some(hint) = &failure.hint {
             self.say(&format!("  try: {hint}"));

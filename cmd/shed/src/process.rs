@@ -18,6 +18,14 @@ const READ_BYTES: usize = 64 << 10;
 const PIECES: usize = 4;
 /// The exit status of somebody who pressed Ctrl-C twice.
 const INTERRUPTED: u8 = 130;
+/// The exit status of one that was told to end, by SIGTERM.
+const TERMINATED: u8 = 143;
+/// The exit status of one whose terminal went away, by SIGHUP.
+const HUNG_UP: u8 = 129;
+/// What a terminal sends for Ctrl-C.
+const CTRL_C: u8 = 3;
+/// What a terminal sends for Ctrl-B, tmux's prefix.
+const CTRL_B: u8 = 2;
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -48,14 +56,14 @@ impl End {
 }
 
 /// Standard input, read by a thread of its own: a read of a terminal cannot be called off.
-pub(crate) struct Keyboard {
+struct Keyboard {
     pieces: mpsc::Receiver<Vec<u8>>,
     ended: bool,
 }
 
 impl Keyboard {
     /// Begins to read.
-    pub(crate) fn start() -> Self {
+    fn start() -> Self {
         let (send, pieces) = mpsc::channel(PIECES);
         // Ends with standard input or with the program.
         std::thread::spawn(move || {
@@ -70,7 +78,7 @@ impl Keyboard {
     }
 
     /// The next piece; `None` at the end, once. Waits for ever after that.
-    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
+    async fn next(&mut self) -> Option<Vec<u8>> {
         if self.ended {
             return std::future::pending().await;
         }
@@ -80,24 +88,31 @@ impl Keyboard {
     }
 }
 
-/// Finds `~.` at the beginning of a line, as ssh does. `~~` is one `~`.
+/// Finds `~.` at the beginning of a line, as ssh does. `~~` is one `~`. For somebody who only looks Ctrl-B D as well:
+/// nothing they type gets to tmux.
 #[derive(Debug)]
-pub(crate) struct Escape {
+struct Escape {
     line_start: bool,
     tilde: bool,
+    looks: bool,
+    ctrl_b: bool,
 }
 
 impl Default for Escape {
     fn default() -> Self {
-        Self { line_start: true, tilde: false }
+        Self { line_start: true, tilde: false, looks: false, ctrl_b: false }
     }
 }
 
 impl Escape {
     /// What to pass on of `bytes`, and whether `~.` was in it.
-    pub(crate) fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
+    fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut passed = Vec::with_capacity(bytes.len() + 1);
         for byte in bytes {
+            let after_ctrl_b = std::mem::replace(&mut self.ctrl_b, *byte == CTRL_B);
+            if self.looks && after_ctrl_b && *byte == b'd' {
+                return (passed, true);
+            }
             if std::mem::take(&mut self.tilde) {
                 match byte {
                     b'.' => return (passed, true),
@@ -145,17 +160,65 @@ enum Turn {
     Ended(u8),
 }
 
-/// Shows a remote terminal in the local one, which is raw already.
+/// The local side of a remote terminal: what is typed, what of it is meant for us, and signals.
+pub(crate) struct Seat {
+    keyboard: Keyboard,
+    escape: Escape,
+    signals: Signals,
+}
+
+impl Seat {
+    /// Takes the keyboard, for as long as the program runs.
+    pub(crate) fn take() -> Result<Self, Failure> {
+        let signals = Signals::listen()?;
+        Ok(Self { keyboard: Keyboard::start(), escape: Escape::default(), signals })
+    }
+
+    /// The same for somebody who only looks, or may do more.
+    pub(crate) fn looking(mut self, looks: bool) -> Self {
+        self.escape.looks = looks;
+        self
+    }
+
+    /// Returns when the person gives up: `~.`, Ctrl-C or a signal. Anything else typed meanwhile is for nobody.
+    pub(crate) async fn give_up(&mut self) -> End {
+        loop {
+            tokio::select! {
+                piece = self.keyboard.next() => {
+                    let Some(bytes) = piece else {
+                        return End::Escaped;
+                    };
+                    let (passed, escaped) = self.escape.filter(&bytes);
+                    if escaped || passed.contains(&CTRL_C) {
+                        return End::Escaped;
+                    }
+                }
+                _ = self.signals.interrupt.recv() => return End::Escaped,
+                _ = self.signals.terminate.recv() => return End::Ended(TERMINATED),
+                _ = self.signals.hang_up.recv() => return End::Ended(HUNG_UP),
+            }
+        }
+    }
+}
+
+/// Shows a remote terminal in the local one, which is raw already, and cleans up if the remote one could not.
 pub(crate) async fn in_terminal(
     stream: ProcessStream,
-    keyboard: &mut Keyboard,
-    escape: &mut Escape,
+    seat: &mut Seat,
     out: Out,
 ) -> Result<End, Failure> {
+    let end = until_end(stream, seat, out).await?;
+    if !matches!(end, End::Exit(_)) {
+        out.raw_error(terminal::RESET.as_bytes());
+    }
+    Ok(end)
+}
+
+async fn until_end(stream: ProcessStream, seat: &mut Seat, out: Out) -> Result<End, Failure> {
     let ProcessStream { mut reader, input } = stream;
-    let mut signals = Signals::listen()?;
+    let Seat { keyboard, escape, signals } = seat;
     loop {
-        match turn(&mut reader, Some(keyboard), &mut signals).await {
+        match turn(&mut reader, Some(keyboard), signals).await {
             Turn::Frame(frame) => {
                 if let Some(end) = show(frame, out)? {
                     return Ok(end);
@@ -177,7 +240,7 @@ pub(crate) async fn in_terminal(
                 input.resize(cols, rows).await;
             }
             Turn::Interrupt => {
-                input.send(Bytes::from_static(b"\x03")).await;
+                input.send(Bytes::from_static(&[CTRL_C])).await;
             }
             Turn::Ended(status) => return Ok(End::Ended(status)),
         }
@@ -246,8 +309,8 @@ async fn turn(
         piece = typed => Turn::Typed(piece),
         _ = signals.resized.recv() => Turn::Resized,
         _ = signals.interrupt.recv() => Turn::Interrupt,
-        _ = signals.terminate.recv() => Turn::Ended(143),
-        _ = signals.hang_up.recv() => Turn::Ended(129),
+        _ = signals.terminate.recv() => Turn::Ended(TERMINATED),
+        _ = signals.hang_up.recv() => Turn::Ended(HUNG_UP),
     }
 }
 
@@ -289,5 +352,14 @@ mod tests {
         assert_eq!(filter(&["~~."]), ("~.".to_owned(), false));
         assert_eq!(filter(&["~x~."]), ("~x~.".to_owned(), false));
         assert_eq!(filter(&["cd ~/x\r~/y"]), ("cd ~/x\r~/y".to_owned(), false));
+        // tmux hears what is tmux's.
+        assert_eq!(filter(&["\x02d"]), ("\x02d".to_owned(), false));
+    }
+
+    #[test]
+    fn one_who_looks_leaves_with_ctrl_b_d() {
+        let mut escape = Escape { looks: true, ..Escape::default() };
+        assert!(!escape.filter(b"d\x02xd\x02").1);
+        assert!(escape.filter(b"d").1);
     }
 }

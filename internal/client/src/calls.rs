@@ -41,7 +41,11 @@ impl Client {
 
     /// `GET /api/health/ready`; an answer also when it is not.
     pub async fn health(&self) -> Result<Health, ClientError> {
-        self.get("/api/health/ready").await
+        let answer = self.exchange(Method::GET, "/api/health/ready", None, &[]).await?;
+        match answer.status().as_u16() {
+            200 | 503 => self.read_json(answer).await,
+            _ => Err(self.read_problem(answer).await),
+        }
     }
 
     /// `GET /api/ssh-host-key`.

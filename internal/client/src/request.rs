@@ -67,6 +67,18 @@ impl Client {
         body: Option<Vec<u8>>,
         headers: &[(HeaderName, &str)],
     ) -> Result<Response<Incoming>, ClientError> {
+        let answer = self.exchange(method, path, body, headers).await?;
+        if answer.status().is_success() { Ok(answer) } else { Err(self.read_problem(answer).await) }
+    }
+
+    /// Sends a request and returns the answer, whatever it is.
+    pub(crate) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        headers: &[(HeaderName, &str)],
+    ) -> Result<Response<Incoming>, ClientError> {
         let stream = self.dial().await?;
         let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = shaken.map_err(|error| self.lost(&error))?;
@@ -85,8 +97,7 @@ impl Client {
         }
         let request = request.body(Full::new(Bytes::from(body.unwrap_or_default())));
         let request = request.map_err(|error| self.protocol(error))?;
-        let answer = sender.send_request(request).await.map_err(|error| self.lost(&error))?;
-        if answer.status().is_success() { Ok(answer) } else { Err(self.read_problem(answer).await) }
+        sender.send_request(request).await.map_err(|error| self.lost(&error))
     }
 
     pub(crate) async fn read_json<T: DeserializeOwned>(
@@ -105,7 +116,7 @@ impl Client {
         Ok(body.map_err(|error| self.protocol(error))?.to_bytes())
     }
 
-    async fn read_problem(&self, answer: Response<Incoming>) -> ClientError {
+    pub(crate) async fn read_problem(&self, answer: Response<Incoming>) -> ClientError {
         let status = answer.status();
         match self.read_bytes(answer).await {
             Ok(bytes) => match serde_json::from_slice::<Problem>(&bytes) {

@@ -162,8 +162,9 @@ pub(crate) fn clone_args(
 ///
 /// git writes `Receiving objects:  42% (420/1000), 1.2 MiB | 3 MiB/s` with carriage returns.
 pub(crate) fn progress(chunk: &str) -> Option<(String, Option<u8>)> {
+    // `\d` and `\s` would need tables that the regex crate is built without here.
     static PERCENT: std::sync::LazyLock<regex::Regex> = std::sync::LazyLock::new(|| {
-        regex::Regex::new(r"^(?:remote: )?([A-Z][a-z]+(?: [a-z]+)*): +([0-9]{1,3})%")
+        regex::Regex::new("^(?:remote: )?([A-Z][a-z]+(?: [a-z]+)*): +([0-9]{1,3})%")
             .expect("a constant pattern")
     });
     let last = chunk.split(['\r', '\n']).map(str::trim).rfind(|line| !line.is_empty())?;

@@ -8,4 +8,4 @@ mod terminal;
 pub use docker::{DockerRun, docker, try_docker};
 pub use engine::{ProcessEngine, shed_init_path};
 pub use server::{TestApp, eventually};
-pub use terminal::Screen;
+pub use terminal::Terminal;

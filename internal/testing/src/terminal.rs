@@ -13,30 +13,33 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// How long what is waited for may take.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Nothing takes longer unless it hangs.
+const LIMIT: Duration = Duration::from_secs(40);
+/// What is read at once.
+const READ_BYTES: usize = 4 << 10;
 
-/// The outer side of a terminal, and what runs in it.
-pub struct Screen {
+/// The outer side of a terminal, and what runs in it. The program is killed when this is dropped.
+pub struct Terminal {
     master: OwnedFd,
     keys: pipe::Sender,
     output: pipe::Receiver,
-    /// The program, under `setsid`.
+    /// Shown, and not yet looked at.
+    ahead: Vec<u8>,
+    /// The program.
     pub child: Child,
 }
 
-impl Screen {
+impl Terminal {
     /// Starts a program with a terminal of this size as its controlling one.
     pub fn start(command: Command, cols: u16, rows: u16) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-            .expect("a terminal works");
-        grantpt(&master).expect("a terminal works");
-        unlockpt(&master).expect("a terminal works");
-        let name = ptsname(&master, Vec::new()).expect("a terminal works");
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).expect("a terminal");
+        grantpt(&master).expect("a terminal's permissions");
+        unlockpt(&master).expect("a terminal without lock");
+        let name = ptsname(&master, Vec::new()).expect("a terminal's name");
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let inner = rustix::fs::open(name, flags, Mode::empty()).expect("a terminal works");
-        let stdio =
-            || Stdio::from(rustix::io::fcntl_dupfd_cloexec(&inner, 3).expect("a terminal works"));
+        let inner = rustix::fs::open(name, flags, Mode::empty()).expect("its inner side");
+        let stdio = || Stdio::from(dup(&inner));
         let command = command.into_std();
         let mut in_terminal = Command::new("setsid");
         in_terminal.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
@@ -47,14 +50,16 @@ impl Screen {
                 None => in_terminal.env_remove(key),
             };
         }
+        if let Some(dir) = command.get_current_dir() {
+            in_terminal.current_dir(dir);
+        }
         in_terminal.stdin(stdio()).stdout(stdio()).stderr(stdio()).kill_on_drop(true);
         resize(&master, cols, rows);
-        let child = in_terminal.spawn().expect("a terminal works");
-        rustix::io::ioctl_fionbio(&master, true).expect("a terminal works");
-        let dup = || rustix::io::fcntl_dupfd_cloexec(&master, 3).expect("a terminal works");
-        let keys = pipe::Sender::from_file_unchecked(dup().into()).expect("a terminal works");
-        let output = pipe::Receiver::from_file_unchecked(dup().into()).expect("a terminal works");
-        Self { master, keys, output, child }
+        let child = in_terminal.spawn().expect("setsid");
+        rustix::io::ioctl_fionbio(&master, true).expect("a terminal that does not block");
+        let keys = pipe::Sender::from_file_unchecked(dup(&master).into()).expect("keys");
+        let output = pipe::Receiver::from_file_unchecked(dup(&master).into()).expect("a screen");
+        Self { master, keys, output, ahead: Vec::new(), child }
     }
 
     /// The person makes the window larger or smaller.
@@ -64,44 +69,53 @@ impl Screen {
 
     /// Types.
     pub async fn keys(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).await.expect("a terminal works");
+        self.keys.write_all(keys.as_bytes()).await.expect("somebody to read what is typed");
     }
 
-    /// Looks until `text` shows; what came until then.
+    /// Looks until `text` shows; what came until then, since the last look.
     pub async fn until(&mut self, text: &str) -> String {
-        let mut seen = String::new();
-        let mut buffer = vec![0; 4096];
-        while !seen.contains(text) {
-            let read = timeout(LIMIT, read_some(&mut self.output, &mut buffer)).await;
-            let n_read = read
-                .unwrap_or_else(|_| panic!("no {text:?} in {seen:?}"))
-                .expect("a terminal works");
-            assert!(n_read > 0, "it ended before {text:?} in {seen:?}");
-            seen += &String::from_utf8_lossy(&buffer[..n_read]);
+        loop {
+            let wanted = text.as_bytes();
+            if let Some(at) = self.ahead.windows(wanted.len()).position(|part| part == wanted) {
+                let seen: Vec<u8> = self.ahead.drain(..at + wanted.len()).collect();
+                return String::from_utf8_lossy(&seen).into_owned();
+            }
+            let more = timeout(LIMIT, self.read()).await;
+            let more = more.unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.ahead_text()));
+            assert!(more, "it ended before {text:?} in {:?}", self.ahead_text());
         }
-        seen
     }
 
     /// Looks until the end; what came until then, and the status.
     pub async fn end(&mut self) -> (String, Option<i32>) {
-        let mut seen = Vec::new();
-        let mut buffer = vec![0; 4096];
-        loop {
-            match timeout(LIMIT, read_some(&mut self.output, &mut buffer)).await {
-                Ok(Ok(0)) => break,
-                read => seen
-                    .extend(&buffer[..read.expect("the program ends").expect("a terminal works")]),
-            }
-        }
-        let status = timeout(LIMIT, self.child.wait())
+        while timeout(LIMIT, self.read())
             .await
-            .expect("a terminal works")
-            .expect("a terminal works");
-        (String::from_utf8_lossy(&seen).into_owned(), status.code())
+            .unwrap_or_else(|_| panic!("no end after {:?}", self.ahead_text()))
+        {}
+        let seen = self.ahead_text();
+        self.ahead.clear();
+        let status = timeout(LIMIT, self.child.wait()).await.expect("an end").expect("a status");
+        (seen, status.code())
     }
+
+    /// Reads some more; false at the end.
+    async fn read(&mut self) -> bool {
+        let mut buffer = vec![0; READ_BYTES];
+        let n_read = read_some(&mut self.output, &mut buffer).await.expect("a screen");
+        self.ahead.extend(&buffer[..n_read]);
+        n_read > 0
+    }
+
+    fn ahead_text(&self) -> String {
+        String::from_utf8_lossy(&self.ahead).into_owned()
+    }
+}
+
+fn dup(fd: &OwnedFd) -> OwnedFd {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).expect("a descriptor")
 }
 
 fn resize(master: &OwnedFd, cols: u16, rows: u16) {
     let size = Winsize { ws_col: cols, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(master, size).expect("a terminal works");
+    tcsetwinsize(master, size).expect("a size");
 }

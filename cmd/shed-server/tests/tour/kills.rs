@@ -5,7 +5,7 @@
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use shed_testing::{Screen, docker};
+use shed_testing::{Terminal, docker};
 
 use crate::support::{Home, IMAGE, SMALL_IMAGE, eventually, json};
 
@@ -69,7 +69,7 @@ async fn nothing_is_lost_when_the_server_is_killed() {
         picture(&home).filter(|rows| rows.as_array().is_some_and(|rows| rows.len() == 2))
     });
     let pids = pane_pids(&home);
-    let mut person = Screen::start(home.shed(&["attach", "web", "-S", "work"]).into(), 80, 24);
+    let mut person = Terminal::start(home.shed(&["attach", "web", "-S", "work"]).into(), 80, 24);
     person.keys("echo be''gin\r").await;
     person.until("begin").await;
     let first = docker(&["inspect", "-f", "{{.State.Pid}}", &home.container("web")]);

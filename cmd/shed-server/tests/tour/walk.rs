@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shed_testing::{Screen, docker};
+use shed_testing::{Terminal, docker};
 
 use crate::support::{Home, json};
 
@@ -14,12 +14,12 @@ async fn a_shed_is_entered_from_everywhere_and_nothing_is_lost() {
     assert_eq!(home.done(&["create", "web"]), "web\n");
 
     // A session made by attaching; what is typed there is seen over SSH and REST.
-    let mut here = Screen::start(tokio_command(home.shed(&["attach", "web"])), 80, 24);
+    let mut here = Terminal::start(tokio_command(home.shed(&["attach", "web"])), 80, 24);
     here.keys("export MARK=mine; echo ma''rk-$MARK\r").await;
     here.until("mark-mine").await;
     let mut ssh = server.ssh(&key);
     ssh.args(["-t", "web+default@127.0.0.1"]);
-    let mut there = Screen::start(tokio_command(ssh), 80, 24);
+    let mut there = Terminal::start(tokio_command(ssh), 80, 24);
     there.until("mark-mine").await;
     there.keys("echo from-$MARK-there\r").await;
     here.until("from-mine-there").await;

@@ -11,8 +11,9 @@ use shed_client::{Client, ClientError, ProcessStream};
 use super::completions::{sessions, sheds};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::process::{End, Escape, Keyboard, in_terminal};
-use crate::terminal::{self, RESET, Raw};
+use crate::names;
+use crate::process::{End, Seat, in_terminal};
+use crate::terminal::{self, Raw};
 
 /// The first pause before a lost connection is tried again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -35,10 +36,10 @@ Examples:
   shed attach                            choose from a list")]
 pub(crate) struct Args {
     /// Shed; a list to choose from when none is named
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: Option<String>,
     /// Session
-    #[arg(short = 'S', long, default_value = "default", add = ArgValueCandidates::new(sessions))]
+    #[arg(short = 'S', long, default_value = "default", value_parser = names::session, add = ArgValueCandidates::new(sessions))]
     session: String,
     /// Make a new session; refuse if it exists
     #[arg(long, conflicts_with = "read_only")]
@@ -83,12 +84,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let end = stay(&client, &name, &session, &open, stream, args.no_reconnect, context).await;
     drop(raw);
     match end? {
-        End::Lost(error) => {
-            context.out.say(RESET);
-            Err(error.into())
-        }
         End::Escaped => {
-            context.out.say(&format!("{RESET}\nshed: left {name}/{session}; it goes on"));
+            context.out.say(&format!("\nshed: left {name}/{session}; it goes on"));
             Ok(0)
         }
         end => end.outcome(),
@@ -113,11 +110,10 @@ async fn stay(
     no_reconnect: bool,
     context: &Context,
 ) -> Result<End, Failure> {
-    let mut keyboard = Keyboard::start();
-    let mut escape = Escape::default();
+    let mut seat = Seat::take()?.looking(open.read_only);
     let mut stream = first;
     loop {
-        let end = in_terminal(stream, &mut keyboard, &mut escape, context.out).await?;
+        let end = in_terminal(stream, &mut seat, context.out).await?;
         let why = match end {
             End::Lost(error) if !no_reconnect => error.to_string(),
             End::Problem(problem) if !no_reconnect && problem.code == Code::ShuttingDown => {
@@ -125,8 +121,8 @@ async fn stay(
             }
             end => return Ok(end),
         };
-        context.out.say(&format!("{RESET}\r\nshed: {why}; reconnecting … (~. gives up)\r"));
-        match reconnect(client, name, session, open, &mut keyboard, &mut escape).await? {
+        context.out.say(&format!("\r\nshed: {why}; reconnecting … (~. gives up)\r"));
+        match reconnect(client, name, session, open, &mut seat).await? {
             Ok(again) => stream = again,
             Err(end) => return Ok(end),
         }
@@ -139,23 +135,16 @@ async fn reconnect(
     name: &str,
     session: &str,
     open: &AttachOpen,
-    keyboard: &mut Keyboard,
-    escape: &mut Escape,
+    seat: &mut Seat,
 ) -> Result<Result<ProcessStream, End>, Failure> {
     let since = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
         let open = AttachOpen { tty: terminal::tty(), ..open.clone() };
-        let attempt = async {
-            match started(client.attach(name, session, &open).await?).await {
-                Ok(stream) => Ok(stream),
-                Err(failure) => Err(failure),
-            }
-        };
-        let given_up = give_up(keyboard, escape);
+        let attempt = async { started(client.attach(name, session, &open).await?).await };
         let tried = tokio::select! {
             tried = attempt => tried,
-            () = given_up => return Ok(Err(End::Escaped)),
+            end = seat.give_up() => return Ok(Err(end)),
         };
         match tried {
             Ok(stream) => return Ok(Ok(stream)),
@@ -164,20 +153,10 @@ async fn reconnect(
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = give_up(keyboard, escape) => return Ok(Err(End::Escaped)),
+            end = seat.give_up() => return Ok(Err(end)),
         }
         let longest = if since.elapsed() < SOON { SHORT_PAUSE } else { LONG_PAUSE };
         pause = longest.min(pause * 2);
-    }
-}
-
-/// Returns when the person gives up: `~.` or Ctrl-C. Anything else typed meanwhile is for nobody.
-async fn give_up(keyboard: &mut Keyboard, escape: &mut Escape) {
-    while let Some(bytes) = keyboard.next().await {
-        let (passed, escaped) = escape.filter(&bytes);
-        if escaped || passed.contains(&3) {
-            return;
-        }
     }
 }
 

@@ -77,10 +77,12 @@ pub(crate) fn sessions() -> Vec<CompletionCandidate> {
 /// Asks the server that the words on the line mean. Nobody who presses Tab wants to read an error.
 fn ask<T>(ask: impl AsyncFnOnce(shed_client::Client) -> Option<T>) -> Option<T> {
     let words: Vec<String> = std::env::args().collect();
-    let at = words.iter().position(|word| word == "-s" || word == "--server");
-    let server = at.and_then(|at| words.get(at + 1));
+    let server = words.iter().enumerate().find_map(|(at, word)| match word.as_str() {
+        "-s" | "--server" => words.get(at + 1).cloned(),
+        word => word.strip_prefix("--server=").map(str::to_owned),
+    });
     let line = ["shed", "list"].map(str::to_owned).into_iter();
-    let line = line.chain(server.into_iter().flat_map(|server| ["-s".to_owned(), server.clone()]));
+    let line = line.chain(server.into_iter().flat_map(|server| ["-s".to_owned(), server]));
     let cli = crate::cli::Cli::try_parse_from(line).ok()?;
     let context = Context::new(&cli, crate::output::Out::new(false)).ok()?;
     let client = context.client().ok()?;

@@ -7,7 +7,8 @@ use shed_client::{ClientError, Frame};
 use super::completions::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::process::{Escape, Keyboard, in_terminal};
+use crate::names;
+use crate::process::{Seat, in_terminal};
 use crate::terminal::{self, Raw};
 
 /// Open a login shell in a shed, without tmux
@@ -20,7 +21,7 @@ Examples:
   shed console web --root")]
 pub(crate) struct Args {
     /// Shed
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
     /// As root. Needs admin
     #[arg(long)]
@@ -38,8 +39,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         return Err(ClientError::Problem(problem).into());
     }
     let raw = Raw::enter()?;
-    let end =
-        in_terminal(stream, &mut Keyboard::start(), &mut Escape::default(), context.out).await;
+    let end = in_terminal(stream, &mut Seat::take()?, context.out).await;
     drop(raw);
     end?.outcome()
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use clap::builder::NonEmptyStringValueParser;
-use shed_api::ShedName;
 use shed_api::shed::{CreateShed, GitIdentity, Mount, Network, Progress};
 use shed_api::{Code, ShedStatus};
 use shed_client::{Client, ClientError};
@@ -11,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 
 mod lending;
 
@@ -31,6 +31,7 @@ Examples:
   shed create web --retry                after a failed clone")]
 pub(crate) struct Args {
     /// Name: a-z, 0-9 and '-', at most 63
+    #[arg(value_parser = names::shed)]
     name: String,
     /// Repository to clone: a URL, git@host:path, or owner/repo on GitHub
     #[arg(short, long, value_parser = NonEmptyStringValueParser::new())]
@@ -76,31 +77,22 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
-    let name: ShedName = args
-        .name
-        .parse()
-        .map_err(|error: shed_api::name::NameError| Failure::usage(error.to_string()))?;
+    let name = args.name.clone();
     let request = request(args)?;
+    // From here on, so that none is missed once there is something to call off.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::io("signals"))?;
     client.create(&request).await?;
-    let interrupt = async {
-        match signal(SignalKind::interrupt()) {
-            Ok(mut interrupt) => {
-                interrupt.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
     tokio::select! {
-        followed = follow(&client, name.as_str(), &request, context) => followed?,
-        () = interrupt => {
+        followed = follow(&client, &name, &request, context) => followed?,
+        _ = interrupt.recv() => {
             context.out.end_progress();
             context.out.say("shed: calling it off");
-            client.delete(name.as_str(), false).await?;
+            client.delete(&name, false).await?;
             return Ok(INTERRUPTED);
         }
     }
     context.out.end_progress();
-    finish(&client, name.as_str(), context).await
+    finish(&client, &name, context).await
 }
 
 async fn finish(client: &Client, name: &str, context: &Context) -> Outcome {

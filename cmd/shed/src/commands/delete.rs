@@ -5,8 +5,10 @@ use std::io::{BufRead as _, IsTerminal as _};
 use clap_complete::ArgValueCandidates;
 
 use super::completions::sheds;
+use super::each;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 
 /// Delete sheds, with everything on their volumes
 #[derive(Debug, clap::Args)]
@@ -17,7 +19,7 @@ Examples:
   shed delete -f web api")]
 pub(crate) struct Args {
     /// Sheds
-    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(sheds))]
+    #[arg(required = true, value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
     /// Leave the volumes
     #[arg(long)]
@@ -27,36 +29,25 @@ pub(crate) struct Args {
     force: bool,
 }
 
-/// Runs the command. All are tried; the first failure's status is the exit status.
+/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
-    let mut status = 0;
-    for name in &args.names {
-        let deleted = async {
-            let shed = client.shed(name).await?;
-            if !args.force {
-                let what = if args.keep_volume { "its container" } else { "everything in it" };
-                let sessions = match shed.session_count {
-                    0 => String::new(),
-                    1 => ", with a session".to_owned(),
-                    n => format!(", with {n} sessions"),
-                };
-                ask(
-                    &format!("delete shed {name} ({}{sessions}) and {what}?", shed.status),
-                    context,
-                )?;
-            }
-            client.delete(name, args.keep_volume).await.map_err(Failure::from)
-        };
-        match deleted.await {
-            Ok(()) => context.out.say(&format!("shed {name} was deleted")),
-            Err(failure) => {
-                context.out.failure(&failure);
-                status = if status == 0 { failure.status } else { status };
-            }
+    let delete = async |name: &str| {
+        let shed = client.shed(name).await?;
+        if !args.force {
+            let what = if args.keep_volume { "its container" } else { "everything in it" };
+            let sessions = match shed.session_count {
+                0 => String::new(),
+                1 => ", with a session".to_owned(),
+                n => format!(", with {n} sessions"),
+            };
+            ask(&format!("delete shed {name} ({}{sessions}) and {what}?", shed.status), context)?;
         }
-    }
-    Ok(status)
+        client.delete(name, args.keep_volume).await?;
+        context.out.say(&format!("shed {name} was deleted"));
+        Ok(())
+    };
+    Ok(each(&args.names, context, delete).await)
 }
 
 /// Passes if the person says yes. Nobody to ask is a no.

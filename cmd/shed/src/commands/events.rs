@@ -6,6 +6,7 @@ use shed_api::Event;
 use super::completions::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 
 /// Show what happened, and what happens
 #[derive(Debug, clap::Args)]
@@ -19,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long)]
     after: Option<i64>,
     /// Only those of this shed
-    #[arg(long, add = ArgValueCandidates::new(sheds))]
+    #[arg(long, value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     shed: Option<String>,
     /// End with what is in the log; begins at its beginning unless `--after` says otherwise
     #[arg(long)]
@@ -32,7 +33,6 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     if args.no_follow {
         return print_log(&client, args.after.unwrap_or(0), args.shed.as_deref(), context).await;
     }
-    // Ids only grow, so the largest number stands for "from now on" until the first event is seen.
     let after = match args.after {
         Some(after) => after,
         None => newest(&client).await?,

@@ -12,7 +12,8 @@ use super::completions::{sessions, sheds};
 use super::create::env_item;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::process::{Escape, Keyboard, in_pipes, in_terminal};
+use crate::names;
+use crate::process::{Seat, in_pipes, in_terminal};
 use crate::terminal::{self, Raw};
 
 /// Run a command in a shed
@@ -30,7 +31,7 @@ Examples:
   shed exec --root web apt-get install -y jq")]
 pub(crate) struct Args {
     /// Run in a background window of this session
-    #[arg(short = 'S', long, add = ArgValueCandidates::new(sessions))]
+    #[arg(short = 'S', long, value_parser = names::session, add = ArgValueCandidates::new(sessions))]
     session: Option<String>,
     /// With a terminal
     #[arg(short = 't', long, overrides_with = "no_tty")]
@@ -51,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long)]
     detach: bool,
     /// Shed
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
     /// The command and its words
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
@@ -96,8 +97,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     }
     if with_tty && std::io::stdin().is_terminal() {
         let raw = Raw::enter()?;
-        let end =
-            in_terminal(stream, &mut Keyboard::start(), &mut Escape::default(), context.out).await;
+        let end = in_terminal(stream, &mut Seat::take()?, context.out).await;
         drop(raw);
         return end?.outcome();
     }

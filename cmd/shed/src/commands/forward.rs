@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::completions::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 
 /// What is read from a local connection at once.
 const READ_BYTES: usize = 64 << 10;
@@ -23,7 +24,7 @@ Examples:
   shed forward web 8000:3000 5432        several at once")]
 pub(crate) struct Args {
     /// Shed
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
     /// [LOCAL:]PORT; 0 as LOCAL takes any free port
     #[arg(required = true, value_name = "[LOCAL:]PORT", value_parser = ports)]
@@ -77,6 +78,15 @@ async fn serve(client: Client, name: String, port: u16, socket: TcpStream, conte
     }
 }
 
+/// How the direction from the shed ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Inward {
+    /// The other direction may go on.
+    HalfClosed,
+    /// The connection is no more.
+    Over,
+}
+
 async fn copy(stream: ProcessStream, socket: TcpStream, context: &Context) {
     let ProcessStream { mut reader, input } = stream;
     let (mut read, mut write) = socket.into_split();
@@ -98,32 +108,33 @@ async fn copy(stream: ProcessStream, socket: TcpStream, context: &Context) {
             }
         }
     };
-    // Whether the other direction may go on.
     let inward = async {
         while let Ok(frame) = reader.next().await {
             match frame {
                 Frame::Stdout(bytes) => {
                     if write.write_all(&bytes).await.is_err() {
-                        return true;
+                        return Inward::Over;
                     }
                 }
                 Frame::Eof => {
                     write.shutdown().await.ok();
-                    return true;
+                    return Inward::HalfClosed;
                 }
                 Frame::Problem(problem) => {
                     context.out.failure(&shed_client::ClientError::Problem(problem).into());
-                    return false;
+                    return Inward::Over;
                 }
                 Frame::Started | Frame::Detached(_) | Frame::Stderr(_) | Frame::Exit(_) => {}
             }
         }
-        false
+        Inward::Over
     };
     tokio::pin!(outward, inward);
     tokio::select! {
-        () = &mut outward => drop(inward.await),
-        goes_on = &mut inward => if goes_on {
+        () = &mut outward => {
+            inward.await;
+        }
+        end = &mut inward => if end == Inward::HalfClosed {
             outward.await;
         },
     }

@@ -4,14 +4,16 @@ use clap_complete::ArgValueCandidates;
 use shed_client::Wished;
 
 use super::completions::sheds;
+use super::each;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::names;
 
 /// Which sheds
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Sheds
-    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(sheds))]
+    #[arg(required = true, value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
 }
 
@@ -38,25 +40,18 @@ pub(crate) const PAUSE: Verb =
 pub(crate) const UNPAUSE: Verb =
     Verb { path: "unpause", done: "unpaused", already: "already runs" };
 
-/// Runs the command. All are tried; the first failure's status is the exit status.
+/// Runs the command.
 pub(crate) async fn run(args: Args, verb: Verb, context: &Context) -> Outcome {
     let client = context.client()?;
-    let mut status = 0;
     let mut done = Vec::new();
-    for name in &args.names {
-        match client.wish(name, verb.path).await {
-            Ok((wished, shed)) => {
-                let words = if wished == Wished::Already { verb.already } else { verb.done };
-                context.out.say(&format!("shed {name} {words}"));
-                done.push(shed);
-            }
-            Err(error) => {
-                let failure = error.into();
-                context.out.failure(&failure);
-                status = if status == 0 { failure.status } else { status };
-            }
-        }
-    }
+    let wish = async |name: &str| {
+        let (wished, shed) = client.wish(name, verb.path).await?;
+        let words = if wished == Wished::Already { verb.already } else { verb.done };
+        context.out.say(&format!("shed {name} {words}"));
+        done.push(shed);
+        Ok(())
+    };
+    let status = each(&args.names, context, wish).await;
     context.out.data(&done, String::new)?;
     Ok(status)
 }

@@ -44,7 +44,6 @@ struct Missing {
 #[derive(Debug, Serialize)]
 struct List {
     sheds: Vec<Row>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     unreachable: Vec<Missing>,
 }
 

@@ -5,6 +5,7 @@ use clap_complete::ArgValueCandidates;
 use super::completions::sheds;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::names;
 
 /// Show what a shed's shed-init printed
 ///
@@ -16,7 +17,7 @@ Examples:
   shed logs web -n 20")]
 pub(crate) struct Args {
     /// Shed
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
     /// The last so many lines
     #[arg(short = 'n', long)]

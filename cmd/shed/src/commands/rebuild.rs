@@ -4,8 +4,10 @@ use clap_complete::ArgValueCandidates;
 use shed_api::shed::RebuildShed;
 
 use super::completions::sheds;
+use super::each;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::names;
 
 /// Give sheds a new container on the same volumes
 ///
@@ -17,7 +19,7 @@ Examples:
   shed rebuild web --image shed-agents")]
 pub(crate) struct Args {
     /// Sheds
-    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(sheds))]
+    #[arg(required = true, value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
     /// The new image
     #[arg(short, long)]
@@ -28,10 +30,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let request = RebuildShed { image: args.image };
-    for name in &args.names {
+    let rebuild = async |name: &str| {
         let shed = client.rebuild(name, &request).await?;
         context.out.say(&format!("shed {name} was rebuilt from {}", shed.image));
-        context.out.data(&shed, String::new)?;
-    }
-    Ok(0)
+        context.out.data(&shed, String::new)
+    };
+    Ok(each(&args.names, context, rebuild).await)
 }

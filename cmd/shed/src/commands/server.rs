@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use clap_complete::ArgValueCandidates;
 use serde::Serialize;
 use shed_api::problem::exit;
 use shed_client::{Address, Client, SshAddress, SshOptions};
@@ -65,7 +64,7 @@ Examples:
     /// Ask servers whether they are there
     Ping {
         /// Servers; all when none is named
-        #[arg(value_name = "NAME", add = ArgValueCandidates::new(Vec::new))]
+        #[arg(value_name = "NAME", add = completions::servers())]
         names: Vec<String>,
     },
 }
@@ -107,7 +106,7 @@ async fn add(
             .hint(format!("shed server add {host} --token-file FILE")));
     }
     if let Address::Ssh(ssh) = &address {
-        pin(ssh, fingerprint.as_deref(), context)?;
+        pin(host, ssh, fingerprint.as_deref(), context)?;
     }
     let client = Client::new(address.clone())
         .with_token(token.clone())
@@ -166,7 +165,12 @@ fn read_token(file: &str) -> Result<String, Failure> {
 }
 
 /// Fetches the host key, has it confirmed, and pins it.
-fn pin(address: &SshAddress, expected: Option<&str>, context: &Context) -> Result<(), Failure> {
+fn pin(
+    given: &str,
+    address: &SshAddress,
+    expected: Option<&str>,
+    context: &Context,
+) -> Result<(), Failure> {
     let found = hostkey::fetch(address)?;
     match expected {
         Some(expected) if expected == found.fingerprint => {}
@@ -183,10 +187,7 @@ fn pin(address: &SshAddress, expected: Option<&str>, context: &Context) -> Resul
                 .say(&format!("{} has the ed25519 host key {}", address.host, found.fingerprint));
             context.out.say("compare it with what the server says: shed-server key host");
             ask("is it the same?", context).map_err(|failure| {
-                failure.hint(format!(
-                    "shed server add {} --fingerprint {}",
-                    address.host, found.fingerprint
-                ))
+                failure.hint(format!("shed server add {given} --fingerprint {}", found.fingerprint))
             })?;
         }
     }

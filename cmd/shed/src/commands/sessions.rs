@@ -8,24 +8,23 @@ use shed_api::session::{Input, NewSession, PatchSession, Session, SessionList, W
 use shed_client::Client;
 
 use super::completions::{sessions, sheds};
+use super::each;
 use crate::clock::{ago, span_ms};
 use crate::context::{Context, Named};
 use crate::failure::{Failure, Outcome};
+use crate::names;
 use crate::output::table;
 
 /// List sessions; make, end, rename, type into and read them
 #[derive(Debug, clap::Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = "\
+#[command(after_help = "\
 Examples:
   shed sessions
   shed sessions --all                    on every server
   shed sessions web --watch
   shed sessions new web tests
   shed sessions send web tests --enter 'make test'
-  shed sessions capture web tests --lines 200"
-)]
+  shed sessions capture web tests --lines 200")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -36,7 +35,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 struct ListArgs {
     /// Only those of this shed
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: Option<String>,
     /// Ask all configured servers
     #[arg(short, long, conflicts_with_all = ["watch"])]
@@ -49,14 +48,22 @@ struct ListArgs {
     watch: bool,
 }
 
+impl ListArgs {
+    // clap could refuse this by itself, but would refuse `-s` before the subcommand with it.
+    fn is_used(&self) -> bool {
+        self.name.is_some() || self.all || self.strict || self.watch
+    }
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Make a session without attaching
     New {
         /// Shed
-        #[arg(add = ArgValueCandidates::new(sheds))]
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
         /// Session
+        #[arg(value_parser = names::new_session)]
         session: String,
         /// Where it starts; /workspace by default
         #[arg(short = 'w', long, value_name = "DIR")]
@@ -71,21 +78,22 @@ enum Command {
     /// End sessions and everything in them
     Kill {
         /// Shed
-        #[arg(add = ArgValueCandidates::new(sheds))]
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
         /// Sessions, by name or $ID
-        #[arg(required = true, value_name = "SESSION", add = ArgValueCandidates::new(sessions))]
+        #[arg(required = true, value_name = "SESSION", value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         sessions: Vec<String>,
     },
     /// Rename a session
     Rename {
         /// Shed
-        #[arg(add = ArgValueCandidates::new(sheds))]
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
         /// Session, by name or $ID
-        #[arg(add = ArgValueCandidates::new(sessions))]
+        #[arg(value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         session: String,
         /// The new name
+        #[arg(value_parser = names::new_session)]
         new: String,
     },
     /// Type into a session's active pane
@@ -97,10 +105,10 @@ enum Command {
         #[arg(long)]
         keys: bool,
         /// Shed
-        #[arg(add = ArgValueCandidates::new(sheds))]
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
         /// Session, by name or $ID
-        #[arg(add = ArgValueCandidates::new(sessions))]
+        #[arg(value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         session: String,
         /// The text; several words are joined by blanks
         #[arg(trailing_var_arg = true, value_name = "TEXT")]
@@ -109,10 +117,10 @@ enum Command {
     /// Print a session's active pane
     Capture {
         /// Shed
-        #[arg(add = ArgValueCandidates::new(sheds))]
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
         /// Session, by name or $ID
-        #[arg(add = ArgValueCandidates::new(sessions))]
+        #[arg(value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         session: String,
         /// With so many lines of history
         #[arg(short = 'n', long)]
@@ -128,6 +136,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     match args.command {
         None if args.list.watch => watch(&args.list, context).await,
         None => list(&args.list, context).await,
+        Some(_) if args.list.is_used() => {
+            Err(Failure::usage("a list is asked for, and something else as well")
+                .hint("shed sessions --help"))
+        }
         Some(command) => run_command(command, context).await,
     }
 }
@@ -146,10 +158,12 @@ async fn run_command(command: Command, context: &Context) -> Outcome {
             context.out.data(&made, String::new)?;
         }
         Command::Kill { name, sessions } => {
-            for session in sessions {
-                client.kill_session(&name, &session).await?;
+            let kill = async |session: &str| {
+                client.kill_session(&name, session).await?;
                 context.out.say(&format!("session {name}/{session} was ended"));
-            }
+                Ok(())
+            };
+            return Ok(each(&sessions, context, kill).await);
         }
         Command::Rename { name, session, new } => {
             let renamed =
@@ -239,6 +253,9 @@ async fn ask(client: &Client, name: Option<&str>) -> Result<SessionList, Failure
 
 async fn watch(args: &ListArgs, context: &Context) -> Outcome {
     let server = context.server()?;
+    if let Some(name) = &args.name {
+        server.client.shed(name).await?;
+    }
     let mut news = server.client.watch_sessions().await?;
     while let Some(mut now) = news.next().await? {
         if let Some(name) = &args.name {

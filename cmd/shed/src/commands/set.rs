@@ -6,6 +6,7 @@ use shed_api::shed::PatchShed;
 use super::completions::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::names;
 
 /// Change limits and options of a shed while it runs
 #[derive(Debug, clap::Args)]
@@ -15,7 +16,7 @@ Examples:
   shed set web --agent-forwarding true")]
 pub(crate) struct Args {
     /// Shed
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
     /// CPUs, for example 1.5
     #[arg(long)]

@@ -5,9 +5,11 @@ use shed_api::Shed;
 use shed_api::size::show_size;
 
 use super::completions::sheds;
+use super::each;
 use crate::clock::ago;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::names;
 use crate::output::pairs;
 
 /// Show everything about sheds
@@ -18,19 +20,21 @@ Examples:
   shed show web --json")]
 pub(crate) struct Args {
     /// Sheds
-    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(sheds))]
+    #[arg(required = true, value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
-    for (number, name) in args.names.iter().enumerate() {
+    let mut gap = "";
+    let show = async |name: &str| {
         let shed = client.shed(name).await?;
-        let gap = if number > 0 { "\n" } else { "" };
         context.out.data(&shed, || format!("{gap}{}", text(&shed)))?;
-    }
-    Ok(0)
+        gap = "\n";
+        Ok(())
+    };
+    Ok(each(&args.names, context, show).await)
 }
 
 fn text(shed: &Shed) -> String {

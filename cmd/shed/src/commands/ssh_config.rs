@@ -6,9 +6,10 @@ use clap_complete::ArgValueCandidates;
 use shed_client::Address;
 
 use super::completions::sheds;
-use crate::config::write_whole;
+use crate::config::{LOCAL, write_whole};
 use crate::context::{Context, Named};
 use crate::failure::{Failure, Outcome};
+use crate::names;
 
 mod block;
 
@@ -27,7 +28,7 @@ Examples:
   ssh shed-web")]
 pub(crate) struct Args {
     /// Only this shed
-    #[arg(add = ArgValueCandidates::new(sheds))]
+    #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: Option<String>,
     /// Of all configured servers
     #[arg(short, long)]
@@ -102,11 +103,11 @@ fn apply(file: &std::path::Path, old: &str, new: &str, args: &Args, context: &Co
 /// What the servers say; a server that does not answer changes nothing.
 async fn changes(args: &Args, context: &Context) -> Result<(Vec<Change>, u8), Failure> {
     let servers = if args.all { context.all_servers()? } else { vec![context.server()?] };
-    let default = context.server()?.name;
+    let default = context.config.default_server.as_deref().unwrap_or(LOCAL);
     let mut status = 0;
     let mut changes = Vec::new();
     for server in &servers {
-        match entries(server, args, &default, context).await {
+        match entries(server, args, default, context).await {
             Ok(entries) => match &args.name {
                 Some(_) => changes.push(Change::Add(entries)),
                 None => changes.push(Change::Replace(server.name.clone(), entries)),

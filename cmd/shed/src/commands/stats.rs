@@ -7,6 +7,7 @@ use shed_api::size::show_size;
 use super::completions::sheds;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::names;
 use crate::output::table;
 
 /// Show what running sheds use now
@@ -17,7 +18,7 @@ Examples:
   shed stats web --json")]
 pub(crate) struct Args {
     /// Sheds; all when none is named
-    #[arg(value_name = "NAME", add = ArgValueCandidates::new(sheds))]
+    #[arg(value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
 }
 

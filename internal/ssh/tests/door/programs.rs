@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use shed_api::Scope;
-use shed_testing::eventually;
+use shed_testing::{Terminal, eventually};
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use crate::support::{Door, Master, line_with, noise, said, started, written};
-use shed_testing::Screen;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_runs_in_a_login_shell_and_its_status_comes_back() {
@@ -119,14 +118,14 @@ async fn words_about_language_and_terminal_pass_and_others_do_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_ends_with_its_connection_and_sessions_live_on() {
     let door = Door::open().await;
-    let mut screen = Screen::start(door.ssh("a+work", &["-t", "door"]), 80, 24);
+    let mut screen = Terminal::start(door.ssh("a+work", &["-t", "door"]), 80, 24);
     let pane = door.path("pane");
     screen.keys(&format!("echo $$ >{}\r", pane.display())).await;
     let pane = written(&pane).await;
     let mut ssh = started(door.ssh("a", &["door", "sleep 1000 & echo $$ $!; wait"]));
     let line = line_with(ssh.stdout.take().unwrap(), " ").await;
     let (shell, child) = line.split_once(' ').unwrap();
-    let mut in_terminal = Screen::start(door.ssh("a", &["-t", "door"]), 80, 24);
+    let mut in_terminal = Terminal::start(door.ssh("a", &["-t", "door"]), 80, 24);
     let login = door.path("login");
     in_terminal.keys(&format!("echo $$ >{}\r", login.display())).await;
     let login = written(&login).await;
@@ -140,7 +139,7 @@ async fn what_runs_ends_with_its_connection_and_sessions_live_on() {
         eventually("the end", async || (!Door::lives(pid)).then_some(())).await;
     }
     assert!(Door::lives(&pane));
-    let mut again = Screen::start(door.ssh("a+work", &["-t", "door"]), 80, 24);
+    let mut again = Terminal::start(door.ssh("a+work", &["-t", "door"]), 80, 24);
     again.keys("echo again-$$\r").await;
     again.until(&format!("again-{}", pane.trim())).await;
 }
@@ -191,7 +190,7 @@ async fn a_stalled_upload_delays_no_other_channel() {
     eventually("the stall", async || (n_sent.load(Ordering::Relaxed) > 9 << 20).then_some(()))
         .await;
     let mut typist =
-        Screen::start(master.ssh(&door, &["-t", "door", "stty -echo; echo go; cat"]), 80, 24);
+        Terminal::start(master.ssh(&door, &["-t", "door", "stty -echo; echo go; cat"]), 80, 24);
     typist.until("go").await;
     let (mut keys, mut commands) = (Vec::new(), Vec::new());
     for n in 0..15 {

@@ -69,8 +69,9 @@ impl Block {
             if let Some(name) = line.strip_prefix(ENTRY) {
                 let (name, short) =
                     name.strip_suffix(" (default)").map_or((name, false), |name| (name, true));
-                current =
-                    name.split_once('/').map(|(server, shed)| (server.to_owned(), shed.to_owned()));
+                current = name
+                    .rsplit_once('/')
+                    .map(|(server, shed)| (server.to_owned(), shed.to_owned()));
                 if let Some(key) = &current {
                     block.entries.insert(key.clone(), (short, String::new()));
                 }
@@ -115,8 +116,9 @@ impl Block {
             } else {
                 String::new()
             };
+            let place = as_host(server);
             text += &[
-                ENTRY, server, "/", shed, mark, "\nHost ", &short, "shed-", shed, ".", server,
+                ENTRY, server, "/", shed, mark, "\nHost ", &short, "shed-", shed, ".", &place,
                 "\n", options,
             ]
             .concat();
@@ -182,6 +184,13 @@ impl Block {
         }
         lines
     }
+}
+
+/// A server's name as a part of a host's: of one that has only an address, the address without what ssh would take for
+/// a pattern.
+fn as_host(server: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    server.chars().map(|c| if plain(c) { c } else { '-' }).collect()
 }
 
 /// The numbers of the block's first and last line. A block without an end is the user's to mend: guessing could lose

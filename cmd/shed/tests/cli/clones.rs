@@ -1,0 +1,130 @@
+//! Sheds with a repository in them.
+
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+use shed_testing::eventually;
+
+use crate::support::{Desk, ended, signal, started};
+
+/// Runs git somewhere, as nobody in particular.
+fn git(dir: &Path, words: &[&str]) -> String {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(dir)
+        .args([
+            "-c",
+            "user.name=T",
+            "-c",
+            "user.email=t@example.com",
+            "-c",
+            "init.defaultBranch=main",
+        ])
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A bare repository with branches `main` and `dev`; its URL.
+fn repository(desk: &Desk, name: &str) -> String {
+    let work = desk.path("work");
+    std::fs::create_dir(&work).unwrap();
+    git(&work, &["init", "-q"]);
+    std::fs::write(work.join("README"), "main\n").unwrap();
+    git(&work, &["add", "."]);
+    git(&work, &["commit", "-q", "-m", "one"]);
+    git(&work, &["checkout", "-q", "-b", "dev"]);
+    std::fs::write(work.join("README"), "dev\n").unwrap();
+    git(&work, &["commit", "-q", "-a", "-m", "two"]);
+    git(&work, &["checkout", "-q", "main"]);
+    let bare = desk.path(name);
+    git(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+    format!("file://{}", bare.display())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_is_cloned_with_ones_own_name() {
+    let desk = Desk::empty().await;
+    let url = repository(&desk, "repo.git");
+    let config = "[user]\n\tname = Ann Example\n\temail = ann@example.com\n";
+    std::fs::write(desk.path("home/.gitconfig"), config).unwrap();
+    desk.run(&["create", "web", "--repo", &url]).await.ok();
+    let shed = desk.run(&["show", "web", "--json"]).await.json();
+    assert_eq!(shed["repo"], url);
+    let line =
+        "cat README; git config user.name; git config user.email; git rev-parse --abbrev-ref HEAD";
+    let said = desk.run(&["exec", "web", "sh", "-c", line]).await;
+    assert_eq!(said.ok(), "main\nAnn Example\nann@example.com\nmain\n");
+    desk.run(&["create", "dev", "--repo", &url, "--branch", "dev"]).await.ok();
+    assert_eq!(desk.run(&["exec", "dev", "cat", "README"]).await.ok(), "dev\n");
+    assert!(desk.run(&["show", "dev"]).await.ok().contains(&format!("{url} (dev)")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clone_that_failed_says_how_to_try_again() {
+    let desk = Desk::empty().await;
+    let url = format!("file://{}", desk.path("later.git").display());
+    let failed = desk.run(&["create", "web", "--repo", &url]).await;
+    let words = failed.fails(1);
+    assert!(words.contains("cannot clone") && words.contains("later.git"), "{words}");
+    assert!(words.contains("try: shed create web --retry"), "{words}");
+    let shed = desk.run(&["show", "web", "--json"]).await.json();
+    assert_eq!(shed["status"], "failed");
+    assert!(shed["reason"].as_str().unwrap().contains("cannot clone"), "{shed}");
+    // It can be entered, and is as it was before.
+    assert_eq!(desk.run(&["exec", "web", "ls", "-A"]).await.ok(), "");
+    desk.run(&["create", "web", "--repo", &url]).await.fails(4);
+    desk.run(&["create", "web", "--retry"]).await.fails(1);
+
+    repository(&desk, "later.git");
+    desk.run(&["create", "web", "--retry"]).await.ok();
+    assert_eq!(desk.run(&["exec", "web", "cat", "README"]).await.ok(), "main\n");
+    assert_eq!(desk.run(&["show", "web", "--json"]).await.json()["status"], "running");
+    desk.run(&["create", "web", "--retry"]).await.fails(4);
+    desk.run(&["create", "none", "--retry"]).await.fails(3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clone_that_hangs_is_called_off() {
+    let desk = Desk::empty().await;
+    // Somebody who takes connections and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("git://{}/repo", silent.local_addr().unwrap());
+    let mut create = desk.terminal(&["create", "web", "--repo", &url]);
+    create.until(&format!("web: cloning {url}")).await;
+    let (held, _) = silent.accept().await.unwrap();
+    // As a person does it.
+    create.keys("\x03").await;
+    let (seen, status) = create.end().await;
+    assert!(status == Some(130) && seen.contains("calling it off"), "{status:?} {seen}");
+    desk.run(&["show", "web"]).await.fails(3);
+    drop(held);
+
+    // Hanging up calls nothing off: what git says at last is the shed's reason.
+    let child = started(desk.shed(&["create", "web", "--repo", &url]));
+    let (held, _) = silent.accept().await.unwrap();
+    signal(&child, Signal::KILL);
+    ended(child).await.fails(137);
+    assert_eq!(desk.run(&["show", "web", "--json"]).await.json()["status"], "creating");
+    drop(held);
+    eventually("the end of the clone", async || {
+        let shed = desk.run(&["show", "web", "--json"]).await.json();
+        (shed["status"] == "failed").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_in_a_url_is_shown_nowhere() {
+    let desk = Desk::empty().await;
+    let url = "http://ann:hunter2@127.0.0.1:1/repo.git";
+    let failed = desk.run(&["create", "web", "--repo", url]).await;
+    let mut said = failed.fails(1).to_owned();
+    for words in [&["show", "web", "--json"][..], &["list"], &["logs", "web"]] {
+        said += desk.run(words).await.ok();
+    }
+    assert!(said.contains("http://127.0.0.1:1/repo.git") && !said.contains("hunter2"), "{said}");
+}

@@ -1,0 +1,252 @@
+//! Commands in a shed: input, output, ends.
+
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use shed_api::Scope;
+use shed_api::access::NewToken;
+use shed_http::{Http, Listen, Listener, Options};
+use shed_testing::eventually;
+
+use crate::support::{Desk, ended, noise, signal, started, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_and_the_death_by_a_signal_are_passed_on() {
+    let desk = Desk::new().await;
+    for (line, status) in
+        [("exit 0", 0), ("exit 42", 42), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+    {
+        assert_eq!(desk.run(&["exec", "a", "sh", "-c", line]).await.status, status, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_and_errors_are_apart() {
+    let desk = Desk::new().await;
+    let said = desk.run(&["exec", "a", "sh", "-c", "echo out; echo err >&2; pwd"]).await;
+    let workspace = desk.test.engine.workspace("a");
+    assert_eq!(said.ok(), format!("out\n{}\n", workspace.display()));
+    assert_eq!(said.errors, "err\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_is_passed_on_byte_for_byte_to_its_end() {
+    let desk = Desk::new().await;
+    let bytes = noise(1 << 20);
+    let said = desk.run_with(&["exec", "a", "cat"], &bytes).await;
+    assert_eq!(said.status, 0, "{}", said.errors);
+    assert!(said.out == bytes, "{} bytes came back", said.out.len());
+    // One who does not want it all is no failure.
+    assert_eq!(desk.run_with(&["exec", "a", "true"], &bytes).await.status, 0);
+    assert_eq!(desk.run_with(&["exec", "a", "wc", "-c"], b"").await.ok(), "0\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flags_end_where_the_command_begins() {
+    let desk = Desk::new().await;
+    let workspace = format!("{}\n", desk.test.engine.workspace("a").display());
+    for (words, printed) in [
+        (&["exec", "a", "pwd"][..], workspace.as_str()),
+        (&["exec", "-w", "/tmp", "a", "pwd"], "/tmp\n"),
+        (&["exec", "a", "-w", "/tmp", "pwd"], "/tmp\n"),
+        (&["exec", "a", "--workdir=/tmp", "--", "pwd"], "/tmp\n"),
+        (&["exec", "-e", "K=V W", "a", "sh", "-c", "echo $K"], "V W\n"),
+        (&["exec", "a", "-e", "K=1", "-e", "L=", "sh", "-c", "echo $K-$L"], "1-\n"),
+        (&["exec", "a", "-e", "LANG", "printenv", "LANG"], "C.UTF-8\n"),
+        (
+            &["exec", "-T", "a", "printf", "%s|", "-w", "/x", "-S", "s", "--json", "--", "-h"],
+            "-w|/x|-S|s|--json|--|-h|",
+        ),
+        (&["exec", "a", "--", "printf", "%s|", "--", "-e", "--help"], "--|-e|--help|"),
+        (&["exec", "--", "a", "printf", "%s|", "--root"], "--root|"),
+        (&["exec", "a", "printf", "[%s]", "", " ", "$HOME", "*", "é"], "[][ ][$HOME][*][é]"),
+    ] {
+        assert_eq!(desk.run(words).await.ok(), printed, "{words:?}");
+    }
+    for words in [
+        &["exec", "a"][..],
+        &["exec", "a", "-x", "true"],
+        &["exec", "a", "-e", "NOT_SET_HERE", "true"],
+        &["exec", "a", "-e", "=x", "true"],
+        &["exec", "--root", "-S", "s", "a", "true"],
+    ] {
+        assert!(!desk.run(words).await.fails(2).is_empty(), "{words:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_run_says_why() {
+    let desk = Desk::new().await;
+    assert!(desk.run(&["exec", "a", "no-such-program"]).await.fails(1).contains("no-such-program"));
+    assert!(desk.run(&["exec", "a", "/etc/passwd"]).await.fails(1).contains("/etc/passwd"));
+    assert!(desk.run(&["exec", "-w", "/nowhere", "a", "true"]).await.fails(1).contains("/nowhere"));
+    assert!(desk.run(&["exec", "-S", "none", "a", "true"]).await.fails(3).contains("none"));
+    // One that is stopped is started, one that is paused is not thawed behind somebody's back.
+    desk.run(&["stop", "a"]).await.ok();
+    assert_eq!(desk.run(&["exec", "a", "echo", "up"]).await.ok(), "up\n");
+    desk.run(&["pause", "a"]).await.ok();
+    assert!(desk.run(&["exec", "a", "true"]).await.fails(4).contains("shed unpause a"));
+    desk.run(&["unpause", "a"]).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_reach_the_command() {
+    let desk = Desk::new().await;
+    let line = "trap 'echo caught; exit 9' INT; echo go; while :; do sleep 0.01; done";
+    let mut child = started(desk.shed(&["exec", "a", "sh", "-c", line]));
+    let mut output = child.stdout.take().unwrap();
+    until(&mut output, "go").await;
+    signal(&child, Signal::INT);
+    until(&mut output, "caught").await;
+    ended(child).await.fails(9);
+
+    // One that goes on nevertheless is left at the second Ctrl-C, and ended with its connection.
+    let line = "trap 'echo caught' INT; echo $$; while :; do sleep 0.01; done";
+    let mut child = started(desk.shed(&["exec", "a", "sh", "-c", line]));
+    let mut output = child.stdout.take().unwrap();
+    let pid = until(&mut output, "\n").await;
+    signal(&child, Signal::INT);
+    until(&mut output, "caught").await;
+    signal(&child, Signal::INT);
+    ended(child).await.fails(130);
+    gone(pid.trim()).await;
+
+    let mut child = started(desk.shed(&["exec", "a", "sh", "-c", "echo $$; exec sleep 1000"]));
+    let pid = until(&mut child.stdout.take().unwrap(), "\n").await;
+    signal(&child, Signal::TERM);
+    ended(child).await.fails(143);
+    gone(pid.trim()).await;
+}
+
+async fn gone(pid: &str) {
+    eventually("the end", async || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim().chars().next());
+        state.is_none_or(|state| state == 'Z').then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_detached_command_goes_on() {
+    let desk = Desk::new().await;
+    let line = "until test -e go; do sleep 0.01; done; touch done";
+    let id = desk.run(&["exec", "--detach", "a", "sh", "-c", line]).await;
+    assert!(!id.ok().trim().is_empty());
+    let workspace = desk.test.engine.workspace("a");
+    std::fs::write(workspace.join("go"), "").unwrap();
+    eventually("the end", async || workspace.join("done").exists().then_some(())).await;
+    let id = desk.run(&["--json", "exec", "--detach", "a", "true"]).await.json()["id"].clone();
+    let id = id.as_str().unwrap();
+    let mut events = started(desk.shed(&["events", "--after", "0", "--json"]));
+    until(events.stdout.take().unwrap(), id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_in_a_session_has_its_context_and_an_exact_status() {
+    let desk = Desk::new().await;
+    desk.run(&["sessions", "new", "a", "work", "-w", "/tmp", "-e", "K=session"]).await.ok();
+    let line = "echo \"[$K]\"; pwd; exit 7";
+    let said = desk.run(&["exec", "-S", "work", "a", "sh", "-c", line]).await;
+    said.fails(7);
+    assert_eq!(str::from_utf8(&said.out).unwrap(), "[session]\r\n/tmp\r\n");
+    assert_eq!(
+        desk.run(&["exec", "a", "--session", "work", "sh", "-c", "kill -9 $$"]).await.status,
+        137
+    );
+    // Its window is closed at the end.
+    eventually("the window's end", async || {
+        let list = desk.run(&["sessions", "a", "--json"]).await.json();
+        (list["sessions"][0]["window_count"] == 1).then_some(())
+    })
+    .await;
+
+    let piped = desk.run_with(&["exec", "-S", "work", "a", "cat"], b"x").await;
+    assert!(piped.fails(2).contains("try: the same with < /dev/null"), "{piped:?}");
+    let mut from_file = desk.shed(&["exec", "-S", "work", "a", "cat"]);
+    from_file
+        .stdin(std::fs::File::open("/etc/hosts").unwrap())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    ended(from_file.spawn().unwrap()).await.fails(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_given_where_there_is_one_or_where_it_is_wanted() {
+    let desk = Desk::new().await;
+    let mut terminal = desk.terminal(&[
+        "exec",
+        "a",
+        "sh",
+        "-c",
+        "stty size; tty >/dev/null; echo $?; read x; echo $x-",
+    ]);
+    terminal.until("24 80\r\n0\r\n").await;
+    terminal.keys("typed\r").await;
+    terminal.until("typed-\r\n").await;
+    assert_eq!(terminal.end().await.1, Some(0));
+    let mut terminal = desk.terminal(&["exec", "-T", "a", "sh", "-c", "tty; exit 3"]);
+    let (seen, status) = terminal.end().await;
+    assert_eq!((seen.as_str(), status), ("not a tty\r\n", Some(3)));
+    assert_eq!(desk.run(&["exec", "-t", "a", "sh", "-c", "stty size"]).await.ok(), "24 80\r\n");
+    // Ctrl-C goes through the terminal.
+    let line = "trap 'echo caught; exit 5' INT; echo go; while :; do sleep 0.01; done";
+    let mut terminal = desk.terminal(&["exec", "a", "sh", "-c", line]);
+    terminal.until("go").await;
+    terminal.keys("\x03").await;
+    terminal.until("caught").await;
+    assert_eq!(terminal.end().await.1, Some(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_is_a_login_shell() {
+    let desk = Desk::new().await;
+    let mut terminal = desk.terminal(&["console", "a"]);
+    terminal.keys("shopt -q login_shell && echo login-$((40 + 2)) \"[$TMUX]\"\r").await;
+    terminal.until("login-42 []").await;
+    terminal.resize(77, 22);
+    terminal
+        .keys("until test \"$(stty size)\" = '22 77'; do :; done; echo followed-$((1))\r")
+        .await;
+    terminal.until("followed-1").await;
+    terminal.keys("exit 9\r").await;
+    assert_eq!(terminal.end().await.1, Some(9));
+    let mut terminal = desk.terminal(&["console", "none"]);
+    let (seen, status) = terminal.end().await;
+    assert!(status == Some(3) && seen.contains("none"), "{status:?} {seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_may_do_what_its_scope_says() {
+    let desk = Desk::new().await;
+    let address = "127.0.0.1:0".parse().unwrap();
+    let listener = Listener::bind(Listen::Tcp(address, None)).await.unwrap();
+    let address = format!("http://{}", listener.address().unwrap());
+    tokio::spawn(Http::new(desk.test.app.clone(), Options::default()).serve(listener));
+    let new = NewToken {
+        name: "reader".to_owned(),
+        scope: Scope::Read,
+        sheds: Vec::new(),
+        expires_in_seconds: None,
+    };
+    let token = desk.test.app.credentials().add_token(&desk.test.admin, new).await.unwrap().token;
+    let run = async |token: &str, words: &[&str]| {
+        let mut command = desk.shed(words);
+        command.env("SHED_TOKEN", token).env("SHED_SERVER", &address);
+        ended(started(command)).await
+    };
+    assert!(run(&token, &["list"]).await.ok().contains("running"));
+    for words in [
+        &["exec", "a", "true"][..],
+        &["stop", "a"],
+        &["create", "b"],
+        &["delete", "-f", "a"],
+        &["sessions", "new", "a", "x"],
+        &["cp", "a:x", "."],
+    ] {
+        let refused = run(&token, words).await;
+        assert!(refused.fails(6).contains("scope"), "{words:?} {refused:?}");
+    }
+    run("shed_nonsense", &["list"]).await.fails(6);
+    run("", &["list"]).await.fails(6);
+}

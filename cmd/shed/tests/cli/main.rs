@@ -1,0 +1,13 @@
+//! The client as people have it: the real program against a server in this process, on the process engine.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not so")]
+
+mod attach;
+mod clones;
+mod copies;
+mod exec;
+mod files;
+mod servers;
+mod sessions;
+mod sheds;
+mod support;
