@@ -46,15 +46,15 @@ build() {
 run() {
   if cargo nextest --version >/dev/null 2>&1; then
     case $1 in
-      values) cargo nextest run --workspace --lib --bins ;;
-      doors) cargo nextest run --workspace -E 'kind(test) & !binary(tour)' ;;
-      tour) cargo nextest run --workspace -E 'binary(tour)' ;;
+      values) cargo nextest run --no-fail-fast --workspace --lib --bins ;;
+      doors) cargo nextest run --no-fail-fast --workspace -E 'kind(test) & !binary(tour)' ;;
+      tour) cargo nextest run --no-fail-fast --workspace -E 'binary(tour)' ;;
     esac
   else
     case $1 in
-      values) cargo test --workspace --lib --bins ;;
-      doors) cargo test --workspace --test app --test cli --test door --test real_tmux --test sftp --test tidy ;;
-      tour) cargo test --workspace --test tour -- --test-threads 4 ;;
+      values) cargo test --no-fail-fast --workspace --lib --bins ;;
+      doors) cargo test --no-fail-fast --workspace --test app --test cli --test door --test real_tmux --test sftp --test tidy ;;
+      tour) cargo test --no-fail-fast --workspace --test tour -- --test-threads 4 ;;
     esac
   fi
 }

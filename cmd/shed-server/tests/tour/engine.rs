@@ -25,7 +25,9 @@ impl Engine {
     fn start(&mut self) {
         let at = |name: &str| self.dir.path().join(name);
         let log = std::fs::File::options().create(true).append(true).open(at("log")).unwrap();
-        let mut command = Command::new("dockerd");
+        // In a network of its own: without a bridge it would remove the one of the machine's engine.
+        let mut command = Command::new("unshare");
+        command.args(["--net", "dockerd"]);
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.arg("--host").arg(self.host());
         for (option, name) in
