@@ -109,10 +109,9 @@ impl Escape {
     fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut passed = Vec::with_capacity(bytes.len() + 1);
         for byte in bytes {
-            if self.looks {
-                if std::mem::replace(&mut self.ctrl_b, *byte == CTRL_B) && *byte == b'd' {
-                    return (passed, true);
-                }
+            let after_prefix = std::mem::replace(&mut self.ctrl_b, *byte == CTRL_B);
+            if self.looks && after_prefix && *byte == b'd' {
+                return (passed, true);
             }
             if std::mem::take(&mut self.tilde) {
                 match byte {
