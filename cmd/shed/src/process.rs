@@ -109,8 +109,8 @@ impl Escape {
     fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut passed = Vec::with_capacity(bytes.len() + 1);
         for byte in bytes {
-            let after_ctrl_b = std::mem::replace(&mut self.ctrl_b, *byte == CTRL_B);
-            if self.looks && after_ctrl_b && *byte == b'd' {
+            let after_prefix = std::mem::replace(&mut self.ctrl_b, *byte == CTRL_B);
+            if self.looks && after_prefix && *byte == b'd' {
                 return (passed, true);
             }
             if std::mem::take(&mut self.tilde) {

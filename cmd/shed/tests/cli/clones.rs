@@ -5,8 +5,9 @@ use std::process::Command;
 
 use rustix::process::Signal;
 use shed_testing::eventually;
+use tokio::io::AsyncWriteExt as _;
 
-use crate::support::{Desk, ended, signal, started};
+use crate::support::{Desk, ended, signal, started, until};
 
 /// Runs git somewhere, as nobody in particular.
 fn git(dir: &Path, words: &[&str]) -> String {
@@ -127,4 +128,39 @@ async fn a_password_in_a_url_is_shown_nowhere() {
         said += desk.run(words).await.ok();
     }
     assert!(said.contains("http://127.0.0.1:1/repo.git") && !said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_is_lent_to_the_clone_that_asks_and_kept_nowhere() {
+    let desk = Desk::empty().await;
+    let host = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = host.local_addr().unwrap();
+    let config =
+        format!("[credential]\n\thelper = store --file={}\n", desk.path("store").display());
+    std::fs::write(desk.path("home/.gitconfig"), config).unwrap();
+    std::fs::write(desk.path("store"), format!("http://ann:hunter2@{address}\n")).unwrap();
+    let url = format!("http://{address}/repo.git");
+    let create = started(desk.shed(&["create", "web", "--repo", &url]));
+    // Asks who it is, hears it, and has no such repository.
+    let seen = async {
+        loop {
+            let (mut socket, _) = host.accept().await.unwrap();
+            let request = until(&mut socket, "\r\n\r\n").await;
+            let word = request.lines().find_map(|line| line.strip_prefix("Authorization: "));
+            let status = if word.is_some() { "404 Not Found" } else { "401 Unauthorized" };
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            if let Some(word) = word {
+                return word.to_owned();
+            }
+        }
+    };
+    let (word, said) = tokio::join!(seen, ended(create));
+    // ann:hunter2
+    assert_eq!(word, "Basic YW5uOmh1bnRlcjI=");
+    assert!(said.fails(1).contains("not found"), "{said:?}");
+    let kept = Command::new("grep").args(["-rl", "hunter2"]).arg(desk.test.dir()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&kept.stdout), "");
 }

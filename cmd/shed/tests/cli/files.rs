@@ -103,9 +103,8 @@ async fn a_broken_block_is_not_guessed_at() {
     std::fs::write(&file, USERS).unwrap();
     desk.run(&words).await.ok();
     let text = std::fs::read_to_string(&file).unwrap();
-    let lines: Vec<&str> = text.lines().filter(|line| !line.contains("END SHED")).collect();
-    let broken = lines.join("\n") + "\n";
-    std::fs::write(&file, &broken).unwrap();
+    let (broken, _) = text.split_once("# --- END SHED").unwrap();
+    std::fs::write(&file, broken).unwrap();
     desk.run(&words).await.fails(1);
     desk.run(&["ssh-config", "--uninstall", "--file", "other"]).await.fails(1);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), broken);
