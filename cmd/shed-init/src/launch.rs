@@ -3,6 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Pid;
@@ -17,6 +19,9 @@ use crate::reaper::Reaper;
 /// What a box without a `PATH` of its own gets.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Another stage is started so long after one was taken: not while the command begins, and perhaps ends.
+const PREPARE_AFTER: Duration = Duration::from_millis(5);
+
 /// A process that runs.
 #[derive(Debug)]
 pub(crate) struct Started {
@@ -26,19 +31,71 @@ pub(crate) struct Started {
     pub(crate) ended: oneshot::Receiver<Status>,
 }
 
+/// A child stage that waits for its order.
+#[derive(Debug)]
+struct Stage {
+    pid: Pid,
+    ended: oneshot::Receiver<Status>,
+    control: Conn,
+}
+
+/// Where child stages come from. After the first use one is kept ready: to start it takes about a millisecond, of the few
+/// that a short command has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stages {
+    reaper: Reaper,
+    /// Locked for single looks.
+    ready: Arc<Mutex<Option<Stage>>>,
+}
+
+impl Stages {
+    /// With the one who tells of their ends.
+    pub(crate) fn new(reaper: Reaper) -> Self {
+        Self { reaper, ready: Arc::default() }
+    }
+
+    /// The one that is ready, or a new one; and another is made ready when there is time.
+    fn take(&self) -> Result<Stage, Refusal> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stages = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(PREPARE_AFTER).await;
+            stages.prepare();
+        });
+        // One that was killed meanwhile would look like a command that was.
+        match ready.map(|mut stage| (stage.ended.try_recv(), stage)) {
+            Some((Err(oneshot::error::TryRecvError::Empty), stage)) => Ok(stage),
+            _ => self.start(),
+        }
+    }
+
+    fn prepare(&self) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready.is_none() {
+            // Without one, the next command waits for its own, or is told why there is none.
+            *ready = self.start().ok();
+        }
+    }
+
+    fn start(&self) -> Result<Stage, Refusal> {
+        let (ours, theirs) = control_pair()?;
+        let pid = start_stage(theirs)?;
+        let ended = self.reaper.expect(pid);
+        ours.set_nonblocking(true).map_err(no_resources)?;
+        let control = Conn::new(UnixStream::from_std(ours).map_err(no_resources)?);
+        Ok(Stage { pid, ended, control })
+    }
+}
+
 /// Starts `spawn` with its descriptors and waits until its `execve` has succeeded or failed.
 pub(crate) async fn launch(
     place: &Place,
-    reaper: &Reaper,
+    stages: &Stages,
     spawn: Spawn,
     fds: Vec<OwnedFd>,
 ) -> Result<Started, Refusal> {
     let order = order(place, spawn)?;
-    let (ours, theirs) = control_pair()?;
-    let pid = start_stage(theirs)?;
-    let ended = reaper.expect(pid);
-    ours.set_nonblocking(true).map_err(no_resources)?;
-    let mut control = Conn::new(UnixStream::from_std(ours).map_err(no_resources)?);
+    let Stage { pid, ended, mut control } = stages.take()?;
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     control.send(&order, &borrowed).await.map_err(no_resources)?;
     drop(borrowed);

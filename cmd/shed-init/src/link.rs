@@ -179,7 +179,7 @@ impl Context {
             }
             Ok(Request { id, op: Op::Run(run) }) => {
                 tokio::spawn(async move {
-                    let ran = run_command(&self.shared.place, &self.shared.reaper, run).await;
+                    let ran = run_command(&self.shared.place, &self.shared.stages, run).await;
                     self.reply(id, ran.map_or_else(Reply::Refused, Reply::Ran)).await;
                 });
             }
@@ -208,7 +208,7 @@ impl Context {
 
     async fn spawn(self, id: u64, spawn: Spawn, fds: Vec<OwnedFd>) {
         let tag = spawn.detached.clone();
-        let started = launch(&self.shared.place, &self.shared.reaper, spawn, fds).await;
+        let started = launch(&self.shared.place, &self.shared.stages, spawn, fds).await;
         let Started { pid, ended } = match started {
             Ok(started) => started,
             Err(refusal) => return self.reply(id, Reply::Refused(refusal)).await,

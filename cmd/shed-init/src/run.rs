@@ -11,9 +11,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use crate::launch::{Started, launch};
+use crate::launch::{Stages, Started, launch};
 use crate::place::Place;
-use crate::reaper::Reaper;
 
 /// How long output may trickle in after the command itself has ended: what it left in the pipe, not what a child that
 /// lives on prints.
@@ -23,7 +22,7 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(50);
 const READ_BYTES: usize = 8 << 10;
 
 /// Runs `run` to its end.
-pub(crate) async fn run(place: &Place, reaper: &Reaper, run: Run) -> Result<Ran, Refusal> {
+pub(crate) async fn run(place: &Place, stages: &Stages, run: Run) -> Result<Ran, Refusal> {
     let limit = Duration::from_millis(run.timeout_ms);
     let (out_read, out_write) = output_pipe()?;
     let (err_read, err_write) = output_pipe()?;
@@ -38,7 +37,7 @@ pub(crate) async fn run(place: &Place, reaper: &Reaper, run: Run) -> Result<Ran,
         detached: None,
     };
     let Started { pid, ended } =
-        launch(place, reaper, spawn, vec![stdin, out_write, err_write]).await?;
+        launch(place, stages, spawn, vec![stdin, out_write, err_write]).await?;
     let mut out = Collected::new(out_read);
     let mut err = Collected::new(err_read);
     let whole = async {

@@ -204,7 +204,7 @@ fn tell(shared: &Shared, tmux: Tmux) {
 
 async fn run_tmux(shared: &Shared, argv: Vec<String>) -> Result<String, Trouble> {
     let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
-    let ran = run_command(&shared.place, &shared.reaper, run).await?;
+    let ran = run_command(&shared.place, &shared.stages, run).await?;
     if ran.truncated {
         return Err(Trouble::Other(TOO_MANY.to_owned()));
     }
@@ -243,7 +243,7 @@ impl Watch {
             detached: None,
         };
         let started =
-            launch(&shared.place, &shared.reaper, spawn, vec![stdin, stdout, stderr]).await?;
+            launch(&shared.place, &shared.stages, spawn, vec![stdin, stdout, stderr]).await?;
         let mut watch = Self { listing: String::new(), exit: started.ended, ended: false };
         let read = timeout(Duration::from_millis(TMUX_LIMIT_MS), watch.read(out, err)).await;
         read.map_err(|_| Trouble::from(Refusal::TimedOut))??;

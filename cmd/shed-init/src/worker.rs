@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::box_socket::Offers;
+use crate::launch::Stages;
 use crate::place::Place;
 use crate::reaper::Reaper;
 use crate::say;
@@ -17,8 +18,8 @@ pub(crate) struct Shared {
     pub(crate) place: Place,
     /// Differs after each start of the worker's supervisor.
     pub(crate) boot: String,
-    /// Tells who waits for a child.
-    pub(crate) reaper: Reaper,
+    /// Where processes begin.
+    pub(crate) stages: Stages,
     /// Commands that wait for their runner.
     pub(crate) offers: Offers,
     /// tmux's state.
@@ -45,14 +46,15 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 }
 
 async fn serve(place: Place) -> ExitCode {
+    let reaper = Reaper::default();
     let shared = Arc::new(Shared {
         place,
         boot: boot_id(),
-        reaper: Reaper::default(),
+        stages: Stages::new(reaper.clone()),
         offers: Offers::default(),
         watcher: Watcher::default(),
     });
-    tokio::spawn(shared.reaper.clone().run());
+    tokio::spawn(reaper.run());
     let tasks = [
         tokio::spawn(crate::watch::run(Arc::clone(&shared))),
         tokio::spawn(box_socket::run(Arc::clone(&shared))),
