@@ -180,6 +180,14 @@ async fn each_kind_of_failure_has_its_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_of_the_servers_leaves_a_shed_that_can_be_deleted() {
+    let desk = Desk::empty().await;
+    let failed = desk.run(&["create", "a", "--image", "faulty"]).await;
+    assert!(failed.fails(1).contains("its log has more"), "{failed:?}");
+    desk.run(&["delete", "-f", "a"]).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_gone_is_unreachable() {
     let desk = Desk::new().await;
     desk.test.engine.set_down(true);
