@@ -34,7 +34,10 @@ fn status(error: &anyhow::Error) -> u8 {
     if error.is::<config::ConfigError>() {
         return exit::USAGE;
     }
-    if error.is::<place::InUse>() || error.is::<shed_http::BindError>() {
+    if error.is::<place::InUse>()
+        || error.is::<shed_http::BindError>()
+        || error.is::<shed_ssh::BindError>()
+    {
         return exit::CONFLICT;
     }
     if let Some(error) = error.downcast_ref::<shed_client::ClientError>() {

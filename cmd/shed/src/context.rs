@@ -41,6 +41,11 @@ impl Context {
         Ok(self.server()?.client)
     }
 
+    /// Whether a server was named, on the command line or in the environment.
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.chosen.is_some()
+    }
+
     /// The server that is meant, with its name.
     pub(crate) fn server(&self) -> Result<Named, Failure> {
         let chosen = self.chosen.as_deref().or(self.config.default_server.as_deref());

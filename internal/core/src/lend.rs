@@ -4,9 +4,10 @@
 //! entry of the desk, told as progress; the creator's client fetches it and answers from its own machine.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use shed_api::Actor;
 use shed_api::shed::Lend;
 use shed_link::Listened;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,31 +30,48 @@ const MAX_QUESTION_BYTES: u64 = 8 << 10;
 /// Connections that wait to be fetched.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LendDesk {
-    waiting: Arc<Mutex<HashMap<String, (Instant, UnixStream)>>>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Who offered to lend. Somebody else's answer could be anything.
+    lender: Option<Actor>,
+    connections: HashMap<String, (Instant, UnixStream)>,
 }
 
 impl LendDesk {
+    /// Says whose connections these are from now on.
+    pub(crate) fn open_for(&self, lender: Actor) {
+        self.waiting().lender = Some(lender);
+    }
+
     fn put(&self, id: String, socket: UnixStream) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|_, (since, _)| since.elapsed() < FETCH_LIMIT);
-        if waiting.len() >= MAX_WAITING {
+        let connections = &mut self.waiting().connections;
+        connections.retain(|_, (since, _)| since.elapsed() < FETCH_LIMIT);
+        if connections.len() >= MAX_WAITING {
             return false;
         }
-        waiting.insert(id, (Instant::now(), socket));
+        connections.insert(id, (Instant::now(), socket));
         true
     }
 
-    /// Fetches a connection; once.
-    pub(crate) fn take(&self, id: &str) -> Option<UnixStream> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting
-            .remove(id)
-            .filter(|(since, _)| since.elapsed() < FETCH_LIMIT)
-            .map(|(_, socket)| socket)
+    /// Fetches a connection; once, and only for the lender.
+    pub(crate) fn take(&self, id: &str, person: &Actor) -> Option<UnixStream> {
+        let mut waiting = self.waiting();
+        if waiting.lender.as_ref() != Some(person) {
+            return None;
+        }
+        let (since, socket) = waiting.connections.remove(id)?;
+        (since.elapsed() < FETCH_LIMIT).then_some(socket)
     }
 
     pub(crate) fn clear(&self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.waiting().connections.clear();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -174,7 +192,10 @@ mod tests {
         let desk = LendDesk::default();
         let (a, _b) = UnixStream::pair().unwrap();
         assert!(desk.put("x".to_owned(), a));
-        assert!(desk.take("x").is_some());
-        assert!(desk.take("x").is_none());
+        let me = Actor::Local("me".to_owned());
+        desk.open_for(me.clone());
+        assert!(desk.take("x", &Actor::Local("you".to_owned())).is_none());
+        assert!(desk.take("x", &me).is_some());
+        assert!(desk.take("x", &me).is_none());
     }
 }

@@ -238,7 +238,11 @@ async fn make_box(env: &OpEnv) -> Result<(), Failure> {
 /// Starts the box and waits for shed-init's hello.
 async fn bring_up(env: &mut OpEnv) -> Result<BoxLink, Failure> {
     env.step("starting", None);
-    let stale = env.view.borrow().link.clone().filter(|link| link.gone().is_cancelled());
+    let (stale, ran_before) = {
+        let view = env.view.borrow();
+        let stale = view.link.clone().filter(|link| link.gone().is_cancelled());
+        (stale, view.found.as_ref().is_some_and(|found| found.state == BoxState::Running))
+    };
     env.engine().start(&env.name).await?;
     let (name, engine) = (env.name.clone(), Arc::clone(&env.context.engine));
     let hello = wait_for_hello(&mut env.view, stale, &name, &*engine);
@@ -252,7 +256,11 @@ async fn bring_up(env: &mut OpEnv) -> Result<BoxLink, Failure> {
         Ok(None) => Err(no_hello(env, "its container ended at once").await),
         Err(_) => {
             let failure = no_hello(env, "its shed-init did not say hello in 10 seconds").await;
-            // A box nobody can reach only costs.
+            if ran_before {
+                // What works in there may be worth something, even if nobody can look.
+                return Err(failure.hint(format!("shed restart {}", env.name)));
+            }
+            // A box that never was of use only costs.
             env.engine().stop(&env.name, Duration::ZERO).await.ok();
             Err(failure)
         }

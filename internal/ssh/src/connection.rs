@@ -32,10 +32,14 @@ enum Failure {
 /// Serves a connection. A task of the App; ends with the connection or the server.
 pub(crate) async fn serve(door: Arc<Door>, stream: TcpStream, visit: Visit) {
     let stop = door.app.stopping();
-    tokio::select! {
-        () = tokio::time::sleep(visit.wait()) => {}
-        () = visit.cut.cancelled() => return,
-        () = stop.cancelled() => return,
+    let wait = visit.wait();
+    // Even a sleep of no time waits for the clock's next tick, a millisecond.
+    if !wait.is_zero() {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = visit.cut.cancelled() => return,
+            () = stop.cancelled() => return,
+        }
     }
     let visit = Arc::new(visit);
     if let Err(failure) = try_serve(door, stream, &visit).await {

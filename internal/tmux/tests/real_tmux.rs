@@ -145,7 +145,11 @@ fn a_background_window_takes_no_focus_and_its_words_no_shell() {
 #[test]
 fn the_watch_prints_the_state_and_ends_at_the_next_change() {
     let server = Server::start();
-    server.ok(&argv::new_session("a", &[], &[]));
+    // Nothing in it changes by itself: no shell that names its terminal, no window named after what runs.
+    let quiet = words(&["sleep", "1000"]);
+    server.ok(&argv::new_session("a", &[], &quiet));
+    server.ok(&words(&["tmux", "-u", "set", "-g", "default-command", "exec sleep 1000"]));
+    server.ok(&words(&["tmux", "-u", "set", "-g", "automatic-rename", "off"]));
     let changes: [&[&str]; 6] = [
         &["split-window", "-d", "-t", "=a:"],
         &["new-window", "-d", "-t", "=a:"],
@@ -166,8 +170,7 @@ fn the_watch_prints_the_state_and_ends_at_the_next_change() {
             listing += std::str::from_utf8(&buffer[..n_read]).unwrap();
         }
         assert!(watch.try_wait().unwrap().is_none(), "it ended before {change:?}");
-        let words: Vec<&str> = ["tmux", "-u"].iter().chain(change).copied().collect();
-        server.ok(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        server.ok(&words(&[&["tmux", "-u"], change].concat()));
         assert!(watch.wait().unwrap().success());
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::builder::NonEmptyStringValueParser;
+use shed_api::problem::exit;
 use shed_api::shed::{CreateShed, GitIdentity, Mount, Network, Progress};
 use shed_api::{Code, ShedStatus};
 use shed_client::{Client, ClientError};
@@ -101,6 +102,13 @@ async fn finish(client: &Client, name: &str, context: &Context) -> Outcome {
         let status = shed.reason_code.unwrap_or(Code::Internal).exit_status();
         let failure = Failure { status, ..Failure::new(reason.clone()) };
         return Err(failure.hint(format!("shed create {name} --retry   (or: shed delete {name})")));
+    }
+    if shed.status == ShedStatus::Creating {
+        let text = "the engine does not answer; the creation goes on when it is back";
+        let failure = Failure { status: exit::UNREACHABLE, ..Failure::new(text) };
+        return Err(
+            failure.hint(format!("shed show {name}   (or call it off: shed delete {name})"))
+        );
     }
     context.out.data(&shed, || format!("{name}\n"))?;
     if !context.out.is_json() {

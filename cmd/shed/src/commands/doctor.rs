@@ -35,7 +35,8 @@ fn check(what: impl Into<String>, verdict: Verdict, detail: impl Into<String>) -
 /// Runs the command.
 pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
     let mut checks = vec![program("ssh", &["-V"]), agent()];
-    let servers = context.all_servers()?;
+    let servers =
+        if context.is_chosen() { vec![context.server()?] } else { context.all_servers()? };
     let asked = Context::ask_all(&servers, async |client| {
         let info = client.info().await?;
         let health = client.health().await;

@@ -134,9 +134,15 @@ async fn entries(
             None => server.client.sheds().await?.sheds,
         };
         let (host, port) = endpoint(server, context).await?;
+        // A server that is only an address goes by the name it has itself.
+        let word = if server.name.contains(':') {
+            server.client.info().await?.name
+        } else {
+            server.name.clone()
+        };
         let known_hosts = context.files.known_hosts().display().to_string();
         let entries = sheds.into_iter().map(|shed| Entry {
-            server: server.name.clone(),
+            server: word.clone(),
             shed: shed.name,
             host: host.clone(),
             port,

@@ -246,6 +246,10 @@ impl Place {
             }
             ran => ran?,
         };
+        if ran.truncated {
+            let text = "that is more than 1 MiB of text; ask for fewer lines";
+            return Err(Error::Invalid(text.to_owned()));
+        }
         if ran.status == Status::Code(0) {
             return Ok(ran.stdout);
         }

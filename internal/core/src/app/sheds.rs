@@ -85,6 +85,12 @@ impl App {
         if status != ShedStatus::Failed {
             return Err(Error::Denied { shed: name.clone(), denial: Denial::NotFailed });
         }
+        if let Some(image) = &request.image {
+            check_image(image)?;
+        }
+        if let Some(branch) = &request.branch {
+            check_branch(branch, repo.is_some())?;
+        }
         if let Some(repo) = &repo {
             let spec = Spec {
                 repo: Some(repo.url.clone()),
@@ -242,16 +248,18 @@ impl App {
         }
     }
 
-    /// One connection of a clone that asks for something its creator lends. Only the creator's own scope will do.
+    /// One connection of a clone that asks for something its creator lends. Only the creator is given it.
     pub fn lend(&self, person: &Person, name: &ShedName, id: &str) -> Result<UnixStream, Error> {
         let handle = self.keeper(person, name, Scope::Drive, "to lend credentials to a clone")?;
-        handle.desk.take(id).ok_or_else(|| Error::NotFound("clone that waits for this".to_owned()))
+        let taken = handle.desk.take(id, &person.actor);
+        taken.ok_or_else(|| Error::NotFound("clone that waits for this".to_owned()))
     }
 }
 
 impl KeeperHandle {
     /// Posts the creation and waits until it has begun, so that its progress is its own and no earlier one's.
     async fn begin_creation(&self, person: &Person, order: Order) -> Result<(), Error> {
+        self.desk.open_for(person.actor.clone());
         let ended = self.post_wish(Wish::Create, person.actor.clone(), order).await?;
         let mut view = self.view.clone();
         tokio::select! {
