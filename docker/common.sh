@@ -71,3 +71,16 @@ apt_install() {
   fi
   rm -f "$log"
 }
+
+# install_wheels DIR PACKAGE...   Python programs into DIR/bin; run them with PYTHONPATH=DIR. Wheels only: a source package could
+# download its binary from somewhere else.
+install_wheels() {
+  local dir=$1
+  shift
+  if python3 -m venv "$dir"; then
+    "$dir/bin/python" -m pip install --disable-pip-version-check --only-binary :all: "$@"
+  else # Debian's python3 without python3-venv, but perhaps with pip
+    rm -rf "$dir"
+    python3 -m pip install --disable-pip-version-check --only-binary :all: --target "$dir" "$@"
+  fi
+}

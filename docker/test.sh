@@ -24,7 +24,25 @@ tools() {
   if ((${#missing[@]})); then apt_install 'for the tests' "${missing[@]}"; fi
 }
 
+# What judges the SSH door's algorithms. Later versions warn of every key exchange that both the OpenSSH of Debian 12 and ours
+# know: the one has no other post-quantum exchange than sntrup761, the other none but mlkem768.
+readonly audit_pin=ssh-audit==3.3.0
+auditor() {
+  local dir=target/tools/ssh-audit log=target/tools/ssh-audit.log
+  if [[ -r $dir/pin && $(<"$dir/pin") == "$audit_pin" ]]; then return; fi
+  have python3 || apt_install 'for ssh-audit' python3 python3-venv
+  mkdir -p target/tools
+  rm -rf "$dir"
+  say "installing $audit_pin into $dir"
+  if ! install_wheels "$dir" "$audit_pin" >"$log" 2>&1; then
+    show_log "$log"
+    fail 1 "$audit_pin could not be installed" "$(sudo_word)apt-get install -y --no-install-recommends python3-venv"
+  fi
+  echo "$audit_pin" >"$dir/pin"
+}
+
 engine() {
+  auditor
   "$here/engine.sh" ensure
   "$here/image.sh" base
   "$here/image.sh" test-images

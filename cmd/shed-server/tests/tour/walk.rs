@@ -93,6 +93,28 @@ fn a_clone_comes_with_its_owner_s_name_and_a_failed_one_leaves_words() {
     assert_eq!(home.done(&["exec", "bad", "--", "sh", "-c", "ls -A /workspace | wc -l"]), "0\n");
 }
 
+#[test]
+fn ssh_audit_finds_nothing() {
+    let home = Home::new();
+    let server = home.start();
+    let tools =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/ssh-audit");
+    let program = tools.join("bin/ssh-audit");
+    assert!(program.exists(), "`make test-tour` installs it");
+    let (host, port) = server.ready.ssh.as_deref().unwrap().rsplit_once(':').unwrap();
+    let output = std::process::Command::new(program)
+        .env("PYTHONPATH", tools)
+        .args(["--skip-rate-test", "-p", port, host])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("ssh-ed25519") && !text.contains("[warn]") && !text.contains("[fail]"),
+        "{text}"
+    );
+}
+
 fn tokio_command(command: std::process::Command) -> tokio::process::Command {
     command.into()
 }
