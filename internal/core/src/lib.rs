@@ -38,7 +38,7 @@ pub use error::{Error, Failure};
 pub use keeper::Answer;
 pub use mounts::MountPolicy;
 pub use settings::{Clock, Defaults, STOP_LIMIT, Settings};
-pub use stream::{Connection, Control, Duplex, ExitWait, Running, read_some};
+pub use stream::{Connection, Control, Duplex, ExitWait, Running, n_readable, read_some};
 
 /// What every task of the server shares.
 pub(crate) struct Context {

@@ -117,6 +117,12 @@ pub async fn read_some(output: &mut pipe::Receiver, buffer: &mut [u8]) -> io::Re
     }
 }
 
+/// How many bytes can be read at once. After a process's end: what it printed and nobody has read.
+pub fn n_readable(output: &pipe::Receiver) -> usize {
+    // One that cannot tell is read until it is quiet.
+    rustix::io::ioctl_fionread(output).map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
 /// Starts `spawn` with pipes or with a terminal, as its `io` says.
 pub(crate) async fn start(link: &BoxLink, spawn: Spawn) -> Result<Running, Error> {
     match spawn.io {

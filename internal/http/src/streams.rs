@@ -12,7 +12,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde::de::DeserializeOwned;
 use shed_api::stream::{ClientFrame, Exit, STDERR, STDOUT, ServerFrame, signal_number};
 use shed_api::{Code, Problem};
-use shed_core::{Control, Duplex, Running, read_some};
+use shed_core::{Control, Duplex, Running, n_readable, read_some};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
@@ -139,11 +139,13 @@ struct Outgoing {
     channel: u8,
     buffer: Vec<u8>,
     ended: bool,
+    /// What was there at the process's end and is not sent yet.
+    owed: usize,
 }
 
 impl Outgoing {
     fn new(channel: u8) -> Self {
-        Self { channel, buffer: Vec::new(), ended: false }
+        Self { channel, buffer: Vec::new(), ended: false, owed: 0 }
     }
 
     /// The next message; `None` at the end. Safe to drop and call again.
@@ -156,9 +158,11 @@ impl Outgoing {
         match read_some(pipe, &mut self.buffer[1..]).await {
             Ok(0) | Err(_) => {
                 self.ended = true;
+                self.owed = 0;
                 None
             }
             Ok(n_read) => {
+                self.owed = self.owed.saturating_sub(n_read);
                 self.buffer.truncate(n_read + 1);
                 Some(Message::binary(std::mem::take(&mut self.buffer)))
             }
@@ -187,7 +191,9 @@ pub(crate) async fn copy_process(
         let mut ping = pings(state);
         loop {
             let closed = out.ended && (err.ended || errors.is_none());
-            if let (Some(exit), true) = (&ended, closed || drain.is_over()) {
+            // On a busy machine all that time may be over before its own last words are read.
+            let owed = out.owed > 0 || err.owed > 0;
+            if let (Some(exit), true) = (&ended, closed || drain.is_over() && !owed) {
                 return finish(&mut sink, Option::as_ref(exit)).await;
             }
             let waiting = Instant::now();
@@ -196,10 +202,12 @@ pub(crate) async fn copy_process(
                 message = err.read(errors.as_mut()) => message,
                 exit = exit.wait(), if ended.is_none() => {
                     ended = Some(exit);
+                    out.owed = n_readable(&output);
+                    err.owed = errors.as_ref().map_or(0, n_readable);
                     drain.begin();
                     continue;
                 }
-                () = drain.quiet() => return finish(&mut sink, ended.flatten().as_ref()).await,
+                () = drain.quiet(), if !owed => return finish(&mut sink, ended.flatten().as_ref()).await,
                 _ = ping.tick() => Some(Message::Ping(Vec::new().into())),
                 () = stop.cancelled() => {
                     let text = "the server is going away; what runs in tmux goes on";

@@ -2,7 +2,7 @@
 //!
 //! It is real where it counts for the doors (processes, terminals, tmux, links) and keeps nothing apart: no limits, no
 //! network of its own, no other user. An image is any name; one that begins with `missing` is not
-//! there, and one that begins with `slow` takes for ever to fetch.
+//! there, one that begins with `slow` takes for ever to fetch, and at one that begins with `faulty` we panic.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
@@ -253,6 +253,7 @@ impl Engine for ProcessEngine {
     fn image<'a>(&'a self, name: &'a str, report: &'a Report) -> EngineFuture<'a, ImageFacts> {
         report(format!("looking at {name}"), None);
         let facts = ImageFacts { home: "/home/dev".to_owned() };
+        assert!(!name.starts_with("faulty"), "a mistake, as the test wanted it");
         if name.starts_with("slow") {
             return Box::pin(std::future::pending());
         }

@@ -9,6 +9,10 @@ use tokio::sync::mpsc;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 
+mod archive;
+
+use archive::{pack, unpack};
+
 /// Pieces of an archive on their way; the other side waits beyond that.
 const PIECES: usize = 8;
 /// What is sent at once.
@@ -122,7 +126,9 @@ async fn upload(client: &Client, from: &Path, name: &str, to: &str) -> Result<()
     let stream = tar(client, name, &["-x", "-f", "-", "-C", &dir], true).await?;
     let (send, mut pieces) = mpsc::channel(PIECES);
     let source = from.to_owned();
-    let packing = tokio::task::spawn_blocking(move || pack(&source, &base, send));
+    let packing = tokio::task::spawn_blocking(move || {
+        pack(&source, &base, std::io::BufWriter::with_capacity(PIECE_BYTES, Pieces(send)))
+    });
     let ProcessStream { mut reader, input } = stream;
     let feed = async {
         while let Some(piece) = pieces.recv().await {
@@ -169,20 +175,6 @@ async fn finish(
             Frame::Started | Frame::Detached(_) | Frame::Eof => {}
         }
     }
-}
-
-/// Packs a file or directory under another name.
-fn pack(from: &Path, base: &str, send: mpsc::Sender<hyper::body::Bytes>) -> std::io::Result<()> {
-    let mut archive =
-        tar::Builder::new(std::io::BufWriter::with_capacity(PIECE_BYTES, Pieces(send)));
-    archive.follow_symlinks(false);
-    if std::fs::metadata(from)?.is_dir() {
-        archive.append_dir_all(base, from)?;
-    } else {
-        let file = std::fs::canonicalize(from)?;
-        archive.append_path_with_name(file, base)?;
-    }
-    std::io::Write::flush(&mut archive.into_inner()?)
 }
 
 /// Writes into a channel.
@@ -236,69 +228,14 @@ async fn download(client: &Client, name: &str, from: &str, to: &Path) -> Result<
     let stream = tar(client, name, &["-c", "-f", "-", "-C", dir, "--", base], false).await?;
     let (send, pieces) = mpsc::channel(PIECES);
     let base = base.to_owned();
-    let unpacking = tokio::task::spawn_blocking(move || unpack(pieces, &base, &parent, &new));
+    let unpacking = tokio::task::spawn_blocking(move || {
+        unpack(Arriving { pieces, piece: hyper::body::Bytes::new() }, &base, &parent, &new)
+    });
     let mut reader = stream.reader;
     let end = finish(&mut reader, Some(send)).await;
     let unpacked = unpacking.await.map_err(|error| Failure::new(error.to_string()))?;
     end?;
     unpacked.map_err(Failure::io(to.display()))
-}
-
-/// Unpacks an archive whose entries all lie under `base`, as `new` in `parent`. Nothing lands elsewhere, whatever the shed
-/// sends.
-fn unpack(
-    pieces: mpsc::Receiver<hyper::body::Bytes>,
-    base: &str,
-    parent: &Path,
-    new: &str,
-) -> std::io::Result<()> {
-    let mut archive = tar::Archive::new(Arriving { pieces, piece: hyper::body::Bytes::new() });
-    archive.set_preserve_permissions(true);
-    archive.set_overwrite(true);
-    let target = std::fs::canonicalize(parent)?;
-    let mut found = false;
-    for entry in archive.entries()? {
-        let entry = entry?;
-        let path = entry.path()?.into_owned();
-        let Ok(rest) = path.strip_prefix(base) else {
-            return Err(std::io::Error::other(format!("the shed sent {} instead", path.display())));
-        };
-        let renamed = if rest.as_os_str().is_empty() {
-            PathBuf::from(new)
-        } else {
-            Path::new(new).join(rest)
-        };
-        unpack_at(entry, &target, &renamed)?;
-        found = true;
-    }
-    if found { Ok(()) } else { Err(std::io::ErrorKind::NotFound.into()) }
-}
-
-/// Unpacks one entry at another path below `target`.
-fn unpack_at(
-    mut entry: tar::Entry<'_, Arriving>,
-    target: &Path,
-    path: &Path,
-) -> std::io::Result<()> {
-    let leads_out = || std::io::Error::other(format!("{} leads out of the target", path.display()));
-    let plain = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-    let dir = std::fs::canonicalize(target.join(path.parent().unwrap_or(Path::new(""))))?;
-    // A link the shed sent before must not lead out.
-    if !plain || !dir.starts_with(target) {
-        return Err(leads_out());
-    }
-    let kind = entry.header().entry_type();
-    if kind.is_hard_link() {
-        return Err(std::io::Error::other(format!(
-            "{} is a hard link, which is not copied",
-            path.display()
-        )));
-    }
-    // Devices and pipes are nobody's data.
-    if !(kind.is_file() || kind.is_dir() || kind.is_symlink()) {
-        return Ok(());
-    }
-    entry.unpack(dir.join(path.file_name().unwrap_or_default())).map(drop)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use shed_api::shed::StatsList;
 use shed_api::size::show_size;
 
 use super::completions::sheds;
+use super::each;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
@@ -29,9 +30,11 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     if args.names.is_empty() {
         list = client.all_stats().await?;
     }
-    for name in &args.names {
+    let ask = async |name: &str| {
         list.stats.push(client.stats(name).await?);
-    }
+        Ok(())
+    };
+    let status = each(&args.names, context, ask).await;
     context.out.data(&list, || {
         let rows = list.stats.iter().map(|one| {
             vec![
@@ -45,5 +48,5 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         });
         table(&["SHED", "CPUS", "MEMORY", "PROCESSES", "NET IN", "NET OUT"], rows.collect())
     })?;
-    Ok(0)
+    Ok(status)
 }

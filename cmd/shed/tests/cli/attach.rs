@@ -1,6 +1,8 @@
 //! Attaching to sessions, as people do it: in a terminal.
 
 use shed_testing::{Terminal, eventually};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::support::{Desk, ended, started};
 
@@ -206,6 +208,48 @@ async fn a_lost_connection_is_made_again() {
     terminal.keys("\x02d").await;
     let (seen, _) = terminal.end().await;
     assert!(seen.contains("restored\r\nstatus 0."), "{seen}");
+}
+
+/// A place between client and server that can break.
+fn wire(desk: &Desk) -> JoinHandle<()> {
+    let path = desk.path("wire.sock");
+    std::fs::remove_file(&path).ok();
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = desk.path("run/shed/shed.sock");
+    tokio::spawn(async move {
+        // Its connections end with it.
+        let mut connections = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = UnixStream::connect(&server).await.unwrap();
+            connections.spawn(async move {
+                tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
+            });
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_without_a_word_is_made_again() {
+    let desk = desk().await;
+    let between = wire(&desk);
+    let address = format!("unix:{}", desk.path("wire.sock").display());
+    let mut terminal = attach_and_tell(&desk, &format!("attach -s {address} a"));
+    terminal.keys("echo ready-$((1))\r").await;
+    terminal.until("ready-1").await;
+    between.abort();
+    terminal.until("reconnecting").await;
+    // What is typed now is for nobody.
+    terminal.keys("echo lost-$((1))\r").await;
+    attached(&desk, "default", 0).await;
+    let between = wire(&desk);
+    terminal.until("[default]").await;
+    terminal.keys("echo back-$((1))\r").await;
+    let seen = terminal.until("back-1").await;
+    assert!(!seen.contains("lost"), "{seen}");
+    terminal.keys("\x02d").await;
+    let (seen, _) = terminal.end().await;
+    assert!(seen.contains("restored\r\nstatus 0."), "{seen}");
+    between.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

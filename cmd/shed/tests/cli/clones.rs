@@ -119,6 +119,22 @@ async fn a_clone_that_hangs_is_called_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_creation_is_followed_over_a_restart_of_the_server() {
+    let mut desk = Desk::empty().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("git://{}/repo", silent.local_addr().unwrap());
+    let create = started(desk.shed(&["create", "web", "--repo", &url]));
+    let (first, _) = silent.accept().await.unwrap();
+    desk.close().await;
+    desk.reopen().await;
+    // The new server begins the clone again.
+    let (second, _) = silent.accept().await.unwrap();
+    drop((first, second));
+    let said = ended(create).await;
+    assert!(said.fails(1).contains("try: shed create web --retry"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_password_in_a_url_is_shown_nowhere() {
     let desk = Desk::empty().await;
     let url = "http://ann:hunter2@127.0.0.1:1/repo.git";

@@ -55,9 +55,16 @@ async fn directories_go_in_and_out_whole() {
     write(&desk.path("tree/sub/ü -x"), b"", 0o600);
     std::fs::create_dir(desk.path("tree/empty")).unwrap();
     symlink("bin/run", desk.path("tree/link")).unwrap();
+    std::fs::hard_link(desk.path("tree/bin/run"), desk.path("tree/same")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(desk.path("tree/socket")).unwrap());
     desk.run(&["cp", "tree", &format!("a:{inside}/copy")]).await.ok();
     // Again: it is a directory now, so it lands in it.
     desk.run(&["cp", "tree", &format!("a:{inside}/copy/")]).await.ok();
+    for dir in ["copy", "copy/tree"] {
+        std::fs::remove_file(workspace.join(dir).join("same")).unwrap();
+        std::fs::hard_link(workspace.join(dir).join("bin/run"), workspace.join(dir).join("same"))
+            .unwrap();
+    }
     desk.run(&["cp", &format!("a:{inside}/copy"), "back"]).await.ok();
     for root in [
         workspace.join("copy"),
@@ -69,6 +76,8 @@ async fn directories_go_in_and_out_whole() {
         assert_eq!(mode(&root.join("bin/run")), 0o755);
         assert_eq!(mode(&root.join("sub/ü -x")), 0o600);
         assert!(root.join("empty").is_dir());
+        assert_eq!(std::fs::read(root.join("same")).unwrap(), b"#!/bin/sh\n");
+        assert!(!root.join("socket").exists());
         assert_eq!(std::fs::read_link(root.join("link")).unwrap(), Path::new("bin/run"));
     }
 }

@@ -250,3 +250,19 @@ async fn a_token_may_do_what_its_scope_says() {
     run("shed_nonsense", &["list"]).await.fails(6);
     run("", &["list"]).await.fails(6);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_away_is_told() {
+    let mut desk = Desk::new().await;
+    let mut child = started(desk.shed(&["exec", "a", "sh", "-c", "echo go; exec sleep 1000"]));
+    until(child.stdout.take().unwrap(), "go").await;
+    let mut console = desk.terminal(&["console", "a"]);
+    console.keys("echo go-$((1))\r").await;
+    console.until("go-1").await;
+    desk.close().await;
+    let said = ended(child).await;
+    assert!(said.fails(5).contains("the server is going away"), "{said:?}");
+    let (seen, status) = console.end().await;
+    assert!(status == Some(5) && seen.contains("the server is going away"), "{status:?} {seen}");
+    assert!(desk.run(&["exec", "a", "true"]).await.fails(5).contains("nobody answers"));
+}

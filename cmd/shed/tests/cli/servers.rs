@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use shed_api::Scope;
-use shed_api::access::NewKey;
-use shed_http::Http;
+use shed_api::access::{NewKey, NewToken};
+use shed_http::{Http, Listen, Listener};
 use shed_ssh::{HostKey, SshServer};
 use shed_testing::{Terminal, TestApp};
 use tokio::process::Command;
@@ -141,6 +141,15 @@ async fn a_server_is_added_over_ssh_when_its_fingerprint_is_right() {
     let ping = run(&desk, &["server", "ping", "box"]).await;
     assert!(ping.ok().contains("online, ") && ping.ok().contains(" ms"), "{ping:?}");
 
+    // Plain ssh and editors get there as well.
+    run(&desk, &["-s", "box", "ssh-config", "--install", "--file", "for-editors"]).await.ok();
+    let mut ssh = Command::new("ssh");
+    ssh.arg("-F").arg(desk.path("for-editors")).arg("-i").arg(desk.path("key"));
+    ssh.args(["-o", "BatchMode=yes", "shed-a.box", "echo hello; exit 9"]);
+    let said = ended(started(ssh)).await;
+    said.fails(9);
+    assert_eq!(said.out, b"hello\n");
+
     // A host that has another key now is not talked to.
     let hosts = std::fs::read_to_string(desk.path("config/known_hosts")).unwrap();
     let other = std::fs::read_to_string(desk.path("key.pub")).unwrap();
@@ -262,4 +271,47 @@ async fn servers_are_named_chosen_and_forgotten() {
     assert!(desk.run(&["list"]).await.fails(2).contains("adress"));
     desk.run(&["server", "remove", "a"]).await.fails(2);
     assert!(std::fs::read_to_string(desk.path("config/config.toml")).unwrap().contains("adress"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_says_nothing_holds_nobody_up() {
+    let desk = Desk::new().await;
+    std::fs::create_dir(desk.path("config")).unwrap();
+    let mute = desk.path("mute.sock");
+    let _silent = std::os::unix::net::UnixListener::bind(&mute).unwrap();
+    let config = format!("[servers.mute]\naddress = \"unix:{}\"\n", mute.display());
+    std::fs::write(desk.path("config/config.toml"), config).unwrap();
+    let (list, sessions) =
+        tokio::join!(desk.run(&["list", "-a", "--strict"]), desk.run(&["sessions", "-a"]));
+    list.fails(5);
+    let text = str::from_utf8(&list.out).unwrap();
+    assert!(text.contains("mute did not answer in 5 seconds"), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("a ") && line.contains("local")), "{text}");
+    assert!(sessions.ok().contains("mute did not answer in 5 seconds"), "{sessions:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_kept_for_its_server() {
+    let desk = Desk::new().await;
+    let listener = Listener::bind(Listen::Tcp("127.0.0.1:0".parse().unwrap(), None)).await.unwrap();
+    let address = format!("http://{}", listener.address().unwrap());
+    tokio::spawn(Http::new(desk.test.app.clone(), shed_http::Options::default()).serve(listener));
+    let new = NewToken {
+        name: "ann".to_owned(),
+        scope: Scope::Drive,
+        sheds: Vec::new(),
+        expires_in_seconds: None,
+    };
+    let issued = desk.test.app.credentials().add_token(&desk.test.admin, new).await.unwrap();
+    let add = ["server", "add", &address, "-n", "web", "--token-file", "-"];
+    desk.run_with(&add, b"shed_nonsense\n").await.fails(6);
+    desk.run_with(&add, b"\n").await.fails(2);
+    let listed = desk.run(&["server", "list", "--json"]).await.json();
+    assert_eq!(listed["servers"].as_array().unwrap().len(), 1);
+    desk.run_with(&add, format!("{}\n", issued.token).as_bytes()).await.ok();
+    let listed = desk.run(&["server", "list", "--json"]).await.json();
+    assert!(!listed.to_string().contains(&issued.token), "{listed}");
+    assert_eq!(desk.run(&["-s", "web", "exec", "a", "echo", "hi"]).await.ok(), "hi\n");
+    desk.test.app.credentials().remove_token(&desk.test.admin, &issued.id).await.unwrap();
+    desk.run(&["-s", "web", "list"]).await.fails(6);
 }

@@ -113,6 +113,28 @@ async fn shows(desk: &Desk, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_made_by_hand_is_addressed_by_its_id() {
+    let desk = Desk::new().await;
+    desk.run(&["exec", "a", "tmux", "new-session", "-d", "-s", "an odd (name)", "cat"]).await.ok();
+    eventually("the session", async || (names(&desk).await == ["an odd (name)"]).then_some(()))
+        .await;
+    let list = desk.run(&["sessions", "--json"]).await.json();
+    let id = list["sessions"][0]["id"].as_str().unwrap();
+    desk.run(&["sessions", "send", "a", id, "typed"]).await.ok();
+    eventually("what was typed", async || {
+        desk.run(&["sessions", "capture", "a", id]).await.ok().contains("typed").then_some(())
+    })
+    .await;
+    let mut terminal = desk.terminal(&["attach", "a", "-S", id]);
+    terminal.until("typed").await;
+    desk.run(&["sessions", "rename", "a", id, "even"]).await.ok();
+    assert_eq!(names(&desk).await, ["even"]);
+    desk.run(&["sessions", "kill", "a", id]).await.ok();
+    assert_eq!(terminal.end().await.1, Some(0));
+    desk.run(&["sessions", "kill", "a", "$99"]).await.fails(3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watched_list_follows() {
     let desk = Desk::new().await;
     desk.run(&["sessions", "new", "a", "one"]).await.ok();

@@ -144,6 +144,7 @@ async fn each_kind_of_failure_has_its_status() {
         (2, &["create", "b", "--mount", "nonsense"]),
         (2, &["create", "b", "--network", "some"]),
         (2, &["create", "b", "--repo", "--upload-pack=x"]),
+        (2, &["create", "b", "--repo", "owner/repo", "--no-start"]),
         (2, &["set", "a"]),
         (2, &["set", "a", "--memory", "1"]),
         (2, &["attach", "a"]),
@@ -177,6 +178,14 @@ async fn each_kind_of_failure_has_its_status() {
     // It was made as far as it went, and says why.
     let failed = desk.run(&["show", "b", "--json"]).await.json();
     assert_eq!(failed["status"], "failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_of_the_servers_leaves_a_shed_that_can_be_deleted() {
+    let desk = Desk::empty().await;
+    let failed = desk.run(&["create", "a", "--image", "faulty"]).await;
+    assert!(failed.fails(1).contains("its log has more"), "{failed:?}");
+    desk.run(&["delete", "-f", "a"]).await.ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -335,7 +344,9 @@ async fn events_logs_and_use_are_shown() {
     .await;
     desk.run(&["logs", "a"]).await.ok();
     assert!(desk.run(&["logs", "a", "-n", "1"]).await.ok().lines().count() <= 1);
-    let stats = desk.run(&["stats", "a", "--json"]).await.json();
+    let stats = desk.run(&["stats", "none", "a", "--json"]).await;
+    stats.fails(3);
+    let stats: serde_json::Value = serde_json::from_slice(&stats.out).unwrap();
     assert_eq!(stats["stats"][0]["name"], "a");
     assert!(desk.run(&["stats"]).await.ok().starts_with("SHED  CPUS"));
 }

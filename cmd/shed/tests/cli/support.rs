@@ -87,6 +87,8 @@ impl Desk {
     pub(crate) async fn close(&mut self) {
         self.test.app.close().await;
         timeout(LIMIT, &mut self.serving).await.unwrap().unwrap();
+        // As one that was killed leaves it. Without the file the client would go to this machine's own server.
+        drop(std::os::unix::net::UnixListener::bind(socket(self.place.path())).unwrap());
     }
 
     /// A server that was closed is back.

@@ -15,7 +15,7 @@ use super::sessions::{Place, no_session, to_target};
 use crate::keeper::KeeperHandle;
 use crate::life::Wish;
 use crate::ops::Order;
-use crate::stream::{Running, read_some, start};
+use crate::stream::{Running, n_readable, read_some, start};
 use crate::{Error, Person};
 
 /// How long somebody who wants to enter waits for a shed that is coming up.
@@ -309,10 +309,12 @@ async fn collect(running: &mut Running, limit: Duration) -> Option<Result<ExecRe
     let mut drained = None;
     let mut exit = None;
     loop {
+        // On a busy machine that time may be over before its own last words are read.
+        let owed = stdout.owed > 0 || stderr.owed > 0;
         let drain_limit = async {
             match drained {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
+                Some(at) if !owed => tokio::time::sleep_until(at).await,
+                Some(_) | None => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -320,6 +322,8 @@ async fn collect(running: &mut Running, limit: Duration) -> Option<Result<ExecRe
             () = stderr.read(running.errors.as_mut()) => {}
             ended = running.exit.wait(), if exit.is_none() => {
                 exit = Some(ended?);
+                stdout.owed = n_readable(&running.output);
+                stderr.owed = running.errors.as_ref().map_or(0, n_readable);
                 drained = Some(tokio::time::Instant::now() + DRAIN_LIMIT);
             }
             () = drain_limit => break,
@@ -364,6 +368,8 @@ struct Output {
     bytes: Vec<u8>,
     ended: bool,
     cut: bool,
+    /// What was there at the command's end and is not read yet.
+    owed: usize,
 }
 
 impl Output {
@@ -373,8 +379,12 @@ impl Output {
         };
         let mut buffer = vec![0; 64 << 10];
         match read_some(pipe, &mut buffer).await {
-            Ok(0) | Err(_) => self.ended = true,
+            Ok(0) | Err(_) => {
+                self.ended = true;
+                self.owed = 0;
+            }
             Ok(n_read) => {
+                self.owed = self.owed.saturating_sub(n_read);
                 let room = MAX_RESULT_BYTES - self.bytes.len();
                 self.cut |= n_read > room;
                 self.bytes.extend(&buffer[..n_read.min(room)]);
