@@ -174,6 +174,9 @@ impl Context {
                 self.processes.signal(process, signal);
             }
             Ok(Request { op: Op::Look { seconds }, .. }) => self.shared.watcher.look(seconds),
+            Ok(Request { id, op: Op::Ping }) => {
+                tokio::spawn(async move { self.reply(id, Reply::Done).await });
+            }
             Ok(Request { id, op: Op::Spawn(spawn) }) => {
                 tokio::spawn(self.spawn(id, spawn, fds));
             }

@@ -84,7 +84,7 @@ async fn serve(
     let local = Listener::bind(Listen::Unix(socket.clone())).await?;
     let http_address = https.first().and_then(Listener::address);
 
-    let app = App::open(settings, store, engine, Clock::System).await?;
+    let app = App::open(settings, store.clone(), engine, Clock::System).await?;
     import_own_keys(&app).await?;
     // The SSH door leads to the API, and the API tells the SSH door's port: one of them has to come later.
     let api = Arc::new(OnceLock::<Http>::new());
@@ -117,7 +117,13 @@ async fn serve(
         pid: std::process::id(),
         server_id,
     };
-    place.set_running(&ready)?;
+    if let Err(error) = place.set_running(&ready) {
+        // On a full disk as well: a server that runs can delete.
+        let given_back = store.give_back();
+        let told = if given_back { place.set_running(&ready) } else { Err(error) };
+        store.keep_reserve();
+        told?;
+    }
     let told = Told::listen()?;
     for listener in https.into_iter().chain([local]) {
         tokio::spawn(http.clone().serve(listener));
@@ -200,6 +206,7 @@ fn settings(
         program_dir: place.program_dir()?,
         defaults: config.defaults().map_err(anyhow::Error::msg)?,
         mounts: MountPolicy { allow: config.mounts.allow.clone(), never },
+        pulse: shed_core::PULSE,
     })
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use shed_api::{Actor, EventKind, Scope, ShedName, ShedStatus};
-use shed_store::{NewEvent, ShedRow, Spec, Store};
+use shed_store::{NewEvent, ShedRow, Spec, Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -88,7 +88,11 @@ impl App {
         let engine_state = state.subscribe();
         context.tasks.spawn(watch_engine(Arc::clone(&context), Arc::clone(&sheds), state));
         let event = NewEvent::new(clock.now(), EventKind::ServerStarted, Actor::Server);
-        context.store.add_events(vec![event]).await?;
+        match context.store.add_events(vec![event]).await {
+            // A server that starts can delete, and so make room.
+            Err(StoreError::DiskFull) => tracing::error!("the disk with the database is full"),
+            added => added?,
+        }
         Ok(Self { context, sheds, engine_state })
     }
 

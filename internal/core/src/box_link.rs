@@ -26,6 +26,8 @@ use crate::{Context, Error};
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
 /// How long shed-init may take to start a process or to say that it cannot.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long shed-init may take to say that it is there.
+const PING_LIMIT: Duration = Duration::from_secs(5);
 /// Requests that wait to be sent. Callers wait beyond that.
 const OUTBOX: usize = 64;
 /// The most requests and processes of one shed at once. A shed's own process limit is far below.
@@ -148,6 +150,14 @@ impl BoxLink {
         self.tell(Op::Signal { process, signal });
     }
 
+    /// Asks whether anybody is there, and hangs up if nobody answers: a program that is stopped or stuck keeps its socket
+    /// open, and what is shown of it would look like news.
+    pub(crate) async fn check(&self) {
+        if self.ask(Op::Ping, Vec::new(), None, PING_LIMIT).await.is_err() {
+            self.inner.gone.cancel();
+        }
+    }
+
     /// Somebody looks for so long.
     pub(crate) fn look(&self, seconds: u32) {
         self.tell(Op::Look { seconds });
@@ -180,9 +190,7 @@ impl BoxLink {
         };
         match timeout(limit, asked).await {
             Ok(reply) => Ok((id, reply?)),
-            Err(_) => {
-                Err(Error::TimedOut(format!("shed {:?} did not answer in time", self.inner.shed)))
-            }
+            Err(_) => Err(lost()),
         }
     }
 
@@ -345,6 +353,10 @@ async fn serve(
         ended = sending => ended,
         ended = receiving => ended,
         () = stop.cancelled() => Ok(()),
+        () = gone.cancelled() => {
+            tracing::warn!(%shed, "its shed-init does not answer any more");
+            Ok(())
+        }
     };
     if let Err(error) = ended {
         tracing::warn!(%shed, %error, "the link broke");

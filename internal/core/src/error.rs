@@ -227,7 +227,9 @@ fn denied(shed: &ShedName, denial: Denial, detail: String) -> Problem {
             Problem::new(Code::NotRunning, detail).hint(format!("shed start {shed}"))
         }
         Denial::NotFailed => Problem::new(Code::ShedExists, detail),
-        Denial::NeverCreated => busy(detail).hint(format!("shed create {shed} --retry")),
+        Denial::NeverCreated | Denial::NotCloned => {
+            busy(detail).hint(format!("shed create {shed} --retry"))
+        }
         Denial::Removing | Denial::TooManyWaiting => busy(detail),
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shed_api::{Actor, Code, EventKind, ShedName, ShedStatus};
 use shed_link::Picture;
-use shed_store::{NewEvent, ShedRow, Spec, StatusChange};
+use shed_store::{NewEvent, ShedRow, Spec, StatusChange, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -134,6 +134,7 @@ struct Keeper {
 
 /// Everything that can move a keeper.
 enum Turn {
+    Pulse,
     Post(Option<Post>),
     Link(LinkNews),
     Report(Report),
@@ -200,8 +201,11 @@ impl Keeper {
         mut news: mpsc::Receiver<LinkNews>,
         mut reports: mpsc::Receiver<Report>,
     ) -> Ended {
+        let mut pulse = tokio::time::interval(self.context.settings.pulse);
+        pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let turn = tokio::select! {
+                _ = pulse.tick() => Turn::Pulse,
                 post = inbox.recv() => Turn::Post(post),
                 Some(news) = news.recv() => Turn::Link(news),
                 Some(report) = reports.recv() => Turn::Report(report),
@@ -212,6 +216,7 @@ impl Keeper {
                 // Every handle is gone, or the server stops: containers go on, and so does what is in them.
                 Turn::Post(None) | Turn::Stop => return Ended::Stopped,
                 Turn::Link(news) => self.take_news(news).await,
+                Turn::Pulse => self.check_link(),
                 Turn::Report(report) => {
                     if self.take_report(report).await == Some(Ended::Removed) {
                         self.stop.cancel();
@@ -222,12 +227,23 @@ impl Keeper {
         }
     }
 
+    /// Asks shed-init for a sign of life. A frozen one has none.
+    fn check_link(&self) {
+        if self.row.status == ShedStatus::Running
+            && self.doing.is_none()
+            && let Some(link) = self.view.borrow().link.clone()
+        {
+            self.context.tasks.spawn(async move { link.check().await });
+        }
+    }
+
     fn situation(&self) -> Situation {
         Situation {
             status: self.row.status,
             doing: self.doing.as_ref().map(|(job, _)| job.op),
             waiting: self.waiting.back().map(|job| (job.op, self.waiting.len())),
             has_box: self.view.borrow().has_box(),
+            is_cloned: self.row.spec.cloned,
         }
     }
 
@@ -309,7 +325,15 @@ impl Keeper {
         let was = self.row.status;
         // Before the new status shows: whoever sees it must not take an earlier operation's progress for this one's.
         self.progress.send_replace(ProgressState::default());
-        if let Err(error) = self.prepare(&job, status, wanted).await {
+        let mut prepared = self.prepare(&job, status, wanted).await;
+        // What frees space must be possible when there is none.
+        if matches!(prepared, Err(StoreError::DiskFull))
+            && job.op == Op::Remove
+            && self.context.store.give_back()
+        {
+            prepared = self.prepare(&job, status, wanted).await;
+        }
+        if let Err(error) = prepared {
             let failure = Failure::from(error);
             tell(job.waiters, || Err(Error::Failed(failure.clone())));
             return;
@@ -337,7 +361,7 @@ impl Keeper {
         job: &Job,
         status: ShedStatus,
         wanted: Option<bool>,
-    ) -> Result<(), shed_store::StoreError> {
+    ) -> Result<(), StoreError> {
         if job.op == Op::Remove && self.row.spec.removal_keeps_volumes != job.order.keep_volumes {
             // Written first: a server that dies during the removal must finish this one and no other.
             let spec =
@@ -566,7 +590,7 @@ impl Keeper {
         reason: Option<(Code, String)>,
         wanted: Option<bool>,
         actor: &Actor,
-    ) -> Result<(), shed_store::StoreError> {
+    ) -> Result<(), StoreError> {
         let mut event = self.event(EventKind::ShedStatus, actor.clone());
         event.status = Some(status);
         event.note = reason.as_ref().map(|(_, text)| text.clone());

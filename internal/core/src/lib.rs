@@ -37,7 +37,7 @@ pub use checkout::{KEPT, NOT_EMPTY};
 pub use error::{Error, Failure};
 pub use keeper::Answer;
 pub use mounts::MountPolicy;
-pub use settings::{Clock, Defaults, STOP_LIMIT, Settings};
+pub use settings::{Clock, Defaults, PULSE, STOP_LIMIT, Settings};
 pub use stream::{Connection, Control, Duplex, ExitWait, Running, n_readable, read_some};
 
 /// What every task of the server shares.

@@ -72,6 +72,8 @@ pub struct Situation {
     pub waiting: Option<(Op, usize)>,
     /// Whether it has a container: a failed creation may have none.
     pub has_box: bool,
+    /// Whether it has its repository; so does one without any.
+    pub is_cloned: bool,
 }
 
 /// What to do about a wish.
@@ -109,6 +111,9 @@ pub enum Denial {
     /// There is nothing to start: its creation failed early.
     #[error("was never completely created")]
     NeverCreated,
+    /// Its clone failed.
+    #[error("has not got its repository: the clone failed")]
+    NotCloned,
     /// Too many wishes wait.
     #[error("has too many operations waiting")]
     TooManyWaiting,
@@ -121,7 +126,7 @@ pub const MAX_WAITING: usize = 8;
 pub fn decide(now: Situation, wish: Wish) -> Verdict {
     let last = now.waiting.map(|(op, _)| op).or(now.doing);
     let Some(last) = last else {
-        return decide_idle(now.status, now.has_box, wish);
+        return decide_idle(now.status, now.has_box, now.is_cloned, wish);
     };
     if last == Op::Remove {
         return if wish == Wish::Delete {
@@ -135,7 +140,7 @@ pub fn decide(now: Situation, wish: Wish) -> Verdict {
         return Verdict::Interrupt(Op::Remove);
     }
     // What counts is where the shed will be when all that is promised is done.
-    match decide_idle(outcome(last, now.status), true, wish) {
+    match decide_idle(outcome(last, now.status), true, true, wish) {
         Verdict::Already => Verdict::Join(last),
         Verdict::Begin(op) if op == last => Verdict::Join(op),
         Verdict::Begin(_) if now.waiting.is_some_and(|(_, n)| n >= MAX_WAITING) => {
@@ -158,7 +163,7 @@ fn outcome(op: Op, status: ShedStatus) -> ShedStatus {
     }
 }
 
-fn decide_idle(status: ShedStatus, has_box: bool, wish: Wish) -> Verdict {
+fn decide_idle(status: ShedStatus, has_box: bool, is_cloned: bool, wish: Wish) -> Verdict {
     use ShedStatus::{Creating, Failed, Paused, Removing, Running, Starting, Stopped, Stopping};
     match (wish, status) {
         (Wish::Delete, _) => Verdict::Begin(Op::Remove),
@@ -168,6 +173,10 @@ fn decide_idle(status: ShedStatus, has_box: bool, wish: Wish) -> Verdict {
         // Nothing under way in a transitional status: the server died in the middle and nobody took it up yet.
         (Wish::Start | Wish::Restart | Wish::Rebuild, Failed | Creating) if !has_box => {
             Verdict::Deny(Denial::NeverCreated)
+        }
+        // It would run without what it was made for, and nothing would tell.
+        (Wish::Start | Wish::Restart | Wish::Rebuild, Failed) if !is_cloned => {
+            Verdict::Deny(Denial::NotCloned)
         }
         (Wish::Start | Wish::Unpause, Running) | (Wish::Stop, Stopped) | (Wish::Pause, Paused) => {
             Verdict::Already
@@ -262,7 +271,7 @@ mod tests {
     ];
 
     fn idle(status: ShedStatus) -> Situation {
-        Situation { status, doing: None, waiting: None, has_box: true }
+        Situation { status, doing: None, waiting: None, has_box: true, is_cloned: true }
     }
 
     fn doing(status: ShedStatus, op: Op) -> Situation {
@@ -319,6 +328,13 @@ mod tests {
         let early = Situation { has_box: false, ..idle(ShedStatus::Failed) };
         assert_eq!(decide(early, Wish::Start), Verdict::Deny(Denial::NeverCreated));
         assert_eq!(decide(early, Wish::Delete), Verdict::Begin(Op::Remove));
+        // Started, it would look as if nothing were missing.
+        let bare = Situation { is_cloned: false, ..idle(ShedStatus::Failed) };
+        for wish in [Wish::Start, Wish::Restart, Wish::Rebuild] {
+            assert_eq!(decide(bare, wish), Verdict::Deny(Denial::NotCloned));
+        }
+        assert_eq!(decide(bare, Wish::Create), Verdict::Begin(Op::Create));
+        assert_eq!(decide(bare, Wish::Stop), Verdict::Begin(Op::Stop));
     }
 
     #[test]
@@ -356,7 +372,7 @@ mod tests {
             let mut gone = false;
             for (wish, finish) in steps {
                 let last = waiting.last().map(|op| (*op, waiting.len()));
-                let now = Situation { status, doing, waiting: last, has_box: true };
+                let now = Situation { status, doing, waiting: last, has_box: true, is_cloned: true };
                 match decide(now, WISHES[wish]) {
                     Verdict::Begin(op) => {
                         prop_assert!(doing.is_none() && waiting.is_empty() && !gone);

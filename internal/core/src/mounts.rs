@@ -25,6 +25,12 @@ pub struct MountPolicy {
 }
 
 impl MountPolicy {
+    /// Passes if `mount`, which was allowed once, still leads where it did: whoever may write beside its source could have
+    /// put a symbolic link in its place.
+    pub fn recheck(&self, mount: &Mount) -> Result<(), Error> {
+        self.resolve(mount).map(drop)
+    }
+
     /// Passes if `mount` may be made for a caller with this uid on the host (`None`: not a local caller).
     pub fn check(&self, mount: &Mount, local_uid: Option<u32>, home: &str) -> Result<(), Error> {
         let source = plain_path(&mount.source)?;
@@ -35,23 +41,7 @@ impl MountPolicy {
         {
             return Err(Error::Invalid(format!("mount target {:?} is shed's own", mount.target)));
         }
-        let refuse =
-            |why: String| Err(Error::Forbidden(format!("mount source {:?} {why}", mount.source)));
-        if let Some(never) = self.never.iter().find(|never| touches(&source, never)) {
-            return refuse(format!(
-                "holds or lies in {}, which controls the host",
-                never.display()
-            ));
-        }
-        let metadata = match resolved_metadata(&source) {
-            Ok(metadata) => metadata,
-            Err(rustix::io::Errno::LOOP) => {
-                return refuse("goes through a symbolic link".to_owned());
-            }
-            Err(error) => {
-                return Err(Error::Invalid(format!("mount source {:?}: {error}", mount.source)));
-            }
-        };
+        let metadata = self.resolve(mount)?;
         if self.allow.iter().any(|allowed| source.starts_with(allowed)) {
             return Ok(());
         }
@@ -60,7 +50,26 @@ impl MountPolicy {
         if own {
             return Ok(());
         }
-        refuse("is not under a directory of [mounts] allow".to_owned())
+        let why = "is not under a directory of [mounts] allow";
+        Err(Error::Forbidden(format!("mount source {:?} {why}", mount.source)))
+    }
+
+    /// Where the source leads: to no place that controls the host, and through no symbolic link.
+    fn resolve(&self, mount: &Mount) -> Result<std::fs::Metadata, Error> {
+        let source = plain_path(&mount.source)?;
+        let refuse =
+            |why: String| Err(Error::Forbidden(format!("mount source {:?} {why}", mount.source)));
+        if let Some(never) = self.never.iter().find(|never| touches(&source, never)) {
+            return refuse(format!(
+                "holds or lies in {}, which controls the host",
+                never.display()
+            ));
+        }
+        match resolved_metadata(&source) {
+            Ok(metadata) => Ok(metadata),
+            Err(rustix::io::Errno::LOOP) => refuse("goes through a symbolic link".to_owned()),
+            Err(error) => Err(Error::Invalid(format!("mount source {:?}: {error}", mount.source))),
+        }
     }
 }
 

@@ -243,6 +243,12 @@ async fn bring_up(env: &mut OpEnv) -> Result<BoxLink, Failure> {
         let stale = view.link.clone().filter(|link| link.gone().is_cancelled());
         (stale, view.found.as_ref().is_some_and(|found| found.state == BoxState::Running))
     };
+    if !ran_before {
+        for mount in &env.row.spec.mounts {
+            let checked = env.context.settings.mounts.recheck(mount);
+            checked.map_err(|error| Failure::new(error.problem().code, error.to_string()))?;
+        }
+    }
     env.engine().start(&env.name).await?;
     let (name, engine) = (env.name.clone(), Arc::clone(&env.context.engine));
     let hello = wait_for_hello(&mut env.view, stale, &name, &*engine);

@@ -15,6 +15,9 @@ pub(crate) const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// How long processes may take to end when a shed is stopped. shed-init kills at ten seconds; the engine a little later.
 pub const STOP_LIMIT: Duration = Duration::from_secs(12);
 
+/// How often shed-init is asked for a sign of life. It wakes a shed's processor, so not often.
+pub const PULSE: Duration = Duration::from_secs(15);
+
 /// Everything the rules need to know of this server.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -30,6 +33,8 @@ pub struct Settings {
     pub defaults: Defaults,
     /// Which directories may be mounted.
     pub mounts: MountPolicy,
+    /// How often a running shed's shed-init is asked for a sign of life; usually [`PULSE`].
+    pub pulse: Duration,
 }
 
 /// What a shed gets when nothing else is said.

@@ -107,7 +107,10 @@ impl View {
                 match &self.table.as_ref()?.sessions {
                     Ok(_) => None,
                     Err(NoSessions::NoTmux) => {
-                        let detail = "there is no tmux in its image".to_owned();
+                        let name = &self.row.name;
+                        let detail = format!(
+                            "there is no tmux in its image; shed exec --root {name} apt-get install -y tmux"
+                        );
                         warning(Code::TmuxNotAvailable, detail, None)
                     }
                     Err(NoSessions::Down(why)) => warning(Code::Internal, why.clone(), None),

@@ -87,6 +87,8 @@ pub enum Op {
         /// What the runner is to run; its `io` is [`Io::Tap`].
         spawn: Spawn,
     },
+    /// Are you there? Answered by [`Reply::Done`]; whoever does not know it answers with a refusal, which says the same.
+    Ping,
     /// Someone looks: read foreground commands and activity once a second for so long. No answer.
     Look {
         /// Seconds from now; 0 ends it.

@@ -21,6 +21,11 @@ pub use sheds::{ShedRow, Spec, StatusChange};
 /// The file in the data directory.
 pub const DATABASE: &str = "shed.db";
 
+/// A file that only takes space, until there is no other.
+const RESERVE: &str = "reserve";
+/// Enough to write some thousand deletions; less where there is no more.
+const RESERVE_BYTES: [usize; 4] = [1 << 20, 512 << 10, 256 << 10, 128 << 10];
+
 /// Transactions that wait for the thread. Callers wait beyond that.
 const QUEUE: usize = 256;
 
@@ -84,13 +89,25 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
     /// The newest event's id. Says "look", carries nothing else.
     bell: Arc<watch::Sender<i64>>,
+    /// See [`Self::give_back`].
+    reserve: Option<PathBuf>,
 }
 
 impl Store {
     /// Opens (or makes) the database of a data directory and brings it to the current schema. A database that is damaged
     /// or newer is refused and left as it is.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        Self::serve(open::open(&data_dir.join(DATABASE))?)
+        let path = data_dir.join(DATABASE);
+        let reserve = data_dir.join(RESERVE);
+        let opened = match open::open(&path) {
+            Err(StoreError::DiskFull) if std::fs::remove_file(&reserve).is_ok() => {
+                open::open(&path)
+            }
+            opened => opened,
+        };
+        let store = Self { reserve: Some(reserve.clone()), ..Self::serve(opened?)? };
+        store.keep_reserve();
+        Ok(store)
     }
 
     /// A database that is gone with the store, for tests.
@@ -101,6 +118,25 @@ impl Store {
     /// Copies the database of a data directory to a new file, also while a server writes to it.
     pub fn backup(data_dir: &Path, target: &Path) -> Result<(), StoreError> {
         open::backup(&data_dir.join(DATABASE), target)
+    }
+
+    /// Gives back the space that is kept for the day the disk is full, so that what frees space can be written. False if it
+    /// was given back before.
+    pub fn give_back(&self) -> bool {
+        self.reserve.as_deref().is_some_and(|file| std::fs::remove_file(file).is_ok())
+    }
+
+    /// Keeps space for that day, if there is any.
+    pub fn keep_reserve(&self) {
+        let Some(file) = self.reserve.as_deref().filter(|file| !file.exists()) else {
+            return;
+        };
+        for size in RESERVE_BYTES {
+            if std::fs::write(file, vec![0; size]).is_ok() {
+                return;
+            }
+            std::fs::remove_file(file).ok();
+        }
     }
 
     /// Whether there is a database, and that it is whole and of a schema we know.
@@ -126,7 +162,7 @@ impl Store {
                 }
             })
             .map_err(|error| StoreError::Unreadable(format!("no thread: {error}")))?;
-        Ok(Self { jobs, bell: Arc::new(watch::Sender::new(newest)) })
+        Ok(Self { jobs, bell: Arc::new(watch::Sender::new(newest)), reserve: None })
     }
 
     /// Rings when there are new events; the value is the newest id.

@@ -71,6 +71,7 @@ async fn open(dir: &Path, engine: &Arc<ProcessEngine>) -> App {
         program_dir: crate::shed_init_path().parent().expect("a directory").to_owned(),
         defaults: Defaults::default(),
         mounts: MountPolicy::default(),
+        pulse: Duration::from_secs(1),
     };
     std::fs::create_dir_all(&settings.links_dir).expect("a directory for links");
     let store = Store::open(dir).expect("a store");

@@ -4,6 +4,7 @@
 
 mod beside;
 mod engine;
+mod full;
 mod kills;
 mod refusals;
 mod support;

@@ -278,3 +278,34 @@ async fn scopes_and_shed_lists_hold() {
     assert_eq!(problem(test.app.credentials().keys(&other).await).code, Code::Forbidden);
     assert!(test.app.events(&other, 0, None).await.unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shed_init_that_is_stuck_is_noticed_and_said() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let first = test.engine.pid("a").unwrap();
+    let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+    let is_worker = |pid: &&str| {
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split('\0').nth(1) == Some("worker")
+    };
+    let worker = children.split_whitespace().find(is_worker).unwrap();
+    let signal = |name: &str| {
+        let status = std::process::Command::new("kill").args([name, worker]).status().unwrap();
+        assert!(status.success());
+    };
+    signal("-STOP");
+    // Its socket is open and nobody reads: what is shown must not pass for news.
+    eventually("a warning", async || {
+        let list = test.app.sessions(&test.admin, Some(&shed("a"))).unwrap();
+        list.warnings.first().filter(|warning| warning.code == Code::ShedUnreachable).map(drop)
+    })
+    .await;
+    signal("-CONT");
+    eventually("it is back", async || {
+        let list = test.app.sessions(&test.admin, Some(&shed("a"))).unwrap();
+        list.warnings.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(sh(&test, "a", "echo here").await.stdout, "here\n");
+}

@@ -53,6 +53,7 @@ impl TestDocker {
                 ..Defaults::default()
             },
             mounts: MountPolicy::default(),
+            pulse: shed_core::PULSE,
         };
         let mut options = Options {
             prefix: format!("shed-t{id}"),
