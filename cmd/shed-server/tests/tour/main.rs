@@ -6,5 +6,6 @@ mod beside;
 mod engine;
 mod kills;
 mod refusals;
+mod scripts;
 mod support;
 mod walk;
