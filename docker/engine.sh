@@ -4,6 +4,7 @@
 #   docker/engine.sh ensure   nothing to do if an engine answers; else installs Debian's docker.io and iptables when they are
 #                             missing, starts the engine and waits until it answers (60 s at most)
 #   docker/engine.sh stop     stops the engine if `ensure` started it; never one that something else started
+#   docker/engine.sh forget   the same, and removes the pid file and the logs
 #   docker/engine.sh status   one line; exit status 0 when an engine answers, 1 when none does
 #
 # Exit status: 0 done or already so · 1 failed, with the last log lines · 2 wrong arguments
@@ -272,6 +273,17 @@ stop() {
   say "stopped the Docker engine (pid $pid)"
 }
 
+forget() {
+  "$self" stop
+  [[ -d $state_dir ]] || return 0
+  if ! can_be_root; then
+    say "$state_dir stays: removing it needs root (sudo -n is refused)"
+    return 0
+  fi
+  as_root rm -f "$pid_file" "$log_file" "$log_file.1" "$lock_file"
+  as_root rmdir --ignore-fail-on-non-empty "$state_dir"
+}
+
 status() {
   local version pid kind by='not started by shed' complaint
   if read -r pid kind < <(our_engine); then by="started by shed, pid $pid, $kind"; fi
@@ -294,6 +306,7 @@ status() {
 case $1 in
   ensure) ensure ;;
   stop) stop ;;
+  forget) forget ;;
   status) status ;;
   start-as-root) start_as_root ;;
   *) usage ;;

@@ -20,7 +20,8 @@ root=$(cd "$here/.." && pwd)
 # shellcheck source=docker/common.sh
 . "$here/common.sh"
 
-readonly programs=$root/target/release
+programs=$(readlink -m "${SHED_PROGRAMS:-$root/target/release}") # SHED_PROGRAMS: where a test has them
+readonly programs
 readonly server=$programs/shed-server
 readonly shed=$programs/shed
 readonly unit=shed-server.service
@@ -28,11 +29,14 @@ readonly unit_file=/etc/systemd/system/$unit
 readonly ready_limit=30 # seconds until a started server must serve; it takes less than one
 readonly stop_limit=30  # seconds for the drain
 
-# SHED_RUN_DIR puts everything into one directory instead, for a second server beside the first.
+# SHED_RUN_DIR puts everything into one directory instead, for a second server beside the first. Its server.toml is the
+# configuration, if there is one; the engine, which others use too, is never stopped.
+options=()
 if [[ -n ${SHED_RUN_DIR:-} ]]; then
   data_dir=$SHED_RUN_DIR/data
   state_dir=$SHED_RUN_DIR/state
   socket=$SHED_RUN_DIR/shed.sock
+  if [[ -e $SHED_RUN_DIR/server.toml ]]; then options=(--config "$SHED_RUN_DIR/server.toml"); fi
 elif is_root; then
   data_dir=/var/lib/shed
   state_dir=/var/lib/shed-run
@@ -43,7 +47,7 @@ else
   socket=${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/shed/shed.sock}
   socket=${socket:-$data_dir/shed.sock}
 fi
-readonly data_dir state_dir socket
+readonly data_dir state_dir socket options
 readonly pid_file=$state_dir/pid         # "PID STARTTIME" of the supervisor
 readonly address_file=$state_dir/address # what the server is told: one `--http A --ssh A` line
 readonly ready_file=$state_dir/ready
@@ -203,7 +207,7 @@ supervise() {
   while true; do
     began=$SECONDS
     # shellcheck disable=SC2046 # the file holds words
-    "$server" serve --data-dir "$data_dir" --socket "$socket" --ready-file "$ready_file" $(<"$address_file") &
+    "$server" "${options[@]}" serve --data-dir "$data_dir" --socket "$socket" --ready-file "$ready_file" $(<"$address_file") &
     pid=$!
     status=0
     wait "$pid" || status=$?
@@ -289,25 +293,39 @@ stop() {
   else
     say 'no server that "make run" started is running'
   fi
-  "$here/engine.sh" stop
+  if [[ -z ${SHED_RUN_DIR:-} ]]; then "$here/engine.sh" stop; fi
+}
+
+# labelled LIST...   what the engine lists with this server's label, one a line. Nothing is taken for gone that was not asked for.
+labelled() {
+  docker "$@" -q --filter "label=shed.server=$id" || fail 1 'the Docker engine does not say what is left; nothing more was removed'
 }
 
 uninstall() {
-  local id='' answer='' volumes=() containers=() networks=()
+  local id='' answer='' left
+  local -a volumes=() containers=() networks=()
   id=$(cat "$data_dir/server_id" 2>/dev/null) || true
+  # Without an engine nobody knows which containers and volumes are left, and the id in the data directory is all that finds them.
+  if [[ -n $id ]] && ! docker version >/dev/null 2>&1 && ! "$here/engine.sh" ensure; then
+    fail 3 "sheds of this server may be left, and no Docker engine answers; nothing was removed" \
+      "$here/engine.sh ensure" "$self uninstall"
+  fi
   end_server
   if by_systemd && [[ -e $unit_file ]]; then
     systemctl disable --quiet "$unit"
     rm -f "$unit_file"
     systemctl daemon-reload
   fi
-  if [[ -n $id ]] && docker version >/dev/null 2>&1; then
-    mapfile -t containers < <(docker ps -aq --filter "label=shed.server=$id")
+  if [[ -n $id ]]; then
+    left=$(labelled ps -a)
+    mapfile -t containers < <(printf '%s' "$left")
     if ((${#containers[@]})); then docker rm -f "${containers[@]}" >/dev/null; fi
     say "removed ${#containers[@]} containers"
-    mapfile -t networks < <(docker network ls -q --filter "label=shed.server=$id")
+    left=$(labelled network ls)
+    mapfile -t networks < <(printf '%s' "$left")
     if ((${#networks[@]})); then docker network rm "${networks[@]}" >/dev/null; fi
-    mapfile -t volumes < <(docker volume ls -q --filter "label=shed.server=$id")
+    left=$(labelled volume ls)
+    mapfile -t volumes < <(printf '%s' "$left")
   fi
   if ((${#volumes[@]})); then
     if [[ ${YES:-} == 1 ]]; then
@@ -320,6 +338,7 @@ uninstall() {
     if [[ $answer != [yY]* ]]; then
       say "kept ${#volumes[@]} volumes, and $data_dir, which knows whose they are; to remove them: YES=1 make uninstall"
       rm -rf "$state_dir"
+      if [[ -z ${SHED_RUN_DIR:-} ]]; then "$here/engine.sh" stop; fi
       return
     fi
     docker volume rm "${volumes[@]}" >/dev/null
@@ -331,7 +350,7 @@ uninstall() {
     mapfile -t images < <(docker images -q --filter label=shed.image | sort -u)
     if [[ -z ${SHED_RUN_DIR:-} ]] && ((${#images[@]})); then docker rmi -f "${images[@]}" >/dev/null; fi
   fi
-  if [[ -z ${SHED_RUN_DIR:-} ]]; then "$here/engine.sh" stop; fi
+  if [[ -z ${SHED_RUN_DIR:-} ]]; then "$here/engine.sh" forget; fi
   say 'removed; Debian packages (docker.io, mmdebstrap) stay, and so does this checkout'
 }
 

@@ -36,17 +36,20 @@ pub(crate) fn connect(kind: &str, target: &[String]) -> ExitCode {
 
 fn connect_tcp(host: &str, port: &str) -> Result<OwnedFd, String> {
     let port: u16 = port.parse().map_err(|_| format!("{port:?} is no port"))?;
-    let mut refused = format!("{host}: no address");
+    // The first address's error: when nothing listens at 127.0.0.1, that the box has no ::1 either says little.
+    let mut refused = None;
     for address in resolve(host)? {
         match TcpStream::connect_timeout(&SocketAddr::new(address, port), CONNECT_LIMIT) {
             Ok(socket) => {
                 socket.set_nodelay(true).ok();
                 return Ok(socket.into());
             }
-            Err(error) => refused = format!("{host}:{port}: {error}"),
+            Err(error) => {
+                refused.get_or_insert(format!("{host}:{port}: {error}"));
+            }
         }
     }
-    Err(refused)
+    Err(refused.unwrap_or_else(|| format!("{host}: no address")))
 }
 
 /// The addresses of a host. A static program has no name resolution of its own, so the image's `getent` is asked.

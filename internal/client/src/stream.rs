@@ -1,6 +1,10 @@
 //! Streams over WebSocket: a process, or a connection, at the other end.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
@@ -12,6 +16,7 @@ use shed_api::Problem;
 use shed_api::stream::{
     AttachOpen, ClientFrame, ConsoleOpen, ExecOpen, Exit, MAX_MESSAGE_BYTES, STDERR, ServerFrame,
 };
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
@@ -26,7 +31,7 @@ use crate::{Client, ClientError};
 /// The server says something every 20 seconds, if only that it is there. After so much silence it is not.
 pub(crate) const SILENCE: Duration = Duration::from_secs(50);
 
-type Socket = WebSocketStream<Box<dyn Duplex>>;
+type Socket = WebSocketStream<Pipe>;
 
 /// The largest piece of input in one message.
 const INPUT_BYTES: usize = 64 << 10;
@@ -51,6 +56,15 @@ pub struct StreamReader {
 #[derive(Clone)]
 pub struct Input {
     sink: Arc<Mutex<SplitSink<Socket, Message>>>,
+    /// Set when a write has failed.
+    gone: Arc<AtomicBool>,
+}
+
+/// A connection that can still be read when writing to it has failed. tungstenite writes pongs while it reads; a failure there
+/// would hide the problem that the server sent before it left.
+struct Pipe {
+    duplex: Box<dyn Duplex>,
+    gone: Arc<AtomicBool>,
 }
 
 /// One message of the other end.
@@ -118,7 +132,7 @@ impl Client {
         path: &str,
         open: Option<&O>,
     ) -> Result<ProcessStream, ClientError> {
-        let pipe = self.dial().await?;
+        let pipe = Pipe::new(self.dial().await?);
         let mut request = hyper::Request::builder()
             .uri(format!("ws://{}{path}", self.address.authority()))
             .header(HOST, self.address.authority())
@@ -146,9 +160,10 @@ impl Client {
     }
 
     fn on_socket(&self, socket: Socket) -> ProcessStream {
+        let gone = socket.get_ref().gone.clone();
         let (sink, stream) = socket.split();
         let reader = StreamReader { client: self.clone(), stream, heard: Instant::now() };
-        ProcessStream { reader, input: Input { sink: Arc::new(Mutex::new(sink)) } }
+        ProcessStream { reader, input: Input { sink: Arc::new(Mutex::new(sink)), gone } }
     }
 
     /// The server's problem, if that is what it answered instead of an upgrade.
@@ -241,7 +256,7 @@ impl Input {
         let mut sink = self.sink.lock().await;
         while !rest.is_empty() {
             let now = rest.split_to(rest.len().min(INPUT_BYTES));
-            if sink.send(Message::Binary(now)).await.is_err() {
+            if sink.send(Message::Binary(now)).await.is_err() || self.is_gone() {
                 return false;
             }
         }
@@ -271,7 +286,65 @@ impl Input {
 
     async fn frame(&self, frame: &ClientFrame) -> bool {
         let text = serde_json::to_string(frame).unwrap_or_default();
-        self.sink.lock().await.send(Message::text(text)).await.is_ok()
+        self.sink.lock().await.send(Message::text(text)).await.is_ok() && !self.is_gone()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+}
+
+impl Pipe {
+    fn new(duplex: Box<dyn Duplex>) -> Self {
+        Self { duplex, gone: Arc::default() }
+    }
+
+    /// What a write came to. One that failed counts as done, and so does every later one.
+    fn forgive<T>(&self, written: Poll<io::Result<T>>, whole: T) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(_)) => {
+                self.gone.store(true, Ordering::Relaxed);
+                Poll::Ready(Ok(whole))
+            }
+            written => written,
+        }
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.duplex).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.duplex).poll_write(cx, bytes);
+        self.forgive(written, bytes.len())
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.duplex).poll_flush(cx);
+        self.forgive(flushed, ())
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.duplex).poll_shutdown(cx);
+        self.forgive(shut, ())
     }
 }
 
@@ -285,7 +358,7 @@ mod tests {
     /// A stream and the server's end of it, without a server. The clock stands still but for what waits.
     async fn pair() -> (ProcessStream, WebSocketStream<tokio::io::DuplexStream>) {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
-        let ours: Box<dyn Duplex> = Box::new(ours);
+        let ours = Pipe::new(Box::new(ours));
         let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
         let server = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
         (Client::new(Address::Unix("/s".into())).on_socket(socket), server)
@@ -335,5 +408,20 @@ mod tests {
         server.send(Message::binary(vec![STDERR, b'x'])).await.unwrap();
         tokio::time::sleep(SILENCE * 10).await;
         assert_eq!(stream.reader.next().await.unwrap(), Frame::Stderr(Bytes::from_static(b"x")));
+    }
+
+    /// The server asks, says why it leaves, and is gone before the answer to its question can be written.
+    #[tokio::test(start_paused = true)]
+    async fn a_problem_is_read_from_a_connection_that_nobody_reads_any_more() {
+        let (mut stream, mut server) = pair().await;
+        let problem = Problem::new(shed_api::Code::ShuttingDown, "going");
+        let frame = ServerFrame::Problem { problem: problem.clone() };
+        server.send(Message::Ping(Bytes::new())).await.unwrap();
+        server.send(Message::text(serde_json::to_string(&frame).unwrap())).await.unwrap();
+        drop(server);
+        assert_eq!(stream.reader.next().await.unwrap(), Frame::Problem(Box::new(problem)));
+        assert!(!stream.input.send(Bytes::from_static(b"x")).await);
+        let ended = stream.reader.next().await;
+        assert!(matches!(ended, Err(ClientError::Lost { .. })), "{ended:?}");
     }
 }

@@ -7,5 +7,6 @@ mod engine;
 mod full;
 mod kills;
 mod refusals;
+mod scripts;
 mod support;
 mod walk;

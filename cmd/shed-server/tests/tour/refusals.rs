@@ -32,6 +32,17 @@ fn listening_for_others_needs_a_certificate_and_a_token() {
     let (status, text) = said(&mut command);
     assert!(status == Some(1) && text.contains("there is no certificate"), "{text}");
     assert!(!home.socket().exists());
+
+    let (certificate, key) = (home.dir.path().join("cert.pem"), home.dir.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let config = std::fs::read_to_string(home.config()).unwrap();
+    let http = format!("[http]\ncertificate = {certificate:?}\nkey = {key:?}\n");
+    std::fs::write(home.config(), config + &http).unwrap();
+    let (status, text) = said(&mut command);
+    assert!(status == Some(1) && text.contains("there is no token"), "{text}");
+    assert!(text.contains("shed-server token add") && !home.socket().exists(), "{text}");
 }
 
 #[test]

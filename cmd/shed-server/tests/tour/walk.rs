@@ -94,6 +94,33 @@ fn a_clone_comes_with_its_owner_s_name_and_a_failed_one_leaves_words() {
 }
 
 #[test]
+fn the_first_start_lets_its_user_s_own_keys_in_and_no_later_one_does() {
+    let home = Home::new();
+    let dir = home.dir.path().join(".ssh");
+    std::fs::create_dir(&dir).unwrap();
+    let make = |name: &str| {
+        let path = dir.join(name);
+        let mut command = std::process::Command::new("ssh-keygen");
+        command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path);
+        assert!(command.status().unwrap().success());
+        path
+    };
+    let (own, other) = (make("id_ed25519"), make("deploy"));
+    let server = home.start();
+    assert_eq!(home.log().matches("your own public key may come in").count(), 1, "{}", home.log());
+    home.done(&["create", "web"]);
+    let may_enter = |server: &crate::support::Server, key: &std::path::Path| {
+        let output = server.ssh(key).args(["web@127.0.0.1", "id -un"]).output().unwrap();
+        output.stdout == b"dev\n"
+    };
+    assert!(may_enter(&server, &own) && !may_enter(&server, &other));
+    assert_eq!(server.end(), Some(0));
+    let later = make("id_later");
+    let server = home.start();
+    assert!(may_enter(&server, &own) && !may_enter(&server, &later));
+}
+
+#[test]
 fn ssh_audit_finds_nothing() {
     let home = Home::new();
     let server = home.start();
