@@ -65,7 +65,7 @@ image-agents: ## shed-agents:latest: Node and the agents on top
 	@docker/image.sh agents
 
 .PHONY: docs
-docs: ## API documentation of the crates, manual pages, and the OpenAPI document, in target/doc and target/man
+docs: ## API documentation of the crates, manual pages, and the OpenAPI document, in target/doc and target/man/{shed,shed-server}
 	@cargo doc --quiet --workspace --no-deps
-	@cargo run --quiet --package shed -- man target/man
-	@cargo run --quiet --package shed-server -- man target/man
+	@cargo run --quiet --package shed -- man target/man/shed
+	@cargo run --quiet --package shed-server -- man target/man/shed-server

@@ -36,10 +36,15 @@ pub(crate) fn connect(kind: &str, target: &[String]) -> ExitCode {
 
 fn connect_tcp(host: &str, port: &str) -> Result<OwnedFd, String> {
     let port: u16 = port.parse().map_err(|_| format!("{port:?} is no port"))?;
+    connect_any(host, port, &resolve(host)?)
+}
+
+/// Connects to the first of a host's addresses where somebody listens.
+fn connect_any(host: &str, port: u16, addresses: &[IpAddr]) -> Result<OwnedFd, String> {
     // The first address's error: when nothing listens at 127.0.0.1, that the box has no ::1 either says little.
     let mut refused = None;
-    for address in resolve(host)? {
-        match TcpStream::connect_timeout(&SocketAddr::new(address, port), CONNECT_LIMIT) {
+    for address in addresses {
+        match TcpStream::connect_timeout(&SocketAddr::new(*address, port), CONNECT_LIMIT) {
             Ok(socket) => {
                 socket.set_nodelay(true).ok();
                 return Ok(socket.into());
@@ -185,4 +190,20 @@ pub(crate) fn credential(socket: &str) -> ExitCode {
         std::io::stdout().write_all(&answer)
     };
     if ask().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_address_tells_why_none_answers() {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let both = [Ipv4Addr::LOCALHOST.into(), Ipv4Addr::BROADCAST.into()];
+        assert!(connect_any("localhost", port, &both).is_ok());
+        drop(listener);
+        let why = connect_any("localhost", port, &both).unwrap_err();
+        assert!(why.contains("refused"), "{why}");
+    }
 }

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal, $http:literal, $exit:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $word:literal, $http:literal, $exit:ident;)*) => {
         /// A stable name for a kind of problem. `docs/API.md` has a paragraph for each.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum Code {
-            $($(#[$doc])* #[serde(rename = $word)] $variant,)*
+            $($(#[doc = $doc])* #[serde(rename = $word)] $variant,)*
         }
 
         impl Code {
@@ -21,6 +21,11 @@ macro_rules! codes {
             /// The word in `code` and at the end of `type`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),*).trim_ascii(),)* }
             }
 
             /// The HTTP status of a response with this problem.

@@ -1,9 +1,12 @@
 //! `shed completions`, and what could come next: names of servers, sheds and sessions as they are now.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use clap::Parser as _;
-use clap_complete::engine::ArgValueCandidates;
+use clap_complete::engine::{
+    ArgValueCandidates, ArgValueCompleter, PathCompleter, ValueCompleter as _,
+};
 use clap_complete::{CompletionCandidate, Shell};
 
 use crate::context::Context;
@@ -57,6 +60,24 @@ pub(crate) fn sheds() -> Vec<CompletionCandidate> {
         .into_iter()
         .map(|shed| CompletionCandidate::new(shed.name).help(Some(shed.status.to_string().into())))
         .collect()
+}
+
+/// One side of a copy: a file, or `NAME:` of a shed.
+pub(crate) fn sides() -> ArgValueCompleter {
+    ArgValueCompleter::new(|word: &OsStr| {
+        let mut found = PathCompleter::any().complete(word);
+        let begun = word.to_string_lossy();
+        if !begun.contains(['/', ':']) {
+            let names = sheds().into_iter().filter_map(|shed| {
+                let name = shed.get_value().to_str()?;
+                name.starts_with(&*begun).then(|| {
+                    CompletionCandidate::new(format!("{name}:")).help(shed.get_help().cloned())
+                })
+            });
+            found.extend(names);
+        }
+        found
+    })
 }
 
 /// Sessions of the server that is meant, of the shed on the line if there is one.

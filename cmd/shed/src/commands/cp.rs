@@ -6,6 +6,7 @@ use shed_api::stream::{ExecOpen, ExecRequest, ExecSpec, Exit};
 use shed_client::{Client, ClientError, Frame, ProcessStream};
 use tokio::sync::mpsc;
 
+use super::completions::sides;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 
@@ -34,8 +35,10 @@ Examples:
   shed cp src web:/home/dev/backup/")]
 pub(crate) struct Args {
     /// What: a local path, or NAME:PATH
+    #[arg(add = sides())]
     from: String,
     /// Where to: a local path, or NAME:PATH
+    #[arg(add = sides())]
     to: String,
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap_complete::ArgValueCandidates;
+use serde::Serialize;
 use shed_client::Address;
 
 use super::completions::sheds;
@@ -47,6 +48,15 @@ pub(crate) struct Args {
     file: Option<PathBuf>,
 }
 
+/// An entry for programs.
+#[derive(Serialize)]
+struct Row<'a> {
+    /// The names that ssh knows the shed by.
+    hosts: Vec<String>,
+    #[serde(flatten)]
+    entry: &'a Entry,
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let file = match &args.file {
@@ -61,7 +71,15 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     if !args.install {
         let mut block = Block::default();
         block.apply(&changes);
-        context.out.line(block.entries_text().trim_end())?;
+        let rows: Vec<_> = changes
+            .iter()
+            .flat_map(Change::entries)
+            .map(|entry| {
+                let hosts = block.hosts(&entry.server, &entry.shed, entry.is_default);
+                Row { hosts, entry }
+            })
+            .collect();
+        context.out.data(&rows, || format!("{}\n", block.entries_text().trim_end()))?;
         return Ok(status);
     }
     let text = read(&file)?;

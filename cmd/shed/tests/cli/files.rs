@@ -87,6 +87,13 @@ async fn ssh_knows_sheds_and_the_users_lines_stay() {
         one.ok().contains("Host shed-a shed-a.local\n") && !one.ok().contains("User b"),
         "{one:?}"
     );
+    let entries = desk.run(&["--json", "ssh-config", "a"]).await.json();
+    assert_eq!(entries[0]["hosts"], serde_json::json!(["shed-a", "shed-a.local"]), "{entries}");
+    assert_eq!(
+        (&entries[0]["shed"], &entries[0]["port"]),
+        (&"a".into(), &2200.into()),
+        "{entries}"
+    );
     desk.run(&["ssh-config", "none"]).await.fails(3);
     desk.run(&["ssh-config", "--uninstall"]).await.ok();
     assert_eq!(text(), USERS);
@@ -127,6 +134,8 @@ async fn shells_complete_what_is_there_now() {
         (&["attach", ""], &["a", "away"], &["work"]),
         (&["attach", "aw"], &["away"], &["a"]),
         (&["stop", "a", ""], &["away"], &["work"]),
+        (&["cp", "aw"], &["away:"], &["a:"]),
+        (&["cp", "a:file", "./"], &[], &["a:", "away:"]),
         (&["attach", "a", "-S", ""], &["work"], &["rest"]),
         (&["sessions", "kill", "away", ""], &["rest"], &["work"]),
         (&["-s", ""], &["box", "local"], &["a"]),

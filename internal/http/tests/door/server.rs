@@ -143,6 +143,12 @@ async fn the_page_holds_everything_it_needs() {
     let line = text.lines().find_map(|line| line.strip_prefix("const doc = ")).unwrap();
     let inside: Value = serde_json::from_str(line.trim_end_matches(';')).unwrap();
     assert_eq!(inside, door.json(get("/api/openapi.json"), 200).await);
+    let line = text.lines().find_map(|line| line.strip_prefix("const codes = ")).unwrap();
+    let codes: Value = serde_json::from_str(line.trim_end_matches(';')).unwrap();
+    let codes: Vec<_> = codes.as_array().unwrap().iter().collect();
+    assert!(codes.iter().all(|one| one["about"].as_str().unwrap().ends_with('.')), "{codes:?}");
+    let codes: Vec<_> = codes.iter().map(|one| one["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, shed_api::Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

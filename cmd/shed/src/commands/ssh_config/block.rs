@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use crate::failure::Failure;
 
 /// The block's first line.
@@ -14,7 +16,7 @@ const END: &str = "# --- END SHED MANAGED BLOCK ---";
 const ENTRY: &str = "# shed ";
 
 /// A shed's entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Entry {
     /// Its server.
     pub(super) server: String,
@@ -27,6 +29,7 @@ pub(super) struct Entry {
     /// The file with the pinned host key.
     pub(super) known_hosts: String,
     /// Whether it is the default server's: of two of one name it has the short one.
+    #[serde(skip)]
     pub(super) is_default: bool,
 }
 
@@ -48,6 +51,15 @@ pub(super) enum Change {
     Replace(String, Vec<Entry>),
     /// These are some of its sheds.
     Add(Vec<Entry>),
+}
+
+impl Change {
+    /// The sheds it names.
+    pub(super) fn entries(&self) -> &[Entry] {
+        match self {
+            Self::Replace(_, entries) | Self::Add(entries) => entries,
+        }
+    }
 }
 
 /// The entries of a block, by server and shed. The text is what is written below the `Host` line.
@@ -111,19 +123,16 @@ impl Block {
         let mut text = String::new();
         for ((server, shed), (is_default, options)) in &self.entries {
             let mark = if *is_default { " (default)" } else { "" };
-            let short = if self.has_short_name(server, shed, *is_default) {
-                format!("shed-{shed} ")
-            } else {
-                String::new()
-            };
-            let place = as_host(server);
-            text += &[
-                ENTRY, server, "/", shed, mark, "\nHost ", &short, "shed-", shed, ".", &place,
-                "\n", options,
-            ]
-            .concat();
+            let hosts = self.hosts(server, shed, *is_default).join(" ");
+            text += &[ENTRY, server, "/", shed, mark, "\nHost ", &hosts, "\n", options].concat();
         }
         text
+    }
+
+    /// The names that ssh knows a shed by.
+    pub(super) fn hosts(&self, server: &str, shed: &str, is_default: bool) -> Vec<String> {
+        let short = self.has_short_name(server, shed, is_default).then(|| format!("shed-{shed}"));
+        short.into_iter().chain([format!("shed-{shed}.{}", as_host(server))]).collect()
     }
 
     /// Of sheds of one name the default server's has the short name, else the first's by name.
