@@ -75,6 +75,14 @@ supervisor() {
   printf '%s\n' "$pid"
 }
 
+# Prints the pid of a server that outlived its supervisor.
+orphan() {
+  local pid
+  pid=$(ready pid)
+  [[ -n $pid && $(readlink "/proc/$pid/exe" 2>/dev/null) == */shed-server* ]] || return 1
+  printf '%s\n' "$pid"
+}
+
 by_systemd() { is_root && [[ -d /run/systemd/system && -z ${SHED_RUN_DIR:-} ]]; }
 
 answers() { [[ -S $socket ]] && "$shed" --server "unix:$socket" --json server ping >/dev/null 2>&1; }
@@ -271,15 +279,14 @@ end_server() {
     systemctl stop "$unit"
     return
   fi
-  pid=$(supervisor) || return 0
+  pid=$(supervisor || orphan) || return 0
   kill -TERM "$pid" 2>/dev/null || true
   end=$((SECONDS + stop_limit))
-  while [[ $(supervisor || true) == "$pid" ]]; do
-    # A zombie has ended; its parent may reap it late.
-    [[ $(cat "/proc/$pid/stat" 2>/dev/null) == *') Z '* ]] && break
+  # A zombie has ended; its parent may reap it late.
+  while [[ -e /proc/$pid && $(cat "/proc/$pid/stat" 2>/dev/null) != *') Z '* ]]; do
     if ((SECONDS >= end)); then
       show_server_log
-      fail 1 "the server (supervisor $pid) did not end within $stop_limit s of SIGTERM" "kill -KILL $pid"
+      fail 1 "the server (pid $pid) did not end within $stop_limit s of SIGTERM" "kill -KILL $pid"
     fi
     sleep 0.05
   done
@@ -287,7 +294,7 @@ end_server() {
 }
 
 stop() {
-  if supervisor >/dev/null || { by_systemd && systemctl is-active --quiet "$unit"; }; then
+  if supervisor >/dev/null || orphan >/dev/null || { by_systemd && systemctl is-active --quiet "$unit"; }; then
     end_server
     say 'stopped the server'
   else
