@@ -19,16 +19,19 @@ use shed_tmux::argv;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::App;
 use super::sessions::{Place, no_session, to_target};
 use crate::stream::{Control, ExitWait, Running, new_pipe, socket_pair, to_tokio};
+use crate::view::View;
 use crate::{Error, Person};
 
 /// How long a window may take to open and its runner to claim the command.
 const OPEN_LIMIT: Duration = Duration::from_secs(15);
+/// How long the end of a command waits for its window to close.
+const CLOSE_LIMIT: Duration = Duration::from_millis(250);
 /// Signals that wait for the runner.
 const SIGNALS: usize = 16;
 /// What is read from a tap at once.
@@ -64,25 +67,27 @@ impl App {
         place.link.offer(token.clone(), spawn, theirs).await?;
         let hello = place.link.hello();
         let command = [hello.program.clone(), "run".to_owned(), hello.socket.clone(), token];
-        place.tmux(argv::background_window(&target, "exec", &command), session).await?;
+        let window =
+            place.tmux(argv::background_window(&target, "exec", &command), session).await?;
         tracing::debug!(shed = %place.shed, %session, actor = %person.actor, "a command was given a window");
         let tap = to_tokio(ours)?;
         match timeout(OPEN_LIMIT, claimed(tap)).await {
-            Ok(opened) => Ok(Some(self.follow(place, opened?)?)),
+            Ok(opened) => Ok(Some(self.follow(place, opened?, window.trim_end().to_owned())?)),
             Err(_) => Err(Error::TimedOut("the window for the command did not open".to_owned())),
         }
     }
 
     /// Turns a tap into streams.
-    fn follow(&self, place: &Place, tap: Tap) -> Result<Running, Error> {
+    fn follow(&self, place: &Place, tap: Tap, window: String) -> Result<Running, Error> {
         let (read, write) = new_pipe()?;
         let output = pipe::Receiver::from_owned_fd(read).map_err(Error::io("pipe"))?;
         let copy = pipe::Sender::from_owned_fd(write).map_err(Error::io("pipe"))?;
         let (signals, numbers) = mpsc::channel(SIGNALS);
         let (exit, exited) = oneshot::channel();
-        let shed = place.shed.clone();
+        let (shed, view) = (place.shed.clone(), place.handle.view.clone());
         self.context.tasks.spawn(async move {
             if let Some(status) = copy_tap(tap, copy, numbers).await {
+                window_closed(view, &window).await;
                 // Nobody waits for it any more.
                 exit.send(status).ok();
             } else {
@@ -97,6 +102,16 @@ impl App {
             exit: ExitWait::new(exited),
         })
     }
+}
+
+/// Waits until the picture has no such window: whoever looks when the command has ended does not see it any more.
+async fn window_closed(mut view: watch::Receiver<View>, window: &str) {
+    let is_gone = |view: &View| {
+        let mut rows = view.table.iter().flat_map(|table| table.rows());
+        !rows.any(|row| row.windows.iter().any(|it| it.id == window))
+    };
+    // A window that its session keeps when its command has ended is looked at for ever.
+    timeout(CLOSE_LIMIT, view.wait_for(is_gone)).await.map(drop).ok();
 }
 
 /// A tap and what was read of it.
