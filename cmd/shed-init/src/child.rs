@@ -138,6 +138,7 @@ fn take_io(io: Io, fds: Vec<OwnedFd>, env: &mut Vec<(String, String)>) -> Result
             send_blocking(socket.as_fd(), &(), &[master.as_fd()])
                 .map_err(|error| Refusal::NoResources(error.to_string()))?;
             dup_stdio(&slave, &slave, &slave).map_err(failed)?;
+            name_terminal(&slave, env);
             settle_term(env);
             Ok(())
         }
@@ -171,6 +172,16 @@ fn open_terminal(cols: u16, rows: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
     tcsetattr(&slave, OptionalActions::Now, &termios)?;
     rustix::process::ioctl_tiocsctty(&slave)?;
     Ok((master, slave))
+}
+
+/// What sshd tells a program of its terminal, for those that came by SSH.
+fn name_terminal(slave: &OwnedFd, env: &mut Vec<(String, String)>) {
+    if env.iter().any(|(key, _)| key == "SSH_CONNECTION")
+        && let Ok(name) = rustix::termios::ttyname(slave, Vec::new())
+        && let Ok(name) = name.into_string()
+    {
+        env.push(("SSH_TTY".to_owned(), name));
+    }
 }
 
 fn settle_term(env: &mut Vec<(String, String)>) {

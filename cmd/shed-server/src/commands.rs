@@ -14,8 +14,6 @@ use serde::Serialize;
 use shed_client::{Address, Client};
 use shed_core::{Clock, Credentials, Person};
 use shed_store::Store;
-use tabled::builder::Builder;
-use tabled::settings::{Padding, Style};
 
 use crate::cli::Options;
 use crate::place::{InUse, Lock, Place};
@@ -70,23 +68,6 @@ pub(crate) fn print<T: Serialize>(
 pub(crate) fn say(text: &str) {
     // Nobody listens when this fails.
     writeln!(std::io::stderr(), "{text}").ok();
-}
-
-/// A table without borders; empty without rows.
-pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    let mut builder = Builder::default();
-    builder.push_record(head.iter().copied());
-    for row in rows {
-        builder.push_record(row);
-    }
-    let mut table = builder.build();
-    table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
-    let lines: Vec<String> =
-        table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.join("\n") + "\n"
 }
 
 /// A day and a minute, or `-`.

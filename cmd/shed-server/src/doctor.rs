@@ -2,13 +2,13 @@
 
 mod reach;
 
-use serde::Serialize;
 use shed_core::engine::Engine as _;
 use shed_docker::DockerEngine;
+use shed_report::{Check, Verdict, check, has_failed, show};
 use shed_store::Store;
 
 use crate::cli::Options;
-use crate::commands::{Access, print, table};
+use crate::commands::{Access, print};
 use crate::config::Config;
 use crate::place::{InUse, Place};
 use crate::serve::{check_listeners, engine_options};
@@ -19,35 +19,15 @@ const LITTLE_SPACE: u64 = 5 << 30;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-/// How a check went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Verdict {
-    Pass,
-    Warn,
-    Fail,
-}
-
-/// A check and what came of it.
-#[derive(Debug, Serialize)]
-pub(crate) struct Check {
-    what: &'static str,
-    verdict: Verdict,
-    detail: String,
-}
-
-/// A check's outcome.
-pub(crate) fn check(what: &'static str, verdict: Verdict, detail: impl Into<String>) -> Check {
-    Check { what, verdict, detail: detail.into() }
-}
-
 /// Runs the command.
 pub(crate) async fn run(_: Args, options: &Options) -> anyhow::Result<u8> {
     let (config, place) = options.read()?;
+    let running = server(&place);
+    let answers = running.verdict == Verdict::Pass;
     let mut checks = vec![
         configuration(&config),
         data_dir(&place),
-        server(&place),
+        running,
         host_key(&place),
         database(&place).await,
     ];
@@ -55,22 +35,12 @@ pub(crate) async fn run(_: Args, options: &Options) -> anyhow::Result<u8> {
     let engine = DockerEngine::connect(engine_options(&config, &server_id));
     checks.extend(look_at_engine(&engine, &config).await);
     checks.push(runc());
-    if let Ok(Access::Running(client)) = Access::open(options) {
+    // Asked only then: looking must not make a data directory.
+    if answers && let Ok(Access::Running(client)) = Access::open(options) {
         checks.extend(reach::look(&client).await);
     }
-    let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
-    print(options, &serde_json::json!({ "checks": checks }), || {
-        let rows = checks.iter().map(|check| {
-            let verdict = match check.verdict {
-                Verdict::Pass => "pass",
-                Verdict::Warn => "warn",
-                Verdict::Fail => "FAIL",
-            };
-            vec![verdict.to_owned(), check.what.to_owned(), check.detail.clone()]
-        });
-        table(&["", "CHECK", "DETAIL"], rows.collect())
-    })?;
-    Ok(u8::from(failed))
+    print(options, &serde_json::json!({ "checks": checks }), || show(&checks))?;
+    Ok(u8::from(has_failed(&checks)))
 }
 
 fn configuration(config: &Config) -> Check {

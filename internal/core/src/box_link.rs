@@ -428,3 +428,64 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link to a shed-init of another version, as far as its hello; what it says is up to the test.
+    async fn link_to(version: &str) -> (BoxLink, Conn, mpsc::Receiver<LinkNews>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let hello = Hello {
+            protocol: PROTOCOL,
+            version: version.to_owned(),
+            boot: "1".to_owned(),
+            user: "dev".to_owned(),
+            uid: 1000,
+            home: "/home/dev".to_owned(),
+            tmux: None,
+            program: "/opt/shed/shed-init".to_owned(),
+            socket: "/run/shed/box/sock".to_owned(),
+        };
+        let (news, mut heard) = mpsc::channel(8);
+        let shed = "a".parse().unwrap();
+        tokio::spawn(serve(Conn::new(ours), shed, hello, news, CancellationToken::new()));
+        let Some(LinkNews::Up(link)) = heard.recv().await else {
+            panic!("no link");
+        };
+        (link, Conn::new(theirs), heard)
+    }
+
+    #[tokio::test]
+    async fn an_older_shed_init_that_does_not_know_a_request_is_there_all_the_same() {
+        let (link, mut old, _heard) = link_to("0.0.1").await;
+        let answer = async {
+            let (request, _) = old.recv::<serde_json::Value>().await.unwrap().unwrap();
+            let id = request["id"].as_u64().unwrap();
+            let reply = Reply::Refused(Refusal::Unsupported);
+            old.send(&News::Reply { id, reply }, &[]).await.unwrap();
+        };
+        tokio::join!(link.check(), answer);
+        assert!(!link.gone().is_cancelled());
+        assert_eq!(link.hello().version, "0.0.1");
+    }
+
+    #[tokio::test]
+    async fn news_of_a_newer_shed_init_that_nobody_here_knows_is_skipped() {
+        let (_link, new, mut heard) = link_to("99.0.0").await;
+        new.send(&serde_json::json!({ "weather": { "in": "the box" } }), &[]).await.unwrap();
+        let ended = News::DetachedEnded { tag: "t".to_owned(), status: Status::Code(0) };
+        new.send(&ended, &[]).await.unwrap();
+        assert!(matches!(heard.recv().await, Some(LinkNews::DetachedEnded { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_where_nobody_answers_ends() {
+        let (link, _silent, mut heard) = link_to("0.1.0").await;
+        link.check().await;
+        assert!(link.gone().is_cancelled());
+        assert!(matches!(heard.recv().await, Some(LinkNews::Down(_))));
+        let run = Run { argv: Vec::new(), env: Vec::new(), directory: None, timeout_ms: 0 };
+        assert!(matches!(link.run_with(run).await, Err(Error::ShedUnreachable(_))));
+    }
+}

@@ -155,21 +155,28 @@ fn inode(path: &Path) -> Option<u64> {
     std::fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
 }
 
+/// The next connection, once there is a place for it; none when the server goes away.
+async fn admit<T, F: Future<Output = std::io::Result<T>>>(
+    state: &State,
+    places: &Arc<Semaphore>,
+    accept: impl Fn() -> F,
+) -> Option<(OwnedSemaphorePermit, T)> {
+    let stop = state.app.stopping();
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    loop {
+        tokio::select! {
+            accepted = accept() => match accepted {
+                Ok(connection) => return Some((place, connection)),
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+            () = stop.cancelled() => return None,
+        }
+    }
+}
+
 async fn serve_unix(state: &Arc<State>, listener: &UnixListener) {
     let places = Arc::new(Semaphore::new(MAX_LOCAL));
-    let stop = state.app.stopping();
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let Ok((socket, _)) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
+    while let Some((place, (socket, _))) = admit(state, &places, || listener.accept()).await {
         let Ok(cred) = socket_peercred(&socket) else {
             continue;
         };
@@ -185,19 +192,7 @@ async fn serve_unix(state: &Arc<State>, listener: &UnixListener) {
 async fn serve_tcp(state: &Arc<State>, listener: &TcpListener, tls: Option<Tls>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let addresses = Addresses::default();
-    let stop = state.app.stopping();
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let Ok((socket, from)) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
+    while let Some((place, (socket, from))) = admit(state, &places, || listener.accept()).await {
         let Some(address) = addresses.take(from.ip(), place) else {
             continue;
         };

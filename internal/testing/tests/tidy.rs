@@ -19,7 +19,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("shed-http", &["shed-api", "shed-core"]),
     ("shed-ssh", &["shed-api", "shed-core"]),
     ("shed-client", &["shed-api"]),
-    ("shed", &["shed-api", "shed-client"]),
+    ("shed-report", &[]),
+    ("shed", &["shed-api", "shed-client", "shed-report"]),
     ("shed-init", &["shed-api", "shed-link", "shed-tmux"]),
     (
         "shed-server",
@@ -29,6 +30,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "shed-core",
             "shed-docker",
             "shed-http",
+            "shed-report",
             "shed-ssh",
             "shed-store",
         ],
@@ -42,6 +44,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("russh", "shed-ssh"),
     ("axum", "shed-http"),
     ("rusqlite", "shed-store"),
+    ("tabled", "shed-report"),
 ];
 
 /// A longer file is two files.

@@ -7,7 +7,9 @@ use clap::Subcommand;
 use shed_api::Scope;
 use shed_api::access::{KeyList, NewKey};
 
-use super::{Access, confined, day, print, say, table};
+use super::{Access, confined, day, print, say};
+use shed_report::table;
+
 use crate::cli::Options;
 use crate::place::Place;
 

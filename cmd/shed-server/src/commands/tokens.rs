@@ -5,7 +5,9 @@ use clap::Subcommand;
 use shed_api::Scope;
 use shed_api::access::{NewToken, TokenList};
 
-use super::{Access, confined, day, print, say, table};
+use super::{Access, confined, day, print, say};
+use shed_report::table;
+
 use crate::cli::Options;
 
 /// Tokens for REST

@@ -7,7 +7,7 @@ use shed_api::ShedStatus;
 use shed_api::stream::ExecRequest;
 use shed_client::Client;
 
-use super::{Check, Verdict, check};
+use shed_report::{Check, Verdict, check};
 
 /// Where clouds give credentials to whoever asks.
 const METADATA: &str = "169.254.169.254 80";

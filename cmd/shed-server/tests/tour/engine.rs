@@ -2,11 +2,11 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shed_testing::docker;
 
-use crate::support::{Home, SMALL_IMAGE, eventually, json, terminate};
+use crate::support::{Home, SMALL_IMAGE, eventually, eventually_or, json, terminate};
 
 /// How long an engine may take to answer. One that was killed looks for its containers' processes first.
 const ENGINE_LIMIT: Duration = Duration::from_secs(45);
@@ -39,12 +39,8 @@ impl Engine {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         let host = self.host();
-        let began = Instant::now();
-        while asked(&host, &["version"]).is_none() {
-            let log = || std::fs::read_to_string(at("log")).unwrap_or_default();
-            assert!(began.elapsed() < ENGINE_LIMIT, "the engine does not answer: {}", log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let log = || std::fs::read_to_string(at("log")).unwrap_or_default();
+        eventually_or(ENGINE_LIMIT, log, || asked(&host, &["version"]));
     }
 
     /// Ends it, in an orderly way or as a power cut would.

@@ -115,3 +115,11 @@ fn a_host_key_that_others_can_read_is_refused() {
     assert_eq!(home.start().end(), Some(0));
     assert_eq!(fingerprint(&home), first, "kept for ever");
 }
+
+#[test]
+fn looking_makes_nothing() {
+    let home = Home::new();
+    let (status, text) = home.command_said(&["doctor"]);
+    assert!(status == Some(0) && text.contains("does not run"), "{text}");
+    assert!(!home.data().exists(), "the doctor made a data directory");
+}

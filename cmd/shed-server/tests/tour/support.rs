@@ -100,18 +100,16 @@ impl Home {
             .unwrap();
         let child = self.serve().stderr(log).spawn().unwrap();
         let mut server = Server { child, ready: Ready::default() };
-        let start = Instant::now();
-        loop {
-            if let Ok(text) = std::fs::read_to_string(&ready_file)
-                && let Ok(ready) = serde_json::from_str(&text)
-            {
-                server.ready = ready;
-                return server;
-            }
-            let ended = server.child.try_wait().unwrap();
-            assert!(ended.is_none() && start.elapsed() < READY_LIMIT, "{ended:?}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        server.ready = eventually_or(
+            READY_LIMIT,
+            || self.log(),
+            || {
+                let ended = server.child.try_wait().unwrap();
+                assert!(ended.is_none(), "{ended:?}\n{}", self.log());
+                serde_json::from_str(&std::fs::read_to_string(&ready_file).ok()?).ok()
+            },
+        );
+        server
     }
 
     /// What servers said here.
@@ -229,14 +227,23 @@ fn shed_path() -> PathBuf {
 }
 
 /// Asks again and again until there is an answer; for what no channel tells.
-pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    eventually_or(READY_LIMIT, || format!("{what} did not happen"), ask)
+}
+
+/// The same with a limit and words of its own.
+pub(crate) fn eventually_or<T>(
+    limit: Duration,
+    words: impl Fn() -> String,
+    mut ask: impl FnMut() -> Option<T>,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(start.elapsed() < READY_LIMIT, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(10));
+        assert!(start.elapsed() < limit, "{}", words());
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -4,7 +4,7 @@ use shed_api::size::show_size;
 
 use crate::context::Context;
 use crate::failure::Outcome;
-use crate::output::table;
+use shed_report::table;
 
 /// Show what sheds and kept volumes occupy on disk
 #[derive(Debug, clap::Args)]

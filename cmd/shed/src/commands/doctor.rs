@@ -1,36 +1,14 @@
 //! `shed doctor`.
 
-use serde::Serialize;
 use shed_client::Address;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::output::table;
+use shed_report::{Check, Verdict, check, has_failed, show};
 
 /// Check this client and the servers it knows, and explain what is wrong
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
-
-/// How a check went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Pass,
-    Warn,
-    Fail,
-}
-
-/// A check and what came of it.
-#[derive(Debug, Serialize)]
-struct Check {
-    what: String,
-    verdict: Verdict,
-    detail: String,
-}
-
-fn check(what: impl Into<String>, verdict: Verdict, detail: impl Into<String>) -> Check {
-    Check { what: what.into(), verdict, detail: detail.into() }
-}
 
 /// Runs the command.
 pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
@@ -66,19 +44,8 @@ pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
             Ok((_, Err(error))) => check(what, Verdict::Fail, error.to_string()),
         });
     }
-    context.out.data(&serde_json::json!({ "checks": checks }), || {
-        let rows = checks.iter().map(|check| {
-            let verdict = match check.verdict {
-                Verdict::Pass => "pass",
-                Verdict::Warn => "warn",
-                Verdict::Fail => "FAIL",
-            };
-            vec![verdict.to_owned(), check.what.clone(), check.detail.clone()]
-        });
-        table(&["", "CHECK", "DETAIL"], rows.collect())
-    })?;
-    let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
-    Ok(if failed { shed_api::problem::exit::FAILED } else { 0 })
+    context.out.data(&serde_json::json!({ "checks": checks }), || show(&checks))?;
+    Ok(if has_failed(&checks) { shed_api::problem::exit::FAILED } else { 0 })
 }
 
 fn with_hint(failure: &Failure, address: &Address) -> String {

@@ -7,7 +7,7 @@ use shed_api::size::show_size;
 use crate::clock::ago;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::output::table;
+use shed_report::table;
 
 /// List sheds
 ///

@@ -11,7 +11,7 @@ use super::delete::ask;
 use crate::config::{LOCAL, Server};
 use crate::context::{Context, Named};
 use crate::failure::{Failure, Outcome};
-use crate::output::table;
+use shed_report::table;
 
 mod hostkey;
 

@@ -13,7 +13,7 @@ use crate::clock::{ago, span_ms};
 use crate::context::{Context, Named};
 use crate::failure::{Failure, Outcome};
 use crate::names;
-use crate::output::table;
+use shed_report::table;
 
 /// List sessions; make, end, rename, type into and read them
 #[derive(Debug, clap::Args)]

@@ -10,7 +10,7 @@ use crate::clock::ago;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
-use crate::output::pairs;
+use shed_report::pairs;
 
 /// Show everything about sheds
 #[derive(Debug, clap::Args)]

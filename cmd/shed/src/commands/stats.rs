@@ -9,7 +9,7 @@ use super::each;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
-use crate::output::table;
+use shed_report::table;
 
 /// Show what running sheds use now
 #[derive(Debug, clap::Args)]

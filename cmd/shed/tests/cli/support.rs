@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shed_api::server::HostKey;
 use shed_http::{Http, Listen, Listener, Options};
+pub(crate) use shed_testing::noise;
 use shed_testing::{Terminal, TestApp};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
@@ -205,18 +206,4 @@ pub(crate) async fn until(mut output: impl AsyncRead + Unpin, text: &str) -> Str
         seen += &String::from_utf8_lossy(&buffer[..n_read]);
     }
     seen
-}
-
-/// Bytes without a pattern, the same ones each time.
-pub(crate) fn noise(n_bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(n_bytes + 8);
-    while bytes.len() < n_bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(n_bytes);
-    bytes
 }

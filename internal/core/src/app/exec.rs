@@ -91,6 +91,21 @@ impl App {
         Ok(Place { shed: name.clone(), link, handle })
     }
 
+    /// The same for what is done with a session that exists: a stopped shed has none, and is not started to find that out.
+    pub(crate) async fn enter_awake(
+        &self,
+        person: &Person,
+        name: &ShedName,
+        needed: Scope,
+        what: &str,
+    ) -> Result<Place, Error> {
+        let status = self.keeper(person, name, needed, what)?.view.borrow().status();
+        if status == ShedStatus::Stopped {
+            return Err(Error::NotRunning { shed: name.clone(), status });
+        }
+        self.enter(person, name, needed, what).await
+    }
+
     async fn wait_to_enter(
         &self,
         person: &Person,

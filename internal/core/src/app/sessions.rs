@@ -72,7 +72,7 @@ impl App {
         name: &ShedName,
         target: &SessionRef,
     ) -> Result<(), Error> {
-        let place = self.enter(person, name, Scope::Drive, "to end a session").await?;
+        let place = self.enter_awake(person, name, Scope::Drive, "to end a session").await?;
         place.needs_tmux()?;
         place.expect(target, person).await;
         place.tmux(argv::kill_session(&to_target(target)), target).await?;
@@ -89,7 +89,7 @@ impl App {
         request: PatchSession,
     ) -> Result<Session, Error> {
         let new: SessionName = request.name.parse()?;
-        let place = self.enter(person, name, Scope::Drive, "to rename a session").await?;
+        let place = self.enter_awake(person, name, Scope::Drive, "to rename a session").await?;
         place.needs_tmux()?;
         let new_target = SessionRef::Name(new.clone());
         place.expect(&new_target, person).await;
@@ -112,7 +112,7 @@ impl App {
         input: Input,
     ) -> Result<(), Error> {
         let commands = input_commands(&to_target(target), &input)?;
-        let place = self.enter(person, name, Scope::Drive, "to type into a session").await?;
+        let place = self.enter_awake(person, name, Scope::Drive, "to type into a session").await?;
         place.needs_tmux()?;
         for argv in commands {
             place.tmux(argv, target).await?;
@@ -129,7 +129,7 @@ impl App {
         lines: Option<u32>,
         ansi: bool,
     ) -> Result<String, Error> {
-        let place = self.enter(person, name, Scope::Read, "to read a session").await?;
+        let place = self.enter_awake(person, name, Scope::Read, "to read a session").await?;
         place.needs_tmux()?;
         let text = place.tmux(argv::capture(&to_target(target), lines, ansi), target).await?;
         Ok(if ansi { only_colours(&text) } else { without_controls(&text) })

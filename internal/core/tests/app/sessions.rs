@@ -5,8 +5,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use shed_api::session::{Input, NewSession, PatchSession};
-use shed_api::{Code, EventKind, Scope};
+use shed_api::{Code, EventKind, Scope, ShedStatus};
 use shed_core::Person;
+use shed_core::life::Wish;
 use shed_testing::{TestApp, eventually};
 use tokio::io::AsyncWriteExt as _;
 
@@ -262,4 +263,19 @@ async fn commands_and_activity_are_fresh_while_someone_looks() {
         (list.sessions[0].command.as_deref() == Some("sleep")).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_for_a_session_does_not_start_a_stopped_shed() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    let (name, work) = (shed("a"), session("work"));
+    let read = problem(test.app.output(&test.admin, &name, &work, None, false).await);
+    let ended = problem(test.app.kill_session(&test.admin, &name, &work).await);
+    assert_eq!((read.code, ended.code), (Code::NotRunning, Code::NotRunning));
+    assert_eq!(test.app.shed(&test.admin, &name).unwrap().status, ShedStatus::Stopped);
+    // Making one does.
+    test.app.new_session(&test.admin, &name, new("work")).await.unwrap();
+    assert_eq!(test.app.shed(&test.admin, &name).unwrap().status, ShedStatus::Running);
 }

@@ -10,7 +10,7 @@ use axum::response::Response;
 use serde::de::DeserializeOwned;
 use shed_api::stream::{AttachOpen, ConsoleOpen, ExecOpen, MAX_MESSAGE_BYTES, ServerFrame};
 use shed_api::{Code, Problem, Scope, ShedName};
-use shed_core::{Attach, Error, Person, Started, Target};
+use shed_core::{Attach, Error, Person, Running, Started, Target};
 
 use crate::State;
 use crate::extract::{Answer, Door, OfSession, OfShed, Refused, Who};
@@ -24,9 +24,9 @@ type Upgrade = (Result<WebSocketUpgrade, WebSocketUpgradeRejection>, Extension<H
 
 /// A WebSocket of ours. Tracked by the App: it is told when the server goes away, and waited for.
 fn upgrade<F: Future<Output = ()> + Send + 'static>(
-    state: &State,
+    state: Arc<State>,
     (upgrade, Extension(held)): Upgrade,
-    serve: impl FnOnce(WebSocket) -> F + Send + 'static,
+    serve: impl FnOnce(Arc<State>, WebSocket) -> F + Send + 'static,
 ) -> Answer<Response> {
     let upgrade = upgrade.map_err(|_| {
         Refused::new(Code::InvalidRequest, "this route speaks WebSocket; see docs/API.md")
@@ -35,7 +35,7 @@ fn upgrade<F: Future<Output = ()> + Send + 'static>(
     let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
     Ok(upgrade.on_upgrade(move |socket| {
         tasks.track_future(async move {
-            serve(socket).await;
+            serve(state, socket).await;
             drop(held);
         })
     }))
@@ -59,6 +59,18 @@ async fn opened<T: DeserializeOwned>(state: &State, socket: &mut WebSocket) -> O
     }
 }
 
+/// Shows a terminal as soon as it is there.
+async fn show(
+    state: &State,
+    mut socket: WebSocket,
+    starting: impl Future<Output = Result<Running, Error>>,
+) {
+    match patiently(state, &mut socket, starting).await {
+        Ok(running) => copy_process(state, socket, running, DrainUntil::Quiet).await,
+        Err(error) => refuse(&mut socket, error.problem()).await,
+    }
+}
+
 /// Runs a command with its input and output as a WebSocket. The first message is an `ExecOpen`.
 #[utoipa::path(get, path = "/api/sheds/{n}/exec/stream", tag = "streams", params(("n" = String, Path)),
     responses((status = 101, body = ServerFrame), (status = 404, body = Problem)))]
@@ -69,8 +81,7 @@ pub(crate) async fn exec(
     socket: Upgrade,
 ) -> Answer<Response> {
     may(&state, &person, &name, Scope::Drive, "to run commands")?;
-    let of = Arc::clone(&state);
-    upgrade(&of, socket, async move |mut socket| {
+    upgrade(state, socket, async move |state, mut socket| {
         let Some(open) = opened::<ExecOpen>(&state, &mut socket).await else {
             return;
         };
@@ -96,17 +107,13 @@ pub(crate) async fn attach(
     socket: Upgrade,
 ) -> Answer<Response> {
     may(&state, &person, &name, Scope::Read, "to attach")?;
-    let of = Arc::clone(&state);
-    upgrade(&of, socket, async move |mut socket| {
+    upgrade(state, socket, async move |state, mut socket| {
         let Some(open) = opened::<AttachOpen>(&state, &mut socket).await else {
             return;
         };
         let env = open.env.clone().into_iter().collect();
         let attached = state.app.attach(&person, &name, &session, Attach { open, env });
-        match patiently(&state, &mut socket, attached).await {
-            Ok(running) => copy_process(&state, socket, running, DrainUntil::Quiet).await,
-            Err(error) => refuse(&mut socket, error.problem()).await,
-        }
+        show(&state, socket, attached).await;
     })
 }
 
@@ -120,15 +127,11 @@ pub(crate) async fn console(
     socket: Upgrade,
 ) -> Answer<Response> {
     may(&state, &person, &name, Scope::Drive, "to run commands")?;
-    let of = Arc::clone(&state);
-    upgrade(&of, socket, async move |mut socket| {
+    upgrade(state, socket, async move |state, mut socket| {
         let Some(open) = opened::<ConsoleOpen>(&state, &mut socket).await else {
             return;
         };
-        match patiently(&state, &mut socket, state.app.console(&person, &name, open)).await {
-            Ok(running) => copy_process(&state, socket, running, DrainUntil::Quiet).await,
-            Err(error) => refuse(&mut socket, error.problem()).await,
-        }
+        show(&state, socket, state.app.console(&person, &name, open)).await;
     })
 }
 
@@ -146,8 +149,7 @@ pub(crate) async fn forward(
     may(&state, &person, &name, Scope::Drive, "to forward connections")?;
     let bad = || Refused::new(Code::InvalidRequest, "the last part of the path must be a port");
     let port: u16 = path.get("port").and_then(|port| port.parse().ok()).ok_or_else(bad)?;
-    let of = Arc::clone(&state);
-    upgrade(&of, socket, async move |mut socket| {
+    upgrade(state, socket, async move |state, mut socket| {
         let target = Target::Tcp("localhost".to_owned(), port);
         let connected = state.app.connect(&person, &name, &target);
         match patiently(&state, &mut socket, connected).await {
@@ -170,9 +172,10 @@ pub(crate) async fn lend(
 ) -> Answer<Response> {
     may(&state, &person, &name, Scope::Drive, "to lend credentials to a clone")?;
     let id = path.get("id").cloned().unwrap_or_default();
-    let of = Arc::clone(&state);
-    upgrade(&of, socket, async move |mut socket| match state.app.lend(&person, &name, &id) {
-        Ok(connection) => copy_connection(&state, socket, Box::new(connection)).await,
-        Err(error) => refuse(&mut socket, Error::problem(&error)).await,
+    upgrade(state, socket, async move |state, mut socket| {
+        match state.app.lend(&person, &name, &id) {
+            Ok(connection) => copy_connection(&state, socket, Box::new(connection)).await,
+            Err(error) => refuse(&mut socket, Error::problem(&error)).await,
+        }
     })
 }

@@ -10,6 +10,7 @@ use shed_api::Scope;
 use shed_api::access::NewKey;
 use shed_ssh::{HostKey, Options, SshServer};
 use shed_testing::TestApp;
+pub(crate) use shed_testing::noise;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
 };
@@ -144,20 +145,6 @@ pub(crate) async fn said(command: Command, input: &[u8]) -> Said {
 pub(crate) fn started(mut command: Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true).spawn().unwrap()
-}
-
-/// Bytes without a pattern, the same ones each time.
-pub(crate) fn noise(n_bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(n_bytes + 8);
-    while bytes.len() < n_bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(n_bytes);
-    bytes
 }
 
 /// A file's text once it is there and not empty.

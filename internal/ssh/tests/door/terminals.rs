@@ -103,3 +103,12 @@ async fn a_terminal_that_ends_alone_tells_its_status() {
     assert!(seen.contains("caught"), "{seen}");
     assert_eq!(status, Some(5));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_has_its_name_and_a_pipe_has_none() {
+    let door = Door::open().await;
+    let ssh = door.ssh("a", &["-t", "door", "test \"$SSH_TTY\" = \"$(tty)\" && echo its-own"]);
+    let (seen, _) = Terminal::start(ssh, 80, 24).end().await;
+    assert!(seen.contains("its-own"), "{seen}");
+    assert_eq!(door.run("echo \"[$SSH_TTY]\"").await.text(), "[]\n");
+}
