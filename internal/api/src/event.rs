@@ -75,6 +75,22 @@ event_kinds! {
     SessionClosed = "session.closed",
     /// A session has a new name; `note` has the old one.
     SessionRenamed = "session.renamed",
+    /// A session that shed made has a new status; `note` has it, and the reason where there is one.
+    SessionStatus = "session.status",
+    /// Title, tags, limits or branch of a session were changed.
+    SessionChanged = "session.changed",
+    /// A session and what was remembered of it was deleted.
+    SessionRemoved = "session.removed",
+    /// A worker's command was started; `note` has the worker's name.
+    WorkerStarted = "worker.started",
+    /// A worker's command ended; `note` has the worker's name and how.
+    WorkerExited = "worker.exited",
+    /// A worker was removed; `note` has its name.
+    WorkerRemoved = "worker.removed",
+    /// A checkpoint was made; `note` has its number.
+    CheckpointMade = "checkpoint.made",
+    /// A session's files were set back to a checkpoint; `note` has its number.
+    CheckpointRestored = "checkpoint.restored",
     /// A detached command started; `note` has its id.
     ExecStarted = "exec.started",
     /// A detached command ended; `note` has its id and status.

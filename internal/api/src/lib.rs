@@ -3,6 +3,9 @@
 //! Data only: no I/O, no clock, no defaults that depend on a machine. Every program of shed and every door speaks in
 //! these types; their JSON form is the public contract described in `docs/API.md`.
 
+#[macro_use]
+mod words;
+
 pub mod access;
 mod env;
 pub mod event;
@@ -13,6 +16,8 @@ pub mod session;
 pub mod shed;
 pub mod size;
 pub mod stream;
+pub mod work;
+pub mod worker;
 
 pub use access::{Actor, Scope};
 pub use env::read_env;

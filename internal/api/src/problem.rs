@@ -76,6 +76,8 @@ codes! {
     ShedNotFound = "shed-not-found", 404, NOT_FOUND;
     /// No session of this name in the shed.
     SessionNotFound = "session-not-found", 404, NOT_FOUND;
+    /// No worker of this name in the session.
+    WorkerNotFound = "worker-not-found", 404, NOT_FOUND;
     /// No image of this name, here or at its registry.
     ImageNotFound = "image-not-found", 404, NOT_FOUND;
     /// No key, token or other thing of this id.
@@ -88,6 +90,14 @@ codes! {
     SessionExists = "session-exists", 409, CONFLICT;
     /// A container, volume, key or other thing stands in the way and is not ours to take.
     Conflict = "conflict", 409, CONFLICT;
+    /// A worker of this name exists in the session.
+    WorkerExists = "worker-exists", 409, CONFLICT;
+    /// Commits that are nowhere else, or files that are not committed, would be lost.
+    WorkWouldBeLost = "work-would-be-lost", 409, CONFLICT;
+    /// git refused it.
+    GitFailed = "git-failed", 422, FAILED;
+    /// The kernel or the container engine does not allow processes to be confined.
+    ConfineUnavailable = "confine-unavailable", 409, CONFLICT;
     /// The shed is in a status that excludes this now.
     Busy = "busy", 409, CONFLICT;
     /// The shed is stopped or paused and this needs it running.

@@ -6,6 +6,7 @@
 mod events;
 mod keys;
 mod open;
+mod sessions;
 mod sheds;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use events::NewEvent;
 pub use keys::{KeyRow, TokenRow};
+pub use sessions::{
+    LayoutRow, Remembered, SessionRow, SessionSpec, Unreadable, WorkerRow, WorkerSpec,
+};
 pub use sheds::{ShedRow, Spec, StatusChange};
 
 /// The file in the data directory.

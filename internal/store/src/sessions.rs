@@ -1,0 +1,541 @@
+//! The sessions that shed made, and their workers. What runs of them, the shed knows.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use serde::{Deserialize, Serialize};
+use shed_api::session::{AutoRespond, SessionLimits, SessionStatus, SessionType};
+use shed_api::stream::Exit;
+use shed_api::worker::{WorkerKind, WorkerStatus};
+
+use crate::{NewEvent, Store, StoreError, events, from_json, millis, parse, time, to_json};
+
+/// What was asked for of a session, and what was settled when it was made. New fields have defaults: rows of older
+/// versions are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionSpec {
+    /// What it works in.
+    pub kind: SessionType,
+    /// Any text for people.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// Words to find it by.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Where its workers begin.
+    pub directory: String,
+    /// The repository its worktree belongs to.
+    #[serde(default)]
+    pub repo: Option<String>,
+    /// Its branch.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// Whether the branch was made for it.
+    #[serde(default)]
+    pub made_branch: bool,
+    /// What its branch began at, as asked for or found.
+    #[serde(default)]
+    pub base: Option<String>,
+    /// That commit.
+    #[serde(default)]
+    pub base_commit: Option<String>,
+    /// Take up a branch that exists.
+    #[serde(default)]
+    pub existing_branch: bool,
+    /// Fetch before the worktree is made.
+    #[serde(default)]
+    pub fetch: bool,
+    /// Whether its worktree is there (or it needs none).
+    #[serde(default)]
+    pub placed: bool,
+    /// Whether its setup is done (or it has none).
+    #[serde(default)]
+    pub set_up: bool,
+    /// Whose worktree it works in, when it is not its own.
+    #[serde(default)]
+    pub shares: Option<String>,
+    /// The template it was made from.
+    #[serde(default)]
+    pub template: Option<String>,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: SessionLimits,
+    /// How prompts are to be answered.
+    #[serde(default)]
+    pub auto_respond: Option<AutoRespond>,
+    /// Whether its processes are confined.
+    #[serde(default)]
+    pub confine: bool,
+    /// Which block of ports is its own, from 0.
+    #[serde(default)]
+    pub port_block: Option<u16>,
+    /// Added to its workers' environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Run before the first worker.
+    #[serde(default)]
+    pub setup: Vec<String>,
+    /// Run before the worktree is removed.
+    #[serde(default)]
+    pub teardown: Vec<String>,
+    /// Whether the session is forgotten when all its windows have closed by themselves.
+    #[serde(default)]
+    pub closes: bool,
+    /// Since when it runs, for its limit.
+    #[serde(default)]
+    pub running_since: Option<DateTime<Utc>>,
+}
+
+/// A session's row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionRow {
+    /// Never changes.
+    pub id: String,
+    /// Its shed.
+    pub shed: String,
+    /// tmux's name of it.
+    pub name: String,
+    /// Where it stands.
+    pub status: SessionStatus,
+    /// Why.
+    pub reason: Option<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When its status last changed.
+    pub status_since: DateTime<Utc>,
+    /// What was asked for.
+    pub spec: SessionSpec,
+}
+
+/// What was asked for of a worker. New fields have defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerSpec {
+    /// What it is.
+    pub kind: WorkerKind,
+    /// The agent's definition.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// The agent's model.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// What the agent was told first.
+    #[serde(default)]
+    pub prompt: Option<String>,
+    /// The agent's conversation.
+    #[serde(default)]
+    pub conversation: Option<String>,
+    /// What it runs; empty for a login shell.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Where it begins; the session's directory when absent.
+    #[serde(default)]
+    pub directory: Option<String>,
+    /// Added to its environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Whether its window stays when its command has ended.
+    #[serde(default)]
+    pub keep: bool,
+    /// Whether its command is started again when the shed is.
+    #[serde(default)]
+    pub restart: bool,
+    /// Whether it is the session's setup or teardown.
+    #[serde(default)]
+    pub hook: bool,
+}
+
+/// A worker's row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerRow {
+    /// Never changes.
+    pub id: String,
+    /// Its session's id.
+    pub session: String,
+    /// Unique in its session.
+    pub name: String,
+    /// Where it stands.
+    pub status: WorkerStatus,
+    /// Grows with each start.
+    pub epoch: u64,
+    /// How its command ended.
+    pub exit: Option<Exit>,
+    /// Why there is no exit.
+    pub reason: Option<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When its command was last started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When its command ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// What was asked for.
+    pub spec: WorkerSpec,
+}
+
+/// What is remembered of a shed's sessions.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Remembered {
+    /// Sessions, oldest first.
+    pub sessions: Vec<SessionRow>,
+    /// Their workers, oldest first.
+    pub workers: Vec<WorkerRow>,
+    /// Rows this version cannot read. They are left as they are.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A row that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The session's id.
+    pub session: String,
+    /// The session's or the worker's name.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What a shed's tmux looked like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayoutRow {
+    /// When it was read.
+    pub at: DateTime<Utc>,
+    /// Whether that was at an orderly stop: everything is in it.
+    pub orderly: bool,
+    /// The tmux listing.
+    pub body: String,
+}
+
+impl Store {
+    /// A shed's sessions and workers. A row that cannot be read hides no other.
+    pub async fn remembered(&self, shed: String) -> Result<Remembered, StoreError> {
+        self.transact(move |transaction| {
+            let mut remembered = Remembered::default();
+            let mut statement = transaction.prepare_cached(
+                "SELECT id, shed, name, status, reason, created_at, status_since, spec \
+                 FROM sessions WHERE shed = ?1 ORDER BY created_at, id",
+            )?;
+            let mut rows = statement.query([&shed])?;
+            while let Some(row) = rows.next()? {
+                match read_session(row) {
+                    Ok(session) => remembered.sessions.push(session),
+                    Err(error) => remembered.unreadable.push(unreadable(row, 0, 2, &error)?),
+                }
+            }
+            let mut statement = transaction.prepare_cached(
+                "SELECT w.id, w.session, w.name, w.status, w.epoch, w.exit, w.reason, w.created_at, \
+                 w.started_at, w.ended_at, w.spec FROM workers w JOIN sessions s ON s.id = w.session \
+                 WHERE s.shed = ?1 ORDER BY w.created_at, w.rowid",
+            )?;
+            let mut rows = statement.query([&shed])?;
+            while let Some(row) = rows.next()? {
+                match read_worker(row) {
+                    Ok(worker) => remembered.workers.push(worker),
+                    Err(error) => remembered.unreadable.push(unreadable(row, 1, 2, &error)?),
+                }
+            }
+            Ok(remembered)
+        })
+        .await
+    }
+
+    /// Adds a session with its first workers.
+    pub async fn add_session(
+        &self,
+        session: SessionRow,
+        workers: Vec<WorkerRow>,
+        event: NewEvent,
+    ) -> Result<(), StoreError> {
+        self.transact(move |transaction| {
+            put_session(transaction, &session, true)?;
+            workers.iter().try_for_each(|worker| put_worker(transaction, worker))?;
+            events::add(transaction, &event)
+        })
+        .await
+    }
+
+    /// Writes what changed of one session: its row, some of its workers, and what happened.
+    pub async fn write_session(
+        &self,
+        session: Option<SessionRow>,
+        workers: Vec<WorkerRow>,
+        happened: Vec<NewEvent>,
+    ) -> Result<(), StoreError> {
+        self.transact(move |transaction| {
+            if let Some(session) = &session {
+                put_session(transaction, session, false)?;
+            }
+            workers.iter().try_for_each(|worker| put_worker(transaction, worker))?;
+            happened.iter().try_for_each(|event| events::add(transaction, event))
+        })
+        .await
+    }
+
+    /// Forgets a session and its workers.
+    pub async fn remove_session(&self, id: String, event: NewEvent) -> Result<(), StoreError> {
+        self.transact(move |transaction| {
+            transaction.execute("DELETE FROM workers WHERE session = ?1", [&id])?;
+            transaction.execute("DELETE FROM sessions WHERE id = ?1", [&id])?;
+            events::add(transaction, &event)
+        })
+        .await
+    }
+
+    /// Forgets a worker.
+    pub async fn remove_worker(&self, id: String, event: NewEvent) -> Result<(), StoreError> {
+        self.transact(move |transaction| {
+            transaction.execute("DELETE FROM workers WHERE id = ?1", [&id])?;
+            events::add(transaction, &event)
+        })
+        .await
+    }
+
+    /// Forgets everything of a shed's sessions: its volumes are gone.
+    pub async fn forget_sessions(&self, shed: String) -> Result<(), StoreError> {
+        self.transact(move |transaction| {
+            transaction.execute(
+                "DELETE FROM workers WHERE session IN (SELECT id FROM sessions WHERE shed = ?1)",
+                [&shed],
+            )?;
+            transaction.execute("DELETE FROM sessions WHERE shed = ?1", [&shed])?;
+            transaction.execute("DELETE FROM layouts WHERE shed = ?1", [&shed])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// What a shed's tmux last looked like.
+    pub async fn layout(&self, shed: String) -> Result<Option<LayoutRow>, StoreError> {
+        self.transact(move |transaction| {
+            let mut statement = transaction
+                .prepare_cached("SELECT at, orderly, body FROM layouts WHERE shed = ?1")?;
+            let found: Option<(i64, bool, String)> = statement
+                .query_row([&shed], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .optional()?;
+            found
+                .map(|(at, orderly, body)| Ok(LayoutRow { at: time(at)?, orderly, body }))
+                .transpose()
+        })
+        .await
+    }
+
+    /// Remembers what a shed's tmux looks like.
+    pub async fn set_layout(&self, shed: String, layout: LayoutRow) -> Result<(), StoreError> {
+        self.transact(move |transaction| {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO layouts (shed, at, orderly, body) VALUES (?1, ?2, ?3, ?4) \
+                     ON CONFLICT (shed) DO UPDATE SET at = ?2, orderly = ?3, body = ?4",
+                )?
+                .execute(params![shed, millis(layout.at), layout.orderly, layout.body])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn put_session(
+    transaction: &Transaction<'_>,
+    row: &SessionRow,
+    new: bool,
+) -> Result<(), StoreError> {
+    let text = if new {
+        "INSERT INTO sessions (id, shed, name, status, reason, created_at, status_since, spec) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+    } else {
+        "UPDATE sessions SET shed = ?2, name = ?3, status = ?4, reason = ?5, created_at = ?6, \
+         status_since = ?7, spec = ?8 WHERE id = ?1"
+    };
+    let put = transaction.prepare_cached(text)?.execute(params![
+        row.id,
+        row.shed,
+        row.name,
+        row.status.as_str(),
+        row.reason,
+        millis(row.created_at),
+        millis(row.status_since),
+        to_json(&row.spec)?,
+    ]);
+    taken(put, || format!("session {:?} in shed {:?}", row.name, row.shed))
+}
+
+fn put_worker(transaction: &Transaction<'_>, row: &WorkerRow) -> Result<(), StoreError> {
+    let exit = row.exit.as_ref().map(to_json).transpose()?;
+    let put = transaction
+        .prepare_cached(
+            "INSERT INTO workers (id, session, name, status, epoch, exit, reason, created_at, started_at, \
+             ended_at, spec) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+             ON CONFLICT (id) DO UPDATE SET name = ?3, status = ?4, epoch = ?5, exit = ?6, reason = ?7, \
+             started_at = ?9, ended_at = ?10, spec = ?11",
+        )?
+        .execute(params![
+            row.id,
+            row.session,
+            row.name,
+            row.status.as_str(),
+            i64::try_from(row.epoch).unwrap_or(i64::MAX),
+            exit,
+            row.reason,
+            millis(row.created_at),
+            row.started_at.map(millis),
+            row.ended_at.map(millis),
+            to_json(&row.spec)?,
+        ]);
+    taken(put, || format!("worker {:?}", row.name))
+}
+
+fn taken(
+    put: Result<usize, rusqlite::Error>,
+    what: impl FnOnce() -> String,
+) -> Result<(), StoreError> {
+    put.map(drop).map_err(|error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::ConstraintViolation) => StoreError::Exists(what()),
+        _ => error.into(),
+    })
+}
+
+fn unreadable(
+    row: &Row<'_>,
+    session: usize,
+    name: usize,
+    error: &StoreError,
+) -> Result<Unreadable, StoreError> {
+    Ok(Unreadable { session: row.get(session)?, name: row.get(name)?, why: error.to_string() })
+}
+
+fn read_session(row: &Row<'_>) -> Result<SessionRow, StoreError> {
+    Ok(SessionRow {
+        id: row.get(0)?,
+        shed: row.get(1)?,
+        name: row.get(2)?,
+        status: parse(&row.get::<_, String>(3)?)?,
+        reason: row.get(4)?,
+        created_at: time(row.get(5)?)?,
+        status_since: time(row.get(6)?)?,
+        spec: from_json(&row.get::<_, String>(7)?)?,
+    })
+}
+
+fn read_worker(row: &Row<'_>) -> Result<WorkerRow, StoreError> {
+    let exit: Option<String> = row.get(5)?;
+    let at = |column: usize| -> Result<Option<DateTime<Utc>>, StoreError> {
+        row.get::<_, Option<i64>>(column)?.map(time).transpose()
+    };
+    Ok(WorkerRow {
+        id: row.get(0)?,
+        session: row.get(1)?,
+        name: row.get(2)?,
+        status: parse(&row.get::<_, String>(3)?)?,
+        epoch: u64::try_from(row.get::<_, i64>(4)?).unwrap_or_default(),
+        exit: exit.as_deref().map(from_json).transpose()?,
+        reason: row.get(6)?,
+        created_at: time(row.get(7)?)?,
+        started_at: at(8)?,
+        ended_at: at(9)?,
+        spec: from_json(&row.get::<_, String>(10)?)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use shed_api::{Actor, EventKind};
+
+    use super::*;
+
+    fn at(millis: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(millis).unwrap()
+    }
+
+    fn session(id: &str, name: &str) -> SessionRow {
+        SessionRow {
+            id: id.to_owned(),
+            shed: "a".to_owned(),
+            name: name.to_owned(),
+            status: SessionStatus::Creating,
+            reason: None,
+            created_at: at(1),
+            status_since: at(2),
+            spec: from_json(r#"{"kind":"quick","directory":"/workspace"}"#).unwrap(),
+        }
+    }
+
+    fn worker(id: &str, of: &str, name: &str) -> WorkerRow {
+        WorkerRow {
+            id: id.to_owned(),
+            session: of.to_owned(),
+            name: name.to_owned(),
+            status: WorkerStatus::Starting,
+            epoch: 1,
+            exit: None,
+            reason: None,
+            created_at: at(1),
+            started_at: None,
+            ended_at: None,
+            spec: from_json(r#"{"kind":"terminal"}"#).unwrap(),
+        }
+    }
+
+    fn event(kind: EventKind) -> NewEvent {
+        NewEvent::new(at(3), kind, Actor::Server).shed("a")
+    }
+
+    #[tokio::test]
+    async fn sessions_and_workers_are_written_read_and_forgotten() {
+        let store = Store::in_memory().unwrap();
+        let (one, shell) = (session("1", "one"), worker("w1", "1", "shell"));
+        let made = event(EventKind::SessionStatus);
+        store.add_session(one.clone(), vec![shell.clone()], made.clone()).await.unwrap();
+        let again = store.add_session(session("2", "one"), Vec::new(), made.clone()).await;
+        assert!(matches!(again, Err(StoreError::Exists(_))));
+        let twin = store.write_session(None, vec![worker("w2", "1", "shell")], Vec::new()).await;
+        assert!(matches!(twin, Err(StoreError::Exists(_))));
+        let ended = WorkerRow {
+            status: WorkerStatus::Exited,
+            exit: Some(Exit::Signal("KILL".to_owned())),
+            ended_at: Some(at(9)),
+            ..shell
+        };
+        let renamed = SessionRow { name: "uno".to_owned(), ..one };
+        let told = vec![event(EventKind::WorkerExited)];
+        store.write_session(Some(renamed.clone()), vec![ended.clone()], told).await.unwrap();
+        let read = store.remembered("a".to_owned()).await.unwrap();
+        assert_eq!((read.sessions, read.workers), (vec![renamed], vec![ended]));
+        store.remove_session("1".to_owned(), event(EventKind::SessionRemoved)).await.unwrap();
+        assert_eq!(store.remembered("a".to_owned()).await.unwrap(), Remembered::default());
+        assert_eq!(store.events(0, None).await.unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn one_bad_row_hides_no_other() {
+        let store = Store::in_memory().unwrap();
+        for (id, name) in [("1", "one"), ("2", "two")] {
+            let shell = worker(&format!("w{id}"), id, "shell");
+            let made = event(EventKind::SessionStatus);
+            store.add_session(session(id, name), vec![shell], made).await.unwrap();
+        }
+        store
+            .transact(|transaction| {
+                transaction.execute("UPDATE sessions SET spec = '{' WHERE id = '1'", [])?;
+                transaction.execute("UPDATE workers SET status = '?' WHERE id = 'w2'", [])?;
+                Ok(())
+            })
+            .await
+            .unwrap();
+        let read = store.remembered("a".to_owned()).await.unwrap();
+        assert_eq!(read.sessions, [session("2", "two")]);
+        assert_eq!(read.workers, [worker("w1", "1", "shell")]);
+        let set_aside: Vec<_> =
+            read.unreadable.iter().map(|row| (row.session.as_str(), row.name.as_str())).collect();
+        assert_eq!(set_aside, [("1", "one"), ("2", "shell")]);
+    }
+
+    #[tokio::test]
+    async fn a_layout_is_replaced() {
+        let store = Store::in_memory().unwrap();
+        assert_eq!(store.layout("a".to_owned()).await.unwrap(), None);
+        for orderly in [false, true] {
+            let layout = LayoutRow { at: at(5), orderly, body: "E\n".to_owned() };
+            store.set_layout("a".to_owned(), layout.clone()).await.unwrap();
+            assert_eq!(store.layout("a".to_owned()).await.unwrap(), Some(layout));
+        }
+    }
+}
