@@ -6,6 +6,7 @@
 pub mod access;
 mod env;
 pub mod event;
+pub mod git;
 pub mod name;
 pub mod problem;
 pub mod server;
