@@ -9,6 +9,7 @@ mod words;
 pub mod access;
 mod env;
 pub mod event;
+pub mod git;
 pub mod name;
 pub mod problem;
 pub mod server;

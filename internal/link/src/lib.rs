@@ -16,6 +16,7 @@
 
 pub mod conn;
 pub mod frame;
+pub mod git;
 pub mod message;
 pub mod tap;
 
