@@ -20,6 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("shed-ssh", &["shed-api", "shed-core"]),
     ("shed-client", &["shed-api"]),
     ("shed-report", &[]),
+    ("shed-output", &[]),
     ("shed", &["shed-api", "shed-client", "shed-report"]),
     ("shed-init", &["shed-api", "shed-link", "shed-tmux"]),
     (
@@ -45,6 +46,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("axum", "shed-http"),
     ("rusqlite", "shed-store"),
     ("tabled", "shed-report"),
+    ("vt100", "shed-output"),
 ];
 
 /// A longer file is two files.

@@ -1,0 +1,187 @@
+//! Terminal output byte by byte: which bytes are text, and where a sequence is whole.
+//!
+//! The states are those of a VT500's parser, as far as they tell text from control: what a sequence means is left to the
+//! screen.
+
+/// What a byte was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Part of the text.
+    Text,
+    /// A tab.
+    Tab,
+    /// The end of a line, or a jump elsewhere.
+    Break,
+    /// The end of a sequence that moves the cursor to the right.
+    Skip(u16),
+    /// The end of a sequence that sets the rows that scroll, or of one that resets the terminal (`None`).
+    Region(Option<(u16, u16)>),
+    /// Part of a sequence, or a control character.
+    Control,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum At {
+    #[default]
+    Ground,
+    Escape,
+    /// Behind an escape and an intermediate byte.
+    EscapeMore,
+    Csi,
+    /// OSC; a bell ends it.
+    Command,
+    /// DCS, SOS, PM, APC.
+    String,
+    /// Within a character that has so many more bytes.
+    Character(u8),
+}
+
+/// Reads output.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Plain {
+    at: At,
+    /// A CSI sequence's first two parameters.
+    params: [u16; 2],
+    n_params: usize,
+    /// It has a prefix or an intermediate byte, so it is another sequence than its last byte says.
+    private: bool,
+}
+
+const BELL: u8 = 0x07;
+const CAN: u8 = 0x18;
+const SUB: u8 = 0x1a;
+pub(crate) const ESCAPE: u8 = 0x1b;
+
+impl Plain {
+    /// Whether what was read ends neither within a sequence nor within a character.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.at == At::Ground
+    }
+
+    pub(crate) fn next(&mut self, byte: u8) -> Seen {
+        match (self.at, byte) {
+            (_, ESCAPE) => self.go(At::Escape),
+            (_, CAN | SUB) | (At::Command, BELL) => self.go(At::Ground),
+            (At::Character(more), 0x80..=0xbf) => {
+                self.at = if more > 1 { At::Character(more - 1) } else { At::Ground };
+                Seen::Text
+            }
+            (At::Ground | At::Character(_), _) => self.ground(byte),
+            // Controls work in the middle of a sequence.
+            (At::Escape | At::EscapeMore | At::Csi, 0x0a..=0x0d) => Seen::Break,
+            (At::Escape, b'[') => {
+                (self.params, self.n_params, self.private) = ([0; 2], 0, false);
+                self.go(At::Csi)
+            }
+            (At::Escape, b']') => self.go(At::Command),
+            (At::Escape, b'P' | b'X' | b'^' | b'_') => self.go(At::String),
+            (At::Escape | At::EscapeMore, 0x20..=0x2f) => self.go(At::EscapeMore),
+            (At::Escape, b'c') => {
+                self.at = At::Ground;
+                Seen::Region(None)
+            }
+            (At::Escape, b'D' | b'E' | b'M') => {
+                self.at = At::Ground;
+                Seen::Break
+            }
+            (At::Escape | At::EscapeMore, 0x30..=0x7e) => self.go(At::Ground),
+            (At::Csi, _) => self.csi(byte),
+            _ => Seen::Control,
+        }
+    }
+
+    fn go(&mut self, at: At) -> Seen {
+        self.at = at;
+        Seen::Control
+    }
+
+    fn ground(&mut self, byte: u8) -> Seen {
+        self.at = match byte {
+            0xc2..=0xdf => At::Character(1),
+            0xe0..=0xef => At::Character(2),
+            0xf0..=0xf4 => At::Character(3),
+            _ => At::Ground,
+        };
+        match byte {
+            b'\t' => Seen::Tab,
+            0x0a..=0x0d => Seen::Break,
+            0x00..=0x1f | 0x7f => Seen::Control,
+            _ => Seen::Text,
+        }
+    }
+
+    fn csi(&mut self, byte: u8) -> Seen {
+        match byte {
+            b'0'..=b'9' => {
+                if let Some(param) = self.params.get_mut(self.n_params) {
+                    *param = param.saturating_mul(10).saturating_add(u16::from(byte - b'0'));
+                }
+            }
+            b';' | b':' => self.n_params = self.n_params.saturating_add(1),
+            0x20..=0x2f | 0x3c..=0x3f => self.private = true,
+            0x40..=0x7e => {
+                self.at = At::Ground;
+                let [first, second] = self.params;
+                return match byte {
+                    _ if self.private => Seen::Control,
+                    b'C' => Seen::Skip(first.max(1)),
+                    b'r' => Seen::Region(Some((first, second))),
+                    b'A' | b'B' | b'E' | b'F' | b'H' | b'd' | b'f' => Seen::Break,
+                    _ => Seen::Control,
+                };
+            }
+            _ => {}
+        }
+        Seen::Control
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: &[u8]) -> String {
+        let mut plain = Plain::default();
+        let mut out = Vec::new();
+        for byte in bytes {
+            match plain.next(*byte) {
+                Seen::Text => out.push(*byte),
+                Seen::Break => out.push(b'|'),
+                Seen::Skip(n) => out.extend(std::iter::repeat_n(b'.', usize::from(n))),
+                Seen::Tab => out.push(b' '),
+                Seen::Region(_) | Seen::Control => {}
+            }
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn sequences_are_no_text() {
+        for (bytes, expected) in [
+            (&b"a\x1b[1;31mb\x1b[0mc"[..], "abc"),
+            (b"\x1b]0;title\x07x\x1b]8;;http://x\x1b\\y", "xy"),
+            (b"\x1bP1$r0\nq\x1b\\z", "z"),
+            (b"a\x1b[2Cb\x1b[5;1Hc\nd", "a..b|c|d"),
+            (b"\x1b(Ba\x1b=b\x1b[?25lc\x1b[>4;1md", "abcd"),
+            (b"\x1b[12\x18x\x1b]never\x1b[mended", "xended"),
+            ("g\u{fc}n \u{1f980}\x07".as_bytes(), "g\u{fc}n \u{1f980}"),
+        ] {
+            assert_eq!(text(bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_cut_character_or_sequence_is_not_whole() {
+        let whole = |bytes: &[u8]| {
+            let mut plain = Plain::default();
+            bytes.iter().for_each(|byte| drop(plain.next(*byte)));
+            plain.is_whole()
+        };
+        for bytes in [&b"\x1b"[..], b"\x1b[1;", b"\x1b]0;x", b"\x1bPq", b"\xf0\x9f", b"\x1b("] {
+            assert!(!whole(bytes), "{bytes:?}");
+        }
+        for bytes in [&b""[..], b"x", b"\x1b[m", b"\x1b]0;x\x07", b"\xff", b"\xc3x", b"\xc3\xbc"] {
+            assert!(whole(bytes), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The screen that a worker's output draws: what previews show, and what a viewer who comes late is sent.
+
+use std::num::NonZeroU16;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::marks::Size;
+use crate::plain::{Plain, Seen};
+use crate::render::row_ansi;
+
+/// The most columns. A wider terminal is drawn this wide; each cell takes 32 bytes, twice.
+pub const MAX_COLS: u16 = 1000;
+
+/// The most rows.
+pub const MAX_ROWS: u16 = 500;
+
+/// Lines above the screen that come back when it grows, as in tmux.
+const SCROLLBACK_ROWS: usize = 100;
+
+/// What is kept of a sequence that is not whole. The rest of a longer one is a string that no screen shows.
+const MAX_UNFINISHED: usize = 256;
+
+/// Makes any terminal a fresh one.
+pub const RESET: &[u8] = b"\x1bc";
+
+/// A terminal without a face.
+pub struct Screen {
+    parser: vt100::Parser,
+    plain: Plain,
+    /// The beginning of a sequence or a character.
+    unfinished: Vec<u8>,
+    /// The rows that scroll, of the main and the alternate screen, counted from 1; `None` for all.
+    regions: [Option<(u16, u16)>; 2],
+    n_faults: u64,
+}
+
+/// What a screen showed, to compare with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Picture {
+    /// Its size.
+    pub size: Option<Size>,
+    /// Its rows as [`Screen::rows_ansi`] gives them.
+    pub rows: Vec<String>,
+}
+
+impl std::fmt::Debug for Screen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Screen").field("size", &self.size()).finish_non_exhaustive()
+    }
+}
+
+impl Screen {
+    /// A blank screen; a size that is out of bounds is brought to the next that is not.
+    pub fn new(cols: u16, rows: u16) -> Self {
+        Self {
+            parser: fresh(cols, rows),
+            plain: Plain::default(),
+            unfinished: Vec::new(),
+            regions: [None; 2],
+            n_faults: 0,
+        }
+    }
+
+    /// Its size, which is within bounds.
+    pub fn size(&self) -> Size {
+        let (rows, cols) = self.parser.screen().size();
+        Size { cols: cols.get(), rows: rows.get() }
+    }
+
+    /// Draws `bytes`, which may end anywhere.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let mut drawn = 0;
+        for (index, byte) in bytes.iter().enumerate() {
+            let seen = self.plain.next(*byte);
+            if self.plain.is_whole() {
+                self.unfinished.clear();
+            } else {
+                if *byte == crate::plain::ESCAPE {
+                    self.unfinished.clear();
+                }
+                if self.unfinished.len() < MAX_UNFINISHED {
+                    self.unfinished.push(*byte);
+                }
+            }
+            if let Seen::Region(region) = seen {
+                // Which of the two screens it is for is known when all before it is drawn.
+                self.draw(&bytes[drawn..=index]);
+                drawn = index + 1;
+                self.set_region(region);
+            }
+        }
+        self.draw(&bytes[drawn..]);
+    }
+
+    /// Gives the screen another size, within bounds. Lines are cut, not wrapped anew.
+    pub fn resize(&mut self, cols: u16, rows: u16) {
+        let (cols, rows) = clamp(cols, rows);
+        if self.parser.screen().size() == (rows, cols) {
+            return;
+        }
+        self.regions = [None; 2];
+        self.guard(|parser| parser.set_size(rows, cols));
+    }
+
+    /// What follows does not go on where the last bytes ended: bytes are missing.
+    pub fn skip(&mut self) {
+        self.feed(&[0x18]);
+    }
+
+    /// The rows as plain text, without trailing blanks.
+    pub fn rows_text(&self) -> Vec<String> {
+        let rows = self.parser.screen().rows(0, self.size().cols);
+        rows.map(|row| row.trim_end().to_owned()).collect()
+    }
+
+    /// The rows with their colours: text and SGR sequences, without trailing blanks. Each begins and ends plain.
+    pub fn rows_ansi(&self) -> Vec<String> {
+        let Size { cols, rows } = self.size();
+        (0..rows).map(|row| row_ansi(self.parser.screen(), row, cols)).collect()
+    }
+
+    /// What it shows now, for [`Screen::changed_since`].
+    pub fn picture(&self) -> Picture {
+        Picture { size: Some(self.size()), rows: self.rows_ansi() }
+    }
+
+    /// The rows that look different now, counted from 0: all if the size did change. A default picture was nothing.
+    pub fn changed_since(&self, previous: &Picture) -> Vec<(u16, String)> {
+        let same_size = previous.size == Some(self.size());
+        let is_new =
+            |index: usize, row: &String| !same_size || previous.rows.get(index) != Some(row);
+        let rows = (0..).zip(self.rows_ansi());
+        rows.filter(|(index, row)| is_new(usize::from(*index), row)).collect()
+    }
+
+    /// The cursor's row and column, counted from 0.
+    pub fn cursor(&self) -> (u16, u16) {
+        self.parser.screen().cursor_position()
+    }
+
+    /// Whether a full-screen program has the alternate screen.
+    pub fn is_alternate(&self) -> bool {
+        self.parser.screen().alternate_screen()
+    }
+
+    /// How often the terminal model failed and was begun anew.
+    pub fn n_faults(&self) -> u64 {
+        self.n_faults
+    }
+
+    /// Bytes that draw this screen on a fresh terminal of its size: both screens, cursor, colours, the rows that scroll,
+    /// modes, and the beginning of a sequence that is not whole. See [`RESET`] for one that is not fresh.
+    pub fn snapshot(&self) -> Vec<u8> {
+        let screen = self.parser.screen();
+        let mut out = Vec::new();
+        if screen.alternate_screen() {
+            // The main screen is what a program that leaves the alternate one would show.
+            let mut main = fresh(self.size().cols, self.size().rows);
+            *main.screen_mut() = screen.clone();
+            main.process(b"\x1b[?47l");
+            Self::draw_one(main.screen(), self.regions[0], &mut out);
+            out.extend_from_slice(b"\x1b[?1049h");
+        }
+        Self::draw_one(screen, self.regions[usize::from(screen.alternate_screen())], &mut out);
+        out.extend_from_slice(screen.input_mode_formatted().as_bytes());
+        out.extend_from_slice(&self.unfinished);
+        out
+    }
+
+    fn draw_one(screen: &vt100::Screen, region: Option<(u16, u16)>, out: &mut Vec<u8>) {
+        out.extend_from_slice(screen.contents_formatted().as_bytes());
+        if let Some((top, bottom)) = region {
+            // It sends the cursor home.
+            out.extend_from_slice(format!("\x1b[{top};{bottom}r").as_bytes());
+            out.extend_from_slice(screen.cursor_state_formatted().as_bytes());
+            out.extend_from_slice(screen.attributes_formatted().as_bytes());
+        }
+    }
+
+    fn set_region(&mut self, region: Option<(u16, u16)>) {
+        let Some((top, bottom)) = region else {
+            self.regions = [None; 2];
+            return;
+        };
+        let rows = self.size().rows;
+        let (top, bottom) = (top.max(1), if bottom == 0 { rows } else { bottom.min(rows) });
+        let is_part = top < bottom && (top, bottom) != (1, rows);
+        let which = usize::from(self.is_alternate());
+        self.regions[which] = is_part.then_some((top, bottom));
+    }
+
+    fn draw(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let was_alternate = self.is_alternate();
+            self.guard(|parser| parser.process(bytes));
+            if !was_alternate && self.is_alternate() {
+                self.regions[1] = None;
+            }
+        }
+    }
+
+    /// What a shed prints must not end the server: a model that fails is begun anew.
+    fn guard(&mut self, act: impl FnOnce(&mut vt100::Parser)) {
+        if catch_unwind(AssertUnwindSafe(|| act(&mut self.parser))).is_err() {
+            let size = self.size();
+            self.parser = fresh(size.cols, size.rows);
+            self.regions = [None; 2];
+            self.n_faults = self.n_faults.saturating_add(1);
+        }
+    }
+}
+
+fn clamp(cols: u16, rows: u16) -> (NonZeroU16, NonZeroU16) {
+    let within =
+        |number: u16, most: u16| NonZeroU16::new(number.clamp(1, most)).expect("not less than one");
+    (within(cols, MAX_COLS), within(rows, MAX_ROWS))
+}
+
+fn fresh(cols: u16, rows: u16) -> vt100::Parser {
+    let (cols, rows) = clamp(cols, rows);
+    vt100::Parser::new(rows, cols, SCROLLBACK_ROWS)
+}
