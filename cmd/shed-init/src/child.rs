@@ -14,9 +14,9 @@ use rustix::process::{Gid, Signal, Uid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{InputModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 use serde::{Deserialize, Serialize};
-use shed_link::{Io, Refusal, recv_blocking, send_blocking};
+use shed_link::{Confine, Io, Refusal, recv_blocking, send_blocking};
 
-use crate::term;
+use crate::{confine, term};
 
 /// Everything the child stage needs to know; the descriptors of [`Io`] come with it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub(crate) struct Order {
     pub(crate) io: Io,
     /// Whether it must end with the worker.
     pub(crate) tied: bool,
+    /// What it may write to; everything the user may when absent.
+    pub(crate) confine: Option<Confine>,
 }
 
 /// Reads the order and becomes it.
@@ -87,6 +89,12 @@ fn become_order(order: Order, fds: Vec<OwnedFd>) -> Refusal {
         return refusal;
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    // Last, when everything that must be opened is open.
+    if let Some(confine) = &order.confine
+        && let Err(why) = confine::apply(confine)
+    {
+        return Refusal::CannotConfine(why);
+    }
     let error = Command::new(&order.program)
         .arg0(&order.arg0)
         .args(&order.args)
@@ -148,7 +156,7 @@ fn take_io(io: Io, fds: Vec<OwnedFd>, env: &mut Vec<(String, String)>) -> Result
             let stdin = fds.first().unwrap_or(&null);
             dup_stdio(stdin, &null, &null).map_err(failed)
         }
-        Io::Tap => Err(wrong()),
+        Io::Tap | Io::Prelude => Err(wrong()),
     }
 }
 

@@ -14,6 +14,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use shed_link::{Connected, Listened, send_blocking};
 
+use crate::unix_path;
+
 /// How long a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -23,7 +25,7 @@ pub(crate) fn connect(kind: &str, target: &[String]) -> ExitCode {
     let socket = match (kind, target) {
         ("tcp", [host, port]) => connect_tcp(host, port),
         ("unix", [path]) => {
-            UnixStream::connect(path).map(OwnedFd::from).map_err(|error| format!("{path}: {error}"))
+            unix_path::connect(Path::new(path)).map_err(|error| format!("{path}: {error}"))
         }
         _ => Err("connect takes tcp HOST PORT or unix PATH".to_owned()),
     };

@@ -167,6 +167,7 @@ pub(crate) fn order(place: &Place, spawn: Spawn) -> Result<Order, Refusal> {
         become_user: place.switch_user.then_some((user.uid, user.gid, user.groups)),
         io: spawn.io,
         tied: spawn.detached.is_none(),
+        confine: None,
     })
 }
 
@@ -195,6 +196,9 @@ pub(crate) fn words_of(
         Program::LoginShell => (shell.to_owned(), login, Vec::new()),
         Program::ShellLine(line) => (shell.to_owned(), login, vec!["-c".to_owned(), line]),
         Program::Own(args) => (own.to_owned(), own.to_owned(), args),
+        Program::Nothing => {
+            return Err(Refusal::Invalid("only a worker may run nothing".to_owned()));
+        }
     })
 }
 

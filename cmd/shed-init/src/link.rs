@@ -87,6 +87,8 @@ async fn try_serve(shared: &Arc<Shared>, ends: &Arc<Ends>) -> Result<(), Dial> {
         tmux: tmux_version(shared).await,
         program: shared.place.program.to_string_lossy().into_owned(),
         socket: shared.place.run_dir.join(BOX_SOCKET).to_string_lossy().into_owned(),
+        worktrees: shared.place.worktrees.to_string_lossy().into_owned(),
+        confine: shared.confine.clone(),
     };
     conn.send(&hello, &[]).await?;
     let greeted = timeout(GREETING_LIMIT, conn.recv::<Welcome>()).await;

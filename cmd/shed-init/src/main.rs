@@ -3,22 +3,27 @@
 //! One static binary with several faces. Without arguments it is the **supervisor**: a few lines that reap, pass signals
 //! and keep a **worker** alive. The worker holds the link to the server, starts processes and watches tmux; it may die at
 //! any time and no tmux session notices. Each process is started through a **child** stage, a fresh copy of this
-//! program that becomes the user, the terminal and at last the command. `run` is the **runner** in a tmux window. The
-//! rest (`connect`, `listen`, `sftp`, `credential`, `exec`) are small programs the worker starts as `dev`.
+//! program that becomes the user, the terminal and at last the command. `run` is the **runner** in a tmux window,
+//! `collect` the **collector**, which sends what the workers' runners keep. The rest (`connect`, `listen`, `sftp`, `credential`, `exec`) are small programs the worker starts as `dev`.
 
 mod box_socket;
 mod checkout;
 mod child;
+mod collect;
+mod confine;
 mod forward;
 mod launch;
 mod link;
 mod place;
 mod reaper;
+mod record;
 mod run;
 mod runner;
 mod sftp;
 mod supervisor;
 mod term;
+mod tree;
+mod unix_path;
 mod watch;
 mod worker;
 
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
         ("run", [socket, token]) => runner::main(socket, token),
         ("connect", [kind, target @ ..]) => forward::connect(kind, target),
         ("listen", [kind, target @ ..]) => forward::listen(kind, target),
+        ("collect", [spool]) => collect::main(spool),
         ("checkout", [program, words @ ..]) => checkout::main(program, words),
         ("sftp", []) => sftp::main(),
         ("credential", [socket, ..]) => forward::credential(socket),

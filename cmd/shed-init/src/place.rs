@@ -28,6 +28,8 @@ pub(crate) struct Place {
     pub(crate) program: PathBuf,
     /// Where commands run when nothing else is said.
     pub(crate) workspace: PathBuf,
+    /// Where worktrees and the spools of workers are.
+    pub(crate) worktrees: PathBuf,
     /// The user sessions run as.
     pub(crate) user: UserFacts,
     /// Whether we are root and may become that user.
@@ -46,7 +48,8 @@ pub(crate) struct UserFacts {
 }
 
 impl Place {
-    /// Reads the flags: none in a container; `--link-dir D --run-dir D --workspace D --home D` in a test.
+    /// Reads the flags: none in a container; `--link-dir D --run-dir D --workspace D --home D` in a test, where
+    /// `--worktrees D` may follow and is beside the workspace otherwise.
     pub(crate) fn from_args(args: &[String]) -> Result<Self, String> {
         let flag = |name: &str| {
             let at = args.iter().position(|arg| arg == name)?;
@@ -59,6 +62,8 @@ impl Place {
                 link_dir,
                 run_dir,
                 program: own,
+                worktrees: flag("--worktrees")
+                    .unwrap_or_else(|| workspace.with_file_name("worktrees")),
                 workspace,
                 user: current_user(&home),
                 switch_user: false,
@@ -68,6 +73,7 @@ impl Place {
                 run_dir: BOX_RUN_DIR.into(),
                 program: Path::new(BOX_PROGRAM_DIR).join(PROGRAM),
                 workspace: "/workspace".into(),
+                worktrees: "/worktrees".into(),
                 user: container_user(),
                 switch_user: root,
             }),
@@ -102,7 +108,7 @@ impl Place {
             ("/etc/passwd", add_user(&self.user)),
             ("home", own_directory(Path::new(&self.user.home), &self.user)),
             ("/workspace", own_directory(&self.workspace, &self.user)),
-            ("/worktrees", own_directory(Path::new("/worktrees"), &self.user)),
+            ("/worktrees", own_directory(&self.worktrees, &self.user)),
             ("/tmp", sticky_tmp()),
         ];
         for (what, result) in tried {

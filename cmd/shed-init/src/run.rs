@@ -35,6 +35,7 @@ pub(crate) async fn run(place: &Place, stages: &Stages, run: Run) -> Result<Ran,
         user: User::Dev,
         io: Io::Pipes,
         detached: None,
+        worker: None,
     };
     let Started { pid, ended } =
         launch(place, stages, spawn, vec![stdin, out_write, err_write]).await?;

@@ -7,7 +7,11 @@
 //! ```
 //!
 //! The tap is lossless: while its reader is behind, the command waits, as with any pipe. When its reader is gone the
-//! command goes on in the window.
+//! command goes on in the window. A worker's command has no tap but a spool and a control socket ([`worker`]).
+
+mod control;
+mod spool;
+mod worker;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
@@ -24,7 +28,9 @@ use rustix::net::{
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 use shed_link::tap::{Frame, MAX_PAYLOAD_BYTES, output_header};
-use shed_link::{Claim, Claimed, Io, Refusal, Spawn, Status, recv_blocking, send_blocking};
+use shed_link::{
+    Claim, Claimed, Confine, Io, Refusal, Spawn, Status, recv_blocking, send_blocking,
+};
 
 use crate::child::Order;
 use crate::launch::{launch_blocking, words_of};
@@ -42,21 +48,13 @@ const QUIET: Duration = Duration::from_millis(10);
 
 /// Claims `token` at the box's socket and runs what it stands for.
 pub(crate) fn main(socket: &str, token: &str) -> ExitCode {
-    let (spawn, tap) = match claim(socket, token) {
-        Ok(claimed) => claimed,
-        Err(why) => {
-            say(&format!("shed-init: {why}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    match Runner::start(spawn, tap) {
-        Ok(runner) => {
-            let status = runner.run();
-            ExitCode::from(match status {
-                Status::Code(code) => code,
-                Status::Signal(signal) => 128_u8.saturating_add(signal),
-            })
-        }
+    let ended = claim(socket, token).and_then(|(mut spawn, fd)| match spawn.worker.take() {
+        Some(spec) => worker::run(spawn, &spec, &fd),
+        None => Ok(Runner::start(spawn, fd)?.run()),
+    });
+    match ended {
+        Ok(Status::Code(code)) => ExitCode::from(code),
+        Ok(Status::Signal(signal)) => ExitCode::from(128_u8.saturating_add(signal)),
         Err(why) => {
             say(&format!("shed-init: {why}"));
             ExitCode::FAILURE
@@ -121,21 +119,8 @@ struct Runner {
 
 impl Runner {
     fn start(spawn: Spawn, tap: OwnedFd) -> Result<Self, String> {
-        let mut set = SigSet::empty();
-        for signal in [
-            NixSignal::SIGCHLD,
-            NixSignal::SIGWINCH,
-            NixSignal::SIGHUP,
-            NixSignal::SIGTERM,
-            NixSignal::SIGINT,
-            NixSignal::SIGQUIT,
-        ] {
-            set.add(signal);
-        }
-        set.thread_block().map_err(|error| error.to_string())?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&set, flags).map_err(|error| error.to_string())?;
-        let (pid, master) = match start_command(spawn) {
+        let signals = hear_signals()?;
+        let (pid, master) = match start_command(spawn, None) {
             Ok(started) => started,
             Err(refusal) => {
                 let why = refusal.to_string();
@@ -243,13 +228,7 @@ impl Runner {
                 if self.to_tap.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
             sources.push((Source::Tap, PollFd::new(tap, flags)));
         }
-        let limit = [deadline, self.kill_at].into_iter().flatten().min().map(|at| {
-            let left = at.saturating_duration_since(Instant::now());
-            Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(left.subsec_nanos()),
-            }
-        });
+        let limit = [deadline, self.kill_at].into_iter().flatten().min().map(time_until);
         let (names, mut fds): (Vec<Source>, Vec<PollFd<'_>>) = sources.into_iter().unzip();
         // An interrupted wait is a short one.
         poll(&mut fds, limit.as_ref()).ok();
@@ -364,9 +343,35 @@ impl Runner {
     }
 }
 
+fn time_until(at: Instant) -> Timespec {
+    let left = at.saturating_duration_since(Instant::now());
+    Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(left.subsec_nanos()),
+    }
+}
+
+/// Signals come as bytes of a descriptor from here on.
+fn hear_signals() -> Result<SignalFd, String> {
+    let mut set = SigSet::empty();
+    for signal in [
+        NixSignal::SIGCHLD,
+        NixSignal::SIGWINCH,
+        NixSignal::SIGHUP,
+        NixSignal::SIGTERM,
+        NixSignal::SIGINT,
+        NixSignal::SIGQUIT,
+    ] {
+        set.add(signal);
+    }
+    set.thread_block().map_err(|error| error.to_string())?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    SignalFd::with_flags(&set, flags).map_err(|error| error.to_string())
+}
+
 /// Starts the command on a terminal of its own with the window's size. We are already the right user, in the window's
 /// environment: only what was asked for is added.
-fn start_command(spawn: Spawn) -> Result<(Pid, OwnedFd), Refusal> {
+fn start_command(spawn: Spawn, confine: Option<Confine>) -> Result<(Pid, OwnedFd), Refusal> {
     let resources = |error: Errno| Refusal::NoResources(error.to_string());
     let size = tcgetwinsize(std::io::stdin()).map_err(resources)?;
     let mut env: Vec<(String, String)> = std::env::vars_os()
@@ -390,6 +395,7 @@ fn start_command(spawn: Spawn) -> Result<(Pid, OwnedFd), Refusal> {
         become_user: None,
         io: Io::Tty { cols: size.ws_col, rows: size.ws_row },
         tied: false,
+        confine,
     };
     let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
     let (ours, theirs) = pair.map_err(resources)?;

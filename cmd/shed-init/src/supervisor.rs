@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group
 
 use crate::place::Place;
 use crate::say;
+use crate::tree::descendants;
 
 /// How long processes may take to end after HUP and TERM. The engine is told to wait a little longer.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -150,30 +151,7 @@ fn signal_everyone(signal: Signal) {
         return;
     }
     // Outside a container kill(-1) would reach the whole machine; walk the tree below us instead.
-    for pid in descendants() {
-        kill_process(pid, signal).ok();
+    for process in descendants(rustix::process::getpid()) {
+        kill_process(process.pid, signal).ok();
     }
-}
-
-fn descendants() -> Vec<Pid> {
-    let mut parents: Vec<(i32, i32)> = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // The command is in parentheses and may hold anything; what follows it does not.
-        let after = stat.rsplit_once(')').map(|(_, after)| after).unwrap_or_default();
-        if let Some(parent) = after.split_whitespace().nth(1).and_then(|field| field.parse().ok()) {
-            parents.push((pid, parent));
-        }
-    }
-    let mut found: Vec<i32> = vec![rustix::process::getpid().as_raw_nonzero().get()];
-    let mut at = 0;
-    while at < found.len() {
-        let parent = found[at];
-        found.extend(parents.iter().filter(|(_, p)| *p == parent).map(|(pid, _)| *pid));
-        at += 1;
-    }
-    found[1..].iter().filter_map(|pid| Pid::from_raw(*pid)).collect()
 }

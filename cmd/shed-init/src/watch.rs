@@ -241,6 +241,7 @@ impl Watch {
             user: User::Dev,
             io: Io::Pipes,
             detached: None,
+            worker: None,
         };
         let started =
             launch(&shared.place, &shared.stages, spawn, vec![stdin, stdout, stderr]).await?;

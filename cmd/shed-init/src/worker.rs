@@ -9,7 +9,7 @@ use crate::place::Place;
 use crate::reaper::Reaper;
 use crate::say;
 use crate::watch::Watcher;
-use crate::{box_socket, link};
+use crate::{box_socket, confine, link};
 
 /// What the worker's tasks share.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) stages: Stages,
     /// Commands that wait for their runner.
     pub(crate) offers: Offers,
+    /// Why no command can be confined here; `None` when it can.
+    pub(crate) confine: Option<String>,
     /// tmux's state.
     pub(crate) watcher: Watcher,
 }
@@ -52,6 +54,7 @@ async fn serve(place: Place) -> ExitCode {
         boot: boot_id(),
         stages: Stages::new(reaper.clone()),
         offers: Offers::default(),
+        confine: confine::unavailable(),
         watcher: Watcher::default(),
     });
     tokio::spawn(reaper.run());

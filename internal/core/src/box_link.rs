@@ -446,6 +446,8 @@ mod tests {
             tmux: None,
             program: "/opt/shed/shed-init".to_owned(),
             socket: "/run/shed/box/sock".to_owned(),
+            worktrees: "/worktrees".to_owned(),
+            confine: None,
         };
         let (news, mut heard) = mpsc::channel(8);
         let shed = "a".parse().unwrap();

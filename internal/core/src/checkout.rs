@@ -95,6 +95,7 @@ fn git_spawn(env: &OpEnv, link: &BoxLink, repo: &Repo, lent: &lend::Lent) -> Spa
         user: User::Dev,
         io: Io::Pipes,
         detached: None,
+        worker: None,
     }
 }
 

@@ -251,9 +251,10 @@ fn not_running(shed: &ShedName, status: ShedStatus, detail: String) -> Problem {
 fn refused(refusal: &Refusal, detail: String) -> Problem {
     match refusal {
         Refusal::Invalid(_) => Problem::new(Code::InvalidRequest, detail),
-        Refusal::NotExecutable { .. } | Refusal::NoDirectory { .. } | Refusal::NoResources(_) => {
-            Problem::new(Code::ExecFailed, detail)
-        }
+        Refusal::NotExecutable { .. }
+        | Refusal::NoDirectory { .. }
+        | Refusal::NoResources(_)
+        | Refusal::CannotConfine(_) => Problem::new(Code::ExecFailed, detail),
         Refusal::TimedOut => Problem::new(Code::TimedOut, detail),
         Refusal::Unsupported => Problem::new(Code::Conflict, detail).hint("shed restart NAME"),
     }

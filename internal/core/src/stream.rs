@@ -256,6 +256,7 @@ pub(crate) async fn start_helper(link: &BoxLink, words: &[&str]) -> Result<Helpe
         user: shed_link::User::Dev,
         io: Io::Socket,
         detached: None,
+        worker: None,
     };
     link.spawn(spawn, vec![theirs]).await?;
     Ok(Helper { conn: Conn::new(to_tokio(ours)?) })

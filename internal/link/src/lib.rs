@@ -15,9 +15,12 @@
 //! ```
 
 pub mod conn;
+pub mod control;
 pub mod frame;
 pub mod git;
 pub mod message;
+mod piece;
+pub mod spool;
 pub mod tap;
 
 pub use conn::{Conn, LinkError, recv_blocking, send_blocking};

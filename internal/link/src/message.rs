@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::spool::WorkerId;
+
 /// The protocol this code speaks. A peer with another one is refused with words.
 pub const PROTOCOL: u32 = 1;
 
@@ -43,6 +45,17 @@ pub struct Hello {
     pub program: String,
     /// Where a runner in the box claims its command.
     pub socket: String,
+    /// Where worktrees and spools live; empty in a box that knows none.
+    #[serde(default)]
+    pub worktrees: String,
+    /// Why no command can be confined here; `None` when it can. A box that does not say is too old for it.
+    #[serde(default = "too_old_to_confine")]
+    pub confine: Option<String>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's type")]
+fn too_old_to_confine() -> Option<String> {
+    Some("this shed's shed-init is too old for it".to_owned())
 }
 
 /// The server's first message, after [`Hello`].
@@ -79,12 +92,12 @@ pub enum Op {
     },
     /// Run a short command as `dev` and answer with its output ([`Reply::Ran`]).
     Run(Run),
-    /// Hold a [`Spawn`] and one descriptor (see [`crate::tap`]) for the runner that will claim it by `token`. Answered
-    /// by [`Reply::Done`] at once.
+    /// Hold a [`Spawn`] and one descriptor for the runner that will claim it by `token`. Answered by [`Reply::Done`] at
+    /// once.
     Offer {
         /// 128 random bits in hex.
         token: String,
-        /// What the runner is to run; its `io` is [`Io::Tap`].
+        /// What the runner is to run; its `io` is [`Io::Tap`], or [`Io::Prelude`] for a worker.
         spawn: Spawn,
     },
     /// Are you there? Answered by [`Reply::Done`]; whoever does not know it answers with a refusal, which says the same.
@@ -112,6 +125,30 @@ pub struct Spawn {
     /// Lives on when the link ends; its end is told as [`News::DetachedEnded`] with this tag, also on a later link.
     #[serde(default)]
     pub detached: Option<String>,
+    /// Only in an offer: the command is a worker's. Its output goes to a spool, and it is asked by its control socket.
+    #[serde(default)]
+    pub worker: Option<WorkerSpec>,
+}
+
+/// Whose command a runner runs, and where its spool is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerSpec {
+    /// The worker.
+    pub id: WorkerId,
+    /// Which start of the worker this is. Each has a spool of its own; one that is there already is refused.
+    pub epoch: u64,
+    /// The absolute directory of all spools, usually `/worktrees/.shed/spool`. This one is `SPOOL/ID/EPOCH`.
+    pub spool: String,
+    /// What the command may write to; everything the user may when absent.
+    #[serde(default)]
+    pub confine: Option<Confine>,
+}
+
+/// Limits what a command and its descendants may change. They read and execute whatever the user may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confine {
+    /// Absolute directories and files that exist. Terminals, `/dev/null` and `/dev/shm` are writable beside them.
+    pub write: Vec<String>,
 }
 
 /// What to execute.
@@ -126,6 +163,8 @@ pub enum Program {
     ShellLine(String),
     /// shed-init itself, with these words: `sftp`, `connect`, `listen`.
     Own(Vec<String>),
+    /// Nothing: a worker that shows its prelude and ends. It has no spool.
+    Nothing,
 }
 
 /// As whom a process runs.
@@ -155,6 +194,8 @@ pub enum Io {
     Socket,
     /// One descriptor, held for the runner: output and exit go there as [`crate::tap`] frames.
     Tap,
+    /// One descriptor, held for a worker's runner, which reads it to its end and shows it in the window first.
+    Prelude,
     /// No descriptor; all three are `/dev/null`.
     Null,
 }
@@ -261,6 +302,9 @@ pub enum Refusal {
     /// A word with a NUL byte, an empty command, a wrong number of descriptors.
     #[error("{0}")]
     Invalid(String),
+    /// The command was to be confined, and that is not possible here. It was not started.
+    #[error("cannot confine the command: {0}")]
+    CannotConfine(String),
     /// A [`Run`] took longer than its limit.
     #[error("the command in the shed did not end in time")]
     TimedOut,

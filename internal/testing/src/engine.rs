@@ -136,6 +136,8 @@ impl ProcessEngine {
             .arg(&run_dir)
             .arg("--workspace")
             .arg(dir.join("workspace"))
+            .arg("--worktrees")
+            .arg(dir.join("worktrees"))
             .arg("--home")
             .arg(dir.join("home"))
             .env_clear()
@@ -271,7 +273,7 @@ impl Engine for ProcessEngine {
             self.up()?;
             let dir = self.root.join(plan.shed.as_str());
             let made_volumes = !dir.join("workspace").exists();
-            for part in ["workspace", "home", "run", "tmux"] {
+            for part in ["workspace", "worktrees", "home", "run", "tmux"] {
                 std::fs::create_dir_all(dir.join(part))
                     .map_err(|error| EngineError::Failed(error.to_string()))?;
             }

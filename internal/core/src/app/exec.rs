@@ -186,6 +186,7 @@ impl App {
             user: User::Dev,
             io: tty_io(&open.tty),
             detached: None,
+            worker: None,
         };
         let mut running = start(&place.link, spawn).await.map_err(|error| place.no_tmux(error))?;
         if read_only {
@@ -212,6 +213,7 @@ impl App {
             user,
             io: tty_io(&open.tty),
             detached: None,
+            worker: None,
         };
         start(&place.link, spawn).await
     }
@@ -244,6 +246,7 @@ impl App {
             user: User::Dev,
             io,
             detached: None,
+            worker: None,
         };
         start(&place.link, spawn).await
     }
@@ -471,6 +474,7 @@ async fn exec_plain(
         user,
         io,
         detached: tag.clone(),
+        worker: None,
     };
     if tag.is_some() {
         place.link.spawn(spawn, Vec::new()).await?;

@@ -61,6 +61,7 @@ impl App {
             user: User::Dev,
             io: Io::Tap,
             detached: None,
+            worker: None,
         };
         let token = uuid::Uuid::new_v4().simple().to_string();
         let (ours, theirs) = socket_pair()?;

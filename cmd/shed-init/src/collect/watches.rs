@@ -1,0 +1,146 @@
+//! What inotify tells of the spools.
+
+use std::collections::{BTreeMap, HashMap};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+use shed_link::spool::{Epoch, WorkerId};
+
+use crate::record::LOCK;
+
+/// Room for many events at once.
+const EVENT_BYTES: usize = 4 << 10;
+
+/// Something that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Something new in the directory of all spools.
+    Workers,
+    /// Something new in a worker's.
+    Worker(WorkerId),
+    /// Something was written.
+    Output(Epoch),
+    /// A segment began.
+    Created(Epoch),
+    /// Its runner may be gone.
+    Closed(Epoch),
+    /// Its directory is gone.
+    Gone(Epoch),
+    /// More happened than the kernel could remember.
+    Overflow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Root,
+    Worker(WorkerId),
+    Epoch(Epoch),
+}
+
+/// The watches and what they are on.
+#[derive(Debug)]
+pub(super) struct Watches {
+    inotify: OwnedFd,
+    targets: HashMap<i32, Target>,
+    epochs: BTreeMap<Epoch, i32>,
+}
+
+impl AsFd for Watches {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+impl Watches {
+    /// Watches the directory of all spools.
+    pub(super) fn new(root: &Path) -> Result<Self, Errno> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let mut watches = Self { inotify, targets: HashMap::new(), epochs: BTreeMap::new() };
+        let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        watches.add(Target::Root, root, flags)?;
+        Ok(watches)
+    }
+
+    fn add(&mut self, target: Target, path: &Path, flags: WatchFlags) -> Result<i32, Errno> {
+        let flags = flags | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
+        let watch = inotify::add_watch(&self.inotify, path, flags)?;
+        self.targets.insert(watch, target);
+        Ok(watch)
+    }
+
+    /// Watches for a worker's new epochs.
+    pub(super) fn add_worker(&mut self, worker: WorkerId, path: &Path) -> Result<(), Errno> {
+        self.add(Target::Worker(worker), path, WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+        Ok(())
+    }
+
+    /// Watches what is written in an epoch.
+    pub(super) fn add_epoch(&mut self, epoch: Epoch, path: &Path) -> Result<(), Errno> {
+        let flags = WatchFlags::MODIFY
+            | WatchFlags::CREATE
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::DELETE_SELF;
+        let watch = self.add(Target::Epoch(epoch), path, flags)?;
+        self.epochs.insert(epoch, watch);
+        Ok(())
+    }
+
+    /// Watches an epoch no more.
+    pub(super) fn forget(&mut self, epoch: Epoch) {
+        if let Some(watch) = self.epochs.remove(&epoch) {
+            // The kernel forgets it by itself when the directory is gone.
+            inotify::remove_watch(&self.inotify, watch).ok();
+        }
+    }
+
+    /// What happened since the last call, each once.
+    pub(super) fn read(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut buffer = [MaybeUninit::uninit(); EVENT_BYTES];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut ended = Vec::new();
+        // One buffer's worth: the rest is told the next time.
+        let mut is_first = true;
+        while std::mem::take(&mut is_first) || !reader.is_buffer_empty() {
+            let Ok(event) = reader.next() else {
+                break;
+            };
+            let flags = event.events();
+            if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
+                changes.push(Change::Overflow);
+                continue;
+            }
+            if flags.contains(ReadFlags::IGNORED) {
+                ended.push(event.wd());
+                continue;
+            }
+            let change = match self.targets.get(&event.wd()) {
+                Some(Target::Root) => Change::Workers,
+                Some(Target::Worker(worker)) => Change::Worker(*worker),
+                Some(Target::Epoch(epoch)) if flags.contains(ReadFlags::DELETE_SELF) => {
+                    Change::Gone(*epoch)
+                }
+                Some(Target::Epoch(epoch)) if flags.contains(ReadFlags::CLOSE_WRITE) => {
+                    let is_lock =
+                        event.file_name().is_some_and(|name| name.to_bytes() == LOCK.as_bytes());
+                    if is_lock { Change::Closed(*epoch) } else { Change::Output(*epoch) }
+                }
+                Some(Target::Epoch(epoch)) if flags.contains(ReadFlags::CREATE) => {
+                    Change::Created(*epoch)
+                }
+                Some(Target::Epoch(epoch)) => Change::Output(*epoch),
+                None => continue,
+            };
+            if !changes.contains(&change) {
+                changes.push(change);
+            }
+        }
+        for watch in ended {
+            self.targets.remove(&watch);
+        }
+        changes
+    }
+}

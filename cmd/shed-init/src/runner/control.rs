@@ -1,0 +1,178 @@
+//! Who asks a worker's runner: the connections on its control socket.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use shed_link::control::{Ask, MAX_FRAME_BYTES, Reply};
+
+/// Who may be connected at once: the server, and what is left of its last life. More wait to be taken.
+const MAX_CLIENTS: usize = 8;
+/// What is read at once.
+const READ_BYTES: usize = 16 << 10;
+/// What is held of a client: one frame, whole.
+const MAX_INBOX_BYTES: usize = MAX_FRAME_BYTES;
+
+/// The socket and its connections.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    listener: UnixListener,
+    connected: Vec<Client>,
+    next_id: u64,
+}
+
+#[derive(Debug)]
+struct Client {
+    id: u64,
+    socket: UnixStream,
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+    /// It asked for the end and hears nothing, and is not heard, until that has come.
+    waits_for_end: bool,
+    /// It says nothing more. What it asked before is done all the same.
+    has_ended: bool,
+    is_gone: bool,
+}
+
+/// Which connection. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientId(u64);
+
+impl Clients {
+    /// Takes a listening socket that does not block.
+    pub(crate) fn new(listener: UnixListener) -> Self {
+        Self { listener, connected: Vec::new(), next_id: 0 }
+    }
+
+    /// What to wait for: the listener as `None`. Somebody whose request cannot be taken now is not heard.
+    pub(crate) fn interests(
+        &self,
+    ) -> impl Iterator<Item = (Option<ClientId>, BorrowedFd<'_>, PollFlags)> {
+        let has_room = self.connected.len() < MAX_CLIENTS;
+        let listener = has_room.then(|| (None, self.listener.as_fd(), PollFlags::IN));
+        let clients = self.connected.iter().filter_map(|client| {
+            let mut flags = PollFlags::empty();
+            if client.may_be_read() {
+                flags |= PollFlags::IN;
+            }
+            if !client.outbox.is_empty() {
+                flags |= PollFlags::OUT;
+            }
+            let is_waited_for = !flags.is_empty();
+            is_waited_for.then(|| (Some(ClientId(client.id)), client.socket.as_fd(), flags))
+        });
+        listener.into_iter().chain(clients)
+    }
+
+    /// Takes one who knocks.
+    pub(crate) fn accept(&mut self) {
+        // It may have gone away before it was taken.
+        if let Ok((socket, _)) = self.listener.accept() {
+            self.connected.push(Client {
+                id: self.next_id,
+                socket,
+                inbox: Vec::new(),
+                outbox: Vec::new(),
+                waits_for_end: false,
+                has_ended: false,
+                is_gone: false,
+            });
+            self.next_id += 1;
+        }
+    }
+
+    /// Reads and writes what can be.
+    pub(crate) fn move_bytes(&mut self, ClientId(id): ClientId) {
+        if let Some(client) = self.connected.iter_mut().find(|client| client.id == id) {
+            client.send();
+            client.receive();
+        }
+    }
+
+    /// The next request of somebody whose last one was answered. Input waits unless it is accepted. One that breaks the
+    /// rules is put out.
+    pub(crate) fn next_ask(&mut self, accepts_input: bool) -> Option<(ClientId, Ask)> {
+        let mut next = None;
+        for client in &mut self.connected {
+            if client.is_gone || !client.may_ask() || next.is_some() {
+                continue;
+            }
+            match Ask::decode(&client.inbox) {
+                Ok(Some((Ask::Input(_), _))) if !accepts_input => {}
+                Ok(Some((ask, n_bytes))) => {
+                    client.inbox.drain(..n_bytes);
+                    next = Some((ClientId(client.id), ask));
+                }
+                Ok(None) => client.is_gone = client.has_ended,
+                Err(_) => client.is_gone = true,
+            }
+        }
+        self.connected.retain(|client| !client.is_gone);
+        next
+    }
+
+    /// Answers.
+    pub(crate) fn reply(&mut self, ClientId(id): ClientId, reply: &Reply) {
+        if let Some(client) = self.connected.iter_mut().find(|client| client.id == id) {
+            client.outbox.extend(reply.encode());
+            client.send();
+        }
+    }
+
+    /// It will hear of the end.
+    pub(crate) fn wait_for_end(&mut self, ClientId(id): ClientId) {
+        if let Some(client) = self.connected.iter_mut().find(|client| client.id == id) {
+            client.waits_for_end = true;
+        }
+    }
+
+    /// Tells the end to all who wait for it.
+    pub(crate) fn tell_end(&mut self) {
+        for client in self.connected.iter_mut().filter(|client| client.waits_for_end) {
+            client.outbox.extend(Reply::Done.encode());
+            client.send();
+        }
+    }
+}
+
+impl Client {
+    fn may_ask(&self) -> bool {
+        !self.waits_for_end && self.outbox.is_empty()
+    }
+
+    fn may_be_read(&self) -> bool {
+        self.may_ask() && !self.has_ended && self.inbox.len() < MAX_INBOX_BYTES
+    }
+
+    fn send(&mut self) {
+        while !self.outbox.is_empty() {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match send(&self.socket, &self.outbox, flags) {
+                Ok(n_written) => drop(self.outbox.drain(..n_written)),
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                Err(_) => {
+                    self.outbox.clear();
+                    self.is_gone = true;
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self) {
+        if !self.may_be_read() {
+            return;
+        }
+        let filled = self.inbox.len();
+        let room = READ_BYTES.min(MAX_INBOX_BYTES - filled);
+        self.inbox.resize(filled + room, 0);
+        let read = recv(&self.socket, &mut self.inbox[filled..], RecvFlags::DONTWAIT);
+        self.inbox.truncate(filled + read.map_or(0, |(n_read, _)| n_read));
+        match read {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok((0, _)) | Err(_) => self.has_ended = true,
+            Ok(_) => {}
+        }
+    }
+}
