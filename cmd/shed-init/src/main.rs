@@ -4,12 +4,13 @@
 //! and keep a **worker** alive. The worker holds the link to the server, starts processes and watches tmux; it may die at
 //! any time and no tmux session notices. Each process is started through a **child** stage, a fresh copy of this
 //! program that becomes the user, the terminal and at last the command. `run` is the **runner** in a tmux window. The
-//! rest (`connect`, `listen`, `sftp`, `credential`, `exec`) are small programs the worker starts as `dev`.
+//! rest (`connect`, `listen`, `sftp`, `git`, `credential`, `exec`) are small programs the worker starts as `dev`.
 
 mod box_socket;
 mod checkout;
 mod child;
 mod forward;
+mod git;
 mod launch;
 mod link;
 mod place;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         ("connect", [kind, target @ ..]) => forward::connect(kind, target),
         ("listen", [kind, target @ ..]) => forward::listen(kind, target),
         ("checkout", [program, words @ ..]) => checkout::main(program, words),
+        ("git", []) => git::main(),
         ("sftp", []) => sftp::main(),
         ("credential", [socket, ..]) => forward::credential(socket),
         ("exec", [program, words @ ..]) => child::exec_words(program, words),
