@@ -34,8 +34,8 @@ use shed_link::git::{
 };
 
 use diff::DiffRequest;
-use failure::Failure;
-use repository::Repository;
+pub(crate) use failure::Failure;
+pub(crate) use repository::Repository;
 
 /// What goes out: the head, and what follows its line.
 type Done = (GitDone, Vec<u8>);

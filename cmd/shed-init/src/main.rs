@@ -4,7 +4,7 @@
 //! and keep a **worker** alive. The worker holds the link to the server, starts processes and watches tmux; it may die at
 //! any time and no tmux session notices. Each process is started through a **child** stage, a fresh copy of this
 //! program that becomes the user, the terminal and at last the command. `run` is the **runner** in a tmux window. The
-//! rest (`connect`, `listen`, `sftp`, `git`, `credential`, `exec`) are small programs the worker starts as `dev`.
+//! rest (`connect`, `listen`, `sftp`, `git`, `watch-tree`, `credential`, `exec`) are small programs the worker starts as `dev`.
 
 mod box_socket;
 mod checkout;
@@ -21,6 +21,7 @@ mod sftp;
 mod supervisor;
 mod term;
 mod watch;
+mod watch_tree;
 mod worker;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ("listen", [kind, target @ ..]) => forward::listen(kind, target),
         ("checkout", [program, words @ ..]) => checkout::main(program, words),
         ("git", []) => git::main(),
+        ("watch-tree", [directory]) => watch_tree::main(directory),
         ("sftp", []) => sftp::main(),
         ("credential", [socket, ..]) => forward::credential(socket),
         ("exec", [program, words @ ..]) => child::exec_words(program, words),

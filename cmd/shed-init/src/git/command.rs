@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use shed_link::git::FailureKind;
 
 use super::failure::{Failure, classify};
@@ -221,6 +223,10 @@ impl Ended {
 
     /// The failure of a call that did not succeed.
     pub(crate) fn failure(&self, what: &str) -> Failure {
+        let ended = [Signal::HUP, Signal::INT, Signal::TERM].map(Signal::as_raw);
+        if self.status.signal().is_some_and(|signal| ended.contains(&signal)) {
+            return Failure::new(FailureKind::Interrupted, format!("{what}: git was interrupted"));
+        }
         Failure::new(classify(&self.words), what.to_owned()).with_git(&self.words)
     }
 }

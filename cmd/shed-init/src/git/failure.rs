@@ -63,7 +63,9 @@ impl Failure {
 pub(crate) fn classify(words: &[u8]) -> FailureKind {
     let words = String::from_utf8_lossy(words);
     let says = |text: &str| words.contains(text);
-    if says("No space left on device") || says("Disk quota exceeded") {
+    // Of a file it cannot write git says no more; it is the disk, nearly always.
+    let full = ["No space left on device", "Disk quota exceeded", "unable to write file"];
+    if full.into_iter().any(says) {
         FailureKind::NoSpace
     } else if says("Read-only file system") {
         FailureKind::ReadOnly

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use shed_api::SessionName;
-use shed_api::git::{FileStatus, SkippedFile, quote_path};
+use shed_api::git::{FileStatus, SkipReason, SkippedFile, quote_path, unquote_path};
 use shed_link::git::{
     FailureKind, FilePath, KeptFile, MAX_LISTED_FILES, MAX_SHORT_LIST, Restored, View,
 };
@@ -23,6 +23,8 @@ use super::repository::Repository;
 
 /// The kind of the checkpoint that is taken first.
 const SAFETY: &str = "before-restore";
+/// Why a file stays that the safety checkpoint does not hold.
+const UNSAVED: &str = "what is there now is not in the checkpoint that was taken first";
 /// git's mode of a submodule.
 const GITLINK: &str = "160000";
 
@@ -31,6 +33,22 @@ const GITLINK: &str = "160000";
 struct Work {
     done: Vec<Change>,
     kept: Vec<KeptFile>,
+}
+
+impl Work {
+    /// Tells of the files that no checkpoint holds as they are: whether they differ cannot be seen in the trees.
+    fn keep_unsaved(&mut self, skipped: &[SkippedFile], paths: &[FilePath]) {
+        let told: HashSet<String> = self.kept.iter().map(|file| file.path.clone()).collect();
+        let wanted = |file: &&SkippedFile| {
+            let name = unquote_path(&file.path).unwrap_or_default();
+            let named = paths.is_empty() || paths.iter().any(|path| is_in(&name, path.as_bytes()));
+            named && file.reason != SkipReason::Repository && !told.contains(&file.path)
+        };
+        let unsaved = skipped.iter().filter(wanted);
+        self.kept.extend(
+            unsaved.map(|file| KeptFile { path: file.path.clone(), reason: UNSAVED.to_owned() }),
+        );
+    }
 }
 
 /// Restores a checkpoint.
@@ -54,13 +72,15 @@ pub(crate) fn restore(
     if !paths.is_empty() {
         changes.retain(|change| paths.iter().any(|path| is_in(&change.path, path.as_bytes())));
     }
-    let work = apply(&repository.toplevel, changes, &taken.skipped, &index.scratch(&wanted.tree)?)
-        .map_err(|mut failure| {
-            let n = safety.n.to_string();
-            failure.0.text.push_str("; what was there before is checkpoint ");
-            failure.0.text.push_str(&n);
-            failure
-        })?;
+    let mut work =
+        apply(&repository.toplevel, changes, &taken.skipped, &index.scratch(&wanted.tree)?)
+            .map_err(|mut failure| {
+                let n = safety.n.to_string();
+                failure.0.text.push_str("; what was there before is checkpoint ");
+                failure.0.text.push_str(&n);
+                failure
+            })?;
+    work.keep_unsaved(&taken.skipped, paths);
     let (n_files, n_kept) = (work.done.len() as u64, work.kept.len() as u64);
     Ok(Restored {
         safety,
@@ -113,7 +133,7 @@ fn untouchable(change: &Change, unsaved: &HashSet<&str>) -> Option<&'static str>
         return Some("it is a submodule");
     }
     let unsaved = unsaved.contains(quote_path(&change.path).as_str());
-    unsaved.then_some("what is there now is not in the checkpoint that was taken first")
+    unsaved.then_some(UNSAVED)
 }
 
 /// What is where a file is to be written and is in no checkpoint.

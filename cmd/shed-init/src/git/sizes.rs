@@ -33,9 +33,11 @@ pub(crate) fn sizes(repo: &BoxPath, worktrees: &[BoxPath]) -> Result<Sizes, Fail
 /// so that what two of them share is nobody's alone. `None` when git is too old to tell.
 fn only_under(repository: &Repository, glob: &str) -> Result<Option<u64>, Failure> {
     let (these, others) = (format!("--glob={glob}"), format!("--exclude={glob}"));
-    let words = ["--disk-usage", "--objects", &these, "--not", &others, "--all", "--"];
+    let words =
+        ["--disk-usage", "--objects-edge-aggressive", &these, "--not", &others, "--all", "--"];
     let line = repository.git.call("rev-list").args(words).line()?;
-    Ok(line.and_then(|line| line.parse().ok()))
+    // Commits at the edge stand before the number.
+    Ok(line.and_then(|line| line.lines().last()?.parse().ok()))
 }
 
 /// Loose and packed objects together.

@@ -60,6 +60,11 @@ impl Drop for Undo<'_> {
 /// Makes the worktree.
 pub(crate) fn add(request: &AddWorktree) -> Result<AddedWorktree, Failure> {
     let interrupt = Interrupt::catch()?;
+    // git, which a signal ends as well, may have been the first to fail.
+    make(request, &interrupt).or_else(|failure| interrupt.check().and(Err(failure)))
+}
+
+fn make(request: &AddWorktree, interrupt: &Interrupt) -> Result<AddedWorktree, Failure> {
     let repository = Repository::open(&request.repo)?;
     let path = Path::new(request.path.as_str());
     check_place(&repository, path)?;
@@ -71,7 +76,7 @@ pub(crate) fn add(request: &AddWorktree) -> Result<AddedWorktree, Failure> {
     make_parents(path, &mut undo)?;
     check_out(request, path, &mut undo)?;
     interrupt.check()?;
-    let included = include::copy(&repository, path, &interrupt)?;
+    let included = include::copy(&repository, path, interrupt)?;
     interrupt.check()?;
     undo.made.clear();
     Ok(AddedWorktree {
@@ -96,8 +101,9 @@ pub(crate) fn forget_branch(repository: &Repository, branch: &str) {
 pub(crate) fn forget_record(repository: &Repository, record: Option<PathBuf>) {
     if let Some(record) = record {
         tree::remove(&record).ok();
-        fs::remove_dir(repository.common_dir.join("worktrees")).ok();
     }
+    // Fails while there are others.
+    fs::remove_dir(repository.common_dir.join("worktrees")).ok();
 }
 
 /// Nothing is there, and it is not inside the checkout, where tools would find every file twice.
