@@ -1,3 +1,5 @@
+//! Patches as git prints them, and as nobody should.
+
 use proptest::prelude::*;
 
 use super::*;
