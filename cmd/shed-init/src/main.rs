@@ -4,7 +4,8 @@
 //! and keep a **worker** alive. The worker holds the link to the server, starts processes and watches tmux; it may die at
 //! any time and no tmux session notices. Each process is started through a **child** stage, a fresh copy of this
 //! program that becomes the user, the terminal and at last the command. `run` is the **runner** in a tmux window,
-//! `collect` the **collector**, which sends what the workers' runners keep. The rest (`connect`, `listen`, `sftp`, `credential`, `exec`) are small programs the worker starts as `dev`.
+//! `collect` the **collector**, which sends what the workers' runners keep. The rest (`connect`, `listen`, `sftp`, `git`,
+//! `watch-tree`, `credential`, `exec`) are small programs the worker starts as `dev`.
 
 mod box_socket;
 mod checkout;
@@ -12,6 +13,7 @@ mod child;
 mod collect;
 mod confine;
 mod forward;
+mod git;
 mod launch;
 mod link;
 mod place;
@@ -25,6 +27,7 @@ mod term;
 mod tree;
 mod unix_path;
 mod watch;
+mod watch_tree;
 mod worker;
 
 use std::process::ExitCode;
@@ -48,6 +51,8 @@ fn main() -> ExitCode {
         ("listen", [kind, target @ ..]) => forward::listen(kind, target),
         ("collect", [spool]) => collect::main(spool),
         ("checkout", [program, words @ ..]) => checkout::main(program, words),
+        ("git", []) => git::main(),
+        ("watch-tree", [directory]) => watch_tree::main(directory),
         ("sftp", []) => sftp::main(),
         ("credential", [socket, ..]) => forward::credential(socket),
         ("exec", [program, words @ ..]) => child::exec_words(program, words),

@@ -15,6 +15,7 @@ mod lend;
 pub mod life;
 mod mounts;
 mod ops;
+pub mod patch;
 mod repo;
 mod settings;
 mod stream;

@@ -11,11 +11,8 @@ pub fn quote_path(path: &[u8]) -> String {
 }
 
 /// The name that was quoted; `None` when the text is in quotes and not well-formed.
-pub fn unquote_path(text: &str) -> Option<Vec<u8>> {
-    unquote_bytes(text.as_bytes())
-}
-
-fn unquote_bytes(text: &[u8]) -> Option<Vec<u8>> {
+pub fn unquote_path(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+    let text = text.as_ref();
     let [b'"', inner @ .., b'"'] = text else {
         return (text.first() != Some(&b'"')).then(|| text.to_vec());
     };

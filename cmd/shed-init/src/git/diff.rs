@@ -1,0 +1,200 @@
+//! Diffs and numbers: two trees are compared, the working tree's among them.
+
+use std::os::unix::ffi::OsStrExt as _;
+
+use shed_api::git::{DiffNumbers, SkippedFile};
+use shed_link::git::{
+    Base, Diffed, FailureKind, FilePath, MAX_LISTED_FILES, MAX_PATCH_BYTES, MAX_SHORT_LIST, Side,
+    View,
+};
+
+use super::checkpoint;
+use super::command::{Call, Git};
+use super::failure::Failure;
+use super::listing::{self, Change};
+use super::private_index::PrivateIndex;
+use super::repository::Repository;
+use super::revision;
+
+/// What a request for a diff asks.
+#[derive(Debug)]
+pub(crate) struct DiffRequest<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) from: &'a Side,
+    pub(crate) to: &'a Side,
+    pub(crate) path: Option<&'a FilePath>,
+    pub(crate) stat_only: bool,
+}
+
+/// How far the working tree is from its base.
+pub(crate) fn numbers(view: &View, base: &Base) -> Result<DiffNumbers, Failure> {
+    let repository = Repository::open(&view.worktree)?;
+    let head = repository.head()?;
+    let base = revision::base(&repository, base, head.as_deref())?;
+    let index = PrivateIndex::open(&repository, view)?;
+    let skipped = index.take(view.max_file_bytes)?;
+    let against = match &base.commit {
+        Some(commit) => commit.clone(),
+        None => repository.empty_tree()?,
+    };
+    let compare = index.git().call("diff-index").arg("--cached");
+    let changes = changes(compare.args(["-M", "--ignore-submodules=none"]), &[&against])?;
+    let (ahead, behind) = counts(&repository, base.tip.as_deref(), head.as_deref())?;
+    let skipped = uncounted(&changes, &skipped);
+    Ok(DiffNumbers {
+        files: changes.len() as u64 + skipped,
+        insertions: changes.iter().map(|change| change.insertions).sum(),
+        deletions: changes.iter().map(|change| change.deletions).sum(),
+        ahead,
+        behind,
+        head,
+        branch: repository.branch()?,
+        base: base.commit,
+        skipped,
+    })
+}
+
+/// A diff and its patch.
+pub(crate) fn diff(request: &DiffRequest<'_>) -> Result<(Diffed, Vec<u8>), Failure> {
+    let repository = Repository::open(&request.view.worktree)?;
+    let mut skipped = Vec::new();
+    let from = tree(&repository, request.view, request.from, &mut skipped)?;
+    let to = tree(&repository, request.view, request.to, &mut skipped)?;
+    let mut files = tree_changes(&repository.git, &from, &to)?;
+    if let Some(path) = request.path {
+        let inside = |name: &[u8]| is_in(name, path.as_bytes());
+        files.retain(|file| inside(&file.path) || file.old_path.as_deref().is_some_and(inside));
+        skipped.retain(|file| file.path.as_bytes() == path.as_bytes());
+    }
+    let (patch, patch_truncated) = if request.stat_only || files.is_empty() {
+        (Vec::new(), false)
+    } else {
+        patch(&repository.git, &from, &to, request.path.map(|_| files.as_slice()))?
+    };
+    skipped.truncate(MAX_SHORT_LIST);
+    let head = Diffed {
+        from,
+        to,
+        n_files: files.len() as u64,
+        insertions: files.iter().map(|file| file.insertions).sum(),
+        deletions: files.iter().map(|file| file.deletions).sum(),
+        files: files.iter().take(MAX_LISTED_FILES).map(Change::shown).collect(),
+        skipped,
+        patch_bytes: patch.len() as u64,
+        patch_truncated,
+    };
+    Ok((head, patch))
+}
+
+/// Whether a name is that file or is in that directory.
+pub(crate) fn is_in(name: &[u8], path: &[u8]) -> bool {
+    name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// The files in which two trees differ, renames found.
+fn tree_changes(git: &Git, from: &str, to: &str) -> Result<Vec<Change>, Failure> {
+    changes(git.call("diff-tree").args(["-r", "-M"]), &[from, to])
+}
+
+fn changes(call: Call, ends: &[&str]) -> Result<Vec<Change>, Failure> {
+    let words = ["--raw", "--numstat", "-z", "--no-ext-diff", "--no-textconv", "--no-relative"];
+    let output = call.args(words).args(ends).arg("--").output("cannot compare")?;
+    listing::parse(&output)
+        .ok_or_else(|| Failure::new(FailureKind::Git, "git listed changes in an unknown form"))
+}
+
+/// The patch between two trees, of some files or of all.
+fn patch(
+    git: &Git,
+    from: &str,
+    to: &str,
+    only: Option<&[Change]>,
+) -> Result<(Vec<u8>, bool), Failure> {
+    let words = [
+        "-r",
+        "-M",
+        "-p",
+        "--full-index",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-color",
+        "--no-relative",
+        "--submodule=short",
+        "--src-prefix=a/",
+        "--dst-prefix=b/",
+        "--unified=3",
+        "--inter-hunk-context=0",
+        "--diff-algorithm=histogram",
+    ];
+    let names = only.unwrap_or_default().iter();
+    let names = names.flat_map(|file| file.old_path.iter().chain([&file.path]));
+    let names = names.map(|name| std::ffi::OsStr::from_bytes(name));
+    let call = git.call("diff-tree").args(words).args([from, to, "--"]).args(names);
+    let ended = call.cut_at(MAX_PATCH_BYTES).ended()?;
+    if ended.truncated {
+        return Ok((ended.output, true));
+    }
+    Ok((ended.success("cannot make a patch")?, false))
+}
+
+/// The tree of one side.
+fn tree(
+    repository: &Repository,
+    view: &View,
+    side: &Side,
+    skipped: &mut Vec<SkippedFile>,
+) -> Result<String, Failure> {
+    let commit = match side {
+        Side::Base(base) => revision::base(repository, base, repository.head()?.as_deref())?.commit,
+        Side::Head => repository.head()?,
+        Side::Checkpoint { session, n } => Some(checkpoint::find(repository, session, *n)?.commit),
+        Side::Worktree => {
+            let index = PrivateIndex::open(repository, view)?;
+            *skipped = index.take(view.max_file_bytes)?;
+            return index.tree();
+        }
+    };
+    let Some(commit) = commit else {
+        return repository.empty_tree();
+    };
+    let tree = format!("{commit}^{{tree}}");
+    let line = repository.git.call("rev-parse").args(["--verify", "--quiet", &tree]).line()?;
+    line.ok_or_else(|| Failure::new(FailureKind::NotFound, format!("commit {commit} has no tree")))
+}
+
+/// How many commits each has that the other has not.
+fn counts(
+    repository: &Repository,
+    tip: Option<&str>,
+    head: Option<&str>,
+) -> Result<(u64, u64), Failure> {
+    let range = match (tip, head) {
+        (Some(tip), Some(head)) => format!("{tip}...{head}"),
+        // All commits are ahead of nothing, and before the first commit all of the base's are missing.
+        (None, Some(head)) => return Ok((count(repository, head)?, 0)),
+        (Some(tip), None) => return Ok((0, count(repository, tip)?)),
+        (None, None) => return Ok((0, 0)),
+    };
+    let words = ["--count", "--left-right", &range, "--"];
+    let line = repository.git.call("rev-list").args(words).line()?;
+    let numbers = line.as_deref().and_then(|line| line.split_once('\t'));
+    let numbers =
+        numbers.and_then(|(behind, ahead)| Some((ahead.parse().ok()?, behind.parse().ok()?)));
+    numbers.ok_or_else(|| Failure::new(FailureKind::Git, "git cannot count commits"))
+}
+
+fn count(repository: &Repository, commit: &str) -> Result<u64, Failure> {
+    let line = repository.git.call("rev-list").args(["--count", commit, "--"]).line()?;
+    let number = line.and_then(|line| line.parse().ok());
+    number.ok_or_else(|| Failure::new(FailureKind::Git, "git cannot count commits"))
+}
+
+/// How many skipped files are not among the changed ones anyway. A nested repository is no file of this one.
+fn uncounted(changes: &[Change], skipped: &[SkippedFile]) -> u64 {
+    let changed: std::collections::HashSet<String> =
+        changes.iter().map(|change| shed_api::git::quote_path(&change.path)).collect();
+    let files = skipped.iter().filter(|file| {
+        file.reason != shed_api::git::SkipReason::Repository && !changed.contains(&file.path)
+    });
+    files.count() as u64
+}

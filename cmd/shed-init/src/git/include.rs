@@ -1,0 +1,141 @@
+//! `.worktreeinclude`: ignored or untracked files, such as `.env`, that a new worktree gets a copy of. The file has the
+//! form of `.gitignore`.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use shed_api::git::quote_path;
+use shed_link::git::{MAX_INCLUDED_BYTES, MAX_INCLUDED_FILES, MAX_SHORT_LIST, NotCopied};
+
+use super::failure::Failure;
+use super::interrupt::Interrupt;
+use super::repository::Repository;
+
+/// The file's name, at the top of the working tree.
+const NAME: &str = ".worktreeinclude";
+/// The longest list in bytes. One that is longer is no list.
+const MAX_LIST_BYTES: u64 = 64 << 10;
+/// The permission bits that are copied.
+const MODE: u32 = 0o777;
+
+/// What was copied.
+#[derive(Debug, Default)]
+pub(crate) struct Included {
+    pub(crate) copied: Vec<String>,
+    pub(crate) n_copied: u64,
+    pub(crate) bytes: u64,
+    pub(crate) not_copied: Vec<NotCopied>,
+    pub(crate) n_not_copied: u64,
+}
+
+/// Copies what the repository's working tree names into the new worktree.
+pub(crate) fn copy(
+    repository: &Repository,
+    target: &Path,
+    interrupt: &Interrupt,
+) -> Result<Included, Failure> {
+    let mut included = Included::default();
+    let list = repository.toplevel.join(NAME);
+    match fs::symlink_metadata(&list) {
+        Ok(file) if file.is_file() && file.len() <= MAX_LIST_BYTES => {}
+        Ok(_) => {
+            included.pass(NAME.as_bytes(), "it is no file, or too long a list");
+            return Ok(included);
+        }
+        Err(_) => return Ok(included),
+    }
+    let pattern = format!("--exclude-from={NAME}");
+    let call = repository.git.call("ls-files").args(["-z", "-o", "-i", &pattern]);
+    let output = call.output("cannot list the files of .worktreeinclude")?;
+    for name in output.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        interrupt.check()?;
+        match copy_file(&repository.toplevel, target, name, &included)? {
+            Ok(n_bytes) => {
+                included.bytes += n_bytes;
+                included.n_copied += 1;
+                if included.copied.len() < MAX_SHORT_LIST {
+                    included.copied.push(quote_path(name));
+                }
+            }
+            Err(reason) => included.pass(name, reason),
+        }
+    }
+    Ok(included)
+}
+
+impl Included {
+    fn pass(&mut self, name: &[u8], reason: &str) {
+        self.n_not_copied += 1;
+        if self.not_copied.len() < MAX_SHORT_LIST {
+            self.not_copied.push(NotCopied { path: quote_path(name), reason: reason.to_owned() });
+        }
+    }
+}
+
+/// Copies one file; the inner error is why it is passed over, the outer one ends everything.
+fn copy_file(
+    from: &Path,
+    to: &Path,
+    name: &[u8],
+    so_far: &Included,
+) -> Result<Result<u64, &'static str>, Failure> {
+    if name.ends_with(b"/") {
+        return Ok(Err("it is a repository of its own"));
+    }
+    if so_far.n_copied >= MAX_INCLUDED_FILES as u64 {
+        return Ok(Err("there are too many files"));
+    }
+    let path = OsStr::from_bytes(name);
+    let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+    // A pipe in its place would wait for a writer.
+    let flags = no_follow | OFlags::NONBLOCK.bits().cast_signed();
+    let Ok(mut source) = OpenOptions::new().read(true).custom_flags(flags).open(from.join(path))
+    else {
+        return Ok(Err("it is a symlink, or cannot be read"));
+    };
+    let Some(metadata) = source.metadata().ok().filter(fs::Metadata::is_file) else {
+        return Ok(Err("it is no plain file"));
+    };
+    if so_far.bytes.saturating_add(metadata.len()) > MAX_INCLUDED_BYTES {
+        return Ok(Err("all files together are too large"));
+    }
+    let failed =
+        |error: &io::Error| Failure::io(&format!("cannot copy {}", quote_path(name)), error);
+    if !make_parents(to, name).map_err(|error| failed(&error))? {
+        return Ok(Err("the branch has something else where its directory belongs"));
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).custom_flags(no_follow).mode(metadata.mode() & MODE);
+    let mut target: File = match options.open(to.join(path)) {
+        Ok(target) => target,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Ok(Err("the branch has a file of that name"));
+        }
+        Err(error) => return Err(failed(&error)),
+    };
+    // Not more than was counted: somebody may be writing to it.
+    let mut bounded = io::Read::take(&mut source, metadata.len());
+    io::copy(&mut bounded, &mut target).map(Ok).map_err(|error| failed(&error))
+}
+
+/// Makes the directories above a file; `false` when there is something else, such as a symlink out of the worktree.
+fn make_parents(top: &Path, name: &[u8]) -> io::Result<bool> {
+    let ends = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    for end in ends {
+        let path = top.join(OsStr::from_bytes(&name[..end]));
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().mode(0o755).create(&path)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,187 @@
+//! A repository as seen from one of its working trees, and what is known of it.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use shed_api::git::quote_path;
+use shed_link::git::{BoxPath, FailureKind, Remote, RepoFacts};
+
+use super::command::Git;
+use super::failure::Failure;
+
+/// The most remotes that are told. A fork of a fork has three.
+const MAX_REMOTES: usize = 50;
+/// What `rev-parse` prints for a repository: as many lines as it is asked for.
+const N_ANSWERS: usize = 4;
+
+/// A working tree and the repository behind it.
+#[derive(Debug)]
+pub(crate) struct Repository {
+    /// The top of the working tree.
+    pub(crate) toplevel: PathBuf,
+    /// The working tree's own git directory: `HEAD` and the index.
+    pub(crate) git_dir: PathBuf,
+    /// What all worktrees share.
+    pub(crate) common_dir: PathBuf,
+    /// The user's index.
+    pub(crate) index: PathBuf,
+    /// git, at the top.
+    pub(crate) git: Git,
+}
+
+impl Repository {
+    /// Finds the repository a directory is in.
+    pub(crate) fn open(directory: &BoxPath) -> Result<Self, Failure> {
+        let shown = quote_path(directory.as_str().as_bytes());
+        let directory = Path::new(directory.as_str());
+        if !directory.is_dir() {
+            let text = format!("there is no directory {shown}");
+            return Err(Failure::new(FailureKind::NotFound, text));
+        }
+        let ended = Git::at(directory)
+            .call("rev-parse")
+            .args([
+                "--show-toplevel",
+                "--absolute-git-dir",
+                "--git-common-dir",
+                "--git-path",
+                "index",
+            ])
+            .ended()?;
+        let output = ended.success(&format!("{shown} is in no working tree of git"))?;
+        let lines: Vec<&[u8]> = output.split(|byte| *byte == b'\n').collect();
+        if lines.len() != N_ANSWERS + 1 {
+            return Err(Failure::new(
+                FailureKind::Git,
+                "git told its directories in an unknown form",
+            ));
+        }
+        let path = |line: &[u8]| directory.join(OsString::from_vec(line.to_vec()));
+        let toplevel = path(lines[0]);
+        let common_dir = path(lines[2]);
+        let common_dir = common_dir
+            .canonicalize()
+            .map_err(|error| Failure::io("cannot find the repository's directory", &error))?;
+        let git = Git::at(&toplevel);
+        Ok(Self { toplevel, git_dir: path(lines[1]), common_dir, index: path(lines[3]), git })
+    }
+
+    /// The commit that is checked out.
+    pub(crate) fn head(&self) -> Result<Option<String>, Failure> {
+        self.commit_of("HEAD")
+    }
+
+    /// The commit a name stands for, if there is one.
+    pub(crate) fn commit_of(&self, name: &str) -> Result<Option<String>, Failure> {
+        let commit = format!("{name}^{{commit}}");
+        let words = ["--verify", "--quiet", "--end-of-options", &commit];
+        self.git.call("rev-parse").args(words).line()
+    }
+
+    /// The branch that is checked out, without `refs/heads/`; `None` when detached.
+    pub(crate) fn branch(&self) -> Result<Option<String>, Failure> {
+        let name = self.git.call("symbolic-ref").args(["--quiet", "HEAD"]).line()?;
+        Ok(name.and_then(|name| name.strip_prefix("refs/heads/").map(str::to_owned)))
+    }
+
+    /// The id of the tree without files. git knows it without storing it.
+    pub(crate) fn empty_tree(&self) -> Result<String, Failure> {
+        let line = self.git.call("hash-object").args(["-t", "tree", "/dev/null"]).line()?;
+        line.ok_or_else(|| Failure::new(FailureKind::Git, "git cannot name the empty tree"))
+    }
+
+    /// The default branch as a whole ref, and its commit.
+    pub(crate) fn default_branch(&self) -> Result<Option<(String, String)>, Failure> {
+        let fetched =
+            self.git.call("symbolic-ref").args(["--quiet", "refs/remotes/origin/HEAD"]).line()?;
+        let usual = ["refs/remotes/origin/main", "refs/remotes/origin/master"].map(str::to_owned);
+        let here = self.branch()?.map(|branch| format!("refs/heads/{branch}"));
+        for name in fetched.into_iter().chain(usual).chain(here) {
+            if let Some(commit) = self.commit_of(&name)? {
+                return Ok(Some((name, commit)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn remotes(&self) -> Result<Vec<Remote>, Failure> {
+        let words = ["-z", "--get-regexp", r"^remote\..*\.url$"];
+        let ended = self.git.call("config").args(words).ended()?;
+        // 1: there are none.
+        if ended.status.code() == Some(1) {
+            return Ok(Vec::new());
+        }
+        Ok(parse_remotes(&ended.success("cannot read the remotes")?))
+    }
+}
+
+/// What there is in a directory.
+pub(crate) fn facts(directory: &BoxPath) -> Result<RepoFacts, Failure> {
+    let repository = match Repository::open(directory) {
+        Ok(repository) => repository,
+        Err(failure) if failure.kind() == FailureKind::NotARepository => {
+            return Ok(RepoFacts::default());
+        }
+        Err(failure) => return Err(failure),
+    };
+    Ok(RepoFacts {
+        repository: true,
+        toplevel: Some(quote_path(repository.toplevel.as_os_str().as_bytes())),
+        common_dir: Some(quote_path(repository.common_dir.as_os_str().as_bytes())),
+        linked: repository.git_dir.canonicalize().ok().as_ref() != Some(&repository.common_dir),
+        branch: repository.branch()?,
+        head: repository.head()?,
+        default_branch: repository.default_branch()?.map(|(name, _)| name),
+        remotes: repository.remotes()?,
+    })
+}
+
+/// `config -z`: key, line end, value, zero byte.
+fn parse_remotes(listing: &[u8]) -> Vec<Remote> {
+    let text = String::from_utf8_lossy(listing);
+    let entry = |entry: &str| {
+        let (key, url) = entry.split_once('\n')?;
+        let name = key.strip_prefix("remote.")?.strip_suffix(".url")?;
+        let name = shed_api::name::printable(name);
+        Some(Remote { name, url: shed_api::name::printable(&without_userinfo(url)) })
+    };
+    text.split('\0').filter_map(entry).take(MAX_REMOTES).collect()
+}
+
+/// A URL without user and password. `git@host:path` has no password and stays.
+fn without_userinfo(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_lose_their_userinfo() {
+        for (given, expected) in [
+            ("https://u:p@h/x", "https://h/x"),
+            ("https://u:p@ss@h:1/x@y", "https://h:1/x@y"),
+            ("https://h", "https://h"),
+            ("ssh://git@h/x", "ssh://h/x"),
+            ("git@h:x", "git@h:x"),
+            ("/srv/x.git", "/srv/x.git"),
+        ] {
+            assert_eq!(without_userinfo(given), expected);
+        }
+    }
+
+    #[test]
+    fn remotes_are_read_from_the_configuration() {
+        let remotes =
+            parse_remotes(b"remote.origin.url\nhttps://t@h/a\0remote.a.b.url\nx\x1b\0odd\0");
+        let pair = |name: &str, url: &str| Remote { name: name.to_owned(), url: url.to_owned() };
+        assert_eq!(remotes, [pair("origin", "https://h/a"), pair("a.b", "x\u{fffd}")]);
+    }
+}

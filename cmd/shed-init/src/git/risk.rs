@@ -1,0 +1,114 @@
+//! What deleting a worktree and its branch would lose.
+
+use shed_api::git::{CommitLine, Risk, quote_path};
+use shed_api::name::printable;
+use shed_link::git::{Base, BoxPath, FailureKind, MAX_SHORT_LIST, Rev};
+
+use super::failure::Failure;
+use super::repository::Repository;
+use super::revision;
+
+/// Files that differ, as `status` lists them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Status {
+    dirty: u64,
+    untracked: u64,
+    files: Vec<String>,
+}
+
+/// Looks what would be lost.
+pub(crate) fn risk(worktree: &BoxPath, base: Option<&Rev>) -> Result<Risk, Failure> {
+    let repository = Repository::open(worktree)?;
+    let words = [
+        "--porcelain=v1",
+        "-z",
+        "--untracked-files=all",
+        "--no-renames",
+        "--ignore-submodules=none",
+    ];
+    let listing = repository.git.call("status").args(words).output("cannot list changed files")?;
+    let status = parse(&listing)
+        .ok_or_else(|| Failure::new(FailureKind::Git, "git listed changes in an unknown form"))?;
+    let Some(head) = repository.head()? else {
+        let Status { dirty, untracked, files } = status;
+        return Ok(Risk {
+            dirty,
+            untracked,
+            files,
+            unpushed: 0,
+            commits: Vec::new(),
+            merged: None,
+        });
+    };
+    let branch = repository.branch()?;
+    let mut range = vec![head.clone(), "--not".to_owned(), "--remotes".to_owned()];
+    if let Some(branch) = &branch {
+        // Its own branch goes with it.
+        range.push(format!("--exclude={branch}"));
+    }
+    range.push("--branches".to_owned());
+    let number = repository.git.call("rev-list").arg("--count").args(&range).arg("--").line()?;
+    let unpushed = number
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| Failure::new(FailureKind::Git, "git cannot count commits"))?;
+    let most = format!("--max-count={MAX_SHORT_LIST}");
+    let words = ["-z", "--no-color", "--no-notes", "--format=tformat:%H %s", &most];
+    let log = repository.git.call("log").args(words).args(&range).arg("--");
+    let log = log.output("cannot list commits")?;
+    Ok(Risk {
+        dirty: status.dirty,
+        untracked: status.untracked,
+        files: status.files,
+        unpushed,
+        commits: log.split(|byte| *byte == 0).filter_map(commit_line).collect(),
+        merged: base.map(|base| merged(&repository, base, &head)).transpose()?.flatten(),
+    })
+}
+
+/// Whether the base has all commits of `HEAD`; `None` when the base is gone.
+fn merged(repository: &Repository, base: &Rev, head: &str) -> Result<Option<bool>, Failure> {
+    let base = match revision::base(repository, &Base::At(base.clone()), Some(head)) {
+        Ok(base) => base.commit,
+        Err(failure) if failure.kind() == FailureKind::BaseGone => None,
+        Err(failure) => return Err(failure),
+    };
+    let Some(base) = base else { return Ok(None) };
+    let call = repository.git.call("merge-base").args(["--is-ancestor", head, &base]);
+    call.succeeds().map(Some)
+}
+
+fn commit_line(line: &[u8]) -> Option<CommitLine> {
+    let line = String::from_utf8_lossy(line);
+    let (commit, subject) = line.split_once(' ')?;
+    Some(CommitLine { commit: commit.to_owned(), subject: printable(subject) })
+}
+
+/// `XY name` and a zero byte for each file; without renames there is never a second name.
+fn parse(listing: &[u8]) -> Option<Status> {
+    let mut status = Status::default();
+    for field in listing.split(|byte| *byte == 0).filter(|field| !field.is_empty()) {
+        let (state, name) = field.split_at_checked(3)?;
+        match state {
+            b"?? " => status.untracked += 1,
+            [_, _, b' '] => status.dirty += 1,
+            _ => return None,
+        }
+        if status.files.len() < MAX_SHORT_LIST {
+            status.files.push(quote_path(name));
+        }
+    }
+    Some(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_and_unknown_files_are_counted() {
+        let status = parse(b" M a\0?? b\nc\0UU -x\0").unwrap();
+        assert_eq!((status.dirty, status.untracked), (2, 1));
+        assert_eq!(status.files, ["a", "\"b\\nc\"", "-x"]);
+        assert_eq!(parse(b"x"), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! The trash: refs that hold what was deleted, by day.
+
+use shed_api::git::{TrashEntry, TrashKind};
+use shed_api::name::printable;
+use shed_link::git::{BoxPath, Branch, FailureKind, MAX_LISTED_REFS, ShedRef};
+
+use super::checkpoint::time;
+use super::failure::Failure;
+use super::refs::{self, Entry, Step};
+use super::repository::Repository;
+use super::trailers;
+
+/// Where the trash is.
+pub(crate) const PREFIX: &str = "refs/shed/trash/";
+/// Behind the name of what was checked out.
+pub(crate) const HEAD: &str = ".head";
+/// Behind the name of the last checkpoint.
+pub(crate) const CHECKPOINT: &str = ".ckpt";
+
+/// What is in the trash.
+pub(crate) fn list(repo: &BoxPath) -> Result<Vec<TrashEntry>, Failure> {
+    let repository = Repository::open(repo)?;
+    let entries = refs::list(&repository, PREFIX)?;
+    Ok(entries.into_iter().filter_map(read).take(MAX_LISTED_REFS).collect())
+}
+
+/// Makes a branch of something in the trash and takes it out of there.
+pub(crate) fn restore(repo: &BoxPath, name: &ShedRef, branch: &Branch) -> Result<(), Failure> {
+    let repository = Repository::open(repo)?;
+    let found = name.as_str().starts_with(PREFIX).then(|| repository.commit_of(name.as_str()));
+    let Some(commit) = found.transpose()?.flatten() else {
+        let text = format!("there is no {:?} in the trash", name.as_str());
+        return Err(Failure::new(FailureKind::NotFound, text));
+    };
+    let target = format!("refs/heads/{branch}");
+    if repository.commit_of(&target)?.is_some() {
+        let text = format!("there is a branch {:?} already", branch.as_str());
+        return Err(Failure::new(FailureKind::Exists, text));
+    }
+    let create = Step::Create { name: target, commit: commit.clone() };
+    refs::apply(&repository, &[create, Step::Delete { name: name.to_string(), commit }])
+}
+
+fn read(entry: Entry) -> Option<TrashEntry> {
+    let (day, name) = entry.name.strip_prefix(PREFIX)?.split_once('/')?;
+    let kind = if name.ends_with(CHECKPOINT) {
+        TrashKind::Checkpoint
+    } else if name.ends_with(HEAD) {
+        TrashKind::Head
+    } else {
+        TrashKind::Branch
+    };
+    let subject = match kind {
+        TrashKind::Checkpoint => trailers::read(&entry.message).message,
+        TrashKind::Head | TrashKind::Branch => entry.message,
+    };
+    let subject = printable(subject.lines().next().unwrap_or_default());
+    let day = day.to_owned();
+    Some(TrashEntry {
+        name: entry.name,
+        day,
+        kind,
+        commit: entry.commit,
+        subject,
+        time: time(entry.time),
+    })
+}
