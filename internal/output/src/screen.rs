@@ -169,8 +169,8 @@ impl Screen {
     fn draw_one(screen: &vt100::Screen, region: Option<(u16, u16)>, out: &mut Vec<u8>) {
         out.extend_from_slice(screen.contents_formatted().as_bytes());
         if let Some((top, bottom)) = region {
-            // It sends the cursor home.
-            out.extend_from_slice(format!("\x1b[{top};{bottom}r").as_bytes());
+            // It sends the cursor home. The way back may draw a cell anew, and takes it that no colour is set.
+            out.extend_from_slice(format!("\x1b[{top};{bottom}r\x1b[m").as_bytes());
             out.extend_from_slice(screen.cursor_state_formatted().as_bytes());
             out.extend_from_slice(screen.attributes_formatted().as_bytes());
         }

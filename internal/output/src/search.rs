@@ -91,7 +91,8 @@ impl Reader {
             at = page.end;
             if n_scanned >= MAX_SCAN_BYTES {
                 // A sequence without an end must not hold the search for ever.
-                let next = if resume > from { resume } else { at };
+                let is_near = resume > from && at - resume <= MAX_PAGE_BYTES as u64;
+                let next = if is_near { resume } else { at };
                 return Ok(Found { hits: search.hits, next: Some(next) });
             }
         }
