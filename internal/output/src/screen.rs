@@ -3,8 +3,9 @@
 use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::cast::unfinished;
 use crate::marks::Size;
-use crate::plain::{Plain, Seen};
+use crate::plain::{ESCAPE, Plain, Seen};
 use crate::render::row_ansi;
 
 /// The most columns. A wider terminal is drawn this wide; each cell takes 32 bytes, twice.
@@ -28,6 +29,8 @@ pub struct Screen {
     plain: Plain,
     /// The beginning of a sequence or a character.
     unfinished: Vec<u8>,
+    /// The beginning of a character, which the model does not have yet.
+    held: Vec<u8>,
     /// The rows that scroll, of the main and the alternate screen, counted from 1; `None` for all.
     regions: [Option<(u16, u16)>; 2],
     n_faults: u64,
@@ -55,6 +58,7 @@ impl Screen {
             parser: fresh(cols, rows),
             plain: Plain::default(),
             unfinished: Vec::new(),
+            held: Vec::new(),
             regions: [None; 2],
             n_faults: 0,
         }
@@ -68,27 +72,46 @@ impl Screen {
 
     /// Draws `bytes`, which may end anywhere.
     pub fn feed(&mut self, bytes: &[u8]) {
+        // The model drops what follows a character that comes in two parts; so it gets it in one.
+        let joined;
+        let n_held = self.held.len();
+        let bytes = if n_held == 0 {
+            bytes
+        } else {
+            joined = [&std::mem::take(&mut self.held), bytes].concat();
+            &joined
+        };
         let mut drawn = 0;
-        for (index, byte) in bytes.iter().enumerate() {
+        for (index, byte) in bytes.iter().enumerate().skip(n_held) {
             let seen = self.plain.next(*byte);
-            if self.plain.is_whole() {
-                self.unfinished.clear();
-            } else {
-                if *byte == crate::plain::ESCAPE {
-                    self.unfinished.clear();
+            self.note_unfinished(*byte);
+            match seen {
+                Seen::Region(region) => {
+                    // Which of the two screens it is for is known when all before it is drawn.
+                    self.draw(&bytes[drawn..=index]);
+                    drawn = index + 1;
+                    self.set_region(region);
                 }
-                if self.unfinished.len() < MAX_UNFINISHED {
-                    self.unfinished.push(*byte);
-                }
-            }
-            if let Seen::Region(region) = seen {
-                // Which of the two screens it is for is known when all before it is drawn.
-                self.draw(&bytes[drawn..=index]);
-                drawn = index + 1;
-                self.set_region(region);
+                Seen::Alternate => self.regions[1] = None,
+                _ => {}
             }
         }
-        self.draw(&bytes[drawn..]);
+        let rest = &bytes[drawn..];
+        let n_held = if self.plain.is_in_character() { unfinished(rest) } else { 0 };
+        let (now, held) = rest.split_at(rest.len() - n_held);
+        self.held = held.to_vec();
+        self.draw(now);
+    }
+
+    fn note_unfinished(&mut self, byte: u8) {
+        if self.plain.is_whole() || byte == ESCAPE {
+            self.unfinished.clear();
+        }
+        // Control characters within a sequence are obeyed at once, or are nothing.
+        let is_part = byte == ESCAPE || !byte.is_ascii_control();
+        if !self.plain.is_whole() && is_part && self.unfinished.len() < MAX_UNFINISHED {
+            self.unfinished.push(byte);
+        }
     }
 
     /// Gives the screen another size, within bounds. Lines are cut, not wrapped anew.
@@ -190,11 +213,7 @@ impl Screen {
 
     fn draw(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            let was_alternate = self.is_alternate();
             self.guard(|parser| parser.process(bytes));
-            if !was_alternate && self.is_alternate() {
-                self.regions[1] = None;
-            }
         }
     }
 

@@ -68,7 +68,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_snapshot_draws_the_same_screen(bytes in output(), cols in 2..40_u16, rows in 2..12_u16) {
@@ -142,6 +142,20 @@ fn a_viewer_in_the_middle_of_a_sequence_sees_its_end() {
         copy.feed(&rest);
         screen.feed(&rest);
         assert_eq!(seen(&copy), seen(&screen), "{cut:?}");
+    }
+}
+
+#[test]
+fn characters_in_two_parts_take_nothing_along() {
+    for text in ["\u{fc}a\u{4e2d}", "\u{e9} \u{2192} x", "\u{80}\x1b[31mx"] {
+        for cut in 0..text.len() {
+            let mut whole = Screen::new(20, 2);
+            whole.feed(text.as_bytes());
+            let mut parts = Screen::new(20, 2);
+            parts.feed(&text.as_bytes()[..cut]);
+            parts.feed(&text.as_bytes()[cut..]);
+            assert_eq!(seen(&parts), seen(&whole), "{text:?} {cut}");
+        }
     }
 }
 
