@@ -18,6 +18,10 @@ pub(crate) enum Seen {
     Region(Option<(u16, u16)>),
     /// The end of a sequence that begins a fresh alternate screen.
     Alternate,
+    /// The end of one that blanks or moves many rows.
+    Rows,
+    /// The end of one that prints the last character again so many times.
+    Repeat(u16),
     /// Part of a sequence, or a control character.
     Control,
 }
@@ -56,7 +60,8 @@ pub(crate) struct Plain {
 const ALTERNATE: u16 = 1049;
 
 const BELL: u8 = 0x07;
-const CAN: u8 = 0x18;
+/// Ends any sequence without effect.
+pub(crate) const CAN: u8 = 0x18;
 const SUB: u8 = 0x1a;
 pub(crate) const ESCAPE: u8 = 0x1b;
 
@@ -136,9 +141,13 @@ impl Plain {
                 let [first, second] = self.params;
                 return match byte {
                     b'h' if self.private && self.is_alternate => Seen::Alternate,
+                    // With a prefix too: selective erasing.
+                    b'J' => Seen::Rows,
                     _ if self.private => Seen::Control,
                     b'C' => Seen::Skip(first.max(1)),
                     b'r' => Seen::Region(Some((first, second))),
+                    b'L' | b'M' | b'S' | b'T' => Seen::Rows,
+                    b'b' => Seen::Repeat(first.max(1)),
                     b'A' | b'B' | b'E' | b'F' | b'H' | b'd' | b'f' => Seen::Break,
                     _ => Seen::Control,
                 };
@@ -171,7 +180,7 @@ mod tests {
                 Seen::Break => out.push(b'|'),
                 Seen::Skip(n) => out.extend(std::iter::repeat_n(b'.', usize::from(n))),
                 Seen::Tab => out.push(b' '),
-                Seen::Region(_) | Seen::Alternate | Seen::Control => {}
+                _ => {}
             }
         }
         String::from_utf8_lossy(&out).into_owned()

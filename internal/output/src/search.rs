@@ -78,7 +78,11 @@ impl Reader {
                         search.end_line();
                         resume = offset + 1;
                     }
-                    Seen::Region(_) | Seen::Alternate | Seen::Control => {}
+                    Seen::Control
+                    | Seen::Region(_)
+                    | Seen::Alternate
+                    | Seen::Rows
+                    | Seen::Repeat(_) => {}
                 }
                 if search.line.bytes.len() >= MAX_LINE_BYTES {
                     resume = search.cut_line().unwrap_or(offset + 1);

@@ -58,7 +58,7 @@ proptest! {
                 _ => {}
             }
             let Size { cols, rows } = screen.size();
-            prop_assert!((1..=MAX_COLS).contains(&cols) && (1..=MAX_ROWS).contains(&rows));
+            prop_assert!((2..=MAX_COLS).contains(&cols) && (1..=MAX_ROWS).contains(&rows));
             prop_assert_eq!(screen.rows_text().len(), usize::from(rows));
             prop_assert_eq!(screen.rows_ansi().len(), usize::from(rows));
             screen.snapshot();
@@ -208,6 +208,43 @@ fn colours_are_told_and_blanks_are_not() {
     );
     assert_eq!(screen.rows_text(), ["red x", "", "ab"]);
     assert_eq!(screen.changed_since(&Picture::default()).len(), 3);
+}
+
+#[test]
+fn a_widened_character_at_the_end_of_a_row_breaks_nothing() {
+    let mut screen = Screen::new(8, 4);
+    screen.feed("\x1b[9;1H1234567".as_bytes());
+    screen.feed("8\u{fe0f}\r\x1b[7Cx".as_bytes());
+    screen.feed("\r\n1\u{fe0f}2".as_bytes());
+    assert_eq!(screen.n_faults(), 0);
+    assert_eq!(screen.rows_text(), ["", "", "1234567x", "1\u{fe0f}2"]);
+}
+
+/// A few bytes that make much work, again and again; not measured in time, but by what is left out.
+#[test]
+fn who_only_clears_the_screen_is_not_obeyed_for_ever() {
+    for flood in ["\x1bcx", "\x1b[2Jx", "x\x1b[65535S"] {
+        let mut screen = Screen::new(MAX_COLS, MAX_ROWS);
+        screen.feed(flood.repeat(20_000).as_bytes());
+        let mut most = 0;
+        for _ in 0..100 {
+            screen.feed(flood.as_bytes());
+            let shown = screen.rows_text();
+            most = most.max(shown.iter().map(|row| row.trim().len()).sum());
+        }
+        assert!(most > 1, "{flood:?}");
+        screen.feed(b"y".repeat(1 << 20).as_slice());
+        screen.feed(b"\x1b[2J\x1b[Hdone");
+        assert_eq!(screen.rows_text()[0], "done", "{flood:?}");
+    }
+    let mut screen = Screen::new(20, 4);
+    screen.feed(b"x\x1b[65535b");
+    assert_eq!(screen.rows_text(), ["x".repeat(20), "x".to_owned(), String::new(), String::new()]);
+    // A full-screen program that draws what it clears is obeyed each time.
+    for n in 0..10_000 {
+        screen.feed(format!("\x1b[H\x1b[2J{n} of some").as_bytes());
+        assert_eq!(screen.rows_text()[0], format!("{n} of some"));
+    }
 }
 
 #[test]
