@@ -75,9 +75,11 @@ impl Compressor {
         fs::rename(&unfinished, &gz).map_err(|source| Error::io("name", &gz, source))?;
         entry.gz = true;
         entry.disk_bytes = entry.disk_bytes.saturating_sub(end - start) + n_bytes;
+        // The writer does not wait for the disk.
+        drop(catalog);
         files::sync_dir(&dir)?;
         files::remove(&raw)?;
-        catalog.trim()?;
+        lock(&self.catalog).trim()?;
         Ok(true)
     }
 }

@@ -46,7 +46,9 @@ fn a_torn_file_costs_what_it_lost_and_no_more() {
     let last = names(whole.path(), ".log").pop().unwrap();
     for name in all.iter().filter(|name| *name != "lock") {
         let length = fs::metadata(whole.path().join(name)).unwrap().len();
-        for cut in 0..length {
+        // Chunks that are closed are all alike, and longer than what is interesting of them.
+        let is_closed = *name != last && !name.ends_with("marks");
+        for cut in (0..length).step_by(if is_closed { 13 } else { 1 }) {
             let dir = tempfile::tempdir().unwrap();
             copy(whole.path(), dir.path());
             fs::File::options()
@@ -73,8 +75,7 @@ fn a_torn_file_costs_what_it_lost_and_no_more() {
                 assert_eq!(*byte, byte_at(*offset), "{name} {cut} {offset}");
             }
             assert_eq!(read.last().unwrap().0, 1099);
-            let has_bytes = !name.ends_with("marks") && *name != last;
-            let lost = if has_bytes { 110 } else { 0 };
+            let lost = if is_closed { 110 } else { 0 };
             assert!(read.len() >= 1050 - lost, "{name} {cut}: {} after {n_before}", read.len());
         }
     }

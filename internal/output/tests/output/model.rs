@@ -158,6 +158,16 @@ fn what_an_epoch_may_do() {
 }
 
 #[test]
+fn threads_may_have_what_they_need() {
+    fn moved<T: Send>() {}
+    fn shared<T: Send + Sync>() {}
+    moved::<Log>();
+    moved::<shed_output::Screen>();
+    shared::<shed_output::Reader>();
+    shared::<shed_output::Compressor>();
+}
+
+#[test]
 fn one_writer_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let log = small(dir.path());
