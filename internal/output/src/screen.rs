@@ -233,19 +233,19 @@ impl Screen {
     fn draw_one(screen: &vt100::Screen, region: Option<(u16, u16)>, out: &mut Vec<u8>) {
         out.extend_from_slice(screen.contents_formatted().as_bytes());
         if let Some((top, bottom)) = region {
-            // It sends the cursor home. The way back may draw a cell anew, and takes it that no colour is set.
-            out.extend_from_slice(format!("\x1b[{top};{bottom}r\x1b[m").as_bytes());
-            out.extend_from_slice(screen.cursor_state_formatted().as_bytes());
-            out.extend_from_slice(screen.attributes_formatted().as_bytes());
+            // It sends the cursor home, which is to stay behind the last column if it is there.
+            out.extend_from_slice(format!("\x1b7\x1b[{top};{bottom}r\x1b8").as_bytes());
         }
     }
 
-    /// Draws what is ready, which ends with [`WIDEN`], but not that at the end of a row: the model loses count of the
-    /// cells there.
+    /// Draws what is ready, which ends with [`WIDEN`], but not that behind a narrow character at the end of a row: the
+    /// model loses count of the cells there.
     fn widen(&mut self, ready: &[u8]) -> bool {
         let (before, mark) = ready.split_at(ready.len() - WIDEN.len());
         self.draw(before);
-        if self.cursor().1 < self.size().cols {
+        let (row, col) = self.cursor();
+        let last = self.parser.screen().cell(row, col.saturating_sub(1));
+        if col < self.size().cols || last.is_some_and(vt100::Cell::is_wide_continuation) {
             self.draw(mark);
         }
         true
