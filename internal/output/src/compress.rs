@@ -11,7 +11,7 @@ use crate::Error;
 use crate::catalog::{Catalog, Closed};
 use crate::files::{self, Name};
 
-/// Terminal output shrinks well at any level; more effort costs three times the time for a tenth of the bytes.
+/// Level 6 takes twice the time for six bytes less in a hundred; level 1 saves half the time and keeps two fifths more.
 const LEVEL: u32 = 3;
 
 /// Compresses the chunks of one [`Log`](crate::Log) that left its live part.
@@ -75,9 +75,11 @@ impl Compressor {
         fs::rename(&unfinished, &gz).map_err(|source| Error::io("name", &gz, source))?;
         entry.gz = true;
         entry.disk_bytes = entry.disk_bytes.saturating_sub(end - start) + n_bytes;
+        // The writer does not wait for the disk.
+        drop(catalog);
         files::sync_dir(&dir)?;
         files::remove(&raw)?;
-        catalog.trim()?;
+        lock(&self.catalog).trim()?;
         Ok(true)
     }
 }

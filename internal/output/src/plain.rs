@@ -16,6 +16,12 @@ pub(crate) enum Seen {
     Skip(u16),
     /// The end of a sequence that sets the rows that scroll, or of one that resets the terminal (`None`).
     Region(Option<(u16, u16)>),
+    /// The end of a sequence that begins a fresh alternate screen.
+    Alternate,
+    /// The end of one that blanks or moves many rows.
+    Rows,
+    /// The end of one that prints the last character again so many times.
+    Repeat(u16),
     /// Part of a sequence, or a control character.
     Control,
 }
@@ -45,10 +51,17 @@ pub(crate) struct Plain {
     n_params: usize,
     /// It has a prefix or an intermediate byte, so it is another sequence than its last byte says.
     private: bool,
+    /// The parameter at hand, and whether one was [`ALTERNATE`].
+    param: u16,
+    is_alternate: bool,
 }
 
+/// The mode that saves the cursor and clears the alternate screen for a full-screen program.
+const ALTERNATE: u16 = 1049;
+
 const BELL: u8 = 0x07;
-const CAN: u8 = 0x18;
+/// Ends any sequence without effect.
+pub(crate) const CAN: u8 = 0x18;
 const SUB: u8 = 0x1a;
 pub(crate) const ESCAPE: u8 = 0x1b;
 
@@ -56,6 +69,11 @@ impl Plain {
     /// Whether what was read ends neither within a sequence nor within a character.
     pub(crate) fn is_whole(&self) -> bool {
         self.at == At::Ground
+    }
+
+    /// Whether it ends within a character.
+    pub(crate) fn is_in_character(&self) -> bool {
+        matches!(self.at, At::Character(_))
     }
 
     pub(crate) fn next(&mut self, byte: u8) -> Seen {
@@ -70,7 +88,7 @@ impl Plain {
             // Controls work in the middle of a sequence.
             (At::Escape | At::EscapeMore | At::Csi, 0x0a..=0x0d) => Seen::Break,
             (At::Escape, b'[') => {
-                (self.params, self.n_params, self.private) = ([0; 2], 0, false);
+                *self = Self::default();
                 self.go(At::Csi)
             }
             (At::Escape, b']') => self.go(At::Command),
@@ -113,19 +131,23 @@ impl Plain {
     fn csi(&mut self, byte: u8) -> Seen {
         match byte {
             b'0'..=b'9' => {
-                if let Some(param) = self.params.get_mut(self.n_params) {
-                    *param = param.saturating_mul(10).saturating_add(u16::from(byte - b'0'));
-                }
+                self.param = self.param.saturating_mul(10).saturating_add(u16::from(byte - b'0'));
             }
-            b';' | b':' => self.n_params = self.n_params.saturating_add(1),
+            b';' | b':' => self.end_param(),
             0x20..=0x2f | 0x3c..=0x3f => self.private = true,
             0x40..=0x7e => {
                 self.at = At::Ground;
+                self.end_param();
                 let [first, second] = self.params;
                 return match byte {
+                    b'h' if self.private && self.is_alternate => Seen::Alternate,
+                    // With a prefix too: selective erasing.
+                    b'J' => Seen::Rows,
                     _ if self.private => Seen::Control,
                     b'C' => Seen::Skip(first.max(1)),
                     b'r' => Seen::Region(Some((first, second))),
+                    b'L' | b'M' | b'S' | b'T' => Seen::Rows,
+                    b'b' => Seen::Repeat(first.max(1)),
                     b'A' | b'B' | b'E' | b'F' | b'H' | b'd' | b'f' => Seen::Break,
                     _ => Seen::Control,
                 };
@@ -133,6 +155,15 @@ impl Plain {
             _ => {}
         }
         Seen::Control
+    }
+
+    fn end_param(&mut self) {
+        let param = std::mem::take(&mut self.param);
+        self.is_alternate |= param == ALTERNATE;
+        if let Some(place) = self.params.get_mut(self.n_params) {
+            *place = param;
+        }
+        self.n_params = self.n_params.saturating_add(1);
     }
 }
 
@@ -149,7 +180,7 @@ mod tests {
                 Seen::Break => out.push(b'|'),
                 Seen::Skip(n) => out.extend(std::iter::repeat_n(b'.', usize::from(n))),
                 Seen::Tab => out.push(b' '),
-                Seen::Region(_) | Seen::Control => {}
+                _ => {}
             }
         }
         String::from_utf8_lossy(&out).into_owned()
@@ -174,7 +205,9 @@ mod tests {
     fn a_cut_character_or_sequence_is_not_whole() {
         let whole = |bytes: &[u8]| {
             let mut plain = Plain::default();
-            bytes.iter().for_each(|byte| drop(plain.next(*byte)));
+            for byte in bytes {
+                plain.next(*byte);
+            }
             plain.is_whole()
         };
         for bytes in [&b"\x1b"[..], b"\x1b[1;", b"\x1b]0;x", b"\x1bPq", b"\xf0\x9f", b"\x1b("] {

@@ -3,6 +3,7 @@
 //! A reader holds no lock and no file of the writer's. It lists the directory, and looks again when a file it saw has
 //! another form by now. A chunk that cannot be read, wholly or from some byte on, counts as missing.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
@@ -12,14 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flate2::read::GzDecoder;
 
 use crate::Error;
-use crate::files::{self, Name};
+use crate::files::{self, Name, Parts};
 use crate::marks::{Exit, Marks, Size, State, What};
 use crate::recover::read_marks;
 
 /// The most bytes of one page.
 pub const MAX_PAGE_BYTES: usize = 256 << 10;
 
-/// How often a reader looks again when files change under its hands; each time one chunk at most is between its forms.
+/// How often a reader looks again when a file changes under its hands; a chunk has fewer forms than this.
 const MAX_LOOKS: usize = 8;
 
 /// How far back [`Reader::tail_lines`] looks for lines, in bytes.
@@ -358,49 +359,56 @@ impl Reader {
 
     /// Lists the chunks.
     ///
-    /// A listing is no instant: a chunk that gets its other form meanwhile may be missed in both. Its marks are there
-    /// throughout, so marks without bytes say "look again". Those of a chunk being begun or removed look the same.
+    /// A listing is no instant. A chunk that gets its other form meanwhile may be missed in both; its marks are there
+    /// throughout, so marks without bytes are looked up again. A chunk's forms only follow each other (begun, as it
+    /// came, compressed, gone), so that ends soon. And of two chunks begun meanwhile the second alone may be seen, which
+    /// leaves a hole; another listing has both.
     fn look(&self) -> Result<Arc<View>, Error> {
-        for look in 1.. {
-            let last = look == MAX_LOOKS;
-            match self.look_once(last) {
-                Ok(Some(view)) => {
-                    let view = Arc::new(view);
-                    self.cache().view = Some(Arc::clone(&view));
-                    return Ok(view);
+        let mut listed = files::list(&self.dir)?;
+        let newest = listed.keys().next_back().copied().unwrap_or(0);
+        let mut ends: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
+        for look in 0..MAX_LOOKS {
+            for (start, parts) in &listed {
+                if let Some(end) = self.end_of(*start, *parts)? {
+                    ends.insert(*start, (end, !parts.raw));
                 }
-                Err(error) if last || !error.is_missing() || !self.dir.is_dir() => {
-                    return Err(error);
-                }
-                _ => {}
             }
+            let is_clear = listed.keys().all(|start| ends.contains_key(start));
+            if is_clear && (look > 0 || !has_hole(&ends)) {
+                break;
+            }
+            listed = files::list(&self.dir)?;
+            listed.retain(|start, _| *start <= newest && !ends.contains_key(start));
         }
-        unreachable!("the last look takes what it finds, or fails")
-    }
-
-    fn look_once(&self, take_all: bool) -> Result<Option<View>, Error> {
         let mut chunks: Vec<Chunk> = Vec::new();
-        for (start, parts) in files::list(&self.dir)? {
-            let end = match parts.gz {
-                // The bytes as they came are the same, and cheaper to read.
-                _ if parts.raw => {
-                    let length = files::length(&Name::Raw { start }.path(&self.dir));
-                    match (length, parts.gz) {
-                        (Err(error), Some(end)) if error.is_missing() => end,
-                        (length, _) => start + length?,
-                    }
-                }
-                Some(end) => end,
-                None if take_all => continue,
-                None => return Ok(None),
-            };
+        for (start, (end, gz)) in ends {
             if let Some(before) = chunks.last_mut() {
                 before.end = before.end.min(start);
             }
-            chunks.push(Chunk { start, end, gz: parts.gz.is_some() });
+            chunks.push(Chunk { start, end, gz });
         }
-        Ok(Some(View { chunks }))
+        let view = Arc::new(View { chunks });
+        self.cache().view = Some(Arc::clone(&view));
+        Ok(view)
     }
+
+    /// Where the chunk at `start` ends now; `None` when neither of its forms is there. Of two forms, the bytes as they
+    /// came are cheaper to read.
+    fn end_of(&self, start: u64, parts: Parts) -> Result<Option<u64>, Error> {
+        if !parts.raw {
+            return Ok(parts.gz);
+        }
+        match files::length(&Name::Raw { start }.path(&self.dir)) {
+            Ok(n_bytes) => Ok(Some(start + n_bytes)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a chunk does not begin where the one before it ends.
+fn has_hole(ends: &BTreeMap<u64, (u64, bool)>) -> bool {
+    ends.values().zip(ends.keys().skip(1)).any(|((end, _), next)| end != next)
 }
 
 /// Where the next epoch after `offset` begins.

@@ -3,21 +3,44 @@
 use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::cast::unfinished;
 use crate::marks::Size;
-use crate::plain::{Plain, Seen};
+use crate::plain::{CAN, ESCAPE, Plain, Seen};
 use crate::render::row_ansi;
 
 /// The most columns. A wider terminal is drawn this wide; each cell takes 32 bytes, twice.
-pub const MAX_COLS: u16 = 1000;
+pub const MAX_COLS: u16 = 500;
 
 /// The most rows.
-pub const MAX_ROWS: u16 = 500;
+pub const MAX_ROWS: u16 = 200;
+
+/// The fewest columns: a wide character has room. The fewest rows are one.
+const MIN_COLS: u16 = 2;
 
 /// Lines above the screen that come back when it grows, as in tmux.
 const SCROLLBACK_ROWS: usize = 100;
 
 /// What is kept of a sequence that is not whole. The rest of a longer one is a string that no screen shows.
 const MAX_UNFINISHED: usize = 256;
+
+/// Few bytes can touch every cell; a byte pays for so many. Programs that clear the screen draw it too, and get by with a
+/// fraction; who only clears it costs no more than ordinary text.
+const CREDIT_PER_BYTE: u64 = 1024;
+
+/// What can be saved up, in screens: many short bursts of clearing.
+const MAX_CREDIT: u64 = 64;
+
+/// What sequences cost, in screens: clearing and scrolling; beginning the alternate screen; a reset, which makes new rows.
+const ROWS_COST: u64 = 1;
+const ALTERNATE_COST: u64 = 2;
+const RESET_COST: u64 = 8;
+
+/// The end of a character that asks for its wide form (U+FE0F).
+const WIDEN: &[u8] = b"\xef\xb8\x8f";
+
+/// A model that fails this often is not begun anew: what it is fed is made to break it, and each failure is told in the
+/// server's log.
+const MAX_FAULTS: u64 = 8;
 
 /// Makes any terminal a fresh one.
 pub const RESET: &[u8] = b"\x1bc";
@@ -28,9 +51,15 @@ pub struct Screen {
     plain: Plain,
     /// The beginning of a sequence or a character.
     unfinished: Vec<u8>,
+    /// The beginning of a character, which the model does not have yet.
+    held: Vec<u8>,
     /// The rows that scroll, of the main and the alternate screen, counted from 1; `None` for all.
     regions: [Option<(u16, u16)>; 2],
     n_faults: u64,
+    /// How many cells may be touched at once; bytes that come add to it.
+    credit: u64,
+    /// Bytes that came since that was last counted.
+    n_uncredited: u64,
 }
 
 /// What a screen showed, to compare with.
@@ -55,8 +84,11 @@ impl Screen {
             parser: fresh(cols, rows),
             plain: Plain::default(),
             unfinished: Vec::new(),
+            held: Vec::new(),
             regions: [None; 2],
             n_faults: 0,
+            credit: u64::MAX,
+            n_uncredited: 0,
         }
     }
 
@@ -68,27 +100,59 @@ impl Screen {
 
     /// Draws `bytes`, which may end anywhere.
     pub fn feed(&mut self, bytes: &[u8]) {
+        // The model drops what follows a character that comes in two parts; so it gets it in one.
+        let joined;
+        let n_held = self.held.len();
+        let bytes = if n_held == 0 {
+            bytes
+        } else {
+            joined = [&std::mem::take(&mut self.held), bytes].concat();
+            &joined
+        };
         let mut drawn = 0;
-        for (index, byte) in bytes.iter().enumerate() {
+        for (index, byte) in bytes.iter().enumerate().skip(n_held) {
             let seen = self.plain.next(*byte);
-            if self.plain.is_whole() {
-                self.unfinished.clear();
-            } else {
-                if *byte == crate::plain::ESCAPE {
-                    self.unfinished.clear();
+            self.note_unfinished(*byte);
+            self.n_uncredited += 1;
+            let ready = &bytes[drawn..=index];
+            let is_done = match seen {
+                Seen::Text if ready.ends_with(WIDEN) => self.widen(ready),
+                Seen::Region(None) => {
+                    self.costly(ready, RESET_COST, |regions| *regions = [None; 2])
                 }
-                if self.unfinished.len() < MAX_UNFINISHED {
-                    self.unfinished.push(*byte);
+                Seen::Alternate => self.costly(ready, ALTERNATE_COST, |regions| regions[1] = None),
+                Seen::Rows => self.costly(ready, ROWS_COST, |_| {}),
+                Seen::Repeat(n) => self.repeat(ready, n),
+                Seen::Region(Some(_)) => {
+                    // Which of the two screens it is for is known when all before it is drawn.
+                    self.draw(ready);
+                    true
                 }
-            }
-            if let Seen::Region(region) = seen {
-                // Which of the two screens it is for is known when all before it is drawn.
-                self.draw(&bytes[drawn..=index]);
+                Seen::Text | Seen::Tab | Seen::Break | Seen::Skip(_) | Seen::Control => false,
+            };
+            if is_done {
                 drawn = index + 1;
+            }
+            if let Seen::Region(Some(region)) = seen {
                 self.set_region(region);
             }
         }
-        self.draw(&bytes[drawn..]);
+        let rest = &bytes[drawn..];
+        let n_held = if self.plain.is_in_character() { unfinished(rest) } else { 0 };
+        let (now, held) = rest.split_at(rest.len() - n_held);
+        self.held = held.to_vec();
+        self.draw(now);
+    }
+
+    fn note_unfinished(&mut self, byte: u8) {
+        if self.plain.is_whole() || byte == ESCAPE {
+            self.unfinished.clear();
+        }
+        // Control characters within a sequence are obeyed at once, or are nothing.
+        let is_part = byte == ESCAPE || !byte.is_ascii_control();
+        if !self.plain.is_whole() && is_part && self.unfinished.len() < MAX_UNFINISHED {
+            self.unfinished.push(byte);
+        }
     }
 
     /// Gives the screen another size, within bounds. Lines are cut, not wrapped anew.
@@ -103,7 +167,7 @@ impl Screen {
 
     /// What follows does not go on where the last bytes ended: bytes are missing.
     pub fn skip(&mut self) {
-        self.feed(&[0x18]);
+        self.feed(&[CAN]);
     }
 
     /// The rows as plain text, without trailing blanks.
@@ -142,7 +206,7 @@ impl Screen {
         self.parser.screen().alternate_screen()
     }
 
-    /// How often the terminal model failed and was begun anew.
+    /// How often the terminal model failed and was begun anew. After eight times it stays blank.
     pub fn n_faults(&self) -> u64 {
         self.n_faults
     }
@@ -169,18 +233,63 @@ impl Screen {
     fn draw_one(screen: &vt100::Screen, region: Option<(u16, u16)>, out: &mut Vec<u8>) {
         out.extend_from_slice(screen.contents_formatted().as_bytes());
         if let Some((top, bottom)) = region {
-            // It sends the cursor home.
-            out.extend_from_slice(format!("\x1b[{top};{bottom}r").as_bytes());
-            out.extend_from_slice(screen.cursor_state_formatted().as_bytes());
-            out.extend_from_slice(screen.attributes_formatted().as_bytes());
+            // It sends the cursor home, which is to stay behind the last column if it is there.
+            out.extend_from_slice(format!("\x1b7\x1b[{top};{bottom}r\x1b8").as_bytes());
         }
     }
 
-    fn set_region(&mut self, region: Option<(u16, u16)>) {
-        let Some((top, bottom)) = region else {
-            self.regions = [None; 2];
-            return;
-        };
+    /// Draws what is ready, which ends with [`WIDEN`], but not that behind a narrow character at the end of a row: the
+    /// model loses count of the cells there.
+    fn widen(&mut self, ready: &[u8]) -> bool {
+        let (before, mark) = ready.split_at(ready.len() - WIDEN.len());
+        self.draw(before);
+        let (row, col) = self.cursor();
+        let last = self.parser.screen().cell(row, col.saturating_sub(1));
+        if col < self.size().cols || last.is_some_and(vt100::Cell::is_wide_continuation) {
+            self.draw(mark);
+        }
+        true
+    }
+
+    /// Draws what is ready, which ends with a sequence that touches each cell `times` times and does so to the regions;
+    /// without that sequence if there were too many.
+    fn costly(
+        &mut self,
+        ready: &[u8],
+        times: u64,
+        act: impl FnOnce(&mut [Option<(u16, u16)>; 2]),
+    ) -> bool {
+        let Size { cols, rows } = self.size();
+        let n_cells = u64::from(cols) * u64::from(rows);
+        let earned = std::mem::take(&mut self.n_uncredited).saturating_mul(CREDIT_PER_BYTE);
+        self.credit = self.credit.saturating_add(earned).min(n_cells * MAX_CREDIT);
+        if let Some(rest) = self.credit.checked_sub(n_cells * times) {
+            self.credit = rest;
+            self.draw(ready);
+            act(&mut self.regions);
+        } else {
+            self.cancel(ready);
+        }
+        true
+    }
+
+    /// Draws what is ready, which ends with a sequence that repeats a character: not more often than fits a row.
+    fn repeat(&mut self, ready: &[u8], n: u16) -> bool {
+        let cols = self.size().cols;
+        if n > cols {
+            self.cancel(ready);
+            self.draw(format!("\x1b[{cols}b").as_bytes());
+        }
+        n > cols
+    }
+
+    /// Draws what is ready but for the sequence at its end.
+    fn cancel(&mut self, ready: &[u8]) {
+        self.draw(&ready[..ready.len() - 1]);
+        self.draw(&[CAN]);
+    }
+
+    fn set_region(&mut self, (top, bottom): (u16, u16)) {
         let rows = self.size().rows;
         let (top, bottom) = (top.max(1), if bottom == 0 { rows } else { bottom.min(rows) });
         let is_part = top < bottom && (top, bottom) != (1, rows);
@@ -190,29 +299,29 @@ impl Screen {
 
     fn draw(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            let was_alternate = self.is_alternate();
             self.guard(|parser| parser.process(bytes));
-            if !was_alternate && self.is_alternate() {
-                self.regions[1] = None;
-            }
         }
     }
 
     /// What a shed prints must not end the server: a model that fails is begun anew.
     fn guard(&mut self, act: impl FnOnce(&mut vt100::Parser)) {
+        if self.n_faults >= MAX_FAULTS {
+            return;
+        }
         if catch_unwind(AssertUnwindSafe(|| act(&mut self.parser))).is_err() {
             let size = self.size();
             self.parser = fresh(size.cols, size.rows);
             self.regions = [None; 2];
-            self.n_faults = self.n_faults.saturating_add(1);
+            self.n_faults += 1;
         }
     }
 }
 
 fn clamp(cols: u16, rows: u16) -> (NonZeroU16, NonZeroU16) {
-    let within =
-        |number: u16, most: u16| NonZeroU16::new(number.clamp(1, most)).expect("not less than one");
-    (within(cols, MAX_COLS), within(rows, MAX_ROWS))
+    let within = |number: u16, least: u16, most: u16| {
+        NonZeroU16::new(number.clamp(least, most)).expect("not less than one")
+    };
+    (within(cols, MIN_COLS, MAX_COLS), within(rows, 1, MAX_ROWS))
 }
 
 fn fresh(cols: u16, rows: u16) -> vt100::Parser {

@@ -78,7 +78,11 @@ impl Reader {
                         search.end_line();
                         resume = offset + 1;
                     }
-                    Seen::Region(_) | Seen::Control => {}
+                    Seen::Control
+                    | Seen::Region(_)
+                    | Seen::Alternate
+                    | Seen::Rows
+                    | Seen::Repeat(_) => {}
                 }
                 if search.line.bytes.len() >= MAX_LINE_BYTES {
                     resume = search.cut_line().unwrap_or(offset + 1);
@@ -91,7 +95,8 @@ impl Reader {
             at = page.end;
             if n_scanned >= MAX_SCAN_BYTES {
                 // A sequence without an end must not hold the search for ever.
-                let next = if resume > from { resume } else { at };
+                let is_near = resume > from && at - resume <= MAX_PAGE_BYTES as u64;
+                let next = if is_near { resume } else { at };
                 return Ok(Found { hits: search.hits, next: Some(next) });
             }
         }

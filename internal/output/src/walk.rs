@@ -29,6 +29,8 @@ pub(crate) struct Walk<'r> {
     reader: &'r Reader,
     at: u64,
     to: u64,
+    /// Nothing followed `to`, so what was marked there belongs to the part.
+    to_end: bool,
     now: State,
     at_ms: u64,
     told: VecDeque<(u64, Event)>,
@@ -36,12 +38,15 @@ pub(crate) struct Walk<'r> {
 }
 
 impl<'r> Walk<'r> {
-    /// From `from` up to the byte before `to`, as far as they are there.
+    /// From `from` up to the byte before `to`, as far as they are there now: a walk does not follow what is written
+    /// meanwhile.
     pub(crate) fn new(reader: &'r Reader, from: u64, to: u64) -> Result<Self, Error> {
-        let first = reader.piece(from, 1)?;
+        let (_, end) = reader.bounds()?;
+        let (to, to_end) = (to.min(end), to >= end);
+        let at = from.min(to);
+        let first = reader.piece(at, 1)?;
         let (now, at_ms) = first.marks.at(first.start).unwrap_or_default();
-        let at = from.min(first.end());
-        Ok(Self { reader, at, to, now, at_ms, told: VecDeque::new(), over: false })
+        Ok(Self { reader, at, to, to_end, now, at_ms, told: VecDeque::new(), over: false })
     }
 
     /// How things stand at the first byte, and when it came. Valid before the first step.
@@ -51,44 +56,40 @@ impl<'r> Walk<'r> {
 
     /// The next thing, and its time in milliseconds since 1970. `None` at the end.
     pub(crate) fn step(&mut self) -> Result<Option<(u64, Event)>, Error> {
-        while self.told.is_empty() && !self.over {
-            let room = usize::try_from(self.to.saturating_sub(self.at)).unwrap_or(usize::MAX);
-            let piece = self.reader.piece(self.at, room.clamp(1, STEP_BYTES))?;
+        while self.told.is_empty() && self.at < self.to && !self.over {
+            let room = usize::try_from(self.to - self.at).unwrap_or(usize::MAX);
+            let piece = self.reader.piece(self.at, room.min(STEP_BYTES))?;
             self.tell(piece);
         }
         Ok(self.told.pop_front())
     }
 
     fn tell(&mut self, mut piece: Piece) {
-        let beyond = piece.start >= self.to;
-        if beyond && self.at >= self.to && !piece.bytes.is_empty() {
-            // What was changed behind the last byte asked for belongs to bytes not asked for.
-            self.over = true;
+        let start = piece.start.min(self.to);
+        if start > self.at {
+            self.told.push_back((self.at_ms, Event::Gap(start - self.at)));
+        }
+        self.at = start;
+        if start == self.to && !self.to_end {
             return;
         }
-        let missing = piece.start.min(self.to).saturating_sub(self.at);
-        if missing > 0 {
-            self.told.push_back((self.at_ms, Event::Gap(missing)));
-        }
-        if beyond && !piece.bytes.is_empty() {
-            self.over = true;
-            return;
-        }
-        let room = usize::try_from(self.to.saturating_sub(piece.start)).unwrap_or(usize::MAX);
+        let room = usize::try_from(self.to - start).unwrap_or(usize::MAX);
         piece.bytes.truncate(room);
         self.over = piece.bytes.is_empty();
-        if let Some((state, at_ms)) = piece.marks.at(piece.start) {
+        if let Some((state, at_ms)) = piece.marks.at(start) {
             self.change(state, at_ms);
         }
-        let (start, end) = (piece.start, piece.end());
+        let end = piece.end();
+        let belongs = |offset: u64| offset < self.to || self.to_end;
+        let marks =
+            piece.marks.list.iter().filter(|mark| start < mark.offset && mark.offset <= end);
+        let marks: Vec<_> = marks.filter(|mark| belongs(mark.offset)).copied().collect();
         let mut done = start;
-        let inside =
-            piece.marks.list.iter().filter(|mark| start < mark.offset && mark.offset < end);
-        for mark in inside {
+        for mark in marks {
             self.bytes(&piece, done, mark.offset);
             done = mark.offset;
             let mut state = self.now;
-            state.apply(mark);
+            state.apply(&mark);
             self.change(state, mark.at_ms);
         }
         self.bytes(&piece, done, end);
