@@ -44,6 +44,11 @@ const MAX_PRELUDE_BYTES: usize = 4 << 20;
 const PRELUDE_LIMIT: Duration = Duration::from_secs(5);
 /// At the end the window has so long to take what was printed.
 const WINDOW_LIMIT: Duration = Duration::from_secs(5);
+/// After that tmux has so long to say that it has read it.
+const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+/// The question for a terminal's state, and the answer. They show nothing, and end whatever sequence was not whole.
+const ARE_YOU_THERE: &[u8] = b"\x1b[5n";
+const I_AM: &[u8] = b"\x1b[0n";
 /// Between two rounds of KILL: something may have been born in between.
 const KILL_PAUSE: Duration = Duration::from_millis(20);
 
@@ -54,6 +59,7 @@ pub(super) fn run(spawn: Spawn, spec: &WorkerSpec, prelude: &OwnedFd) -> Result<
     window.print(&read_prelude(prelude));
     if spawn.program == Program::Nothing {
         window.flush_until(Instant::now() + WINDOW_LIMIT);
+        window.settle();
         window.restore();
         return Ok(Status::Code(0));
     }
@@ -149,6 +155,31 @@ impl Window {
         self.before = None;
         self.waiting = Vec::new();
         self.written = 0;
+    }
+
+    /// Waits until tmux has read everything. It forgets what is left in the terminal of a window whose program has ended,
+    /// so it is asked for a word that it says only after all that was printed before.
+    fn settle(&mut self) {
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        self.print(ARE_YOU_THERE);
+        self.flush_until(deadline);
+        let mut heard = Vec::new();
+        while self.is_open() && Instant::now() < deadline {
+            let stdin = std::io::stdin();
+            let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+            poll(&mut fds, Some(&time_until(deadline))).ok();
+            let mut bytes = [0; 256];
+            match rustix::io::read(std::io::stdin(), &mut bytes) {
+                Ok(n_read) if n_read > 0 => heard.extend_from_slice(&bytes[..n_read]),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Ok(_) | Err(_) => return self.lose(),
+            }
+            if heard.windows(I_AM.len()).any(|window| window == I_AM) {
+                return;
+            }
+            // What a person types meanwhile is nobody's.
+            heard.drain(..heard.len().saturating_sub(I_AM.len()));
+        }
     }
 
     fn restore(&self) {
@@ -278,6 +309,7 @@ impl Worker {
         };
         self.clients.tell_end();
         self.window.flush_until(Instant::now() + WINDOW_LIMIT);
+        self.window.settle();
         self.window.restore();
         status
     }
