@@ -141,13 +141,12 @@ impl Shed {
         self.tmux(&["display-message", "-p", "-t", pane, "#{pane_pid}"]).parse().unwrap()
     }
 
-    /// Waits until the window's command has ended and says tmux's view of its exit.
-    pub(crate) fn dead(&self, pane: &str) -> String {
+    /// Waits until the window's command has ended. tmux does not always learn how: the spool says.
+    pub(crate) fn dead(&self, pane: &str) {
         wait_for("the window's end", || {
-            let format = "#{pane_dead_status}#{pane_dead_signal}";
-            let state = self.tmux(&["display-message", "-p", "-t", pane, format]);
-            (!state.is_empty()).then_some(state)
-        })
+            let state = self.tmux(&["display-message", "-p", "-t", pane, "#{pane_dead}"]);
+            (state == "1").then_some(())
+        });
     }
 
     pub(crate) fn collector(&self) -> Collector {
