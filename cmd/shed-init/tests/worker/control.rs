@@ -192,7 +192,7 @@ fn a_spool_may_be_deeper_than_a_sockets_address_is_long() {
     plan.spool = Some(shed.spool().join(&deep));
     shed.run(plan);
     let path = format!("{deep}/{}/1/ctl", of.worker);
-    let mut control = shed.control_at(&shed.spool().join(path));
+    let mut control = Shed::control_at(&shed.spool().join(path));
     assert!(control.report().running);
     assert_eq!(control.ask(&Ask::Stop { grace_ms: 1000 }), Reply::Done);
 }

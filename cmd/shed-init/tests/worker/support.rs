@@ -154,11 +154,11 @@ impl Shed {
     }
 
     pub(crate) fn control(&self, of: Epoch) -> Control {
-        self.control_at(&self.epoch_dir(of).join(control::SOCKET))
+        Self::control_at(&self.epoch_dir(of).join(control::SOCKET))
     }
 
     /// The way the server comes: through the program that connects.
-    pub(crate) fn control_at(&self, path: &Path) -> Control {
+    pub(crate) fn control_at(path: &Path) -> Control {
         wait_for("the control socket", || path.exists().then_some(()));
         let (ours, theirs) = UnixStream::pair().unwrap();
         let connect = Command::new(PROGRAM)
