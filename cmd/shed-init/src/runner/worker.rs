@@ -130,8 +130,10 @@ impl Window {
             }
         }
         // What is written goes before more comes, or a window that is never empty would grow for ever.
-        self.waiting.drain(..self.written);
-        self.written = 0;
+        if self.written >= WINDOW_AHEAD {
+            self.waiting.drain(..self.written);
+            self.written = 0;
+        }
         self.waiting.extend_from_slice(rest);
         self.flush_some();
         self.is_stuck = false;
