@@ -88,6 +88,7 @@ async fn try_serve(shared: &Arc<Shared>, ends: &Arc<Ends>) -> Result<(), Dial> {
         program: shared.place.program.to_string_lossy().into_owned(),
         socket: shared.place.run_dir.join(BOX_SOCKET).to_string_lossy().into_owned(),
         worktrees: shared.place.worktrees.to_string_lossy().into_owned(),
+        workspace: shared.place.workspace.to_string_lossy().into_owned(),
         confine: shared.confine.clone(),
     };
     conn.send(&hello, &[]).await?;

@@ -9,6 +9,7 @@
 //!
 //! While someone looks, and once in a long while, a second list is made beside the waiting watch.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -193,13 +194,45 @@ fn tell(shared: &Shared, tmux: Tmux) {
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
     let looking = *shared.watcher.look_until.borrow() > Instant::now();
+    let foreground = match &tmux {
+        Tmux::Listing(text) => foreground_of_workers(text),
+        Tmux::Missing | Tmux::Down(_) => BTreeMap::new(),
+    };
     shared.watcher.picture.send_if_modified(|picture| {
         let changed = picture.as_ref().is_none_or(|known| known.tmux != tmux);
         if changed || looking {
-            *picture = Some(Picture { tmux, at_ms });
+            *picture = Some(Picture { tmux, at_ms, foreground });
         }
         changed || looking
     });
+}
+
+/// What runs in the foreground of the workers' own terminals, by the runner that tmux sees.
+fn foreground_of_workers(listing: &str) -> BTreeMap<u32, String> {
+    let listing = shed_tmux::parse_listing(listing).unwrap_or_default();
+    let windows = listing.sessions.iter().flat_map(|session| &session.windows);
+    let workers = windows.filter(|window| !window.mark.is_empty());
+    workers
+        .flat_map(|window| &window.panes)
+        .filter(|pane| !pane.dead)
+        .filter_map(|pane| Some((pane.pid, foreground_below(pane.pid)?)))
+        .collect()
+}
+
+/// The foreground command of the terminal that a runner's child has. `None` for any other process.
+fn foreground_below(runner: u32) -> Option<String> {
+    let command_line = std::fs::read(format!("/proc/{runner}/cmdline")).ok()?;
+    if command_line.split(|byte| *byte == 0).nth(1)? != b"run" {
+        return None;
+    }
+    let children =
+        std::fs::read_to_string(format!("/proc/{runner}/task/{runner}/children")).ok()?;
+    let child = children.split_whitespace().next()?;
+    let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
+    // After the name, which may hold anything: state, parent, group, session, terminal, its foreground group.
+    let group = stat.rsplit_once(')')?.1.split_whitespace().nth(5)?;
+    let name = std::fs::read_to_string(format!("/proc/{group}/comm")).ok()?;
+    Some(name.trim_end_matches('\n').to_owned())
 }
 
 async fn run_tmux(shared: &Shared, argv: Vec<String>) -> Result<String, Trouble> {

@@ -8,7 +8,7 @@ use regex::Regex;
 use serde::Deserialize;
 use shed_api::shed::{Limits, Mount, Network};
 use shed_api::size::parse_size;
-use shed_core::Defaults;
+use shed_core::{Agent, Concurrency, Defaults, SessionSettings};
 
 /// Where the configuration is when none is named.
 pub(crate) const PATH: &str = "/etc/shed/server.toml";
@@ -28,6 +28,9 @@ pub(crate) struct Config {
     pub(crate) engine: Engine,
     pub(crate) defaults: FileDefaults,
     pub(crate) mounts: Mounts,
+    pub(crate) sessions: Sessions,
+    /// `[agents.NAME]`: agents beside those shed knows, or instead of them.
+    pub(crate) agents: BTreeMap<String, FileAgent>,
     pub(crate) log: Log,
 }
 
@@ -86,6 +89,39 @@ pub(crate) struct FileDefaults {
 pub(crate) struct Mounts {
     /// Directories under which sources of mounts may lie.
     pub(crate) allow: Vec<PathBuf>,
+}
+
+/// `[sessions]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Sessions {
+    /// How many run at once on the server; others wait for their turn. Unlimited by default.
+    pub(crate) max_concurrent: Option<u32>,
+    /// How many run at once in each shed.
+    pub(crate) max_concurrent_per_shed: Option<u32>,
+    /// What the branches of worktrees begin with; `shed/` by default.
+    pub(crate) branch_prefix: Option<String>,
+    /// A directory of templates, `NAME.toml`.
+    pub(crate) templates: Option<PathBuf>,
+    /// The most that is kept of each worker's output, compressed; `100M` by default.
+    pub(crate) output: Option<String>,
+    /// Files over this are left out of checkpoints; `10M` by default.
+    pub(crate) checkpoint_file: Option<String>,
+}
+
+/// `[agents.NAME]`: words of a command line. `{model}`, `{prompt}` and `{conversation}` stand for what is known.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileAgent {
+    command: Vec<String>,
+    #[serde(default)]
+    model: Vec<String>,
+    #[serde(default)]
+    prompt: Vec<String>,
+    #[serde(default)]
+    new: Vec<String>,
+    #[serde(default)]
+    resume: Vec<String>,
 }
 
 /// `[log]`
@@ -169,6 +205,40 @@ impl Config {
             return Err((format!("[mounts] allow: {} is not absolute", path.display()), None));
         }
         Ok(config)
+    }
+
+    /// What holds for sessions; output is kept in `output_dir`.
+    pub(crate) fn sessions(&self, output_dir: PathBuf) -> Result<SessionSettings, String> {
+        let file = &self.sessions;
+        let usual = SessionSettings::default();
+        let size = |name: &str, given: &Option<String>, usual: u64| match given {
+            None => Ok(usual),
+            Some(text) => parse_size(text).map_err(|error| format!("[sessions] {name}: {error}")),
+        };
+        let mut agents = usual.agents;
+        for (name, agent) in &self.agents {
+            if name.parse::<shed_api::SessionName>().is_err() || agent.command.is_empty() {
+                return Err(format!("[agents.{name}]: a plain name and a command are needed"));
+            }
+            let FileAgent { command, model, prompt, new, resume } = agent.clone();
+            agents.insert(name.clone(), Agent { command, model, prompt, new, resume });
+        }
+        Ok(SessionSettings {
+            concurrency: Concurrency {
+                server: file.max_concurrent,
+                shed: file.max_concurrent_per_shed,
+            },
+            branch_prefix: file.branch_prefix.clone().unwrap_or(usual.branch_prefix),
+            agents,
+            templates: file.templates.clone(),
+            output_dir,
+            output_bytes: size("output", &file.output, usual.output_bytes)?,
+            checkpoint_file_bytes: size(
+                "checkpoint_file",
+                &file.checkpoint_file,
+                usual.checkpoint_file_bytes,
+            )?,
+        })
     }
 
     /// What a shed gets when nothing else is said.

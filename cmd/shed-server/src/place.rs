@@ -127,6 +127,13 @@ impl Place {
         Ok(dir)
     }
 
+    /// Under which each worker has the log of its output.
+    pub(crate) fn output(&self) -> anyhow::Result<PathBuf> {
+        let dir = self.dir.join("output");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        Ok(dir)
+    }
+
     /// Writes shed-init under its version, and points at it. Boxes mount where the pointer leads when they start: those
     /// that run keep the version they have.
     pub(crate) fn program_dir(&self) -> anyhow::Result<PathBuf> {

@@ -207,6 +207,7 @@ fn settings(
         defaults: config.defaults().map_err(anyhow::Error::msg)?,
         mounts: MountPolicy { allow: config.mounts.allow.clone(), never },
         pulse: shed_core::PULSE,
+        sessions: config.sessions(place.output()?).map_err(anyhow::Error::msg)?,
     })
 }
 

@@ -77,6 +77,8 @@ event_kinds! {
     SessionRenamed = "session.renamed",
     /// A session that shed made has a new status; `note` has it, and the reason where there is one.
     SessionStatus = "session.status",
+    /// A session did not come back with its shed; `note` says why.
+    SessionLost = "session.lost",
     /// Title, tags, limits or branch of a session were changed.
     SessionChanged = "session.changed",
     /// A session and what was remembered of it was deleted.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::worker::Worker;
 
 /// A session in a shed: one that shed made and remembers, or a tmux session made by hand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Session {
     /// Stable for as long as the session exists, through every restart. A tmux session made by hand has tmux's (`$3`),

@@ -155,7 +155,7 @@ impl Client {
     }
 
     /// `PATCH /api/sheds/{n}/sessions/{s}`.
-    pub async fn rename_session(
+    pub async fn patch_session(
         &self,
         shed: &str,
         session: &str,
@@ -164,9 +164,15 @@ impl Client {
         self.send(Method::PATCH, &session_path(shed, session), request).await
     }
 
-    /// `DELETE /api/sheds/{n}/sessions/{s}`.
-    pub async fn kill_session(&self, shed: &str, session: &str) -> Result<(), ClientError> {
-        self.send_only(Method::DELETE, &session_path(shed, session), NOTHING).await
+    /// `DELETE /api/sheds/{n}/sessions/{s}`; with `force` also where work would be lost.
+    pub async fn delete_session(
+        &self,
+        shed: &str,
+        session: &str,
+        force: bool,
+    ) -> Result<(), ClientError> {
+        let query = if force { "?force=true" } else { "" };
+        self.send_only(Method::DELETE, &(session_path(shed, session) + query), NOTHING).await
     }
 
     /// `POST …/sessions/{s}/input`.

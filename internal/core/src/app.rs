@@ -7,6 +7,8 @@ pub(crate) mod reading;
 pub(crate) mod sessions;
 pub(crate) mod sheds;
 pub(crate) mod window;
+pub(crate) mod work;
+pub(crate) mod worker_output;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,6 +25,8 @@ use crate::engine::{BoxState, Engine, EngineError, Found};
 use crate::keeper::{self, KeeperHandle, Post};
 use crate::life::Occasion;
 use crate::settings::{Clock, Settings};
+use crate::work::logs::Logs;
+use crate::work::slots::Slots;
 use crate::{Context, Error, Person};
 
 /// The first pause after the engine went away; it doubles.
@@ -63,6 +67,8 @@ impl App {
         engine: Arc<dyn Engine>,
         clock: Clock,
     ) -> Result<Self, Error> {
+        let slots = Slots::new(settings.sessions.concurrency);
+        let logs = Logs::new(settings.sessions.output_dir.clone(), settings.sessions.output_bytes);
         let context = Arc::new(Context {
             settings,
             store,
@@ -72,12 +78,14 @@ impl App {
             stop: CancellationToken::new(),
             door_tasks: TaskTracker::new(),
             door_stop: CancellationToken::new(),
+            slots,
+            logs,
             bell: watch::Sender::new(0),
         });
         let sheds = Sheds::default();
         for row in context.store.sheds().await? {
             match row.name.parse::<ShedName>() {
-                Ok(name) => start_keeper(&context, &sheds, name, row)?,
+                Ok(name) => start_keeper(&context, &sheds, name, row).await?,
                 // One bad row must not keep the others down.
                 Err(error) => {
                     tracing::error!(%error, "a shed's row has a name that is none; it was left alone");
@@ -149,6 +157,11 @@ impl App {
         there.map(|(name, handle)| (name.clone(), handle.clone())).collect()
     }
 
+    /// A shed's keeper, whoever asks.
+    pub(crate) fn handle(&self, name: &ShedName) -> Option<KeeperHandle> {
+        self.sheds.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
     /// The keeper of a shed the person may do this with.
     pub(crate) fn keeper(
         &self,
@@ -164,7 +177,7 @@ impl App {
     }
 }
 
-fn start_keeper(
+async fn start_keeper(
     context: &Arc<Context>,
     sheds: &Sheds,
     name: ShedName,
@@ -177,7 +190,8 @@ fn start_keeper(
         if map.get(&gone).is_some_and(|handle| handle.view.borrow().gone) {
             map.remove(&gone);
         }
-    })?;
+    })
+    .await?;
     sheds.write().unwrap_or_else(PoisonError::into_inner).insert(name, handle);
     Ok(())
 }
@@ -292,7 +306,7 @@ async fn adopt(context: &Arc<Context>, sheds: &Sheds, found: Found) -> Result<()
     event.status = Some(status);
     context.store.add_shed(row.clone(), event).await?;
     let name = found.shed.clone();
-    start_keeper(context, sheds, name.clone(), row)?;
+    start_keeper(context, sheds, name.clone(), row).await?;
     let handle = {
         let sheds = sheds.read().unwrap_or_else(PoisonError::into_inner);
         sheds.get(&name).cloned()

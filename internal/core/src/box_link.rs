@@ -447,6 +447,7 @@ mod tests {
             program: "/opt/shed/shed-init".to_owned(),
             socket: "/run/shed/box/sock".to_owned(),
             worktrees: "/worktrees".to_owned(),
+            workspace: "/workspace".to_owned(),
             confine: None,
         };
         let (news, mut heard) = mpsc::channel(8);

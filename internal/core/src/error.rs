@@ -1,11 +1,14 @@
 //! Every way a request can fail, and the one place where each gets its words.
 
+use shed_api::git::Risk;
 use shed_api::{Code, Problem, ShedName, ShedStatus};
 use shed_link::Refusal;
+use shed_link::git::FailureKind;
 use shed_store::StoreError;
 
 use crate::engine::EngineError;
 use crate::life::Denial;
+use crate::work::life::Denial as SessionDenial;
 
 /// Why something was not done. [`Error::problem`] is what people see; what is only for the log stays in the variant.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,96 @@ pub enum Error {
         /// Its name.
         session: String,
     },
+    /// What is being done with the session, or what became of it, excludes it.
+    #[error("session {session:?} of shed {shed:?} {denial}")]
+    SessionDenied {
+        /// The shed.
+        shed: ShedName,
+        /// Its name.
+        session: String,
+        /// Why.
+        denial: SessionDenial,
+    },
+    /// The session was made by hand: shed remembers nothing of it, and so has nothing to change.
+    #[error(
+        "session {session:?} of shed {shed:?} was made by hand: it has no title, tags, branch or workers"
+    )]
+    MadeByHand {
+        /// The shed.
+        shed: ShedName,
+        /// As it was asked for.
+        session: String,
+    },
+    /// Something else stands against it; in words.
+    #[error("session {session:?} of shed {shed:?}: {text}")]
+    SessionBusy {
+        /// The shed.
+        shed: ShedName,
+        /// Its name.
+        session: String,
+        /// What.
+        text: String,
+    },
+    /// Work that is nowhere else would be lost.
+    #[error("session {session:?} of shed {shed:?} has work that is nowhere else: {}", at_risk(.risk))]
+    WorkAtRisk {
+        /// The shed.
+        shed: ShedName,
+        /// Its name.
+        session: String,
+        /// What would be lost.
+        risk: Box<Risk>,
+    },
+    /// Setup or teardown did not end well.
+    #[error("the {hook} of session {session:?} ended with {how}")]
+    HookFailed {
+        /// The shed.
+        shed: ShedName,
+        /// Its name.
+        session: String,
+        /// `setup` or `teardown`, which is its worker's name.
+        hook: String,
+        /// How.
+        how: String,
+    },
+    /// The operation was called off by another.
+    #[error("it was called off")]
+    CalledOff,
+    /// No such worker.
+    #[error("no worker {worker:?} in session {session:?}")]
+    NoWorker {
+        /// The session.
+        session: String,
+        /// As it was asked for.
+        worker: String,
+    },
+    /// A worker of that name exists.
+    #[error("worker {worker:?} exists in session {session:?}")]
+    WorkerExists {
+        /// The session.
+        session: String,
+        /// Its name.
+        worker: String,
+    },
+    /// A worker's command could not be started.
+    #[error("worker {worker:?}: {why}")]
+    WorkerRefused {
+        /// Its name.
+        worker: String,
+        /// Why.
+        why: String,
+    },
+    /// git refused.
+    #[error("{text}")]
+    Git {
+        /// The kind.
+        kind: FailureKind,
+        /// In words.
+        text: String,
+    },
+    /// The log of a worker's output.
+    #[error(transparent)]
+    Output(#[from] shed_output::Error),
     /// No key, token or other thing of that id.
     #[error("no {0}")]
     NotFound(String),
@@ -182,6 +275,25 @@ impl Error {
             }
             Self::SessionExists { shed, session } => Problem::new(Code::SessionExists, detail)
                 .hint(format!("shed attach {shed} -S {session}")),
+            Self::SessionDenied { shed, session, denial } => {
+                session_denied(shed, session, *denial, detail)
+            }
+            Self::MadeByHand { shed, session } => Problem::new(Code::Conflict, detail)
+                .hint(format!("shed sessions adopt {shed} {session}")),
+            Self::SessionBusy { .. } => Problem::new(Code::Busy, detail),
+            Self::WorkAtRisk { shed, session, .. } => Problem::new(Code::WorkWouldBeLost, detail)
+                .hint(format!("shed sessions delete {shed} {session} --force   (its tip goes to the trash)")),
+            Self::HookFailed { shed, session, hook, .. } => Problem::new(Code::ExecFailed, detail)
+                .hint(format!("shed output {shed} {session} {hook}")),
+            Self::CalledOff => Problem::new(Code::Busy, detail),
+            Self::NoWorker { .. } => Problem::new(Code::WorkerNotFound, detail),
+            Self::WorkerExists { .. } => Problem::new(Code::WorkerExists, detail),
+            Self::WorkerRefused { .. } => Problem::new(Code::ExecFailed, detail),
+            Self::Git { kind, .. } => git(*kind, detail),
+            Self::Output(error) => match error {
+                shed_output::Error::Full { .. } => Problem::new(Code::DiskFull, detail).hint("df -h"),
+                _ => Problem::new(Code::Internal, detail),
+            },
             Self::NotFound(_) => Problem::new(Code::NotFound, detail),
             Self::Exists(_) => Problem::new(Code::Conflict, detail),
             Self::Denied { shed, denial } => denied(shed, *denial, detail),
@@ -251,13 +363,67 @@ fn not_running(shed: &ShedName, status: ShedStatus, detail: String) -> Problem {
 fn refused(refusal: &Refusal, detail: String) -> Problem {
     match refusal {
         Refusal::Invalid(_) => Problem::new(Code::InvalidRequest, detail),
-        Refusal::NotExecutable { .. }
-        | Refusal::NoDirectory { .. }
-        | Refusal::NoResources(_)
-        | Refusal::CannotConfine(_) => Problem::new(Code::ExecFailed, detail),
+        Refusal::NotExecutable { .. } | Refusal::NoDirectory { .. } | Refusal::NoResources(_) => {
+            Problem::new(Code::ExecFailed, detail)
+        }
+        Refusal::CannotConfine(_) => Problem::new(Code::ConfineUnavailable, detail),
         Refusal::TimedOut => Problem::new(Code::TimedOut, detail),
         Refusal::Unsupported => Problem::new(Code::Conflict, detail).hint("shed restart NAME"),
     }
+}
+
+fn session_denied(
+    shed: &ShedName,
+    session: &str,
+    denial: SessionDenial,
+    detail: String,
+) -> Problem {
+    let problem = Problem::new(Code::Busy, detail);
+    match denial {
+        SessionDenial::Ended | SessionDenial::Failed => {
+            problem.hint(format!("shed sessions restart {shed} {session}"))
+        }
+        SessionDenial::Frozen => problem.hint(format!("shed sessions thaw {shed} {session}")),
+        SessionDenial::Orphaned => problem.hint(format!("shed sessions show {shed} {session}")),
+        SessionDenial::Removing | SessionDenial::Waiting | SessionDenial::TooManyWaiting => problem,
+    }
+}
+
+fn git(kind: FailureKind, detail: String) -> Problem {
+    let code = match kind {
+        FailureKind::NotFound => Code::NotFound,
+        FailureKind::Exists | FailureKind::BranchInUse => Code::Conflict,
+        FailureKind::Busy => Code::Busy,
+        FailureKind::NoSpace => Code::DiskFull,
+        FailureKind::Invalid => Code::InvalidRequest,
+        FailureKind::TooMuch => Code::TooLarge,
+        FailureKind::NoGit
+        | FailureKind::NotARepository
+        | FailureKind::NoCommit
+        | FailureKind::BaseGone
+        | FailureKind::Fetch
+        | FailureKind::Locked
+        | FailureKind::ReadOnly
+        | FailureKind::Denied
+        | FailureKind::Interrupted
+        | FailureKind::Git => Code::GitFailed,
+    };
+    Problem::new(code, detail)
+}
+
+/// What would be lost, in words.
+fn at_risk(risk: &Risk) -> String {
+    let counted = |n: u64, one: &str, many: &str| match n {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        n => Some(format!("{n} {many}")),
+    };
+    let parts = [
+        counted(risk.unpushed, "commit that is not pushed", "commits that are not pushed"),
+        counted(risk.dirty, "changed file", "changed files"),
+        counted(risk.untracked, "new file", "new files"),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn engine(error: &EngineError, detail: String) -> Problem {

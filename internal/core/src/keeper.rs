@@ -19,6 +19,7 @@ use crate::life::{self, Occasion, Op, Repair, Seen, Situation, Verdict, Wish};
 use crate::ops::{After, OpEnv, OpError, Order, Report, run_op};
 use crate::table::{SessionChange, Table, changes};
 use crate::view::{ProgressState, View};
+use crate::work::keeper::WorkHandle;
 use crate::{Context, Error};
 
 /// Posts that wait for the keeper. Doors wait beyond that.
@@ -68,6 +69,8 @@ pub(crate) struct KeeperHandle {
     pub(crate) view: watch::Receiver<View>,
     pub(crate) progress: watch::Receiver<ProgressState>,
     pub(crate) desk: LendDesk,
+    /// Its sessions.
+    pub(crate) work: WorkHandle,
 }
 
 impl KeeperHandle {
@@ -120,6 +123,7 @@ struct Keeper {
     view: watch::Sender<View>,
     progress: watch::Sender<ProgressState>,
     desk: LendDesk,
+    work: WorkHandle,
     /// The operation under way, and what ends it early.
     doing: Option<(Job, CancellationToken)>,
     waiting: VecDeque<Job>,
@@ -143,7 +147,7 @@ enum Turn {
 
 /// Starts the keeper of a shed that has a row. Ends when the shed is deleted or the server stops; `on_gone` is called
 /// after a deletion.
-pub(crate) fn start(
+pub(crate) async fn start(
     context: &Arc<Context>,
     name: ShedName,
     row: ShedRow,
@@ -158,13 +162,22 @@ pub(crate) fn start(
     let view = watch::Sender::new(first);
     let progress = watch::Sender::new(ProgressState::default());
     let desk = LendDesk::default();
+    let stop = context.stop.child_token();
+    let work = crate::work::keeper::start(
+        context,
+        name.clone(),
+        posts.clone(),
+        view.subscribe(),
+        stop.clone(),
+    );
+    let work = work.await?;
     let handle = KeeperHandle {
         posts,
         view: view.subscribe(),
         progress: progress.subscribe(),
         desk: desk.clone(),
+        work: work.clone(),
     };
-    let stop = context.stop.child_token();
     context.tasks.spawn(listener.run(Arc::clone(context), name.clone(), news, stop.clone()));
     let keeper = Keeper {
         context: Arc::clone(context),
@@ -173,6 +186,7 @@ pub(crate) fn start(
         view,
         progress,
         desk,
+        work,
         doing: None,
         waiting: VecDeque::new(),
         reports,
@@ -348,6 +362,7 @@ impl Keeper {
             view: self.view.subscribe(),
             progress: self.progress.clone(),
             desk: self.desk.clone(),
+            work: self.work.clone(),
             reports: self.reports.clone(),
             cancel: cancel.clone(),
             order: job.order.clone(),
@@ -472,6 +487,19 @@ impl Keeper {
             tracing::warn!(shed = %self.name, %error, "the link directory was left behind");
         }
         let event = self.event(EventKind::ShedRemoved, job.actor.clone());
+        if !job.order.keep_volumes {
+            // What its sessions worked on is gone, and with it what is remembered of them.
+            if let Err(error) = self.context.store.forget_sessions(self.name.to_string()).await {
+                tracing::error!(shed = %self.name, %error, "its sessions were not forgotten");
+            }
+            let output = self.context.logs.shed_dir(self.name.as_str());
+            match std::fs::remove_dir_all(&output) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(shed = %self.name, %error, "the output of its workers was left behind");
+                }
+                _ => {}
+            }
+        }
         let removed = self.context.store.remove_shed(self.name.to_string(), event).await;
         if let Err(error) = removed {
             let failure = Failure::from(error);

@@ -21,6 +21,7 @@ mod settings;
 mod stream;
 mod table;
 mod view;
+mod work;
 
 use std::sync::Arc;
 
@@ -40,6 +41,10 @@ pub use keeper::Answer;
 pub use mounts::MountPolicy;
 pub use settings::{Clock, Defaults, PULSE, STOP_LIMIT, Settings};
 pub use stream::{Connection, Control, Duplex, ExitWait, Running, n_readable, read_some};
+pub use work::agents::{Agent, built_in as built_in_agents};
+pub use work::life::Denial as SessionDenial;
+pub use work::settings::SessionSettings;
+pub use work::slots::Concurrency;
 
 /// What every task of the server shares.
 pub(crate) struct Context {
@@ -55,6 +60,10 @@ pub(crate) struct Context {
     pub(crate) door_tasks: TaskTracker,
     /// Cancelled when the server begins to go away.
     pub(crate) door_stop: CancellationToken,
+    /// How many sessions may run at once.
+    pub(crate) slots: work::slots::Slots,
+    /// What workers print.
+    pub(crate) logs: work::logs::Logs,
     /// Moves whenever any shed's view does. Says "look", carries nothing else.
     pub(crate) bell: watch::Sender<u64>,
 }

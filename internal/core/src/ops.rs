@@ -24,6 +24,7 @@ use crate::life::Op;
 use crate::repo::Repo;
 use crate::settings::{HELLO_LIMIT, STOP_LIMIT};
 use crate::view::{ProgressState, View};
+use crate::work::keeper::WorkHandle;
 
 /// How many of a box's last lines go into the reason of a failure.
 const SHOWN_LOG_LINES: u32 = 10;
@@ -118,6 +119,7 @@ pub(crate) struct OpEnv {
     pub(crate) view: watch::Receiver<View>,
     pub(crate) progress: watch::Sender<ProgressState>,
     pub(crate) desk: LendDesk,
+    pub(crate) work: WorkHandle,
     pub(crate) reports: mpsc::Sender<Report>,
     pub(crate) cancel: CancellationToken,
     pub(crate) order: Order,
@@ -333,6 +335,7 @@ fn is_stranded(found: &Found, program_dir: &Path) -> bool {
 }
 
 async fn stop(env: &OpEnv) -> Outcome {
+    env.work.stopping().await;
     env.engine().stop(&env.name, STOP_LIMIT).await?;
     Ok(ShedStatus::Stopped)
 }
@@ -370,6 +373,7 @@ async fn rebuild(env: &mut OpEnv) -> Outcome {
         return Err(OpError { failure: error.into(), after: After::Was(env.was) });
     }
     let runs = matches!(env.was, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Starting);
+    env.work.stopping().await;
     env.engine().stop(&env.name, STOP_LIMIT).await?;
     forget_link(env).await;
     env.engine().remove_box(&env.name).await?;

@@ -8,6 +8,7 @@ use chrono::SubsecRound as _;
 use shed_api::shed::{Limits, Mount, Network};
 
 use crate::mounts::MountPolicy;
+use crate::work::settings::SessionSettings;
 
 /// How long a shed's shed-init may take to say hello.
 pub(crate) const HELLO_LIMIT: Duration = Duration::from_secs(10);
@@ -35,6 +36,8 @@ pub struct Settings {
     pub mounts: MountPolicy,
     /// How often a running shed's shed-init is asked for a sign of life; usually [`PULSE`].
     pub pulse: Duration,
+    /// What holds for sessions.
+    pub sessions: SessionSettings,
 }
 
 /// What a shed gets when nothing else is said.

@@ -1,6 +1,7 @@
 //! The live table: a shed's sessions as its shed-init last told, in the words of the API. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use shed_api::name::printable;
@@ -8,13 +9,17 @@ use shed_api::session::{Pane, Session, Window};
 use shed_api::{SessionRef, ShedName};
 use shed_link::{Picture, Tmux};
 use shed_tmux::listing::{SessionRow, WindowRow};
-use shed_tmux::parse_listing;
+use shed_tmux::{Listing, parse_listing};
 
 /// What is known of a shed's tmux.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
     /// The sessions, or why there is no saying.
     pub(crate) sessions: Result<Vec<Session>, NoSessions>,
+    /// What tmux said, as it was said; the same sessions.
+    pub(crate) listing: Arc<Listing>,
+    /// That text.
+    pub(crate) text: Arc<str>,
     /// When it was read.
     pub(crate) at: DateTime<Utc>,
 }
@@ -33,17 +38,47 @@ impl Table {
     pub(crate) fn read(shed: &ShedName, picture: &Picture) -> Self {
         let at_ms = i64::try_from(picture.at_ms).unwrap_or_default();
         let at = DateTime::from_timestamp_millis(at_ms).unwrap_or_default();
-        let sessions = match &picture.tmux {
-            Tmux::Missing => Err(NoSessions::NoTmux),
-            Tmux::Down(why) => Err(NoSessions::Down(printable(why))),
-            Tmux::Listing(text) => match parse_listing(text) {
-                Ok(listing) => {
-                    Ok(listing.sessions.into_iter().map(|row| session(shed, row, at)).collect())
-                }
-                Err(error) => Err(NoSessions::Down(error.to_string())),
-            },
+        let no = |why: NoSessions| Self {
+            sessions: Err(why),
+            listing: Arc::default(),
+            text: Arc::from(""),
+            at,
         };
-        Self { sessions, at }
+        match &picture.tmux {
+            Tmux::Missing => no(NoSessions::NoTmux),
+            Tmux::Down(why) => no(NoSessions::Down(printable(why))),
+            Tmux::Listing(text) => match parse_listing(text) {
+                Ok(listing) => Self {
+                    sessions: Ok(listing
+                        .sessions
+                        .iter()
+                        .map(|row| session(shed, row, at, &picture.foreground))
+                        .collect()),
+                    listing: Arc::new(listing),
+                    text: Arc::from(text.as_str()),
+                    at,
+                },
+                Err(error) => no(NoSessions::Down(error.to_string())),
+            },
+        }
+    }
+
+    /// What shed marked a session with, if it made it.
+    pub(crate) fn mark_of(&self, session: &Session) -> Option<&str> {
+        let id = session.tmux_id.as_deref()?.strip_prefix('$')?.parse::<u32>().ok()?;
+        let row = self.listing.sessions.iter().find(|row| row.id == id)?;
+        (!row.mark.is_empty()).then_some(row.mark.as_str())
+    }
+
+    /// tmux's row of the session that shed marked so.
+    pub(crate) fn marked(&self, mark: &str) -> Option<&SessionRow> {
+        self.listing.sessions.iter().find(|row| row.mark == mark)
+    }
+
+    /// The id of the window that has this worker in it.
+    pub(crate) fn window_of(&self, worker: &str) -> Option<String> {
+        let mut windows = self.listing.sessions.iter().flat_map(|row| &row.windows);
+        windows.find(|window| window.mark == worker).map(|window| format!("@{}", window.id))
     }
 
     /// The sessions; none where they are not known.
@@ -55,14 +90,20 @@ impl Table {
     pub(crate) fn find(&self, target: &SessionRef) -> Option<&Session> {
         self.rows().iter().find(|row| match target {
             SessionRef::Name(name) => row.name == name.as_str(),
-            SessionRef::Id(id) => row.id == format!("${id}"),
+            SessionRef::Id(id) => row.tmux_id.as_deref() == Some(&format!("${id}")),
         })
     }
 }
 
-fn session(shed: &ShedName, row: SessionRow, at: DateTime<Utc>) -> Session {
+fn session(
+    shed: &ShedName,
+    row: &SessionRow,
+    at: DateTime<Utc>,
+    foreground: &BTreeMap<u32, String>,
+) -> Session {
     let activity = row.windows.iter().map(|window| window.activity).max();
-    let active = row.windows.iter().find(|window| window.active);
+    let windows: Vec<Window> = row.windows.iter().map(|row| window(row, foreground)).collect();
+    let active = windows.iter().find(|window| window.active);
     let command = active.and_then(|window| window.panes.iter().find(|pane| pane.active));
     Session {
         id: format!("${}", row.id),
@@ -72,19 +113,22 @@ fn session(shed: &ShedName, row: SessionRow, at: DateTime<Utc>) -> Session {
         attached: row.n_attached > 0,
         attached_clients: row.n_attached,
         window_count: u32::try_from(row.windows.len()).unwrap_or(u32::MAX),
-        command: command.map(|pane| printable(&pane.command)),
+        command: command.map(|pane| pane.command.clone()),
         activity_at: activity.map(seconds),
-        windows: row.windows.into_iter().map(window).collect(),
+        windows,
         observed_at: at,
+        tmux_id: Some(format!("${}", row.id)),
+        ..Session::default()
     }
 }
 
-fn window(row: WindowRow) -> Window {
-    let pane = |pane: shed_tmux::listing::PaneRow| Pane {
+fn window(row: &WindowRow, foreground: &BTreeMap<u32, String>) -> Window {
+    let pane = |pane: &shed_tmux::listing::PaneRow| Pane {
         id: format!("%{}", pane.id),
         title: printable(&pane.title),
         active: pane.active,
-        command: printable(&pane.command),
+        // Of a worker tmux sees the runner; what runs in it shed-init knows.
+        command: printable(foreground.get(&pane.pid).unwrap_or(&pane.command)),
         directory: printable(&pane.directory),
         pid: pane.pid,
     };
@@ -93,7 +137,7 @@ fn window(row: WindowRow) -> Window {
         index: row.index,
         name: printable(&row.name),
         active: row.active,
-        panes: row.panes.into_iter().map(pane).collect(),
+        panes: row.panes.iter().map(pane).collect(),
     }
 }
 
@@ -144,13 +188,9 @@ mod tests {
             name: name.to_owned(),
             shed_name: "s".to_owned(),
             created_at: seconds(created),
-            attached: false,
-            attached_clients: 0,
             window_count: 1,
-            windows: Vec::new(),
-            command: None,
-            activity_at: None,
-            observed_at: seconds(0),
+            tmux_id: Some(id.to_owned()),
+            ..Session::default()
         }
     }
 
@@ -170,7 +210,11 @@ mod tests {
     #[test]
     fn what_does_not_parse_is_said_and_not_shown() {
         let shed: ShedName = "s".parse().unwrap();
-        let picture = Picture { tmux: Tmux::Listing("S garbage".to_owned()), at_ms: 5 };
+        let picture = Picture {
+            tmux: Tmux::Listing("S garbage".to_owned()),
+            at_ms: 5,
+            foreground: BTreeMap::new(),
+        };
         let table = Table::read(&shed, &picture);
         assert!(matches!(table.sessions, Err(NoSessions::Down(_))));
         assert!(table.rows().is_empty());

@@ -51,7 +51,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(sessions::all))
         .routes(routes!(sessions::watch))
         .routes(routes!(sessions::list, sessions::create))
-        .routes(routes!(sessions::show, sessions::rename, sessions::kill))
+        .routes(routes!(sessions::show, sessions::patch, sessions::delete))
         .routes(routes!(sessions::input))
         .routes(routes!(sessions::output))
         // Running things.

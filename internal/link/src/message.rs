@@ -1,6 +1,8 @@
 //! The messages. Both sides may be of different versions: a new field has a default, an unknown request is answered
 //! with [`Refusal::Unsupported`], an unknown news item is skipped.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::spool::WorkerId;
@@ -48,6 +50,9 @@ pub struct Hello {
     /// Where worktrees and spools live; empty in a box that knows none.
     #[serde(default)]
     pub worktrees: String,
+    /// Where commands run when nothing else is said; empty in a box that does not say.
+    #[serde(default)]
+    pub workspace: String,
     /// Why no command can be confined here; `None` when it can. A box that does not say is too old for it.
     #[serde(default = "too_old_to_confine")]
     pub confine: Option<String>,
@@ -340,6 +345,9 @@ pub struct Picture {
     pub tmux: Tmux,
     /// When it was read, in milliseconds since 1970.
     pub at_ms: u64,
+    /// What runs in the foreground of workers, by the process of their pane: tmux itself sees the runner only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub foreground: BTreeMap<u32, String>,
 }
 
 /// What is known of tmux.

@@ -23,6 +23,7 @@ mod recover;
 mod render;
 mod replay;
 mod screen;
+mod scrollback;
 mod search;
 mod walk;
 
@@ -35,6 +36,7 @@ pub use marks::{Exit, Size};
 pub use reader::{MAX_PAGE_BYTES, Page, Reader, Status};
 pub use replay::replay;
 pub use screen::{MAX_COLS, MAX_ROWS, Picture, RESET, Screen};
+pub use scrollback::scrollback;
 pub use search::{Found, Hit, MAX_HITS, MAX_NEEDLE_BYTES};
 
 /// The largest absolute offset and the largest epoch: what a number in JSON can hold everywhere.

@@ -37,7 +37,7 @@ pub fn replay(reader: &Reader, cols: u16, rows: u16, max_bytes: u64) -> Result<S
 /// The first offset from `wanted` on that is neither within a sequence nor within a character.
 ///
 /// An escape begins a sequence wherever it stands, so the reading is in step from the first one on.
-fn boundary(reader: &Reader, start: u64, wanted: u64) -> Result<u64, Error> {
+pub(crate) fn boundary(reader: &Reader, start: u64, wanted: u64) -> Result<u64, Error> {
     if wanted == start {
         return Ok(start);
     }

@@ -87,6 +87,38 @@ pub struct SessionSpec {
     pub running_since: Option<DateTime<Utc>>,
 }
 
+impl SessionSpec {
+    /// Of a session that was made by hand and is remembered from now on.
+    pub fn adopted(directory: String) -> Self {
+        Self {
+            kind: SessionType::Quick,
+            title: None,
+            tags: Vec::new(),
+            directory,
+            repo: None,
+            branch: None,
+            made_branch: false,
+            base: None,
+            base_commit: None,
+            existing_branch: false,
+            fetch: false,
+            placed: true,
+            set_up: true,
+            shares: None,
+            template: None,
+            limits: SessionLimits::default(),
+            auto_respond: None,
+            confine: false,
+            port_block: None,
+            env: BTreeMap::new(),
+            setup: Vec::new(),
+            teardown: Vec::new(),
+            closes: true,
+            running_since: None,
+        }
+    }
+}
+
 /// A session's row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionRow {
@@ -201,6 +233,8 @@ pub struct LayoutRow {
     pub at: DateTime<Utc>,
     /// Whether that was at an orderly stop: everything is in it.
     pub orderly: bool,
+    /// Which start of the shed it was.
+    pub boot: String,
     /// The tmux listing.
     pub body: String,
 }
@@ -307,12 +341,14 @@ impl Store {
     pub async fn layout(&self, shed: String) -> Result<Option<LayoutRow>, StoreError> {
         self.transact(move |transaction| {
             let mut statement = transaction
-                .prepare_cached("SELECT at, orderly, body FROM layouts WHERE shed = ?1")?;
-            let found: Option<(i64, bool, String)> = statement
-                .query_row([&shed], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .prepare_cached("SELECT at, orderly, boot, body FROM layouts WHERE shed = ?1")?;
+            let found: Option<(i64, bool, String, String)> = statement
+                .query_row([&shed], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
                 .optional()?;
             found
-                .map(|(at, orderly, body)| Ok(LayoutRow { at: time(at)?, orderly, body }))
+                .map(|(at, orderly, boot, body)| {
+                    Ok(LayoutRow { at: time(at)?, orderly, boot, body })
+                })
                 .transpose()
         })
         .await
@@ -323,10 +359,16 @@ impl Store {
         self.transact(move |transaction| {
             transaction
                 .prepare_cached(
-                    "INSERT INTO layouts (shed, at, orderly, body) VALUES (?1, ?2, ?3, ?4) \
-                     ON CONFLICT (shed) DO UPDATE SET at = ?2, orderly = ?3, body = ?4",
+                    "INSERT INTO layouts (shed, at, orderly, boot, body) VALUES (?1, ?2, ?3, ?4, ?5) \
+                     ON CONFLICT (shed) DO UPDATE SET at = ?2, orderly = ?3, boot = ?4, body = ?5",
                 )?
-                .execute(params![shed, millis(layout.at), layout.orderly, layout.body])?;
+                .execute(params![
+                    shed,
+                    millis(layout.at),
+                    layout.orderly,
+                    layout.boot,
+                    layout.body
+                ])?;
             Ok(())
         })
         .await
@@ -533,7 +575,8 @@ mod tests {
         let store = Store::in_memory().unwrap();
         assert_eq!(store.layout("a".to_owned()).await.unwrap(), None);
         for orderly in [false, true] {
-            let layout = LayoutRow { at: at(5), orderly, body: "E\n".to_owned() };
+            let layout =
+                LayoutRow { at: at(5), orderly, boot: "7".to_owned(), body: "E\n".to_owned() };
             store.set_layout("a".to_owned(), layout.clone()).await.unwrap();
             assert_eq!(store.layout("a".to_owned()).await.unwrap(), Some(layout));
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use shed_api::ShedName;
 use shed_api::shed::{CreateShed, Shed};
-use shed_core::{App, Clock, Defaults, MountPolicy, Person, Settings};
+use shed_core::{App, Clock, Defaults, MountPolicy, Person, SessionSettings, Settings};
 use shed_store::Store;
 
 use crate::ProcessEngine;
@@ -72,6 +72,7 @@ async fn open(dir: &Path, engine: &Arc<ProcessEngine>) -> App {
         defaults: Defaults::default(),
         mounts: MountPolicy::default(),
         pulse: Duration::from_secs(1),
+        sessions: SessionSettings { output_dir: dir.join("output"), ..SessionSettings::default() },
     };
     std::fs::create_dir_all(&settings.links_dir).expect("a directory for links");
     let store = Store::open(dir).expect("a store");

@@ -14,7 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("shed-tmux", &[]),
     ("shed-link", &["shed-api"]),
     ("shed-store", &["shed-api"]),
-    ("shed-core", &["shed-api", "shed-link", "shed-store", "shed-tmux"]),
+    ("shed-core", &["shed-api", "shed-link", "shed-output", "shed-store", "shed-tmux"]),
     ("shed-docker", &["shed-api", "shed-core"]),
     ("shed-http", &["shed-api", "shed-core"]),
     ("shed-ssh", &["shed-api", "shed-core"]),

@@ -1,5 +1,7 @@
 //! The words of each tmux command shed runs.
 
+use crate::listing::{SESSION_MARK, WORKER_MARK};
+
 /// A session, exactly: by a checked name or by tmux's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -118,6 +120,138 @@ pub fn background_window(target: &Target, name: &str, command: &[String]) -> Vec
         words(&["new-window", "-d", "-P", "-F", "#{window_id}", "-n", name, "-t", &pane, "--"]);
     argv.extend(command.iter().map(|word| literal(word)));
     argv
+}
+
+/// A window of a worker: what it is called, what marks it, whether it stays when its command has ended, and what runs in
+/// it (at least two words).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerWindow {
+    /// A checked name.
+    pub name: String,
+    /// The worker's id.
+    pub mark: String,
+    /// Whether the window stays.
+    pub keep: bool,
+    /// The words.
+    pub command: Vec<String>,
+}
+
+/// The size of a session nobody has attached to yet: room for an agent's screen.
+const FIRST_SIZE: (u16, u16) = (120, 36);
+
+/// Makes a session with a worker's window in it; fails if there is one of its name. Prints the window's id. The marks and
+/// options are set by the same client without a gap: nobody sees a session of ours without its mark.
+pub fn marked_session(
+    name: &str,
+    mark: &str,
+    env: &[(String, String)],
+    window: &WorkerWindow,
+) -> Vec<String> {
+    let (cols, rows) = FIRST_SIZE;
+    let (cols, rows) = (cols.to_string(), rows.to_string());
+    let mut argv = words(&["new-session", "-d", "-s", name, "-x", &cols, "-y", &rows]);
+    argv.extend(["-n", &window.name, "-P", "-F", "#{window_id}"].map(str::to_owned));
+    add_environment(&mut argv, env);
+    argv.push("--".to_owned());
+    argv.extend(window.command.iter().map(|word| literal(word)));
+    let target = format!("={name}:");
+    add_command(&mut argv, &["set-option", "-t", &target, SESSION_MARK, mark]);
+    mark_window(&mut argv, &target, window);
+    argv
+}
+
+/// Opens a worker's window in the background. Prints its id.
+pub fn marked_window(target: &Target, window: &WorkerWindow) -> Vec<String> {
+    let pane = target.pane();
+    let mut argv =
+        words(&["new-window", "-d", "-P", "-F", "#{window_id}", "-n", &window.name, "-t", &pane]);
+    argv.push("--".to_owned());
+    argv.extend(window.command.iter().map(|word| literal(word)));
+    argv
+}
+
+/// Marks a window that was just made, and says whether it stays.
+pub fn mark_worker(window_id: &str, window: &WorkerWindow) -> Vec<String> {
+    let mut argv = vec!["tmux".to_owned(), "-u".to_owned()];
+    mark_window(&mut argv, window_id, window);
+    // Without the separator of a first command.
+    argv.remove(2);
+    argv
+}
+
+fn mark_window(argv: &mut Vec<String>, target: &str, window: &WorkerWindow) {
+    let keep = if window.keep { "on" } else { "off" };
+    add_command(argv, &["set-option", "-w", "-t", target, WORKER_MARK, &window.mark]);
+    add_command(argv, &["set-option", "-w", "-t", target, "remain-on-exit", keep]);
+    // The window has its worker's name, whatever runs in it.
+    add_command(argv, &["set-option", "-w", "-t", target, "automatic-rename", "off"]);
+    add_command(argv, &["set-option", "-w", "-t", target, "allow-rename", "off"]);
+}
+
+fn add_command(argv: &mut Vec<String>, command: &[&str]) {
+    argv.push(";".to_owned());
+    argv.extend(command.iter().map(|word| literal(word)));
+}
+
+/// Runs another command in a window in place of what ran there.
+pub fn respawn_window(window_id: &str, command: &[String]) -> Vec<String> {
+    debug_assert!(command.len() > 1);
+    let mut argv = words(&["respawn-window", "-k", "-t", window_id, "--"]);
+    argv.extend(command.iter().map(|word| literal(word)));
+    argv
+}
+
+/// Closes a window.
+pub fn kill_window(window_id: &str) -> Vec<String> {
+    words(&["kill-window", "-t", window_id])
+}
+
+/// Gives a window a size of its own, for viewers that are no clients of tmux.
+pub fn resize_window(window_id: &str, cols: u16, rows: u16) -> Vec<String> {
+    words(&["resize-window", "-t", window_id, "-x", &cols.to_string(), "-y", &rows.to_string()])
+}
+
+/// Lets the clients of tmux decide on a window's size again.
+pub fn unset_size(window_id: &str) -> Vec<String> {
+    words(&["set-option", "-wu", "-t", window_id, "window-size"])
+}
+
+/// Marks a session that was made by hand as one shed remembers.
+pub fn mark_session(target: &Target, mark: &str) -> Vec<String> {
+    words(&["set-option", "-t", &target.pane(), SESSION_MARK, mark])
+}
+
+/// Prints what shed marked a session with. Succeeds with nothing to say about one that does not exist.
+pub fn session_mark(target: &Target) -> Vec<String> {
+    let format = format!("#{{{SESSION_MARK}}}");
+    words(&["display-message", "-p", "-t", &target.pane(), &format])
+}
+
+/// Prints the id of a session's current window.
+pub fn active_window(target: &Target) -> Vec<String> {
+    words(&["display-message", "-p", "-t", &target.pane(), "#{window_id}"])
+}
+
+/// Opens a shell in another pane of a window.
+pub fn split_window(window: &str) -> Vec<String> {
+    words(&["split-window", "-d", "-t", window])
+}
+
+/// Opens a window with a shell. Prints its id.
+pub fn shell_window(target: &Target, name: &str) -> Vec<String> {
+    let pane = target.pane();
+    // Not executed as a format: `-n` is taken as it is.
+    words(&["new-window", "-d", "-P", "-F", "#{window_id}", "-n", name, "-t", &pane])
+}
+
+/// Shares a window's space among its panes as another window's was.
+pub fn select_layout(window: &str, layout: &str) -> Vec<String> {
+    words(&["select-layout", "-t", window, layout])
+}
+
+/// Makes a window its session's current one.
+pub fn select_window(window: &str) -> Vec<String> {
+    words(&["select-window", "-t", window])
 }
 
 /// Succeeds if the session exists.

@@ -23,6 +23,8 @@ pub struct SessionRow {
     pub created: i64,
     /// How many clients are attached.
     pub n_attached: u32,
+    /// What shed has marked it with ([`SESSION_MARK`]); empty for one made by hand.
+    pub mark: String,
     /// By index; never empty.
     pub windows: Vec<WindowRow>,
 }
@@ -40,6 +42,10 @@ pub struct WindowRow {
     pub active: bool,
     /// Seconds since 1970 of its last output.
     pub activity: i64,
+    /// What shed has marked it with ([`WORKER_MARK`]); empty for one made by hand.
+    pub mark: String,
+    /// How its panes share its space, as `select-layout` takes it.
+    pub layout: String,
     /// By index; never empty.
     pub panes: Vec<PaneRow>,
 }
@@ -59,7 +65,14 @@ pub struct PaneRow {
     pub directory: String,
     /// The process tmux started in it.
     pub pid: u32,
+    /// Whether that process has ended and the pane was kept.
+    pub dead: bool,
 }
+
+/// The option of a session that shed made; its value is shed's id of it.
+pub const SESSION_MARK: &str = "@shed_session";
+/// The option of a window with a worker in it; its value is the worker's id.
+pub const WORKER_MARK: &str = "@shed_worker";
 
 /// A listing that does not parse: where and why. Nothing of it is used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,11 +82,11 @@ pub struct ListingError {
     why: &'static str,
 }
 
-/// The fields of a session's line, after the mark `S`.
+/// The fields of a session's line, after the mark `S`. A shed-init of before 0.2 does not send the last.
 pub(crate) const SESSION_FIELDS: &[&str] =
-    &["session_id", "session_name", "session_created", "session_attached"];
+    &["session_id", "session_name", "session_created", "session_attached", SESSION_MARK];
 
-/// The fields of a pane's line, after the mark `P`.
+/// The fields of a pane's line, after the mark `P`. A shed-init of before 0.2 does not send the last three.
 pub(crate) const PANE_FIELDS: &[&str] = &[
     "session_id",
     "window_id",
@@ -87,6 +100,9 @@ pub(crate) const PANE_FIELDS: &[&str] = &[
     "pane_current_command",
     "pane_current_path",
     "pane_pid",
+    WORKER_MARK,
+    "window_layout",
+    "pane_dead",
 ];
 
 /// Reads the output of `watch::list_argv`. A line that does not parse is an error, and so is a listing without its end.
@@ -183,6 +199,11 @@ impl Reader<'_> {
         }
     }
 
+    /// A field at the end of a line that older listings do not have.
+    fn newer_field(&mut self) -> Result<String, ListingError> {
+        if self.text[self.at..].starts_with('\n') { Ok(String::new()) } else { self.field() }
+    }
+
     fn end_of_line(&mut self) -> Result<(), ListingError> {
         if !self.text[self.at..].starts_with('\n') {
             return Err(self.error("a line has too many fields"));
@@ -197,6 +218,7 @@ impl Reader<'_> {
             name: self.field()?,
             created: self.number()?,
             n_attached: self.number()?,
+            mark: self.newer_field()?,
             windows: Vec::new(),
         };
         self.end_of_line()?;
@@ -205,22 +227,28 @@ impl Reader<'_> {
 
     fn pane(&mut self) -> Result<(u32, WindowRow, PaneRow), ListingError> {
         let session_id = self.id('$')?;
-        let window = WindowRow {
+        let mut window = WindowRow {
             id: self.id('@')?,
             index: self.number()?,
             name: self.field()?,
             active: self.flag()?,
             activity: self.number()?,
+            mark: String::new(),
+            layout: String::new(),
             panes: Vec::new(),
         };
-        let pane = PaneRow {
+        let mut pane = PaneRow {
             id: self.id('%')?,
             title: self.field()?,
             active: self.flag()?,
             command: self.field()?,
             directory: self.field()?,
             pid: self.number()?,
+            dead: false,
         };
+        window.mark = self.newer_field()?;
+        window.layout = self.newer_field()?;
+        pane.dead = self.newer_field()? == "1";
         self.end_of_line()?;
         Ok((session_id, window, pane))
     }
@@ -243,11 +271,19 @@ mod tests {
     }
 
     fn rows(session: &str, title: &str) -> String {
-        line('S', &["$1", session, "1700000000", "2"])
-            + &line(
-                'P',
-                &["$1", "@4", "0", "bash", "1", "1700000009", "%5", title, "1", "vim", "/w", "77"],
-            )
+        let mut pane =
+            vec!["$1", "@4", "0", "bash", "1", "1700000009", "%5", title, "1", "vim", "/w", "77"];
+        pane.extend(["w1", "b25f,80x24,0,0,0", "1"]);
+        line('S', &["$1", session, "1700000000", "2", "s1"]) + &line('P', &pane)
+    }
+
+    #[test]
+    fn a_listing_of_an_older_shed_init_is_read() {
+        let pane = ["$1", "@4", "0", "bash", "1", "1700000009", "%5", "t", "1", "vim", "/w", "77"];
+        let text = line('S', &["$1", "work", "1700000000", "2"]) + &line('P', &pane) + END;
+        let session = parse_listing(&text).unwrap().sessions.remove(0);
+        assert_eq!((session.mark.as_str(), session.windows[0].mark.as_str()), ("", ""));
+        assert!(!session.windows[0].panes[0].dead);
     }
 
     #[test]
@@ -255,6 +291,8 @@ mod tests {
         let listing = parse_listing(&one("work", "my title")).unwrap();
         let session = &listing.sessions[0];
         assert_eq!((session.id, session.name.as_str(), session.n_attached), (1, "work", 2));
+        assert_eq!((session.mark.as_str(), session.windows[0].mark.as_str()), ("s1", "w1"));
+        assert!(session.windows[0].panes[0].dead);
         let pane = &session.windows[0].panes[0];
         assert_eq!((pane.title.as_str(), pane.command.as_str(), pane.pid), ("my title", "vim", 77));
         assert_eq!(parse_listing(END), Ok(Listing::default()));
@@ -269,7 +307,7 @@ mod tests {
             "S2:$1,4:work,1:x,1:0,\n",
             "S99999999999999999999:$1,",
             "S18446744073709551615:$1,",
-            "S2:$1,4:work,1:1,1:0,1:0,\n",
+            "S2:$1,4:work,1:1,1:0,1:0,1:0,\n",
             "S2:x1,4:work,1:1,1:0,\n",
         ] {
             assert!(parse_listing(&format!("{bad}{END}")).is_err(), "{bad:?}");

@@ -152,22 +152,28 @@ async fn run_command(command: Command, context: &Context) -> Outcome {
                 .iter()
                 .map(|item| super::create::env_item(item))
                 .collect::<Result<BTreeMap<_, _>, _>>()?;
-            let request = NewSession { name: session, directory: workdir, command, env };
+            let request = NewSession {
+                name: Some(session),
+                directory: workdir,
+                command,
+                env,
+                ..NewSession::default()
+            };
             let made = client.new_session(&name, &request).await?;
             context.out.say(&format!("session {}/{} was made", name, made.name));
             context.out.data(&made, String::new)?;
         }
         Command::Kill { name, sessions } => {
             let kill = async |session: &str| {
-                client.kill_session(&name, session).await?;
+                client.delete_session(&name, session, false).await?;
                 context.out.say(&format!("session {name}/{session} was ended"));
                 Ok(())
             };
             return Ok(each(&sessions, context, kill).await);
         }
         Command::Rename { name, session, new } => {
-            let renamed =
-                client.rename_session(&name, &session, &PatchSession { name: new }).await?;
+            let patch = PatchSession { name: Some(new), ..PatchSession::default() };
+            let renamed = client.patch_session(&name, &session, &patch).await?;
             context.out.say(&format!("session {name}/{session} is {name}/{} now", renamed.name));
             context.out.data(&renamed, String::new)?;
         }

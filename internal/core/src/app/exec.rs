@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::App;
-use super::sessions::{Place, no_session, to_target};
+use super::sessions::{Place, no_session};
 use crate::keeper::KeeperHandle;
 use crate::life::Wish;
 use crate::ops::Order;
@@ -22,6 +22,8 @@ use crate::{Error, Person};
 const ENTER_LIMIT: Duration = Duration::from_secs(60);
 /// How long they wait for a running shed's link: the server or the worker in the box was just restarted.
 const LINK_LIMIT: Duration = Duration::from_secs(10);
+/// How long they wait for what comes back with the shed.
+const COMPARE_LIMIT: Duration = Duration::from_secs(5);
 /// The most output of each kind that `POST …/exec` returns.
 const MAX_RESULT_BYTES: usize = 8 << 20;
 /// The longest a `POST …/exec` may run.
@@ -88,6 +90,9 @@ impl App {
             let status = handle.view.borrow().status();
             Error::TimedOut(format!("shed {name:?} is still {status}"))
         })??;
+        let mut work = handle.work.view.clone();
+        // What comes back with the shed comes before what somebody wants of it now.
+        timeout(COMPARE_LIMIT, work.wait_for(|view| view.reconciled)).await.map(drop).ok();
         Ok(Place { shed: name.clone(), link, handle })
     }
 
@@ -158,7 +163,8 @@ impl App {
         let needed = if open.detach_others { Scope::Drive } else { Scope::Read };
         let place = self.enter(person, name, needed, "to detach others").await?;
         place.needs_tmux()?;
-        let exists = place.exists(session).await?;
+        let known = place.known(session).is_some();
+        let exists = known || place.exists(session).await?;
         let session_env = session_env(&attach.open)?;
         let join = match session {
             _ if read_only => Join::ReadOnly,
@@ -168,7 +174,11 @@ impl App {
         };
         if let (true, SessionRef::Name(name)) = (open.new, session) {
             // tmux itself refuses a second one: of two callers only one makes it.
-            place.make(name, &new_session(name, session_env.clone()), person).await?;
+            if known {
+                let (shed, session) = (place.shed.clone(), name.to_string());
+                return Err(Error::SessionExists { shed, session });
+            }
+            place.make(name, &session_env, person).await?;
         } else if !exists && join != Join::CreateOrAttach {
             return Err(no_session(name, session));
         } else if !exists {
@@ -177,7 +187,7 @@ impl App {
         let join = if open.new { Join::Existing } else { join };
         let colorterm = env_value(&attach.env, "COLORTERM");
         let true_colour = argv::has_true_colour(&open.tty.term, colorterm);
-        let target = to_target(session);
+        let target = place.target(session).await?;
         let argv = argv::attach(&target, join, open.detach_others, true_colour, &session_env);
         let spawn = Spawn {
             program: Program::Argv(argv),
@@ -552,18 +562,6 @@ fn session_env(open: &AttachOpen) -> Result<Vec<(String, String)>, Error> {
     let mut env = checked_env(open.env.clone().into_iter().collect())?;
     env.retain(|(key, _)| key != "TERM");
     Ok(env)
-}
-
-fn new_session(
-    name: &shed_api::SessionName,
-    env: Vec<(String, String)>,
-) -> shed_api::session::NewSession {
-    shed_api::session::NewSession {
-        name: name.to_string(),
-        directory: None,
-        command: Vec::new(),
-        env: env.into_iter().collect(),
-    }
 }
 
 fn short_id() -> String {

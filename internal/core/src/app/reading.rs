@@ -10,6 +10,7 @@ use super::{App, EngineState};
 use crate::box_link::BoxLink;
 use crate::engine::EngineError;
 use crate::view::View;
+use crate::work::view::join;
 use crate::{Error, Person};
 
 /// How long one look lasts, in seconds: whoever looks on renews it sooner.
@@ -81,13 +82,22 @@ impl App {
             }
         };
         let now = self.context.clock.now();
-        let sessions = views.iter().flat_map(|(_, view)| view.sessions().iter().cloned()).collect();
+        let sessions = views.iter().flat_map(|(name, view)| self.joined(name, view)).collect();
         let warnings = views.iter().filter_map(|(_, view)| {
             // In a list of all, a shed that is stopped on purpose is no news.
             let quiet = name.is_none() && matches!(view.status(), ShedStatus::Stopped);
             view.warning(now).filter(|_| !quiet)
         });
         Ok(SessionList { sessions, warnings: warnings.collect() })
+    }
+
+    /// The sessions of a shed: what tmux lists, and what shed remembers.
+    pub(crate) fn joined(&self, name: &ShedName, view: &View) -> Vec<shed_api::Session> {
+        let work = self.handle(name).map(|handle| handle.work.view.borrow().clone());
+        let work = work.unwrap_or_default();
+        let logs = &self.context.logs;
+        let now = self.context.clock.now();
+        join(view.status(), &work, view.table.as_deref(), now, &|worker| logs.end(worker))
     }
 
     /// Moves whenever any shed's status, link or sessions do.

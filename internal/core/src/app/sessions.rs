@@ -1,8 +1,9 @@
-//! Sessions: make, rename, end, type into, read.
+//! What is done with a session through tmux: type into it, read it, and find out whether it is there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use shed_api::session::{Input, NewSession, PatchSession, Session};
+use shed_api::session::{Input, Session, SessionStatus};
 use shed_api::{Scope, SessionName, SessionRef, ShedName};
 use shed_link::{Ran, Refusal, Run, Status};
 use shed_tmux::TmuxError;
@@ -12,12 +13,16 @@ use super::App;
 use crate::box_link::BoxLink;
 use crate::keeper::{KeeperHandle, Post};
 use crate::table::NoSessions;
+use crate::work::life::Denial;
+use crate::work::view::Known;
 use crate::{Error, Person};
 
 /// How long tmux may take.
 const TMUX_LIMIT: Duration = Duration::from_secs(10);
 /// How long a change may take to show in the live table.
 const SHOW_LIMIT: Duration = Duration::from_secs(2);
+/// How long a session that is being made or brought back is waited for.
+const COME_LIMIT: Duration = Duration::from_secs(20);
 /// How often a command is tried whose tmux server went away: somebody restarted it.
 const TRIES: u32 = 4;
 /// Between two tries; shed-init starts a server within milliseconds.
@@ -35,74 +40,6 @@ pub(crate) struct Place {
 }
 
 impl App {
-    /// Makes a session; an error if it exists.
-    pub async fn new_session(
-        &self,
-        person: &Person,
-        name: &ShedName,
-        request: NewSession,
-    ) -> Result<Session, Error> {
-        let session: SessionName = request.name.parse()?;
-        let place = self.enter(person, name, Scope::Drive, "to make a session").await?;
-        place.needs_tmux()?;
-        place.make(&session, &request, person).await?;
-        place.shown(&SessionRef::Name(session)).await
-    }
-
-    /// One session.
-    pub fn session(
-        &self,
-        person: &Person,
-        name: &ShedName,
-        target: &SessionRef,
-    ) -> Result<Session, Error> {
-        let handle = self.keeper(person, name, Scope::Read, "to see a session")?;
-        let view = handle.view.borrow();
-        let session = view.sessions().iter().find(|row| match target {
-            SessionRef::Name(name) => row.name == name.as_str(),
-            SessionRef::Id(id) => row.id == format!("${id}"),
-        });
-        session.cloned().ok_or_else(|| no_session(name, target))
-    }
-
-    /// Ends a session and everything in it.
-    pub async fn kill_session(
-        &self,
-        person: &Person,
-        name: &ShedName,
-        target: &SessionRef,
-    ) -> Result<(), Error> {
-        let place = self.enter_awake(person, name, Scope::Drive, "to end a session").await?;
-        place.needs_tmux()?;
-        place.expect(target, person).await;
-        place.tmux(argv::kill_session(&to_target(target)), target).await?;
-        place.unshown(target).await;
-        Ok(())
-    }
-
-    /// Renames a session.
-    pub async fn rename_session(
-        &self,
-        person: &Person,
-        name: &ShedName,
-        target: &SessionRef,
-        request: PatchSession,
-    ) -> Result<Session, Error> {
-        let new: SessionName = request.name.parse()?;
-        let place = self.enter_awake(person, name, Scope::Drive, "to rename a session").await?;
-        place.needs_tmux()?;
-        let new_target = SessionRef::Name(new.clone());
-        place.expect(&new_target, person).await;
-        let argv = argv::rename_session(&to_target(target), new.as_str());
-        match place.tmux(argv, target).await {
-            Err(Error::SessionExists { shed, .. }) => {
-                Err(Error::SessionExists { shed, session: new.to_string() })
-            }
-            Err(error) => Err(error),
-            Ok(_) => place.shown(&new_target).await,
-        }
-    }
-
     /// Types text or presses keys in a session's active pane.
     pub async fn input(
         &self,
@@ -111,10 +48,12 @@ impl App {
         target: &SessionRef,
         input: Input,
     ) -> Result<(), Error> {
-        let commands = input_commands(&to_target(target), &input)?;
+        // Checked before anybody is asked.
+        input_commands(&to_target(target), &input)?;
         let place = self.enter_awake(person, name, Scope::Drive, "to type into a session").await?;
         place.needs_tmux()?;
-        for argv in commands {
+        let there = place.target(target).await?;
+        for argv in input_commands(&there, &input)? {
             place.tmux(argv, target).await?;
         }
         Ok(())
@@ -131,7 +70,8 @@ impl App {
     ) -> Result<String, Error> {
         let place = self.enter_awake(person, name, Scope::Read, "to read a session").await?;
         place.needs_tmux()?;
-        let text = place.tmux(argv::capture(&to_target(target), lines, ansi), target).await?;
+        let there = place.target(target).await?;
+        let text = place.tmux(argv::capture(&there, lines, ansi), target).await?;
         Ok(if ansi { only_colours(&text) } else { without_controls(&text) })
     }
 }
@@ -194,27 +134,56 @@ impl Place {
         self.handle.posts.send(Post::Expect(name, person.actor.clone())).await.ok();
     }
 
-    /// Makes a session.
+    /// Makes a session by hand, as somebody in the shed would: tmux has it, and nothing else.
     pub(crate) async fn make(
         &self,
         session: &SessionName,
-        request: &NewSession,
+        env: &[(String, String)],
         person: &Person,
     ) -> Result<(), Error> {
         let target = SessionRef::Name(session.clone());
         self.expect(&target, person).await;
-        let env: Vec<(String, String)> = request.env.clone().into_iter().collect();
-        let mut command = request.command.clone();
-        if !command.is_empty() {
-            // tmux gives a command of one word to a shell; two words it executes.
-            let own = self.link.hello().program.clone();
-            command.splice(0..0, [own, "exec".to_owned()]);
+        self.tmux(argv::new_session(session.as_str(), env, &[]), &target).await.map(drop)
+    }
+
+    /// The session that shed remembers under this name or id.
+    pub(crate) fn known(&self, target: &SessionRef) -> Option<Arc<Known>> {
+        let table = self.handle.view.borrow().table.clone();
+        self.handle.work.view.borrow().resolve(table.as_deref(), target).cloned()
+    }
+
+    /// What tmux knows the session by. One that shed remembers is waited for while it is being made or brought back; one
+    /// that has ended is not there.
+    pub(crate) async fn target(&self, target: &SessionRef) -> Result<Target, Error> {
+        let Some(known) = self.known(target) else {
+            return Ok(to_target(target));
+        };
+        let id = known.row.id.clone();
+        let (mut view, mut work) = (self.handle.view.clone(), self.handle.work.view.clone());
+        let there = async {
+            loop {
+                let table = view.borrow_and_update().table.clone();
+                if let Some(listed) = table.as_ref().and_then(|table| table.marked(&id)) {
+                    return Ok(Target::Id(listed.id));
+                }
+                let row = work.borrow_and_update().sessions.get(&id).map(|known| known.row.clone());
+                let Some(row) = row else {
+                    return Err(no_session(&self.shed, target));
+                };
+                if let Some(denial) = not_there(row.status) {
+                    let (shed, session) = (self.shed.clone(), row.name);
+                    return Err(Error::SessionDenied { shed, session, denial });
+                }
+                tokio::select! {
+                    changed = view.changed() => changed.map_err(|_| Error::ShuttingDown)?,
+                    changed = work.changed() => changed.map_err(|_| Error::ShuttingDown)?,
+                }
+            }
+        };
+        match tokio::time::timeout(COME_LIMIT, there).await {
+            Ok(there) => there,
+            Err(_) => Err(no_session(&self.shed, target)),
         }
-        let argv = argv::new_session(session.as_str(), &env, &command);
-        let limit = u64::try_from(TMUX_LIMIT.as_millis()).unwrap_or(u64::MAX);
-        let directory = request.directory.clone();
-        let run = Run { argv, env: Vec::new(), directory, timeout_ms: limit };
-        self.run(run, &target).await.map(drop)
     }
 
     /// Runs a tmux command that concerns a session and returns what it printed.
@@ -289,7 +258,7 @@ impl Place {
     }
 
     /// Waits until the live table shows the session, so that whoever made it can list it.
-    async fn shown(&self, target: &SessionRef) -> Result<Session, Error> {
+    pub(crate) async fn shown(&self, target: &SessionRef) -> Result<Session, Error> {
         let mut view = self.handle.view.clone();
         let find = |view: &crate::view::View| {
             view.table.as_ref().and_then(|table| table.find(target).cloned())
@@ -311,7 +280,7 @@ impl Place {
     }
 
     /// Waits until the live table does not show the session any more.
-    async fn unshown(&self, target: &SessionRef) {
+    pub(crate) async fn unshown(&self, target: &SessionRef) {
         let mut view = self.handle.view.clone();
         let gone = view
             .wait_for(|view| view.table.as_ref().is_none_or(|table| table.find(target).is_none()));
@@ -324,6 +293,18 @@ pub(crate) fn to_target(session: &SessionRef) -> Target {
     match session {
         SessionRef::Name(name) => Target::Name(name.to_string()),
         SessionRef::Id(id) => Target::Id(*id),
+    }
+}
+
+/// Why a session of this status has nothing in tmux, if it has not and will not by itself.
+fn not_there(status: SessionStatus) -> Option<Denial> {
+    match status {
+        SessionStatus::Running | SessionStatus::Frozen | SessionStatus::Creating => None,
+        SessionStatus::Waiting => Some(Denial::Waiting),
+        SessionStatus::Ended | SessionStatus::Stopped => Some(Denial::Ended),
+        SessionStatus::Failed => Some(Denial::Failed),
+        SessionStatus::Removing => Some(Denial::Removing),
+        SessionStatus::Orphaned => Some(Denial::Orphaned),
     }
 }
 

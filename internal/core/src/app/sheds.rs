@@ -65,7 +65,7 @@ impl App {
             added => added?,
         }
         // From here on the shed exists, whatever becomes of the caller: the rest is the keeper's.
-        start_keeper(&self.context, &self.sheds, name.clone(), row)?;
+        start_keeper(&self.context, &self.sheds, name.clone(), row).await?;
         let order =
             Order { no_start: request.no_start, repo, lend: request.lend, ..Order::default() };
         let handle = self.keeper(person, &name, Scope::Drive, "to create a shed")?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use shed_api::SessionRef;
 use shed_api::stream::ExecOpen;
 use shed_link::tap::{self, Frame};
-use shed_link::{Io, Program, Spawn, Status, User};
+use shed_link::{Io, Program, Run, Spawn, Status, User};
 use shed_tmux::argv;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -23,15 +23,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::App;
-use super::sessions::{Place, no_session, to_target};
+use super::sessions::{Place, no_session};
 use crate::stream::{Control, ExitWait, Running, new_pipe, socket_pair, to_tokio};
 use crate::view::View;
+use crate::work::control::Runner;
 use crate::{Error, Person};
 
 /// How long a window may take to open and its runner to claim the command.
 const OPEN_LIMIT: Duration = Duration::from_secs(15);
 /// How long the end of a command waits for its window to close.
 const CLOSE_LIMIT: Duration = Duration::from_millis(250);
+/// How long the system may take to tell a process's directory.
+const READLINK_LIMIT_MS: u64 = 2_000;
 /// Signals that wait for the runner.
 const SIGNALS: usize = 16;
 /// What is read from a tap at once.
@@ -47,16 +50,25 @@ impl App {
         open: &ExecOpen,
     ) -> Result<Option<Running>, Error> {
         place.needs_tmux()?;
-        let target = to_target(session);
-        if !place.exists(session).await? {
+        if place.known(session).is_none() && !place.exists(session).await? {
             return Err(no_session(&place.shed, session));
         }
-        let here = place.tmux(argv::active_directory(&target), session).await?;
+        let target = place.target(session).await?;
+        let here = match worker_directory(place, session).await {
+            Some(here) => here,
+            None => place.tmux(argv::active_directory(&target), session).await?,
+        };
         let here = here.trim_end_matches('\n').to_owned();
         let directory = open.exec.directory.clone().or((!here.is_empty()).then_some(here));
+        // The session's own variables are its workers'; tmux does not know them.
+        let mut env: Vec<(String, String)> = place
+            .known(session)
+            .map(|known| known.row.spec.env.clone().into_iter().collect())
+            .unwrap_or_default();
+        env.extend(open.exec.env.clone());
         let spawn = Spawn {
             program: Program::Argv(open.exec.argv.clone()),
-            env: open.exec.env.clone().into_iter().collect(),
+            env,
             directory,
             user: User::Dev,
             io: Io::Tap,
@@ -103,6 +115,23 @@ impl App {
             exit: ExitWait::new(exited),
         })
     }
+}
+
+/// The directory of a worker in the session's active window: tmux sees the runner's. `None` if there is none.
+async fn worker_directory(place: &Place, session: &SessionRef) -> Option<String> {
+    let known = place.known(session)?;
+    let worker = {
+        let view = place.handle.view.borrow();
+        let listed = view.table.as_ref()?.marked(&known.row.id)?.windows.clone();
+        listed.into_iter().find(|window| window.active)?.mark
+    };
+    let row = known.workers.iter().find(|row| row.id == worker)?;
+    let mut runner = Runner::connect(&place.link, &row.id, row.epoch).await.ok()?;
+    let pid = runner.status().await.ok()?.pid;
+    let argv = vec!["readlink".to_owned(), format!("/proc/{pid}/cwd")];
+    let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: READLINK_LIMIT_MS };
+    let ran = place.link.run_with(run).await.ok()?;
+    (ran.status == Status::Code(0)).then_some(ran.stdout)
 }
 
 /// Waits until the picture has no such window: whoever looks when the command has ended does not see it any more.

@@ -131,10 +131,11 @@ async fn with_session(name: &str, line: &str) -> TestApp {
     let test = TestApp::start().await;
     test.shed("a").await;
     let request = NewSession {
-        name: name.to_owned(),
+        name: Some(name.to_owned()),
         directory: Some("/tmp".to_owned()),
         command: words(&["sh", "-c", line]),
         env: BTreeMap::from([("MARK".to_owned(), "of-session".to_owned())]),
+        ..NewSession::default()
     };
     test.app.new_session(&test.admin, &shed("a"), request).await.unwrap();
     test

@@ -186,10 +186,8 @@ async fn a_restarted_server_finds_its_sheds_and_their_sessions() {
     let mut test = TestApp::start().await;
     test.shed("a").await;
     let request = shed_api::session::NewSession {
-        name: "work".to_owned(),
-        directory: None,
-        command: Vec::new(),
-        env: std::collections::BTreeMap::new(),
+        name: Some("work".to_owned()),
+        ..shed_api::session::NewSession::default()
     };
     let before = test.app.new_session(&test.admin, &shed("a"), request).await.unwrap();
     test.restart().await;

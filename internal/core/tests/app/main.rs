@@ -7,3 +7,4 @@ mod forward;
 mod life;
 mod sessions;
 mod support;
+mod workers;

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::support::{attach, problem, session, shed, until, words};
 
 fn new(name: &str) -> NewSession {
-    NewSession { name: name.to_owned(), directory: None, command: Vec::new(), env: BTreeMap::new() }
+    NewSession { name: Some(name.to_owned()), ..NewSession::default() }
 }
 
 fn names(test: &TestApp) -> Vec<String> {
@@ -44,20 +44,24 @@ async fn sessions_are_made_listed_renamed_and_ended() {
     let twice = test.app.new_session(&test.admin, &name, new("work")).await;
     assert_eq!(problem(twice).code, Code::SessionExists);
     test.app.new_session(&test.admin, &name, new("workshop")).await.unwrap();
-    let prefix = test.app.kill_session(&test.admin, &name, &session("wor")).await;
+    let prefix = test.app.delete_session(&test.admin, &name, &session("wor"), false).await;
     assert_eq!(problem(prefix).code, Code::SessionNotFound);
-    let patch = PatchSession { name: "play".to_owned() };
+    let patch = PatchSession { name: Some("play".to_owned()), ..PatchSession::default() };
     let renamed =
-        test.app.rename_session(&test.admin, &name, &session("work"), patch).await.unwrap();
+        test.app.patch_session(&test.admin, &name, &session("work"), patch).await.unwrap();
     assert_eq!(renamed.id, made.id);
-    test.app.kill_session(&test.admin, &name, &session(&made.id)).await.unwrap();
+    test.app.delete_session(&test.admin, &name, &session(&made.id), false).await.unwrap();
     assert_eq!(names(&test), ["workshop"]);
     let bad = test.app.new_session(&test.admin, &name, new("#(id)")).await;
     assert_eq!(problem(bad).code, Code::InvalidName);
     let events = test.app.events(&test.admin, 0, Some(&name)).await.unwrap();
     let told: Vec<_> = events
         .iter()
-        .filter(|event| event.kind.as_str().starts_with("session."))
+        .filter(|event| {
+            let of_tmux =
+                [EventKind::SessionCreated, EventKind::SessionClosed, EventKind::SessionRenamed];
+            of_tmux.contains(&event.kind)
+        })
         .map(|event| (event.kind, event.session.as_deref().unwrap(), event.actor.as_str()))
         .collect();
     let me = "local:tester";
@@ -75,10 +79,10 @@ async fn a_new_session_gets_its_directory_environment_and_command() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let request = NewSession {
-        name: "work".to_owned(),
         directory: Some("/".to_owned()),
         command: words(&["sh", "-c", "pwd; echo $X; exec cat"]),
         env: BTreeMap::from([("X".to_owned(), "y;".to_owned())]),
+        ..new("work")
     };
     test.app.new_session(&test.admin, &shed("a"), request).await.unwrap();
     eventually("the output", async || {
@@ -272,7 +276,7 @@ async fn looking_for_a_session_does_not_start_a_stopped_shed() {
     test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
     let (name, work) = (shed("a"), session("work"));
     let read = problem(test.app.output(&test.admin, &name, &work, None, false).await);
-    let ended = problem(test.app.kill_session(&test.admin, &name, &work).await);
+    let ended = problem(test.app.delete_session(&test.admin, &name, &work, false).await);
     assert_eq!((read.code, ended.code), (Code::NotRunning, Code::NotRunning));
     assert_eq!(test.app.shed(&test.admin, &name).unwrap().status, ShedStatus::Stopped);
     // Making one does.

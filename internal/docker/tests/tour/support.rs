@@ -54,6 +54,10 @@ impl TestDocker {
             },
             mounts: MountPolicy::default(),
             pulse: shed_core::PULSE,
+            sessions: shed_core::SessionSettings {
+                output_dir: dir.path().join("output"),
+                ..shed_core::SessionSettings::default()
+            },
         };
         let mut options = Options {
             prefix: format!("shed-t{id}"),
@@ -201,12 +205,7 @@ pub(crate) fn problem<T>(result: Result<T, Error>) -> Problem {
 
 /// What a new session is asked for with.
 pub(crate) fn new_session_request(name: &str, command: &[&str]) -> NewSession {
-    NewSession {
-        name: name.to_owned(),
-        directory: None,
-        command: words(command),
-        env: BTreeMap::new(),
-    }
+    NewSession { name: Some(name.to_owned()), command: words(command), ..NewSession::default() }
 }
 
 /// A new session, with a command or a shell.

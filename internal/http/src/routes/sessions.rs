@@ -101,29 +101,40 @@ pub(crate) async fn show(
     Ok(Json(state.app.session(&person, &name, &session)?))
 }
 
-/// Renames a session.
+/// Changes a session's name, title, tags, limits, branch, or how prompts are answered.
 #[utoipa::path(patch, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)), request_body = PatchSession,
     responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
-pub(crate) async fn rename(
+pub(crate) async fn patch(
     Door(state): Door,
     Who(person): Who,
     OfSession(name, session): OfSession,
     Body(request): Body<PatchSession>,
 ) -> Answer<Json<Session>> {
-    Ok(Json(state.app.rename_session(&person, &name, &session, request).await?))
+    Ok(Json(state.app.patch_session(&person, &name, &session, request).await?))
 }
 
-/// Ends a session and everything in it.
+/// How to delete.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeleteParams {
+    /// Also where work that is nowhere else would go to the trash.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Ends a session and everything in it. One that shed made is forgotten; its worktree and branch go, into the trash.
 #[utoipa::path(delete, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
-    params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem)))]
-pub(crate) async fn kill(
+    params(("n" = String, Path), ("s" = String, Path), DeleteParams),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn delete(
     Door(state): Door,
     Who(person): Who,
     OfSession(name, session): OfSession,
+    Params(params): Params<DeleteParams>,
 ) -> Answer<StatusCode> {
-    state.app.kill_session(&person, &name, &session).await?;
+    state.app.delete_session(&person, &name, &session, params.force).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -13,7 +13,8 @@ async fn a_session_is_made_shown_renamed_and_ended() {
     let empty = door.json(get("/api/sessions"), 200).await;
     assert_eq!(empty, serde_json::json!({ "sessions": [], "warnings": [] }));
     let made = door.json(post(LIST, r#"{"name":"work"}"#), 201).await;
-    assert!(made["id"].as_str().unwrap().starts_with('$'), "{made}");
+    assert_eq!(made["id"].as_str().unwrap().len(), 32, "{made}");
+    assert!(made["tmux_id"].as_str().unwrap().starts_with('$'), "{made}");
     assert_eq!((&made["name"], &made["shed_name"]), (&"work".into(), &"a".into()));
     assert_eq!((&made["attached"], &made["attached_clients"]), (&false.into(), &0.into()));
     assert_eq!(made["window_count"], 1);

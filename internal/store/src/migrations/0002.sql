@@ -32,5 +32,7 @@ CREATE TABLE layouts (
     shed    TEXT PRIMARY KEY,
     at      INTEGER NOT NULL,
     orderly INTEGER NOT NULL,
+    -- Which start of the shed it was.
+    boot    TEXT NOT NULL,
     body    TEXT NOT NULL
 ) STRICT;

@@ -1,0 +1,858 @@
+//! The session keeper: the one task that may change what is remembered of a shed's sessions. Doors and operations post;
+//! it judges (`life`), writes, shows, and only then starts what acts. It follows the shed's own keeper by its view: a link
+//! that comes up is collected from, a table of tmux's is compared with what should be there.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use shed_api::session::SessionStatus;
+use shed_api::worker::WorkerStatus;
+use shed_api::{Actor, EventKind, ShedName, ShedStatus};
+use shed_link::Status;
+use shed_store::{LayoutRow, NewEvent, SessionRow, StoreError, WorkerRow};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::collect;
+use super::layout;
+use super::life::{self, Situation, Verdict, Wish};
+use super::ops::{self, OpEnv, Order};
+use super::plan::Plan;
+use super::view::{Known, WorkView};
+use crate::box_link::BoxLink;
+use crate::table::{NoSessions, Table};
+use crate::view::View;
+use crate::{Context, Error};
+
+/// Posts that wait for the keeper.
+const INBOX: usize = 64;
+/// A session whose windows are gone is over when they are still gone after this: a shed that is being stopped from
+/// outside loses its windows a moment before its link.
+const VANISH_GRACE: Duration = Duration::from_millis(1500);
+/// How long a stop of the shed waits for what tmux looks like.
+const STOPPING_LIMIT: Duration = Duration::from_secs(3);
+/// What tmux looks like is written this long after it changed, so that a burst is one write.
+const LAYOUT_PAUSE: Duration = Duration::from_secs(2);
+
+/// Why a worker has ended whose shed did.
+pub(crate) const WITH_SHED: &str = "it was ended with the shed";
+
+/// What may be posted.
+pub(crate) enum Post {
+    /// A session is to be.
+    Create(Box<Plan>, Actor, oneshot::Sender<Result<(), Error>>),
+    /// A tmux session made by hand is to be remembered; its windows stay as they are.
+    Adopt(Box<SessionRow>, Actor, oneshot::Sender<Result<(), Error>>),
+    /// Somebody wants something of a session.
+    Wish(WishPost),
+    /// An operation changes what it works on.
+    Change(ChangePost),
+    /// An operation is over.
+    Done(String, Result<(), Error>),
+    /// Something became of a worker's command.
+    Worker(WorkerNews),
+    /// A session is forgotten: the last change of its operation.
+    Forget(String, Actor, oneshot::Sender<Result<(), Error>>),
+    /// So is a worker.
+    RemoveWorker(String, String, NewEvent, oneshot::Sender<Result<(), Error>>),
+    /// The shed is about to be stopped in an orderly way.
+    Stopping(oneshot::Sender<()>),
+    /// Look again at what is due.
+    Look,
+}
+
+/// A wish, who has it, and what goes with it.
+pub(crate) struct WishPost {
+    pub(crate) session: String,
+    pub(crate) wish: Wish,
+    pub(crate) actor: Actor,
+    pub(crate) order: Order,
+    pub(crate) answer: oneshot::Sender<Result<(), Error>>,
+}
+
+/// A change of one session, made by the keeper for an operation.
+pub(crate) struct ChangePost {
+    pub(crate) session: String,
+    pub(crate) change: Box<dyn FnOnce(&mut Known) + Send>,
+    pub(crate) events: Vec<NewEvent>,
+    pub(crate) done: oneshot::Sender<Result<Arc<Known>, Error>>,
+}
+
+/// What became of a worker's command, from its spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WorkerNews {
+    pub(crate) worker: String,
+    pub(crate) epoch: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) what: WorkerEnd,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WorkerEnd {
+    /// It runs.
+    Started,
+    /// It ended.
+    Exited(Status),
+    /// It could not be started; why.
+    Refused(String),
+    /// Its runner is gone and nobody knows how it ended.
+    Lost,
+}
+
+/// How everyone else reaches a session keeper.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkHandle {
+    posts: mpsc::Sender<Post>,
+    pub(crate) view: watch::Receiver<Arc<WorkView>>,
+}
+
+impl WorkHandle {
+    /// Posts; an error if the keeper has ended.
+    pub(crate) async fn post(&self, post: Post) -> Result<(), Error> {
+        self.posts.send(post).await.map_err(|_| Error::ShuttingDown)
+    }
+
+    /// The shed is about to stop: what tmux looks like is written first, if it can be told soon.
+    pub(crate) async fn stopping(&self) {
+        let (done, written) = oneshot::channel();
+        if self.post(Post::Stopping(done)).await.is_ok() {
+            tokio::time::timeout(STOPPING_LIMIT, written).await.map(drop).ok();
+        }
+    }
+
+    /// Posts a wish and waits for its end.
+    pub(crate) async fn wish(
+        &self,
+        session: &str,
+        wish: Wish,
+        actor: Actor,
+        order: Order,
+    ) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        let post = WishPost { session: session.to_owned(), wish, actor, order, answer };
+        self.post(Post::Wish(post)).await?;
+        answered.await.map_err(|_| Error::ShuttingDown)?
+    }
+}
+
+/// An operation under way or waiting.
+struct Job {
+    wish: Wish,
+    actor: Actor,
+    order: Order,
+    answer: Option<oneshot::Sender<Result<(), Error>>>,
+}
+
+struct Keeper {
+    context: Arc<Context>,
+    shed: ShedName,
+    posts: mpsc::Sender<Post>,
+    /// The shed's own keeper.
+    shed_posts: mpsc::Sender<crate::keeper::Post>,
+    view: watch::Sender<Arc<WorkView>>,
+    shed_view: watch::Receiver<View>,
+    doing: HashMap<String, (Wish, Option<oneshot::Sender<Result<(), Error>>>, CancellationToken)>,
+    waiting: HashMap<String, VecDeque<Job>>,
+    /// The link whose spools are collected.
+    link: Option<BoxLink>,
+    /// The table from before that link.
+    stale: Option<Arc<Table>>,
+    /// The table that was compared last.
+    compared: Option<Arc<Table>>,
+    /// When the shed was first seen up since it came up anew.
+    came_up: Option<DateTime<Utc>>,
+    /// Sessions whose windows are gone, and when that is final.
+    vanished: HashMap<String, Instant>,
+    /// What was last written of tmux, and when the next is due.
+    layout: Option<LayoutRow>,
+    layout_due: Option<Instant>,
+    stop: CancellationToken,
+}
+
+/// Starts the session keeper of a shed. Ends with the shed or the server.
+pub(crate) async fn start(
+    context: &Arc<Context>,
+    shed: ShedName,
+    shed_posts: mpsc::Sender<crate::keeper::Post>,
+    shed_view: watch::Receiver<View>,
+    stop: CancellationToken,
+) -> Result<WorkHandle, Error> {
+    let remembered = context.store.remembered(shed.to_string()).await?;
+    let layout = context.store.layout(shed.to_string()).await?;
+    let mut view = WorkView { unreadable: remembered.unreadable, ..WorkView::default() };
+    let mut workers: BTreeMap<String, Vec<WorkerRow>> = BTreeMap::new();
+    for worker in remembered.workers {
+        workers.entry(worker.session.clone()).or_default().push(worker);
+    }
+    for row in remembered.sessions {
+        let workers = workers.remove(&row.id).unwrap_or_default();
+        view.sessions.insert(row.id.clone(), Arc::new(Known { row, workers }));
+    }
+    let (posts, inbox) = mpsc::channel(INBOX);
+    let view = watch::Sender::new(Arc::new(view));
+    let handle = WorkHandle { posts: posts.clone(), view: view.subscribe() };
+    let keeper = Keeper {
+        context: Arc::clone(context),
+        shed,
+        posts,
+        shed_posts,
+        view,
+        shed_view,
+        doing: HashMap::new(),
+        waiting: HashMap::new(),
+        link: None,
+        stale: None,
+        compared: None,
+        came_up: None,
+        vanished: HashMap::new(),
+        layout,
+        layout_due: None,
+        stop,
+    };
+    context.tasks.spawn(keeper.run(inbox));
+    Ok(handle)
+}
+
+impl Keeper {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Post>) {
+        let mut places = self.context.slots.bell();
+        self.take_view().await;
+        loop {
+            let due = self.next_due();
+            tokio::select! {
+                post = inbox.recv() => match post {
+                    Some(post) => self.take(post).await,
+                    None => return,
+                },
+                changed = self.shed_view.changed() => {
+                    if changed.is_err() || self.shed_view.borrow().gone {
+                        return self.give_up_places();
+                    }
+                    self.take_view().await;
+                }
+                _ = places.changed() => self.admit().await,
+                () = sleep_until(due) => self.take_due().await,
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn known(&self, id: &str) -> Option<Arc<Known>> {
+        self.view.borrow().sessions.get(id).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Known>> {
+        self.view.borrow().sessions.values().cloned().collect()
+    }
+
+    async fn take(&mut self, post: Post) {
+        match post {
+            Post::Create(plan, actor, answer) => self.create(*plan, actor, answer).await,
+            Post::Adopt(row, actor, answer) => self.adopt(*row, &actor, answer).await,
+            Post::Wish(wish) => self.take_wish(wish).await,
+            Post::Change(change) => self.take_change(change).await,
+            Post::Done(id, result) => self.finish(&id, result).await,
+            Post::Worker(news) => self.take_news(news).await,
+            Post::Forget(id, actor, done) => drop(done.send(self.forget(&id, &actor).await)),
+            Post::RemoveWorker(session, worker, event, done) => {
+                done.send(self.remove_worker(&session, worker, event).await).ok();
+            }
+            Post::Stopping(done) => {
+                self.write_layout(true).await;
+                done.send(()).ok();
+            }
+            Post::Look => self.take_due().await,
+        }
+    }
+
+    async fn create(
+        &mut self,
+        plan: Plan,
+        actor: Actor,
+        answer: oneshot::Sender<Result<(), Error>>,
+    ) {
+        let Plan { session, worker } = plan;
+        let id = session.id.clone();
+        let event = status_event(self.now(), &session, &actor);
+        let added = self.context.store.add_session(session.clone(), vec![worker.clone()], event);
+        if let Err(error) = added.await {
+            let error = match error {
+                StoreError::Exists(_) => {
+                    Error::SessionExists { shed: self.shed.clone(), session: session.name }
+                }
+                error => error.into(),
+            };
+            answer.send(Err(error)).ok();
+            return;
+        }
+        let placed = self.context.slots.enter(self.shed.as_str(), &id, session.created_at);
+        self.put(Known { row: session, workers: vec![worker] });
+        if placed {
+            let job =
+                Job { wish: Wish::Create, actor, order: Order::default(), answer: Some(answer) };
+            self.begin(&id, job).await;
+        } else {
+            // It is there, and its turn will come: that is all the caller waits for.
+            answer.send(Ok(())).ok();
+        }
+    }
+
+    async fn adopt(
+        &mut self,
+        row: SessionRow,
+        actor: &Actor,
+        answer: oneshot::Sender<Result<(), Error>>,
+    ) {
+        let event = status_event(self.now(), &row, actor);
+        let added = self.context.store.add_session(row.clone(), Vec::new(), event).await;
+        if added.is_ok() {
+            self.context.slots.keep(self.shed.as_str(), &row.id);
+            self.put(Known { row, workers: Vec::new() });
+        }
+        answer.send(added.map_err(Error::from)).ok();
+    }
+
+    /// Begins what it is the turn of.
+    async fn admit(&mut self) {
+        for known in self.all() {
+            let row = &known.row;
+            if row.status == SessionStatus::Waiting
+                && !self.doing.contains_key(&row.id)
+                && self.can_act()
+                && self.context.slots.enter(self.shed.as_str(), &row.id, row.created_at)
+            {
+                let job = Job {
+                    wish: Wish::Create,
+                    actor: Actor::Server,
+                    order: Order::default(),
+                    answer: None,
+                };
+                self.begin(&row.id, job).await;
+            }
+        }
+    }
+
+    /// Whether what runs in the shed can be asked and changed.
+    fn can_act(&self) -> bool {
+        let view = self.shed_view.borrow();
+        view.link.is_some() && view.status() == ShedStatus::Running
+    }
+
+    async fn take_wish(&mut self, post: WishPost) {
+        let WishPost { session, wish, actor, order, answer } = post;
+        let Some(known) = self.known(&session) else {
+            let error = Error::NoSession { shed: self.shed.clone(), session };
+            answer.send(Err(error)).ok();
+            return;
+        };
+        let doing = self.doing.get(&session).map(|(wish, ..)| *wish);
+        let n_waiting = self.waiting.get(&session).map_or(0, VecDeque::len);
+        let situation = Situation { status: known.row.status, doing, n_waiting };
+        let job = Job { wish, actor, order, answer: Some(answer) };
+        match life::decide(situation, wish) {
+            Verdict::Already => {
+                job.answer.map(|answer| answer.send(Ok(())));
+            }
+            Verdict::Deny(denial) => {
+                let (shed, session) = (self.shed.clone(), known.row.name.clone());
+                let error = Error::SessionDenied { shed, session, denial };
+                job.answer.map(|answer| answer.send(Err(error)));
+            }
+            Verdict::Begin => self.begin(&session, job).await,
+            Verdict::Queue => self.waiting.entry(session).or_default().push_back(job),
+            Verdict::Interrupt => {
+                if let Some((_, _, cancel)) = self.doing.get(&session) {
+                    cancel.cancel();
+                }
+                self.waiting.entry(session).or_default().push_back(job);
+            }
+        }
+    }
+
+    async fn begin(&mut self, id: &str, job: Job) {
+        let status = match job.wish {
+            Wish::Create => Some(SessionStatus::Creating),
+            Wish::Delete => Some(SessionStatus::Removing),
+            _ => None,
+        };
+        if let Some(status) = status
+            && let Err(error) = self.set_status(id, status, None, &job.actor).await
+        {
+            job.answer.map(|answer| answer.send(Err(error)));
+            return;
+        }
+        let cancel = self.stop.child_token();
+        let env = OpEnv {
+            context: Arc::clone(&self.context),
+            shed: self.shed.clone(),
+            id: id.to_owned(),
+            posts: self.posts.clone(),
+            shed_posts: self.shed_posts.clone(),
+            view: self.view.subscribe(),
+            shed_view: self.shed_view.clone(),
+            cancel: cancel.clone(),
+            actor: job.actor,
+            order: job.order,
+        };
+        self.doing.insert(id.to_owned(), (job.wish, job.answer, cancel));
+        self.context.tasks.spawn(ops::run(job.wish, env));
+    }
+
+    async fn finish(&mut self, id: &str, result: Result<(), Error>) {
+        let Some((wish, answer, _)) = self.doing.remove(id) else {
+            return;
+        };
+        if wish == Wish::Delete && result.is_ok() {
+            self.context.slots.leave(self.shed.as_str(), id);
+            for job in self.waiting.remove(id).into_iter().flatten() {
+                // It is gone, which is what a second deletion wanted.
+                let gone = Error::NoSession { shed: self.shed.clone(), session: id.to_owned() };
+                let told = if job.wish == Wish::Delete { Ok(()) } else { Err(gone) };
+                job.answer.map(|answer| answer.send(told));
+            }
+        }
+        self.settle_place(id);
+        if let Some(answer) = answer {
+            answer.send(result).ok();
+        } else if let Err(error) = result {
+            tracing::warn!(shed = %self.shed, session = id, %error, "what was begun for a session failed");
+        }
+        let next = self.waiting.get_mut(id).and_then(VecDeque::pop_front);
+        match next {
+            // Judged again: what was done may have changed what makes sense.
+            Some(Job { wish, actor, order, answer: Some(answer) }) => {
+                let session = id.to_owned();
+                let post = WishPost { session, wish, actor, order, answer };
+                Box::pin(self.take_wish(post)).await;
+            }
+            Some(job) => self.begin(id, job).await,
+            None => drop(self.waiting.remove(id)),
+        }
+        self.compare().await;
+    }
+
+    async fn take_change(&mut self, post: ChangePost) {
+        let ChangePost { session, change, events, done } = post;
+        let changed = self.change(&session, change, events).await;
+        done.send(changed).ok();
+    }
+
+    /// Written, then shown.
+    async fn change(
+        &mut self,
+        id: &str,
+        change: impl FnOnce(&mut Known),
+        events: Vec<NewEvent>,
+    ) -> Result<Arc<Known>, Error> {
+        let Some(known) = self.known(id) else {
+            return Err(Error::NoSession { shed: self.shed.clone(), session: id.to_owned() });
+        };
+        let mut after = Known::clone(&known);
+        change(&mut after);
+        let row = (after.row != known.row).then(|| after.row.clone());
+        let workers: Vec<WorkerRow> =
+            after.workers.iter().filter(|row| !known.workers.contains(row)).cloned().collect();
+        if row.is_some() || !workers.is_empty() || !events.is_empty() {
+            self.context.store.write_session(row, workers, events).await?;
+        }
+        self.put(after);
+        self.known(id).ok_or(Error::ShuttingDown)
+    }
+
+    async fn set_status(
+        &mut self,
+        id: &str,
+        status: SessionStatus,
+        reason: Option<String>,
+        actor: &Actor,
+    ) -> Result<(), Error> {
+        let Some(known) = self.known(id) else {
+            return Ok(());
+        };
+        let now = self.now();
+        let row = SessionRow { status, reason, status_since: now, ..known.row.clone() };
+        let event = status_event(now, &row, actor);
+        self.change(id, move |known| known.row = row, vec![event]).await.map(drop)
+    }
+
+    async fn take_news(&mut self, news: WorkerNews) {
+        let all = self.all();
+        let found = all.iter().find_map(|known| {
+            let worker = known.workers.iter().find(|row| row.id == news.worker)?;
+            Some((known.row.clone(), worker.clone()))
+        });
+        let Some((session, before)) = found else {
+            return;
+        };
+        if before.epoch != news.epoch {
+            return;
+        }
+        let Some(mut after) = with_news(&before, &news) else {
+            return;
+        };
+        if after.status == WorkerStatus::Exited
+            && after.reason.is_none()
+            && self.ended_with_shed(&before)
+        {
+            after.reason = Some(WITH_SHED.to_owned());
+        }
+        let mut events = Vec::new();
+        if let Some(note) = end_note(&after).filter(|_| after.status == WorkerStatus::Exited) {
+            let actor = Actor::Shed(self.shed.clone());
+            let event = NewEvent::new(self.now(), EventKind::WorkerExited, actor);
+            let event = event.shed(self.shed.as_str()).session(&session.name);
+            events.push(event.note(format!("{} {note}", after.name)));
+        }
+        let replace = move |known: &mut Known| {
+            for row in &mut known.workers {
+                if row.id == after.id {
+                    *row = after.clone();
+                }
+            }
+        };
+        if let Err(error) = self.change(&session.id, replace, events).await {
+            tracing::error!(shed = %self.shed, %error, "what became of a worker was not written");
+        }
+        self.settle_place(&session.id);
+    }
+
+    /// Whether what ended now ended with the shed: it is on its way down, or it came up again and what is told is from
+    /// before.
+    fn ended_with_shed(&self, worker: &WorkerRow) -> bool {
+        let status = self.shed_view.borrow().status();
+        let up = matches!(status, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed);
+        !up || self.came_up.is_some_and(|at| worker.started_at.is_none_or(|since| since < at))
+    }
+
+    /// Whether the shed's tmux is the one that was last remembered.
+    fn is_same_boot(&self) -> bool {
+        let boot = self.link.as_ref().map(|link| link.hello().boot.as_str());
+        self.layout.as_ref().is_some_and(|row| Some(row.boot.as_str()) == boot)
+    }
+
+    /// A session in which nothing runs takes no place from others.
+    fn settle_place(&self, id: &str) {
+        if self.doing.contains_key(id) {
+            return;
+        }
+        let known = self.known(id);
+        let runs = known.is_some_and(|known| {
+            let alive = |row: &WorkerRow| row.status != WorkerStatus::Exited;
+            let by_hand = known.workers.is_empty();
+            matches!(known.row.status, SessionStatus::Running | SessionStatus::Frozen)
+                && (by_hand || known.workers.iter().any(alive))
+        });
+        let waits = self.known(id).is_some_and(|known| known.row.status == SessionStatus::Waiting);
+        if runs {
+            self.context.slots.keep(self.shed.as_str(), id);
+        } else if !waits {
+            self.context.slots.leave(self.shed.as_str(), id);
+        }
+    }
+
+    fn give_up_places(&self) {
+        for known in self.all() {
+            self.context.slots.leave(self.shed.as_str(), &known.row.id);
+        }
+    }
+
+    /// The shed's keeper shows something new.
+    async fn take_view(&mut self) {
+        let (link, table) = {
+            let view = self.shed_view.borrow_and_update();
+            (view.link.clone(), view.table.clone())
+        };
+        if link != self.link {
+            self.link.clone_from(&link);
+            self.stale = table;
+            self.compared = None;
+            self.vanished.clear();
+            self.show(|view| view.reconciled = false);
+            if self.link.is_some() && !self.is_same_boot() {
+                self.came_up = Some(self.now());
+            }
+            if let Some(link) = link {
+                let handle = WorkHandle { posts: self.posts.clone(), view: self.view.subscribe() };
+                let context = Arc::clone(&self.context);
+                self.context.tasks.spawn(collect::run(context, self.shed.clone(), link, handle));
+            }
+        }
+        self.compare().await;
+    }
+
+    /// Compares what should be with what tmux says.
+    async fn compare(&mut self) {
+        if !self.can_act() {
+            return;
+        }
+        let table = self.shed_view.borrow().table.clone();
+        let is_news = |known: &Option<Arc<Table>>, table: &Arc<Table>| {
+            known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, table))
+        };
+        if let Some(Err(NoSessions::NoTmux)) = table.as_ref().map(|table| &table.sessions) {
+            // Nothing comes back where there is no tmux.
+            return self.show(|view| view.reconciled = true);
+        }
+        let Some(table) = table.filter(|table| table.sessions.is_ok()) else {
+            return;
+        };
+        if !is_news(&self.stale, &table) {
+            return;
+        }
+        if !self.view.borrow().reconciled {
+            self.reconcile(&table).await;
+        }
+        self.compared = Some(Arc::clone(&table));
+        for known in self.all() {
+            self.compare_one(&known, &table).await;
+        }
+        let text = layout::structure(&table.listing);
+        let written = self.layout.as_ref().map(|row| layout::structure_of(&row.body));
+        if written != Some(text) && self.layout_due.is_none() {
+            self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
+        }
+    }
+
+    async fn compare_one(&mut self, known: &Known, table: &Table) {
+        let row = &known.row;
+        let runs = matches!(row.status, SessionStatus::Running | SessionStatus::Frozen);
+        if !runs || self.doing.contains_key(&row.id) {
+            self.vanished.remove(&row.id);
+            return;
+        }
+        match table.marked(&row.id) {
+            Some(listed) => {
+                self.vanished.remove(&row.id);
+                if listed.name != row.name && listed.name.parse::<shed_api::SessionName>().is_ok() {
+                    // Renamed by hand, inside.
+                    let name = listed.name.clone();
+                    let renamed = self.change(&row.id, |known| known.row.name = name, Vec::new());
+                    if let Err(error) = renamed.await {
+                        tracing::warn!(shed = %self.shed, %error, "a session's new name was not written");
+                    }
+                }
+            }
+            None => {
+                let at = self.vanished.entry(row.id.clone());
+                at.or_insert_with(|| Instant::now() + VANISH_GRACE);
+            }
+        }
+    }
+
+    /// The shed came up, or the server did: what is remembered meets what is there.
+    async fn reconcile(&mut self, table: &Arc<Table>) {
+        let same_boot = self.is_same_boot();
+        for known in self.all() {
+            let row = &known.row;
+            if self.doing.contains_key(&row.id) {
+                continue;
+            }
+            let job = |wish: Wish| Job {
+                wish,
+                actor: Actor::Server,
+                order: Order { force: true, ..Order::default() },
+                answer: None,
+            };
+            match row.status {
+                SessionStatus::Running | SessionStatus::Frozen => {
+                    self.context.slots.keep(self.shed.as_str(), &row.id);
+                    let thawed = row.status == SessionStatus::Frozen && !same_boot;
+                    if thawed {
+                        let running = SessionStatus::Running;
+                        self.set_status(&row.id, running, None, &Actor::Server).await.ok();
+                    }
+                    if table.marked(&row.id).is_none() && !same_boot {
+                        self.begin(&row.id, job(Wish::Restore)).await;
+                    }
+                }
+                SessionStatus::Creating => {
+                    self.context.slots.keep(self.shed.as_str(), &row.id);
+                    self.begin(&row.id, job(Wish::Create)).await;
+                }
+                SessionStatus::Removing => self.begin(&row.id, job(Wish::Delete)).await,
+                SessionStatus::Waiting
+                | SessionStatus::Ended
+                | SessionStatus::Failed
+                | SessionStatus::Stopped
+                | SessionStatus::Orphaned => {}
+            }
+        }
+        if !same_boot
+            && let Some(layout) = self.layout.clone()
+            && let Some(link) = self.link.clone()
+        {
+            layout::restore(&self.context, &self.shed, &link, &layout).await;
+        }
+        self.show(|view| view.reconciled = true);
+        self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
+        self.admit().await;
+    }
+
+    /// When the next thing happens by itself.
+    fn next_due(&self) -> Option<Instant> {
+        let limits = self.all().into_iter().filter_map(|known| {
+            let left = ops::runtime_left(&known.row, self.now())?;
+            (!self.doing.contains_key(&known.row.id)).then(|| Instant::now() + left)
+        });
+        let vanished = self.vanished.values().copied();
+        limits.chain(vanished).chain(self.layout_due).min()
+    }
+
+    async fn take_due(&mut self) {
+        let now = Instant::now();
+        if self.layout_due.is_some_and(|due| due <= now) {
+            self.layout_due = None;
+            self.write_layout(false).await;
+        }
+        let over: Vec<String> = self
+            .vanished
+            .iter()
+            .filter(|(_, due)| **due <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in over {
+            self.vanished.remove(&id);
+            if self.can_act() && !self.doing.contains_key(&id) {
+                self.end_by_itself(&id).await;
+            }
+        }
+        for known in self.all() {
+            let row = &known.row;
+            let left = ops::runtime_left(row, self.now());
+            if left.is_some_and(|left| left.is_zero()) && !self.doing.contains_key(&row.id) {
+                let order = Order { why: Some("its time is over".to_owned()), ..Order::default() };
+                let job = Job { wish: Wish::Terminate, actor: Actor::Server, order, answer: None };
+                self.begin(&row.id, job).await;
+            }
+        }
+    }
+
+    /// All its windows closed.
+    async fn end_by_itself(&mut self, id: &str) {
+        let Some(known) = self.known(id) else {
+            return;
+        };
+        let actor = Actor::Shed(self.shed.clone());
+        let ended = if known.row.spec.closes {
+            self.forget(id, &actor).await
+        } else {
+            self.set_status(id, SessionStatus::Ended, None, &actor).await
+        };
+        if let Err(error) = ended {
+            tracing::error!(shed = %self.shed, %error, "the end of a session was not written");
+        }
+        self.settle_place(id);
+    }
+
+    async fn forget(&mut self, id: &str, actor: &Actor) -> Result<(), Error> {
+        let Some(known) = self.known(id) else {
+            return Ok(());
+        };
+        let event = NewEvent::new(self.now(), EventKind::SessionRemoved, actor.clone())
+            .shed(self.shed.as_str())
+            .session(&known.row.name);
+        self.context.store.remove_session(id.to_owned(), event).await?;
+        self.show(|view| drop(view.sessions.remove(id)));
+        Ok(())
+    }
+
+    async fn remove_worker(
+        &mut self,
+        session: &str,
+        worker: String,
+        event: NewEvent,
+    ) -> Result<(), Error> {
+        self.context.store.remove_worker(worker.clone(), event).await?;
+        if let Some(known) = self.known(session) {
+            let mut known = Known::clone(&known);
+            known.workers.retain(|row| row.id != worker);
+            self.put(known);
+        }
+        self.settle_place(session);
+        Ok(())
+    }
+
+    /// Remembers what tmux looks like.
+    async fn write_layout(&mut self, orderly: bool) {
+        let Some(link) = self.link.clone() else {
+            return;
+        };
+        let table = self.compared.clone();
+        let fresh = if orderly { layout::read(&link).await } else { None };
+        let Some(body) = fresh.or_else(|| table.map(|table| table.text.to_string())) else {
+            return;
+        };
+        let boot = link.hello().boot.clone();
+        let row = LayoutRow { at: self.now(), orderly, boot, body };
+        match self.context.store.set_layout(self.shed.to_string(), row.clone()).await {
+            Ok(()) => self.layout = Some(row),
+            Err(error) => {
+                tracing::error!(shed = %self.shed, %error, "what tmux looks like was not written");
+            }
+        }
+    }
+
+    fn put(&self, known: Known) {
+        self.show(|view| drop(view.sessions.insert(known.row.id.clone(), Arc::new(known))));
+    }
+
+    fn show(&self, change: impl FnOnce(&mut WorkView)) {
+        self.view.send_modify(|view| change(Arc::make_mut(view)));
+        self.context.bell.send_modify(|generation| *generation += 1);
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.context.clock.now()
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The event that a session has this status now.
+pub(crate) fn status_event(at: DateTime<Utc>, row: &SessionRow, actor: &Actor) -> NewEvent {
+    let note = match &row.reason {
+        Some(reason) => format!("{}: {reason}", row.status),
+        None => row.status.to_string(),
+    };
+    NewEvent::new(at, EventKind::SessionStatus, actor.clone())
+        .shed(&row.shed)
+        .session(&row.name)
+        .note(note)
+}
+
+/// The worker's row after news; `None` when they tell nothing new.
+fn with_news(before: &WorkerRow, news: &WorkerNews) -> Option<WorkerRow> {
+    let at = i64::try_from(news.at_ms).ok().and_then(DateTime::from_timestamp_millis);
+    let ended = WorkerRow { status: WorkerStatus::Exited, ended_at: at, ..before.clone() };
+    let after = match &news.what {
+        WorkerEnd::Started if before.status == WorkerStatus::Starting => {
+            let started_at = at.or(before.started_at);
+            WorkerRow { status: WorkerStatus::Running, started_at, ..before.clone() }
+        }
+        WorkerEnd::Started => return None,
+        WorkerEnd::Exited(status) => WorkerRow { exit: Some((*status).into()), ..ended },
+        WorkerEnd::Refused(why) => WorkerRow { reason: Some(why.clone()), ..ended },
+        WorkerEnd::Lost if before.status == WorkerStatus::Exited => return None,
+        WorkerEnd::Lost => WorkerRow { reason: Some(WITH_SHED.to_owned()), ..ended },
+    };
+    (after != *before).then_some(after)
+}
+
+/// How a worker ended, in words.
+pub(crate) fn end_note(row: &WorkerRow) -> Option<String> {
+    match (&row.exit, &row.reason) {
+        (Some(shed_api::stream::Exit::Code(code)), _) => Some(format!("exit {code}")),
+        (Some(shed_api::stream::Exit::Signal(name)), _) => Some(format!("signal {name}")),
+        (None, Some(reason)) => Some(reason.clone()),
+        (None, None) => None,
+    }
+}

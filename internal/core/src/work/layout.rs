@@ -1,0 +1,143 @@
+//! What tmux looks like, kept so that what was made by hand comes back after an orderly stop, and is missed after any other.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use shed_api::{Actor, EventKind, ShedName};
+use shed_link::{Ran, Run, Status};
+use shed_store::{LayoutRow, NewEvent};
+use shed_tmux::argv::{self, Target};
+use shed_tmux::listing::{SessionRow, WindowRow};
+use shed_tmux::{Listing, parse_listing, watch};
+
+use crate::Context;
+use crate::box_link::BoxLink;
+
+/// How long tmux may take.
+const TMUX_LIMIT_MS: u64 = 10_000;
+/// How long a listing may take when the shed is about to stop.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+
+/// What of a listing is worth writing: not what moves by itself.
+pub(crate) fn structure(listing: &Listing) -> String {
+    let mut text = String::new();
+    for session in &listing.sessions {
+        write!(text, "{}\0{}\0{}\0", session.id, session.name, session.mark).ok();
+        for window in &session.windows {
+            let WindowRow { id, index, name, mark, layout, panes, .. } = window;
+            // A window that is not named by hand has the name of what runs in it, which moves.
+            let name = if mark.is_empty() { "" } else { name.as_str() };
+            write!(text, "{id}\0{index}\0{name}\0{mark}\0{layout}\0{}\0", panes.len()).ok();
+        }
+    }
+    text
+}
+
+/// The same of a listing's text; empty of one that cannot be read.
+pub(crate) fn structure_of(body: &str) -> String {
+    parse_listing(body).map(|listing| structure(&listing)).unwrap_or_default()
+}
+
+/// Asks tmux for its state as it is now; `None` if there is no saying.
+pub(crate) async fn read(link: &BoxLink) -> Option<String> {
+    let run = Run {
+        argv: watch::list_argv(),
+        env: Vec::new(),
+        directory: None,
+        timeout_ms: TMUX_LIMIT_MS,
+    };
+    let ran = tokio::time::timeout(READ_LIMIT, link.run_with(run)).await.ok()?.ok()?;
+    let whole = ran.status == Status::Code(0) && !ran.truncated;
+    (whole && parse_listing(&ran.stdout).is_ok()).then_some(ran.stdout)
+}
+
+/// Makes again what was made by hand, if it was all written down; else says what is lost.
+pub(crate) async fn restore(
+    context: &Context,
+    shed: &ShedName,
+    link: &BoxLink,
+    layout: &LayoutRow,
+) {
+    let Ok(listing) = parse_listing(&layout.body) else {
+        return;
+    };
+    for session in &listing.sessions {
+        // What shed made, the keeper brings back.
+        if !session.mark.is_empty() {
+            continue;
+        }
+        let lost = if layout.orderly {
+            make_again(link, session).await.err()
+        } else {
+            Some("the shed was not stopped in an orderly way".to_owned())
+        };
+        if let Some(why) = lost {
+            let event = NewEvent::new(context.clock.now(), EventKind::SessionLost, Actor::Server);
+            let event = event.shed(shed.as_str()).session(&session.name).note(why);
+            if let Err(error) = context.store.add_events(vec![event]).await {
+                tracing::error!(%shed, %error, "the loss of a session was not written");
+            }
+        }
+    }
+}
+
+async fn make_again(link: &BoxLink, session: &SessionRow) -> Result<(), String> {
+    // Names made by hand may hold what tmux would execute; such a session does not come back.
+    if session.name.parse::<shed_api::SessionName>().is_err() {
+        return Err("its name is not one that shed gives to tmux".to_owned());
+    }
+    let target = Target::Name(session.name.clone());
+    let mut current = None;
+    for (n, window) in session.windows.iter().enumerate() {
+        let directory = window.panes.first().map(|pane| pane.directory.clone());
+        let id = if n == 0 {
+            tmux(link, argv::new_session(&session.name, &[], &[]), directory).await?;
+            let first = tmux(link, argv::active_window(&target), None).await?;
+            first.trim().to_owned()
+        } else {
+            let made = argv::shell_window(&target, &safe_name(&window.name));
+            tmux(link, made, directory).await?.trim().to_owned()
+        };
+        for pane in window.panes.iter().skip(1) {
+            tmux(link, argv::split_window(&id), Some(pane.directory.clone())).await?;
+        }
+        if window.panes.len() > 1 {
+            // A layout for another number of panes is refused, and the panes are there anyway.
+            tmux(link, argv::select_layout(&id, &window.layout), None).await.ok();
+        }
+        if window.active {
+            current = Some(id);
+        }
+    }
+    if let Some(window) = current {
+        tmux(link, argv::select_window(&window), None).await.ok();
+    }
+    Ok(())
+}
+
+/// A window's name, without what tmux might take for a format.
+fn safe_name(name: &str) -> String {
+    let name = shed_api::name::printable(name).replace('#', "");
+    if name.is_empty() { "shell".to_owned() } else { name }
+}
+
+async fn tmux(
+    link: &BoxLink,
+    argv: Vec<String>,
+    directory: Option<String>,
+) -> Result<String, String> {
+    let run = Run { argv: argv.clone(), env: Vec::new(), directory, timeout_ms: TMUX_LIMIT_MS };
+    let ran: Ran = match link.run_with(run).await {
+        // A directory that is gone: the window opens where windows open.
+        Err(crate::Error::Refused(shed_link::Refusal::NoDirectory { .. })) => {
+            let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
+            link.run_with(run).await.map_err(|error| error.to_string())?
+        }
+        ran => ran.map_err(|error| error.to_string())?,
+    };
+    if ran.status == Status::Code(0) {
+        Ok(ran.stdout)
+    } else {
+        Err(shed_api::name::printable(ran.stderr.trim()))
+    }
+}

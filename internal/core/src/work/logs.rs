@@ -1,0 +1,172 @@
+//! Where the output of workers is kept: a directory each, under the server's data. One writer appends, everyone reads.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use shed_output::{Limits, Log, Reader};
+use tokio::sync::{Semaphore, watch};
+
+use crate::Error;
+
+/// Chunks that are compressed at once: it is never urgent, and the other processor has its own work.
+const COMPRESSING: usize = 1;
+
+/// The logs of a server. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Logs {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    kept_bytes: u64,
+    /// Logs that are written. Locked for single looks.
+    open: Mutex<HashMap<String, Arc<Cell>>>,
+    /// Where logs end that were written, or looked at.
+    ends: Mutex<HashMap<String, u64>>,
+    compressing: Arc<Semaphore>,
+}
+
+/// A log that is written.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    worker: String,
+    log: Mutex<Log>,
+    /// Where it stands. Says "look".
+    mark: watch::Sender<Mark>,
+}
+
+/// Where a log stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The offset after its last byte.
+    pub(crate) end: u64,
+    /// The run of the worker that wrote last.
+    pub(crate) epoch: u64,
+    /// Moves when something beside bytes was written: a size, an end.
+    pub(crate) n_notes: u64,
+}
+
+impl Logs {
+    pub(crate) fn new(dir: PathBuf, kept_bytes: u64) -> Self {
+        let inner = Inner {
+            dir,
+            kept_bytes,
+            open: Mutex::default(),
+            ends: Mutex::default(),
+            compressing: Arc::new(Semaphore::new(COMPRESSING)),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A shed's directory.
+    pub(crate) fn shed_dir(&self, shed: &str) -> PathBuf {
+        self.inner.dir.join(shed)
+    }
+
+    /// A worker's directory. Ids are ours and are plain.
+    pub(crate) fn dir(&self, shed: &str, worker: &str) -> PathBuf {
+        self.shed_dir(shed).join(worker)
+    }
+
+    /// The writer of a log, made if need be. Blocks on the disk.
+    pub(crate) fn open(
+        &self,
+        shed: &str,
+        worker: &str,
+        kept_bytes: Option<u64>,
+    ) -> Result<Arc<Cell>, Error> {
+        let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cell) = open.get(worker) {
+            return Ok(Arc::clone(cell));
+        }
+        let limits =
+            Limits { kept_bytes: kept_bytes.unwrap_or(self.inner.kept_bytes), ..Limits::default() };
+        let log = Log::open(&self.dir(shed, worker), limits)?;
+        let mark = Mark { end: log.end(), epoch: log.epoch().unwrap_or(0), n_notes: 0 };
+        self.note_end(worker, mark.end);
+        let cell = Arc::new(Cell {
+            worker: worker.to_owned(),
+            log: Mutex::new(log),
+            mark: watch::Sender::new(mark),
+        });
+        open.insert(worker.to_owned(), Arc::clone(&cell));
+        Ok(cell)
+    }
+
+    /// Closes a log whose worker has ended.
+    pub(crate) fn close(&self, worker: &str) {
+        self.inner.open.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
+    }
+
+    /// Tells where a log that is written stands; `None` of one that is not.
+    pub(crate) fn mark(&self, worker: &str) -> Option<watch::Receiver<Mark>> {
+        let open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(worker).map(|cell| cell.mark.subscribe())
+    }
+
+    /// A reader of a log, written or not. Blocks on the disk. An empty one where nothing was ever written.
+    pub(crate) fn reader(&self, shed: &str, worker: &str) -> Result<Reader, Error> {
+        Ok(Reader::open(&self.dir(shed, worker))?)
+    }
+
+    /// Where a log ends, as far as is known without looking.
+    pub(crate) fn end(&self, worker: &str) -> u64 {
+        let ends = self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.get(worker).copied().unwrap_or(0)
+    }
+
+    fn note_end(&self, worker: &str, end: u64) {
+        let mut ends = self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.insert(worker.to_owned(), end);
+    }
+
+    /// Looks where the logs of a shed end. Blocks on the disk; called once, in the background.
+    pub(crate) fn look(&self, shed: &str, workers: &[String]) {
+        for worker in workers {
+            let status = self.reader(shed, worker).and_then(|reader| Ok(reader.status()?));
+            if let Ok(status) = status {
+                let mut ends = self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner);
+                ends.entry(worker.clone()).or_insert(status.end);
+            }
+        }
+    }
+
+    /// Writes to a log and tells its readers. Blocks on the disk.
+    pub(crate) fn write<T>(
+        &self,
+        cell: &Cell,
+        write: impl FnOnce(&mut Log) -> Result<T, shed_output::Error>,
+        is_note: bool,
+    ) -> Result<T, Error> {
+        let mut log = cell.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = write(&mut log);
+        let (end, epoch, pending) = (log.end(), log.epoch().unwrap_or(0), log.pending());
+        let compressor = (pending > 0).then(|| log.compressor());
+        drop(log);
+        self.note_end(&cell.worker, end);
+        cell.mark.send_if_modified(|mark| {
+            let n_notes = mark.n_notes + u64::from(is_note);
+            let after = Mark { end, epoch, n_notes };
+            std::mem::replace(mark, after) != after
+        });
+        if let Some(compressor) = compressor
+            && let Ok(permit) = Arc::clone(&self.inner.compressing).try_acquire_owned()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // Ends when nothing waits to be compressed; the log goes on meanwhile.
+            runtime.spawn_blocking(move || {
+                while matches!(compressor.compress_one(), Ok(true)) {}
+                drop(permit);
+            });
+        }
+        Ok(written?)
+    }
+
+    /// Where a collector must go on with an epoch: what is kept of it. `None` if the log never heard of it.
+    pub(crate) fn epoch_end(cell: &Cell, epoch: u64) -> Option<u64> {
+        cell.log.lock().unwrap_or_else(PoisonError::into_inner).epoch_end(epoch)
+    }
+}

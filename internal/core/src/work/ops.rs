@@ -1,0 +1,822 @@
+//! The operations on a session: what its keeper starts and waits for. They act on git, tmux and runners in the box, and
+//! change rows through the keeper: written before what they announce is done. Each can be begun again where it was left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use shed_api::session::{PatchSession, SessionStatus, SessionType};
+use shed_api::worker::WorkerStatus;
+use shed_api::{Actor, EventKind, SessionName, ShedName};
+use shed_link::git::{
+    AddWorktree, BoxPath, Branch, GitDone, GitOp, RemoveWorktree, Rev, Snapshot, Start as GitStart,
+    View as TreeView,
+};
+use shed_store::{NewEvent, SessionRow, WorkerRow, WorkerSpec};
+use shed_tmux::argv::{self, Target};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::control::Runner;
+use super::git::{git, unexpected};
+use super::keeper::{ChangePost, Post, status_event};
+use super::life::Wish;
+use super::plan;
+use super::view::{Known, WorkView};
+use super::windows::{self, GRACE, Opening, tmux};
+use crate::box_link::BoxLink;
+use crate::view::View;
+use crate::{Context, Error};
+
+/// How long a setup or teardown may take.
+const HOOK_LIMIT: Duration = Duration::from_secs(1800);
+/// How long the collector may take to tell of what ended with the shed.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// How long the table may take to show what was done.
+const SHOW_LIMIT: Duration = Duration::from_secs(2);
+/// Between a first try to end a called-off creation's processes and KILL.
+const NO_GRACE: Duration = Duration::from_millis(500);
+
+/// What goes with a wish, and is not kept.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Order {
+    /// Restart: agents go on with their conversation.
+    pub(crate) continues: bool,
+    /// Delete: also where work would be lost.
+    pub(crate) force: bool,
+    /// Which worker, by id.
+    pub(crate) worker: Option<String>,
+    /// The worker to add.
+    pub(crate) new_worker: Option<Box<WorkerRow>>,
+    /// What is to be different.
+    pub(crate) patch: Option<Box<PatchSession>>,
+    /// Terminate: why, in words.
+    pub(crate) why: Option<String>,
+}
+
+/// What an operation works with.
+pub(crate) struct OpEnv {
+    pub(crate) context: Arc<Context>,
+    pub(crate) shed: ShedName,
+    /// The session's id.
+    pub(crate) id: String,
+    pub(crate) posts: mpsc::Sender<Post>,
+    /// The shed's own keeper.
+    pub(crate) shed_posts: mpsc::Sender<crate::keeper::Post>,
+    pub(crate) view: watch::Receiver<Arc<WorkView>>,
+    pub(crate) shed_view: watch::Receiver<View>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) actor: Actor,
+    pub(crate) order: Order,
+}
+
+/// Runs an operation to its end and reports it.
+pub(crate) async fn run(wish: Wish, env: OpEnv) {
+    let (id, posts) = (env.id.clone(), env.posts.clone());
+    // A mistake of ours ends this operation and must not leave the session in the middle of it for ever.
+    let ended = tokio::spawn(async move { dispatch(wish, &env).await }).await;
+    let result = ended.unwrap_or_else(|_| {
+        let text = "the server made a mistake; its log has more";
+        Err(Error::Failed(crate::Failure::new(shed_api::Code::Internal, text)))
+    });
+    // The keeper is gone when this fails: the server is going away.
+    posts.send(Post::Done(id, result)).await.ok();
+}
+
+async fn dispatch(wish: Wish, env: &OpEnv) -> Result<(), Error> {
+    match wish {
+        Wish::Create => create(env).await,
+        Wish::Restore => restore(env).await,
+        Wish::Terminate => terminate(env).await,
+        Wish::Restart => restart(env).await,
+        Wish::Delete => delete(env).await,
+        Wish::Freeze => freeze(env, true).await,
+        Wish::Thaw => freeze(env, false).await,
+        Wish::AddWorker => add_worker(env).await,
+        Wish::RestartWorker => restart_worker(env).await,
+        Wish::RemoveWorker => remove_worker(env).await,
+        Wish::Patch => patch(env).await,
+    }
+}
+
+impl OpEnv {
+    /// The session as it is remembered now.
+    pub(crate) fn known(&self) -> Result<Arc<Known>, Error> {
+        let view = self.view.borrow();
+        view.sessions
+            .get(&self.id)
+            .cloned()
+            .ok_or_else(|| Error::NoSession { shed: self.shed.clone(), session: self.id.clone() })
+    }
+
+    /// The shed's link.
+    pub(crate) fn link(&self) -> Result<BoxLink, Error> {
+        let link = self.shed_view.borrow().link.clone();
+        link.ok_or_else(|| Error::ShedUnreachable(self.shed.clone()))
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.context.clock.now()
+    }
+
+    /// Changes the session, with what happened.
+    pub(crate) async fn change(
+        &self,
+        change: impl FnOnce(&mut Known) + Send + 'static,
+        events: Vec<NewEvent>,
+    ) -> Result<Arc<Known>, Error> {
+        let (done, changed) = oneshot::channel();
+        let session = self.id.clone();
+        let post = ChangePost { session, change: Box::new(change), events, done };
+        self.posts.send(Post::Change(post)).await.map_err(|_| Error::ShuttingDown)?;
+        changed.await.map_err(|_| Error::ShuttingDown)?
+    }
+
+    async fn set_status(&self, status: SessionStatus, reason: Option<String>) -> Result<(), Error> {
+        let known = self.known()?;
+        let now = self.now();
+        let row = SessionRow { status, reason, status_since: now, ..known.row.clone() };
+        let event = status_event(now, &row, &self.actor);
+        let since = (status == SessionStatus::Running).then_some(now);
+        self.change(
+            move |known| {
+                known.row.status = row.status;
+                known.row.reason = row.reason;
+                known.row.status_since = now;
+                known.row.spec.running_since = since.or(known.row.spec.running_since);
+            },
+            vec![event],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// A worker's next start, written before anything is started.
+    pub(crate) async fn begin_epoch(&self, worker: &str) -> Result<WorkerRow, Error> {
+        let known = self.known()?;
+        let now = self.now();
+        let find = |known: &Known| known.workers.iter().find(|row| row.id == worker).cloned();
+        let gone =
+            || Error::NoWorker { session: known.row.name.clone(), worker: worker.to_owned() };
+        let row = find(&known).ok_or_else(gone)?;
+        let event = windows::started_event(self, &known, &row);
+        let id = worker.to_owned();
+        let after = self.change(
+            move |known| {
+                for row in known.workers.iter_mut().filter(|row| row.id == id) {
+                    row.epoch += 1;
+                    row.status = WorkerStatus::Starting;
+                    row.exit = None;
+                    row.reason = None;
+                    row.started_at = Some(now);
+                    row.ended_at = None;
+                }
+            },
+            vec![event],
+        );
+        find(&*after.await?).ok_or_else(gone)
+    }
+
+    /// A session of this name is about to appear because of this operation's actor.
+    pub(crate) async fn expect_session(&self, name: &str) {
+        let post = crate::keeper::Post::Expect(name.to_owned(), self.actor.clone());
+        // A keeper that has ended writes no events.
+        self.shed_posts.send(post).await.ok();
+    }
+
+    async fn unless_called_off<T>(&self, step: impl Future<Output = T>) -> Result<T, Error> {
+        tokio::select! {
+            done = step => Ok(done),
+            () = self.cancel.cancelled() => Err(Error::CalledOff),
+        }
+    }
+}
+
+/// From a plan to a running session.
+async fn create(env: &OpEnv) -> Result<(), Error> {
+    match make(env).await {
+        Ok(()) => Ok(()),
+        // What was called off is ended or deleted by whoever called it off.
+        Err(Error::CalledOff) => {
+            end_everything(env, NO_GRACE).await.ok();
+            env.set_status(SessionStatus::Failed, Some("it was called off".to_owned())).await?;
+            Err(Error::CalledOff)
+        }
+        Err(error) => {
+            let known = env.known()?;
+            if known.row.spec.placed && known.row.spec.kind == SessionType::Worktree {
+                // There is a worktree now, and perhaps work in it: it stays to be looked at.
+                env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
+            } else {
+                // Nothing was made: everything is as it was.
+                end_everything(env, NO_GRACE).await.ok();
+                forget(env).await?;
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn make(env: &OpEnv) -> Result<(), Error> {
+    place(env).await?;
+    set_up(env).await?;
+    let workers = env.known()?.workers.clone();
+    for worker in workers.iter().filter(|row| !row.spec.hook && !is_alive(row)) {
+        let opening = Opening::Command { continues: worker.epoch > 0 && env.order.continues };
+        env.unless_called_off(windows::open(env, &worker.id, &opening)).await??;
+    }
+    env.set_status(SessionStatus::Running, None).await?;
+    shown(env).await;
+    Ok(())
+}
+
+fn is_alive(row: &WorkerRow) -> bool {
+    row.epoch > 0 && row.status != WorkerStatus::Exited
+}
+
+/// Makes the worktree, if the session needs one and has none.
+async fn place(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    let spec = &known.row.spec;
+    let (false, Some(branch), Some(repo)) = (spec.placed, &spec.branch, &spec.repo) else {
+        return Ok(());
+    };
+    let op = GitOp::AddWorktree(AddWorktree {
+        repo: BoxPath::try_from(repo.clone())?,
+        path: BoxPath::try_from(spec.directory.clone())?,
+        branch: Branch::try_from(branch.clone())?,
+        base: git_start(spec.base.as_deref())?,
+        fetch: spec.fetch,
+        existing: spec.existing_branch,
+    });
+    let link = env.link()?;
+    let (done, _) = env.unless_called_off(git(&link, &op)).await??;
+    let GitDone::Worktree(added) = done else {
+        return Err(unexpected());
+    };
+    if !added.not_copied.is_empty() {
+        tracing::info!(shed = %env.shed, session = %known.row.name, n = added.n_not_copied, "some files of .worktreeinclude were not copied");
+    }
+    let change = move |known: &mut Known| {
+        let spec = &mut known.row.spec;
+        spec.placed = true;
+        spec.branch = Some(added.branch);
+        spec.base = added.base_ref.or(spec.base.take());
+        spec.base_commit = Some(added.base_commit);
+    };
+    env.change(change, Vec::new()).await.map(drop)
+}
+
+fn git_start(base: Option<&str>) -> Result<GitStart, Error> {
+    let Some(base) = base else {
+        return Ok(GitStart::Default);
+    };
+    match base.strip_prefix("pr/").map(str::parse) {
+        Some(Ok(number)) => Ok(GitStart::Pull(number)),
+        Some(Err(_)) => Err(Error::Invalid(format!("{base:?} is no pull request: use pr/N"))),
+        None => Ok(GitStart::Rev(Rev::try_from(base.to_owned())?)),
+    }
+}
+
+/// Runs the session's setup as a worker of its own, if it has one that was not run to its end.
+async fn set_up(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    if known.row.spec.set_up {
+        return Ok(());
+    }
+    run_hook(env, "setup", known.row.spec.setup.clone()).await?;
+    env.change(|known| known.row.spec.set_up = true, Vec::new()).await.map(drop)
+}
+
+/// Runs a command as a worker and waits for its end; anything but 0 is a failure.
+async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> Result<(), Error> {
+    let known = env.known()?;
+    let worker = match known.workers.iter().find(|row| row.spec.hook && row.name == name) {
+        Some(row) => row.id.clone(),
+        None => {
+            let row = hook_row(&known, name, command, env.now());
+            let id = row.id.clone();
+            env.change(move |known| known.workers.push(row), Vec::new()).await?;
+            id
+        }
+    };
+    let opened = windows::open(env, &worker, &Opening::Command { continues: false });
+    env.unless_called_off(opened).await??;
+    let mut view = env.view.clone();
+    let ended = view.wait_for(|view| {
+        let row = view
+            .sessions
+            .get(&env.id)
+            .and_then(|known| known.workers.iter().find(|row| row.id == worker));
+        row.is_none_or(|row| row.status == WorkerStatus::Exited)
+    });
+    let late = || Error::TimedOut(format!("the {name} did not end in time"));
+    let ended = env.unless_called_off(timeout(HOOK_LIMIT, ended)).await?;
+    drop(ended.map_err(|_| late())?.map_err(|_| Error::ShuttingDown)?);
+    let known = env.known()?;
+    let row = known.workers.iter().find(|row| row.id == worker);
+    match row.and_then(|row| row.exit.clone()) {
+        Some(shed_api::stream::Exit::Code(0)) => {
+            // Its window has nothing more to show; its log stays.
+            close_window(env, &worker).await;
+            Ok(())
+        }
+        exit => {
+            let how = exit.map_or_else(
+                || "nobody knows how".to_owned(),
+                |exit| match exit {
+                    shed_api::stream::Exit::Code(code) => format!("exit {code}"),
+                    shed_api::stream::Exit::Signal(signal) => format!("signal {signal}"),
+                },
+            );
+            Err(Error::HookFailed {
+                shed: env.shed.clone(),
+                session: known.row.name.clone(),
+                hook: name.to_owned(),
+                how,
+            })
+        }
+    }
+}
+
+fn hook_row(known: &Known, name: &str, command: Vec<String>, now: DateTime<Utc>) -> WorkerRow {
+    WorkerRow {
+        id: plan::new_id(),
+        session: known.row.id.clone(),
+        name: name.to_owned(),
+        status: WorkerStatus::Starting,
+        epoch: 0,
+        exit: None,
+        reason: None,
+        created_at: now,
+        started_at: None,
+        ended_at: None,
+        spec: WorkerSpec {
+            kind: shed_api::worker::WorkerKind::Terminal,
+            agent: None,
+            model: None,
+            prompt: None,
+            conversation: None,
+            command,
+            directory: None,
+            env: std::collections::BTreeMap::new(),
+            keep: true,
+            restart: false,
+            hook: true,
+        },
+    }
+}
+
+async fn close_window(env: &OpEnv, worker: &str) {
+    let window = env.shed_view.borrow().table.as_ref().and_then(|table| table.window_of(worker));
+    if let (Some(window), Ok(link)) = (window, env.link()) {
+        // It may have closed by itself.
+        tmux(env, &link, argv::kill_window(&window)).await.ok();
+    }
+}
+
+/// Waits until the table shows the session, so that whoever made it can list it.
+async fn shown(env: &OpEnv) {
+    let mut view = env.shed_view.clone();
+    let there = view
+        .wait_for(|view| view.table.as_ref().is_some_and(|table| table.marked(&env.id).is_some()));
+    // One that ended at once is never shown.
+    timeout(SHOW_LIMIT, there).await.map(drop).ok();
+}
+
+/// Brings back what went with the shed: names, windows, what was in them, commands that are to be started again.
+async fn restore(env: &OpEnv) -> Result<(), Error> {
+    settle(env).await;
+    let known = env.known()?;
+    let mut lost = Vec::new();
+    for worker in known.workers.iter().filter(|row| !row.spec.hook) {
+        match way_back(env, &known.row.name, worker) {
+            Some(opening) => {
+                if let Err(error) = windows::open(env, &worker.id, &opening).await {
+                    lost.push(format!("{}: {error}", worker.name));
+                }
+            }
+            None => lost.push(format!("{}: its window had closed", worker.name)),
+        }
+    }
+    let came_back = known.workers.iter().filter(|row| !row.spec.hook).count() > lost.len();
+    let reason = (!lost.is_empty()).then(|| format!("did not come back: {}", lost.join("; ")));
+    let status = if came_back {
+        SessionStatus::Running
+    } else if known.row.spec.kind == SessionType::Worktree && !lost.is_empty() {
+        SessionStatus::Orphaned
+    } else {
+        SessionStatus::Ended
+    };
+    env.set_status(status, reason).await?;
+    if came_back {
+        shown(env).await;
+    }
+    Ok(())
+}
+
+/// How a worker comes back; `None` if nothing of it is shown.
+fn way_back(env: &OpEnv, session: &str, worker: &WorkerRow) -> Option<Opening> {
+    let spec = &worker.spec;
+    let is_shell = spec.command.is_empty() && spec.agent.is_none();
+    let ran = worker.status != WorkerStatus::Exited
+        || worker.reason.as_deref() == Some(super::keeper::WITH_SHED);
+    if !ran {
+        let how = super::keeper::end_note(worker).unwrap_or_default();
+        return spec.keep.then(|| Opening::Notice(format!("the command had ended: {how}")));
+    }
+    let resumes = spec.agent.as_ref().is_some_and(|agent| {
+        let agents = &env.context.settings.sessions.agents;
+        agents.get(agent).is_some_and(|agent| agent.resume.iter().any(|w| w == "{conversation}"))
+    });
+    if is_shell || spec.restart || resumes {
+        return Some(Opening::Command { continues: resumes });
+    }
+    let again = format!(
+        "the command was ended with the shed; shed workers restart {} {session} {} starts it again",
+        env.shed, worker.name
+    );
+    Some(Opening::Notice(again))
+}
+
+/// Waits until it is known how every worker ended.
+async fn settle(env: &OpEnv) {
+    let mut view = env.view.clone();
+    let settled = view.wait_for(|view| {
+        let known = view.sessions.get(&env.id);
+        known.is_none_or(|known| known.workers.iter().all(|row| !is_alive(row)))
+    });
+    timeout(SETTLE_LIMIT, settled).await.map(drop).ok();
+}
+
+/// Ends the session's processes, with a checkpoint of what they leave.
+async fn terminate(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    if known.row.status == SessionStatus::Waiting {
+        env.context.slots.leave(env.shed.as_str(), &env.id);
+        return env.set_status(SessionStatus::Ended, env.order.why.clone()).await;
+    }
+    end_everything(env, GRACE).await?;
+    if let Err(error) = checkpoint(env, "before-terminate", "").await {
+        tracing::warn!(shed = %env.shed, session = %known.row.name, %error, "no checkpoint was made of a session that ended");
+    }
+    env.set_status(SessionStatus::Ended, env.order.why.clone()).await
+}
+
+/// Ends every worker's tree and then the tmux session.
+async fn end_everything(env: &OpEnv, grace: Duration) -> Result<(), Error> {
+    let known = env.known()?;
+    let alive = known.workers.iter().filter(|row| is_alive(row));
+    let stopped = alive.map(|worker| windows::stop(env, worker, grace));
+    let stopped = futures_util::future::join_all(stopped).await;
+    kill_session(env).await?;
+    stopped.into_iter().collect()
+}
+
+/// Closes what is left of the session in tmux: windows made by hand among ours.
+async fn kill_session(env: &OpEnv) -> Result<(), Error> {
+    let Ok(link) = env.link() else {
+        // A shed that does not run has no tmux.
+        return Ok(());
+    };
+    let known = env.known()?;
+    let listed = env
+        .shed_view
+        .borrow()
+        .table
+        .as_ref()
+        .and_then(|table| table.marked(&env.id).map(|row| (row.id, row.name.clone())));
+    let Some((id, name)) = listed else {
+        return Ok(());
+    };
+    env.expect_session(&name).await;
+    match tmux(env, &link, argv::kill_session(&Target::Id(id))).await {
+        Ok(_) | Err(Error::NoSession { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let mut view = env.shed_view.clone();
+    let gone = view.wait_for(|view| {
+        view.table.as_ref().is_none_or(|table| table.marked(&known.row.id).is_none())
+    });
+    // A table that lags does not make it undone.
+    timeout(SHOW_LIMIT, gone).await.map(drop).ok();
+    Ok(())
+}
+
+/// Starts all workers again; of a session that was never completely made, makes the rest.
+async fn restart(env: &OpEnv) -> Result<(), Error> {
+    end_everything(env, GRACE).await?;
+    match make(env).await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Ends and forgets a session. What only it has goes to the trash.
+async fn delete(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    let result = try_delete(env, &known).await;
+    if let Err(error) = &result {
+        // As it was, or as far as it came: it can be tried again.
+        let was = match known.row.status {
+            SessionStatus::Removing => SessionStatus::Ended,
+            status => status,
+        };
+        let alive = env.known()?.workers.iter().any(is_alive);
+        let status = if alive { SessionStatus::Running } else { was };
+        env.set_status(status, Some(error.to_string())).await?;
+    }
+    result
+}
+
+async fn try_delete(env: &OpEnv, known: &Known) -> Result<(), Error> {
+    let spec = &known.row.spec;
+    let own_worktree = spec.kind == SessionType::Worktree && spec.shares.is_none() && spec.placed;
+    if !own_worktree {
+        end_everything(env, GRACE).await?;
+        return forget(env).await;
+    }
+    let sharers: Vec<String> = {
+        let view = env.view.borrow();
+        let shares = |other: &&Arc<Known>| other.row.spec.shares.as_deref() == Some(&env.id);
+        view.sessions.values().filter(shares).map(|other| other.row.name.clone()).collect()
+    };
+    if !sharers.is_empty() {
+        let text = format!("its worktree is shared by {}", sharers.join(", "));
+        return Err(Error::SessionBusy {
+            shed: env.shed.clone(),
+            session: known.row.name.clone(),
+            text,
+        });
+    }
+    let link = env.link()?;
+    if !env.order.force {
+        let risk = risk(&link, known).await?;
+        if risk.dirty + risk.untracked + risk.unpushed > 0 {
+            return Err(Error::WorkAtRisk {
+                shed: env.shed.clone(),
+                session: known.row.name.clone(),
+                risk: Box::new(risk),
+            });
+        }
+    }
+    end_everything(env, GRACE).await?;
+    if !spec.teardown.is_empty() {
+        let torn = run_hook(env, "teardown", spec.teardown.clone()).await;
+        if let (Err(error), false) = (&torn, env.order.force) {
+            return Err(Error::Invalid(format!("{error}; --force deletes it all the same")));
+        }
+        end_everything(env, GRACE).await?;
+    }
+    // What is not committed goes to the trash as a checkpoint. A worktree that is broken has none to give.
+    match checkpoint(env, "before-delete", "").await {
+        Ok(_) => {}
+        Err(error) if env.order.force => {
+            tracing::warn!(shed = %env.shed, session = %known.row.name, %error, "no checkpoint was made of a session that is deleted");
+        }
+        Err(error) => return Err(error),
+    }
+    remove_worktree(&link, known).await?;
+    forget(env).await
+}
+
+/// What deleting the session would lose.
+pub(crate) async fn risk(link: &BoxLink, known: &Known) -> Result<shed_api::git::Risk, Error> {
+    let spec = &known.row.spec;
+    let base = spec.base_commit.clone().map(Rev::try_from).transpose()?;
+    let op = GitOp::Risk { worktree: BoxPath::try_from(spec.directory.clone())?, base };
+    match git(link, &op).await?.0 {
+        GitDone::Risk(risk) => Ok(risk),
+        _ => Err(unexpected()),
+    }
+}
+
+async fn remove_worktree(link: &BoxLink, known: &Known) -> Result<(), Error> {
+    let spec = &known.row.spec;
+    let (Some(repo), Some(branch)) = (&spec.repo, &spec.branch) else {
+        return Ok(());
+    };
+    let name: SessionName = known.row.name.parse()?;
+    let op = GitOp::RemoveWorktree(RemoveWorktree {
+        repo: BoxPath::try_from(repo.clone())?,
+        path: BoxPath::try_from(spec.directory.clone())?,
+        branch: Branch::try_from(branch.clone())?,
+        delete_branch: spec.made_branch,
+        trash: name,
+        session: Some(git_name(known)?),
+        state: None,
+    });
+    git(link, &op).await.map(drop)
+}
+
+/// Under which name git keeps the session's index and checkpoints: its id, which no other session ever gets.
+pub(crate) fn git_name(known: &Known) -> Result<SessionName, Error> {
+    Ok(known.row.id.parse()?)
+}
+
+/// The session's working tree, as git is told of it.
+pub(crate) fn tree_view(context: &Context, known: &Known) -> Result<TreeView, Error> {
+    let spec = &known.row.spec;
+    let limit = spec.limits.checkpoint_file_bytes;
+    Ok(TreeView {
+        worktree: BoxPath::try_from(spec.directory.clone())?,
+        state: None,
+        session: git_name(known)?,
+        max_file_bytes: limit.unwrap_or(context.settings.sessions.checkpoint_file_bytes),
+    })
+}
+
+/// Makes a checkpoint of the session's directory. `None` where there is no repository.
+pub(crate) async fn checkpoint(
+    env: &OpEnv,
+    kind: &str,
+    message: &str,
+) -> Result<Option<Snapshot>, Error> {
+    let known = env.known()?;
+    if known.row.spec.kind != SessionType::Worktree || !known.row.spec.placed {
+        return Ok(None);
+    }
+    let taken = take_checkpoint(&env.context, &env.link()?, &known, kind, message).await?;
+    if !taken.unchanged {
+        let event = NewEvent::new(env.now(), EventKind::CheckpointMade, env.actor.clone())
+            .shed(env.shed.as_str())
+            .session(&known.row.name)
+            .note(taken.checkpoint.n.to_string());
+        env.change(|_| {}, vec![event]).await?;
+    }
+    Ok(Some(taken))
+}
+
+/// Makes a checkpoint and tells nobody.
+pub(crate) async fn take_checkpoint(
+    context: &Context,
+    link: &BoxLink,
+    known: &Known,
+    kind: &str,
+    message: &str,
+) -> Result<Snapshot, Error> {
+    let op = GitOp::Snapshot {
+        view: tree_view(context, known)?,
+        message: message.to_owned(),
+        kind: kind.parse()?,
+    };
+    match git(link, &op).await?.0 {
+        GitDone::Snapshot(taken) => Ok(taken),
+        _ => Err(unexpected()),
+    }
+}
+
+/// The last change of a session: its rows go. Its output stays until it is tidied up.
+async fn forget(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    let (done, forgotten) = oneshot::channel();
+    let post = Post::Forget(known.row.id.clone(), env.actor.clone(), done);
+    env.posts.send(post).await.map_err(|_| Error::ShuttingDown)?;
+    forgotten.await.map_err(|_| Error::ShuttingDown)?
+}
+
+async fn freeze(env: &OpEnv, on: bool) -> Result<(), Error> {
+    let known = env.known()?;
+    let link = env.link()?;
+    for worker in known.workers.iter().filter(|row| is_alive(row)) {
+        let mut runner = match Runner::connect(&link, &worker.id, worker.epoch).await {
+            Ok(runner) => runner,
+            // It ended just now.
+            Err(Error::Connect(_)) => continue,
+            Err(error) => return Err(error),
+        };
+        if on { runner.freeze().await? } else { runner.thaw().await? }
+    }
+    let status = if on { SessionStatus::Frozen } else { SessionStatus::Running };
+    env.set_status(status, None).await
+}
+
+async fn add_worker(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    let Some(row) = env.order.new_worker.clone() else {
+        return Err(Error::Invalid("there is no worker to add".to_owned()));
+    };
+    if known.workers.iter().any(|other| other.name == row.name) {
+        return Err(Error::WorkerExists {
+            session: known.row.name.clone(),
+            worker: row.name.clone(),
+        });
+    }
+    let (id, keep) = (row.id.clone(), row.spec.keep);
+    let added = *row;
+    env.change(
+        move |known| {
+            known.workers.push(added);
+            // There is something now that is worth coming back to.
+            known.row.spec.closes &= !keep;
+        },
+        Vec::new(),
+    )
+    .await?;
+    windows::open(env, &id, &Opening::Command { continues: false }).await
+}
+
+fn meant(env: &OpEnv, known: &Known) -> Result<WorkerRow, Error> {
+    let id = env.order.worker.clone().unwrap_or_default();
+    let found = known.workers.iter().find(|row| row.id == id).cloned();
+    found.ok_or_else(|| Error::NoWorker { session: known.row.name.clone(), worker: id })
+}
+
+async fn restart_worker(env: &OpEnv) -> Result<(), Error> {
+    let worker = meant(env, &*env.known()?)?;
+    windows::stop(env, &worker, GRACE).await?;
+    let opening = Opening::Command { continues: env.order.continues };
+    windows::open(env, &worker.id, &opening).await
+}
+
+async fn remove_worker(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    let worker = meant(env, &known)?;
+    if is_alive(&worker) {
+        windows::stop(env, &worker, GRACE).await?;
+    }
+    close_window(env, &worker.id).await;
+    let event = NewEvent::new(env.now(), EventKind::WorkerRemoved, env.actor.clone())
+        .shed(env.shed.as_str())
+        .session(&known.row.name)
+        .note(worker.name.clone());
+    let (done, removed) = oneshot::channel();
+    let post = Post::RemoveWorker(env.id.clone(), worker.id, event, done);
+    env.posts.send(post).await.map_err(|_| Error::ShuttingDown)?;
+    removed.await.map_err(|_| Error::ShuttingDown)?
+}
+
+/// Changes what is said about a session. What git and tmux must agree to is asked of them first.
+async fn patch(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    let Some(patch) = env.order.patch.clone() else {
+        return Ok(());
+    };
+    let spec = &known.row.spec;
+    if let Some(to) = patch.branch.as_ref().filter(|to| Some(*to) != spec.branch.as_ref()) {
+        let (Some(from), true) = (&spec.branch, spec.placed) else {
+            return Err(Error::Invalid("only a session with a worktree has a branch".to_owned()));
+        };
+        let op = GitOp::RenameBranch {
+            worktree: BoxPath::try_from(spec.directory.clone())?,
+            from: Branch::try_from(from.clone())?,
+            to: Branch::try_from(to.clone())?,
+        };
+        git(&env.link()?, &op).await?;
+        let to = to.clone();
+        env.change(move |known| known.row.spec.branch = Some(to), Vec::new()).await?;
+    }
+    if let Some(name) = patch.name.as_ref().filter(|name| **name != known.row.name) {
+        rename(env, &known, name.clone()).await?;
+    }
+    let event = NewEvent::new(env.now(), EventKind::SessionChanged, env.actor.clone())
+        .shed(env.shed.as_str())
+        .session(patch.name.as_deref().unwrap_or(&known.row.name));
+    env.change(
+        move |known| {
+            let spec = &mut known.row.spec;
+            if let Some(title) = patch.title {
+                spec.title = Some(title).filter(|title| !title.is_empty());
+            }
+            spec.tags = patch.tags.unwrap_or(std::mem::take(&mut spec.tags));
+            spec.limits = patch.limits.unwrap_or(std::mem::take(&mut spec.limits));
+            spec.auto_respond = patch.auto_respond.or(spec.auto_respond);
+        },
+        vec![event],
+    )
+    .await
+    .map(drop)
+}
+
+async fn rename(env: &OpEnv, known: &Known, name: String) -> Result<(), Error> {
+    let taken = env.view.borrow().sessions.values().any(|other| other.row.name == name);
+    if taken {
+        return Err(Error::SessionExists { shed: env.shed.clone(), session: name });
+    }
+    let table = env.shed_view.borrow().table.clone();
+    if let (Some(listed), Ok(link)) =
+        (table.as_ref().and_then(|table| table.marked(&known.row.id)), env.link())
+    {
+        env.expect_session(&name).await;
+        let argv = argv::rename_session(&Target::Id(listed.id), &name);
+        match tmux(env, &link, argv).await {
+            Err(Error::SessionExists { shed, .. }) => {
+                return Err(Error::SessionExists { shed, session: name });
+            }
+            renamed => drop(renamed?),
+        }
+    }
+    env.change(move |known| known.row.name = name, Vec::new()).await.map(drop)
+}
+
+/// How long a session may still run, if that is limited and it does.
+pub(crate) fn runtime_left(row: &SessionRow, now: DateTime<Utc>) -> Option<Duration> {
+    let limit = row.spec.limits.runtime_seconds?;
+    let since = row.spec.running_since.filter(|_| row.status == SessionStatus::Running)?;
+    let ran = (now - since).to_std().unwrap_or_default();
+    Some(Duration::from_secs(limit).saturating_sub(ran))
+}

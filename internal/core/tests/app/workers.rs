@@ -1,0 +1,272 @@
+//! Sessions that shed makes, and their workers, on real tmux.
+
+use shed_api::session::{NewSession, PatchSession, Session, SessionStatus};
+use shed_api::stream::Exit;
+use shed_api::worker::{NewWorker, Restart, Worker, WorkerStatus};
+use shed_api::{Code, EventKind, SessionRef};
+use shed_core::life::Wish;
+use shed_testing::{TestApp, eventually};
+
+use crate::support::{problem, session, sh, shed, words};
+
+async fn make(test: &TestApp, request: NewSession) -> Session {
+    test.app.new_session(&test.admin, &shed("a"), request).await.unwrap()
+}
+
+fn kept(name: &str, argv: &[&str]) -> NewSession {
+    NewSession {
+        name: Some(name.to_owned()),
+        command: words(argv),
+        keep: Some(true),
+        ..NewSession::default()
+    }
+}
+
+fn get(test: &TestApp, name: &str) -> Session {
+    test.app.session(&test.admin, &shed("a"), &session(name)).unwrap()
+}
+
+async fn worker_when(
+    test: &TestApp,
+    name: &str,
+    worker: &str,
+    fits: impl Fn(&Worker) -> bool,
+) -> Worker {
+    eventually("the worker", async || {
+        let found = test.app.worker(&test.admin, &shed("a"), &session(name), worker).ok()?;
+        fits(&found).then_some(found)
+    })
+    .await
+}
+
+/// Everything a worker printed; a page ends where a run of it does.
+async fn printed(test: &TestApp, name: &str, worker: &str) -> String {
+    let (mut text, mut from) = (String::new(), 0);
+    loop {
+        let (shed, session) = (shed("a"), session(name));
+        let page = test.app.output_page(&test.admin, &shed, &session, worker, from, None);
+        let page = page.await.unwrap();
+        text += &page.text;
+        from = page.end;
+        if page.end == page.log_end {
+            return text;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_has_an_id_and_a_worker_and_every_byte_of_it() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let line = "printf 'one\\n'; printf \"$SHED_SESSION/$SHED_WORKER\\n\"; exit 7";
+    let made = make(&test, kept("work", &["sh", "-c", line])).await;
+    assert_eq!((made.status, made.window_count), (SessionStatus::Running, 1));
+    assert_eq!(made.id.len(), 32);
+    let ended = worker_when(&test, "work", "sh", |row| row.status == WorkerStatus::Exited).await;
+    assert_eq!((ended.exit, ended.epoch), (Some(Exit::Code(7)), 1));
+    assert_eq!(printed(&test, "work", "sh").await, "one\r\nwork/sh\r\n");
+    // The window stays, and so does the session, by name, by id and by tmux's own.
+    let by_id: SessionRef = made.id.parse().unwrap();
+    let again = test.app.session(&test.admin, &shed("a"), &by_id).unwrap();
+    assert_eq!(again.tmux_id, made.tmux_id);
+    let by_tmux: SessionRef = made.tmux_id.unwrap().parse().unwrap();
+    assert_eq!(test.app.session(&test.admin, &shed("a"), &by_tmux).unwrap().id, made.id);
+    let screen = test.app.output(&test.admin, &shed("a"), &by_id, None, false).await.unwrap();
+    assert!(screen.contains("work/sh"), "{screen}");
+    // Once more: the same log goes on, with another epoch.
+    let restart = Restart::default();
+    let name = session("work");
+    test.app.restart_worker(&test.admin, &shed("a"), &name, "sh", restart).await.unwrap();
+    let second = worker_when(&test, "work", "sh", |row| row.epoch == 2 && row.exit.is_some()).await;
+    assert_eq!(second.exit, Some(Exit::Code(7)));
+    assert_eq!(printed(&test, "work", "sh").await, "one\r\nwork/sh\r\n".repeat(2));
+    test.app.delete_session(&test.admin, &shed("a"), &by_id, false).await.unwrap();
+    assert!(test.app.sessions(&test.admin, None).unwrap().sessions.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_come_and_go() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    make(&test, NewSession { name: Some("work".to_owned()), ..NewSession::default() }).await;
+    let (name, work) = (shed("a"), session("work"));
+    let request = NewWorker { command: words(&["sleep", "1000"]), ..NewWorker::default() };
+    let added = test.app.add_worker(&test.admin, &name, &work, request.clone()).await.unwrap();
+    assert_eq!((added.name.as_str(), added.status), ("sleep", WorkerStatus::Running));
+    let second = test.app.add_worker(&test.admin, &name, &work, request.clone()).await.unwrap();
+    assert_eq!(second.name, "sleep-2");
+    let named = NewWorker { name: Some("sleep".to_owned()), ..request };
+    let taken = test.app.add_worker(&test.admin, &name, &work, named).await;
+    assert_eq!(problem(taken).code, Code::WorkerExists);
+    eventually("three windows", async || (get(&test, "work").window_count == 3).then_some(()))
+        .await;
+    test.app.remove_worker(&test.admin, &name, &work, "sleep").await.unwrap();
+    eventually("two windows", async || (get(&test, "work").window_count == 2).then_some(())).await;
+    let names: Vec<String> = get(&test, "work").workers.into_iter().map(|row| row.name).collect();
+    assert_eq!(names, ["shell", "sleep-2"]);
+    let gone = test.app.worker(&test.admin, &name, &work, "sleep");
+    assert_eq!(problem(gone).code, Code::WorkerNotFound);
+    let missing = NewWorker { command: words(&["no-such-program"]), ..NewWorker::default() };
+    let refused = problem(test.app.add_worker(&test.admin, &name, &work, missing).await);
+    assert_eq!(refused.code, Code::ExecFailed, "{refused:?}");
+    assert!(refused.detail.contains("no-such-program"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_restarts_freezes_and_thaws() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let (name, work) = (shed("a"), session("work"));
+    let line = "trap '' HUP; i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done";
+    make(&test, kept("work", &["sh", "-c", line])).await;
+    let end = async || {
+        let page = test.app.output_page(&test.admin, &name, &work, "sh", 0, None).await;
+        page.unwrap().log_end
+    };
+    eventually("some output", async || (end().await > 10).then_some(())).await;
+    let frozen = test.app.freeze_session(&test.admin, &name, &work, true).await.unwrap();
+    assert_eq!(frozen.status, SessionStatus::Frozen);
+    // What was printed before may still be on its way; then a while brings nothing new.
+    let still = eventually("silence", async || {
+        let before = end().await;
+        sh(&test, "a", "sleep 0.3").await;
+        (end().await == before).then_some(before)
+    })
+    .await;
+    test.app.freeze_session(&test.admin, &name, &work, false).await.unwrap();
+    eventually("more output", async || (end().await > still).then_some(())).await;
+    let ended = test.app.terminate_session(&test.admin, &name, &work).await.unwrap();
+    assert_eq!((ended.status, ended.window_count), (SessionStatus::Ended, 0));
+    assert_eq!(ended.workers[0].status, WorkerStatus::Exited);
+    assert!(sh(&test, "a", "pgrep -fc 'i=$((i+1))' || true").await.stdout.trim() <= "1");
+    let input = shed_api::session::Input { enter: true, ..Default::default() };
+    let refused = problem(test.app.input(&test.admin, &name, &work, input).await);
+    assert_eq!(refused.code, Code::Busy);
+    let again = test.app.restart_session(&test.admin, &name, &work, Restart::default()).await;
+    assert_eq!(again.unwrap().status, SessionStatus::Running);
+    assert_eq!(get(&test, "work").workers[0].epoch, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn titles_and_tags_are_data() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let title = "Fix: the #(touch /tmp/owned) 🚀 ../ `id`";
+    let request = NewSession { title: Some(title.to_owned()), ..NewSession::default() };
+    let made = make(&test, request).await;
+    assert_eq!(
+        (made.name.as_str(), made.title.as_deref()),
+        ("fix-the-touch-tmp-owned", Some(title))
+    );
+    let patch = PatchSession {
+        title: Some("日本".to_owned()),
+        tags: Some(words(&["x", "y z"])),
+        name: Some("other".to_owned()),
+        ..PatchSession::default()
+    };
+    let target = session(&made.name);
+    let changed = test.app.patch_session(&test.admin, &shed("a"), &target, patch).await.unwrap();
+    assert_eq!((changed.name.as_str(), changed.id.as_str()), ("other", made.id.as_str()));
+    assert_eq!(changed.tags, ["x", "y z"]);
+    // Renamed by hand in tmux, it is still the same.
+    sh(&test, "a", "tmux rename-session -t =other mine").await;
+    let mine = eventually("the new name", async || {
+        test.app.session(&test.admin, &shed("a"), &session("mine")).ok()
+    })
+    .await;
+    assert_eq!((mine.id, mine.title.as_deref()), (made.id, Some("日本")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_that_is_left_takes_its_session_along() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    make(&test, NewSession { name: Some("work".to_owned()), ..NewSession::default() }).await;
+    let input = shed_api::session::Input {
+        text: Some("exit".to_owned()),
+        enter: true,
+        ..Default::default()
+    };
+    test.app.input(&test.admin, &shed("a"), &session("work"), input).await.unwrap();
+    eventually("no session", async || {
+        test.app.sessions(&test.admin, None).unwrap().sessions.is_empty().then_some(())
+    })
+    .await;
+    let events = test.app.events(&test.admin, 0, None).await.unwrap();
+    assert!(events.iter().any(|event| event.kind == EventKind::SessionRemoved));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_the_server_restarts() {
+    let mut test = TestApp::start().await;
+    test.shed("a").await;
+    let line = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo line $i; sleep 0.005; done; exit 3";
+    let made = make(&test, kept("work", &["sh", "-c", line])).await;
+    for _ in 0..3 {
+        test.restart().await;
+    }
+    let ended = worker_when(&test, "work", "sh", |row| row.status == WorkerStatus::Exited).await;
+    assert_eq!((ended.exit, ended.epoch), (Some(Exit::Code(3)), 1));
+    assert_eq!(get(&test, "work").id, made.id);
+    let expected: String = (1..=400).map(|i| format!("line {i}\r\n")).collect();
+    assert_eq!(printed(&test, "work", "sh").await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_come_back_with_their_shed() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let (name, work) = (shed("a"), session("work"));
+    let made = make(&test, kept("work", &["sh", "-c", "echo was here; exec sleep 1000"])).await;
+    let again = NewWorker {
+        name: Some("again".to_owned()),
+        command: words(&["sh", "-c", "echo run; exec sleep 1000"]),
+        restart: true,
+        ..NewWorker::default()
+    };
+    test.app.add_worker(&test.admin, &name, &work, again).await.unwrap();
+    sh(&test, "a", "tmux new-session -d -s hand -c /tmp; tmux split-window -d -t hand:").await;
+    eventually("the session made by hand", async || {
+        test.app.session(&test.admin, &name, &session("hand")).ok()
+    })
+    .await;
+    test.app.wish(&test.admin, &name, Wish::Stop).await.unwrap();
+    assert_eq!(get(&test, "work").status, SessionStatus::Stopped);
+    test.app.wish(&test.admin, &name, Wish::Start).await.unwrap();
+    let back = eventually("the session", async || {
+        let found = test.app.session(&test.admin, &name, &work).ok()?;
+        eprintln!(
+            "S {:?} {:?} {} {:?}",
+            found.status,
+            found.reason,
+            found.window_count,
+            found
+                .workers
+                .iter()
+                .map(|w| (
+                    w.name.clone(),
+                    w.status,
+                    w.exit.clone(),
+                    w.reason.clone(),
+                    w.window.clone(),
+                    w.epoch
+                ))
+                .collect::<Vec<_>>()
+        );
+        (found.window_count == 2 && found.status == SessionStatus::Running).then_some(found)
+    })
+    .await;
+    assert_eq!(back.id, made.id);
+    // Nobody said that the first command may be started twice.
+    assert_eq!((back.workers[0].status, back.workers[0].epoch), (WorkerStatus::Exited, 1));
+    let restarted = worker_when(&test, "work", "again", |row| row.status == WorkerStatus::Running);
+    assert_eq!(restarted.await.epoch, 2);
+    let target = work.clone();
+    eventually("the past in the window", async || {
+        let screen = test.app.output(&test.admin, &name, &target, Some(100), false).await.unwrap();
+        (screen.contains("was here") && screen.contains("ended with the shed")).then_some(())
+    })
+    .await;
+    let hand = test.app.session(&test.admin, &name, &session("hand")).unwrap();
+    assert_eq!(hand.windows[0].panes.len(), 2);
+}
