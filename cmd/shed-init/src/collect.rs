@@ -91,8 +91,8 @@ impl Collector {
             if !self.flush()? {
                 return Ok(());
             }
-            let is_idle = self.outbox.is_empty() && self.busy.is_empty();
-            if !self.wait(is_idle || !self.outbox.is_empty())? {
+            let has_more = !self.news.is_empty() || !self.busy.is_empty();
+            if !self.wait(!has_more || !self.outbox.is_empty())? {
                 return Ok(());
             }
         }

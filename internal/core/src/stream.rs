@@ -127,7 +127,7 @@ pub fn n_readable(output: &pipe::Receiver) -> usize {
 pub(crate) async fn start(link: &BoxLink, spawn: Spawn) -> Result<Running, Error> {
     match spawn.io {
         Io::Tty { .. } => start_terminal(link, spawn).await,
-        Io::Pipes | Io::Socket | Io::Tap | Io::Null => start_pipes(link, spawn).await,
+        Io::Pipes | Io::Socket | Io::Tap | Io::Prelude | Io::Null => start_pipes(link, spawn).await,
     }
 }
 

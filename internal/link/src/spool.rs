@@ -587,8 +587,12 @@ mod tests {
         #[test]
         fn what_is_said_is_heard(items in prop::collection::vec(items(), 0..8), asks in prop::collection::vec(asks(), 0..8)) {
             let (mut out, mut questions) = (Vec::new(), Vec::new());
-            items.iter().for_each(|item| item.encode(&mut out));
-            asks.iter().for_each(|ask| ask.encode(&mut questions));
+            for item in &items {
+                item.encode(&mut out);
+            }
+            for ask in &asks {
+                ask.encode(&mut questions);
+            }
             let (mut at, mut asked_at) = (0, 0);
             for item in &items {
                 let (got, n_bytes) = Item::decode(&out[at..]).unwrap().unwrap();

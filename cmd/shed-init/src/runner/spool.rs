@@ -54,6 +54,11 @@ const MAX_WAITING_RECORDS: usize = 4 << 10;
 const CREDIT_SHARE: u32 = 10;
 /// The longest wait for the disk at once.
 const MAX_CREDIT: Duration = Duration::from_millis(200);
+/// While more keeps coming, it is written so often and not at once: each write wakes two threads and the collector, and
+/// they take the time of the pane. What comes after a pause is written at once.
+const BATCH_PAUSE: Duration = Duration::from_millis(2);
+/// Buffers that are kept for the next records. To free them in another thread than they come from splits the heap.
+const MAX_SPARE_BUFFERS: usize = 24;
 /// Between attempts to write to a disk that refused.
 const RETRY: Duration = Duration::from_millis(250);
 /// At the end the disk has so long to take what waits, and as long again to take the end alone.
@@ -153,6 +158,8 @@ struct Queue {
     cost: usize,
     /// Bytes of output that were dropped in front of the first record.
     lost: u64,
+    /// Buffers of records that are written.
+    spare: Vec<Vec<u8>>,
     /// The thread waits for work.
     is_idle: bool,
     /// The disk refused the last attempt.
@@ -175,7 +182,7 @@ impl Queue {
             bytes = rest;
         }
         for chunk in bytes.chunks(MAX_PAYLOAD_BYTES) {
-            let mut record = Vec::with_capacity(HEADER_BYTES + chunk.len());
+            let mut record = self.spare.pop().unwrap_or_default();
             record.extend_from_slice(&[0; HEADER_BYTES]);
             record.extend_from_slice(chunk);
             self.push(Waiting::Output { at_ms, record });
@@ -200,6 +207,16 @@ impl Queue {
         }
     }
 
+    /// Keeps a written record's buffer.
+    fn recycle(&mut self, record: Waiting) {
+        if let Waiting::Output { mut record, .. } = record
+            && self.spare.len() < MAX_SPARE_BUFFERS
+        {
+            record.clear();
+            self.spare.push(record);
+        }
+    }
+
     /// Drops the oldest output until the records cost at most `limit`.
     fn drop_oldest(&mut self, limit: usize) {
         while self.cost > limit {
@@ -209,6 +226,7 @@ impl Queue {
             };
             self.cost -= record.cost();
             self.lost += record.n_output() as u64;
+            self.recycle(record);
         }
     }
 
@@ -340,6 +358,7 @@ impl Spool {
 
 fn write_until_closed(shared: &Shared, mut files: Files, limits: Limits) {
     let mut queue = shared.lock();
+    let mut wrote_at = None;
     loop {
         let Some((record, n_output)) = queue.take() else {
             if queue.is_closed {
@@ -347,6 +366,14 @@ fn write_until_closed(shared: &Shared, mut files: Files, limits: Limits) {
                 shared.room.notify_one();
                 return;
             }
+            if wrote_at.is_some_and(|at: Instant| at.elapsed() < BATCH_PAUSE) {
+                drop(queue);
+                std::thread::sleep(BATCH_PAUSE);
+                queue = shared.lock();
+                wrote_at = None;
+                continue;
+            }
+            queue.spare = Vec::new();
             queue.is_idle = true;
             queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.is_idle = false;
@@ -357,7 +384,9 @@ fn write_until_closed(shared: &Shared, mut files: Files, limits: Limits) {
         queue = shared.lock();
         queue.is_failing = written.is_err();
         if written.is_ok() {
+            wrote_at = Some(Instant::now());
             queue.cost -= record.cost();
+            queue.recycle(record);
             shared.room.notify_one();
         } else {
             queue.put_back(record, n_output, limits.queue_bytes);

@@ -36,6 +36,9 @@ use crate::tree::{self, Frozen};
 const READ_BYTES: usize = 64 << 10;
 /// The command is read while no more than this waits for the window.
 const WINDOW_AHEAD: usize = 64 << 10;
+/// A window that is full is tried again after so long, and only if that was in vain is it waited for. Its terminal holds
+/// 12 KiB and would wake us for each little piece that tmux takes; so it takes all at once, and tmux always has some.
+const WINDOW_PAUSE: Duration = Duration::from_micros(100);
 /// Input is taken while no more than this waits for the command.
 const INPUT_AHEAD: usize = 64 << 10;
 /// The longest prelude. The rest of a longer one is not shown.
@@ -44,6 +47,11 @@ const MAX_PRELUDE_BYTES: usize = 4 << 20;
 const PRELUDE_LIMIT: Duration = Duration::from_secs(5);
 /// At the end the window has so long to take what was printed.
 const WINDOW_LIMIT: Duration = Duration::from_secs(5);
+/// After that tmux has so long to say that it has read it.
+const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+/// The question for a terminal's state, and the answer. They show nothing, and end whatever sequence was not whole.
+const ARE_YOU_THERE: &[u8] = b"\x1b[5n";
+const I_AM: &[u8] = b"\x1b[0n";
 /// Between two rounds of KILL: something may have been born in between.
 const KILL_PAUSE: Duration = Duration::from_millis(20);
 
@@ -54,6 +62,7 @@ pub(super) fn run(spawn: Spawn, spec: &WorkerSpec, prelude: &OwnedFd) -> Result<
     window.print(&read_prelude(prelude));
     if spawn.program == Program::Nothing {
         window.flush_until(Instant::now() + WINDOW_LIMIT);
+        window.settle();
         window.restore();
         return Ok(Status::Code(0));
     }
@@ -89,11 +98,13 @@ struct Window {
     /// What did not fit yet, from `written` on.
     waiting: Vec<u8>,
     written: usize,
+    /// The last attempt to write was in vain.
+    is_stuck: bool,
 }
 
 impl Window {
     fn open() -> Self {
-        let window = Self { before: raw_mode(), waiting: Vec::new(), written: 0 };
+        let window = Self { before: raw_mode(), waiting: Vec::new(), written: 0, is_stuck: false };
         // A window that is not read must not keep us from everything else.
         rustix::io::ioctl_fionbio(std::io::stdout(), true).ok();
         window
@@ -118,11 +129,23 @@ impl Window {
                 None => return self.lose(),
             }
         }
+        // What is written goes before more comes, or a window that is never empty would grow for ever.
+        if self.written >= WINDOW_AHEAD {
+            self.waiting.drain(..self.written);
+            self.written = 0;
+        }
         self.waiting.extend_from_slice(rest);
-        self.flush();
+        self.flush_some();
+        self.is_stuck = false;
     }
 
     fn flush(&mut self) {
+        let before = self.n_waiting();
+        self.flush_some();
+        self.is_stuck = before > 0 && self.n_waiting() == before;
+    }
+
+    fn flush_some(&mut self) {
         while self.n_waiting() > 0 {
             match write_some(&self.waiting[self.written..]) {
                 Some(0) => return,
@@ -149,6 +172,31 @@ impl Window {
         self.before = None;
         self.waiting = Vec::new();
         self.written = 0;
+    }
+
+    /// Waits until tmux has read everything. It forgets what is left in the terminal of a window whose program has ended,
+    /// so it is asked for a word that it says only after all that was printed before.
+    fn settle(&mut self) {
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        self.print(ARE_YOU_THERE);
+        self.flush_until(deadline);
+        let mut heard = Vec::new();
+        while self.is_open() && Instant::now() < deadline {
+            let stdin = std::io::stdin();
+            let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+            poll(&mut fds, Some(&time_until(deadline))).ok();
+            let mut bytes = [0; 256];
+            match rustix::io::read(std::io::stdin(), &mut bytes) {
+                Ok(n_read) if n_read > 0 => heard.extend_from_slice(&bytes[..n_read]),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Ok(_) | Err(_) => return self.lose(),
+            }
+            if heard.windows(I_AM.len()).any(|window| window == I_AM) {
+                return;
+            }
+            // What a person types meanwhile is nobody's.
+            heard.drain(..heard.len().saturating_sub(I_AM.len()));
+        }
     }
 
     fn restore(&self) {
@@ -278,6 +326,7 @@ impl Worker {
         };
         self.clients.tell_end();
         self.window.flush_until(Instant::now() + WINDOW_LIMIT);
+        self.window.settle();
         self.window.restore();
         status
     }
@@ -309,6 +358,12 @@ impl Worker {
         }
         self.take_signals();
         let mut terminal = Terminal::Quiet;
+        if self.is_pausing() {
+            self.window.flush();
+            if self.window.n_waiting() <= WINDOW_AHEAD && self.may_be_read() {
+                terminal = self.copy_output();
+            }
+        }
         for source in ready {
             match source {
                 Source::Signals => {}
@@ -333,7 +388,8 @@ impl Worker {
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
         let mut sources = vec![(Source::Signals, PollFd::new(&self.signals, PollFlags::IN))];
         let mut command = PollFlags::empty();
-        command.set(PollFlags::IN, self.window.n_waiting() <= WINDOW_AHEAD && !self.is_hung_up);
+        let has_room = self.window.n_waiting() <= WINDOW_AHEAD;
+        command.set(PollFlags::IN, has_room && self.may_be_read() && !self.is_pausing());
         command.set(PollFlags::OUT, !self.to_command.is_empty());
         if !command.is_empty() {
             sources.push((Source::Command, PollFd::new(&self.master, command)));
@@ -341,19 +397,30 @@ impl Worker {
         if self.window.is_open() && self.to_command.len() < INPUT_AHEAD {
             sources.push((Source::Input, PollFd::new(&stdin, PollFlags::IN)));
         }
-        if self.window.n_waiting() > 0 {
+        if self.window.n_waiting() > 0 && !self.is_pausing() {
             sources.push((Source::Window, PollFd::new(&stdout, PollFlags::OUT)));
         }
         for (client, fd, flags) in self.clients.interests() {
             let source = client.map_or(Source::Listener, Source::Client);
             sources.push((source, PollFd::from_borrowed_fd(fd, flags)));
         }
-        let limit = [deadline, self.kill_at].into_iter().flatten().min().map(time_until);
+        let pause = self.is_pausing().then(|| Instant::now() + WINDOW_PAUSE);
+        let limit = [deadline, self.kill_at, pause].into_iter().flatten().min().map(time_until);
         let (names, mut fds): (Vec<Source>, Vec<PollFd<'_>>) = sources.into_iter().unzip();
         // An interrupted wait is a short one.
         poll(&mut fds, limit.as_ref()).ok();
         let ready = names.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
         ready.map(|(name, _)| name).collect()
+    }
+
+    /// Whether the window is full and was not when it was tried last.
+    fn is_pausing(&self) -> bool {
+        self.window.n_waiting() > 0 && !self.window.is_stuck
+    }
+
+    /// Whether the command's terminal has a reader: its output is not over.
+    fn may_be_read(&self) -> bool {
+        !self.is_hung_up && self.spool.is_some()
     }
 
     fn take_signals(&mut self) {

@@ -1,1 +1,65 @@
-//! Confinement.
+//! A confined command writes where it may and nowhere else; where the kernel cannot hold it, it does not run.
+
+use shed_link::spool::Item;
+use shed_link::{Confine, Refusal, Status};
+
+use crate::support::{Shed, epoch, line};
+
+fn paths(paths: &[&std::path::Path]) -> Confine {
+    Confine { write: paths.iter().map(|path| path.to_string_lossy().into_owned()).collect() }
+}
+
+#[test]
+fn a_confined_command_writes_only_where_it_may() {
+    let shed = Shed::new();
+    let of = epoch(1, 1);
+    let (inside, outside) = (shed.work().join("inside"), shed.work().join("outside"));
+    for dir in [&inside, &outside] {
+        std::fs::create_dir(dir).unwrap();
+        std::fs::write(dir.join("old"), "old").unwrap();
+    }
+    let script = "echo a > inside/new || exit 10; mv inside/new inside/newer || exit 11; \
+                  rm inside/old || exit 12; cat outside/old > /dev/null || exit 13; \
+                  echo x > /dev/tty || exit 14; \
+                  echo a 2>/dev/null > outside/new && exit 20; rm -f outside/old 2>/dev/null && exit 21; \
+                  truncate -s 0 outside/old 2>/dev/null && exit 22; mv inside/newer outside/ 2>/dev/null && exit 23; \
+                  mkdir outside/dir 2>/dev/null && exit 24; ln -s x outside/link 2>/dev/null && exit 25; \
+                  setsid sh -c 'echo a > outside/new' 2>/dev/null && exit 26; exit 0";
+    let mut plan = line(of, script);
+    plan.confine = Some(paths(&[&inside]));
+    shed.run(plan);
+    let mut collector = shed.collector();
+    collector.found(of);
+    collector.follow(of, 0);
+    let (output, items) = collector.read_all(of, 0);
+    match items.last().unwrap() {
+        // A kernel or a container's profile without it.
+        Item::Refused { refusal: Refusal::CannotConfine(_), .. } => {
+            assert!(!inside.join("newer").exists(), "it ran unconfined");
+        }
+        Item::Exit { status, .. } => {
+            assert_eq!(*status, Status::Code(0), "{}", String::from_utf8_lossy(&output));
+            assert_eq!(std::fs::read_to_string(outside.join("old")).unwrap(), "old");
+            assert!(!outside.join("new").exists());
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_command_that_cannot_be_confined_as_asked_is_not_started() {
+    let shed = Shed::new();
+    let of = epoch(1, 1);
+    let mut plan = line(of, "touch ran");
+    plan.confine = Some(paths(&[&shed.work(), &shed.work().join("missing")]));
+    shed.run(plan);
+    let mut collector = shed.collector();
+    collector.found(of);
+    collector.follow(of, 0);
+    let (_, items) = collector.read_all(of, 0);
+    assert!(
+        matches!(items.last(), Some(Item::Refused { refusal: Refusal::CannotConfine(_), .. })),
+        "{items:?}"
+    );
+    assert!(!shed.work().join("ran").exists());
+}

@@ -63,7 +63,19 @@ impl Shed {
         let box_socket = UnixListener::bind(dir.path().join("box.sock")).unwrap();
         let shed = Self { dir, box_socket };
         // Without any file of the user's, and with a window that stays when its command has ended.
-        shed.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", "-s", "main", "cat"]);
+        shed.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "80",
+            "-y",
+            "24",
+            "-s",
+            "main",
+            "cat",
+        ]);
         shed.tmux(&["set-option", "-g", "remain-on-exit", "on"]);
         shed
     }
@@ -129,13 +141,12 @@ impl Shed {
         self.tmux(&["display-message", "-p", "-t", pane, "#{pane_pid}"]).parse().unwrap()
     }
 
-    /// Waits until the window's command has ended and says tmux's view of its exit.
-    pub(crate) fn dead(&self, pane: &str) -> String {
+    /// Waits until the window's command has ended. tmux does not always learn how: the spool says.
+    pub(crate) fn dead(&self, pane: &str) {
         wait_for("the window's end", || {
-            let format = "#{pane_dead}#{pane_dead_status}";
-            let state = self.tmux(&["display-message", "-p", "-t", pane, format]);
-            state.strip_prefix('1').map(str::to_owned)
-        })
+            let state = self.tmux(&["display-message", "-p", "-t", pane, "#{pane_dead}"]);
+            (state == "1").then_some(())
+        });
     }
 
     pub(crate) fn collector(&self) -> Collector {
@@ -143,8 +154,11 @@ impl Shed {
     }
 
     pub(crate) fn control(&self, of: Epoch) -> Control {
-        // The way the server comes: through the program that connects, which also knows long paths.
-        let path = self.epoch_dir(of).join(control::SOCKET);
+        Self::control_at(&self.epoch_dir(of).join(control::SOCKET))
+    }
+
+    /// The way the server comes: through the program that connects.
+    pub(crate) fn control_at(path: &Path) -> Control {
         wait_for("the control socket", || path.exists().then_some(()));
         let (ours, theirs) = UnixStream::pair().unwrap();
         let connect = Command::new(PROGRAM)
@@ -299,6 +313,12 @@ impl Collector {
             }
             items.push(item);
         }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn until_hung_up(&mut self) {
+        while self.socket.read(&mut [0; 4096]).unwrap_or(0) > 0 {}
+        assert!(!self.child.wait().unwrap().success());
     }
 
     pub(crate) fn kill(&mut self) {
