@@ -6,6 +6,7 @@ pub(crate) mod forward;
 pub(crate) mod reading;
 pub(crate) mod sessions;
 pub(crate) mod sheds;
+pub(crate) mod tree;
 pub(crate) mod window;
 pub(crate) mod work;
 pub(crate) mod worker_output;
@@ -26,6 +27,7 @@ use crate::keeper::{self, KeeperHandle, Post};
 use crate::life::Occasion;
 use crate::settings::{Clock, Settings};
 use crate::work::logs::Logs;
+use crate::work::numbers::Numbers;
 use crate::work::slots::Slots;
 use crate::{Context, Error, Person};
 
@@ -80,6 +82,7 @@ impl App {
             door_stop: CancellationToken::new(),
             slots,
             logs,
+            numbers: Numbers::default(),
             bell: watch::Sender::new(0),
         });
         let sheds = Sheds::default();

@@ -35,6 +35,7 @@ pub use app::credentials::Credentials;
 pub use app::exec::{Attach, Exec, ExecKind, Started};
 pub use app::forward::{Bind, Listening, Target};
 pub use app::sheds::{ProgressReader, Removal};
+pub use app::tree::DiffQuery;
 pub use checkout::{KEPT, NOT_EMPTY};
 pub use error::{Error, Failure};
 pub use keeper::Answer;
@@ -62,6 +63,8 @@ pub(crate) struct Context {
     pub(crate) door_stop: CancellationToken,
     /// How many sessions may run at once.
     pub(crate) slots: work::slots::Slots,
+    /// Diffs that somebody watches.
+    pub(crate) numbers: work::numbers::Numbers,
     /// What workers print.
     pub(crate) logs: work::logs::Logs,
     /// Moves whenever any shed's view does. Says "look", carries nothing else.

@@ -46,6 +46,9 @@ pub struct SessionSpec {
     /// Fetch before the worktree is made.
     #[serde(default)]
     pub fetch: bool,
+    /// The checkpoint its files begin as: whose, and which.
+    #[serde(default)]
+    pub from_checkpoint: Option<(String, u64)>,
     /// Whether its worktree is there (or it needs none).
     #[serde(default)]
     pub placed: bool,
@@ -102,6 +105,7 @@ impl SessionSpec {
             base_commit: None,
             existing_branch: false,
             fetch: false,
+            from_checkpoint: None,
             placed: true,
             set_up: true,
             shares: None,

@@ -45,7 +45,7 @@ impl App {
         self.session_by_id(&place.handle, name, &id)
     }
 
-    fn plan(&self, place: &Place, request: NewSession) -> Result<plan::Plan, Error> {
+    pub(crate) fn plan(&self, place: &Place, request: NewSession) -> Result<plan::Plan, Error> {
         let work = place.handle.work.view.borrow().clone();
         let table = place.handle.view.borrow().table.clone();
         let listed = table.iter().flat_map(|table| table.rows()).map(|row| row.name.clone());

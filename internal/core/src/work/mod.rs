@@ -18,6 +18,7 @@ pub(crate) mod keeper;
 pub(crate) mod layout;
 pub(crate) mod life;
 pub(crate) mod logs;
+pub(crate) mod numbers;
 pub(crate) mod ops;
 pub(crate) mod plan;
 pub(crate) mod settings;

@@ -9,8 +9,8 @@ use shed_api::session::{PatchSession, SessionStatus, SessionType};
 use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, EventKind, SessionName, ShedName};
 use shed_link::git::{
-    AddWorktree, BoxPath, Branch, GitDone, GitOp, RemoveWorktree, Rev, Snapshot, Start as GitStart,
-    View as TreeView,
+    AddWorktree, BoxPath, Branch, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev, Snapshot,
+    Start as GitStart, View as TreeView,
 };
 use shed_store::{NewEvent, SessionRow, WorkerRow, WorkerSpec};
 use shed_tmux::argv::{self, Target};
@@ -258,14 +258,35 @@ async fn place(env: &OpEnv) -> Result<(), Error> {
     if !added.not_copied.is_empty() {
         tracing::info!(shed = %env.shed, session = %known.row.name, n = added.n_not_copied, "some files of .worktreeinclude were not copied");
     }
+    // A branch that exists is compared with the default branch, not with itself.
+    let compared = if spec.existing_branch {
+        facts(&link, repo).await?.default_branch
+    } else {
+        added.base_ref
+    };
     let change = move |known: &mut Known| {
         let spec = &mut known.row.spec;
         spec.placed = true;
         spec.branch = Some(added.branch);
-        spec.base = added.base_ref.or(spec.base.take());
+        spec.base = compared.or(spec.base.take());
         spec.base_commit = Some(added.base_commit);
     };
-    env.change(change, Vec::new()).await.map(drop)
+    let known = env.change(change, Vec::new()).await?;
+    if let Some((from, n)) = &known.row.spec.from_checkpoint {
+        let view = tree_view(&env.context, &known)?;
+        let op = GitOp::Restore { view, from: from.parse()?, n: *n, paths: Vec::new() };
+        git(&link, &op).await?;
+    }
+    Ok(())
+}
+
+/// What git says of a directory.
+pub(crate) async fn facts(link: &BoxLink, directory: &str) -> Result<RepoFacts, Error> {
+    let op = GitOp::Facts { directory: BoxPath::try_from(directory.to_owned())? };
+    match git(link, &op).await?.0 {
+        GitDone::Facts(facts) => Ok(facts),
+        _ => Err(unexpected()),
+    }
 }
 
 fn git_start(base: Option<&str>) -> Result<GitStart, Error> {

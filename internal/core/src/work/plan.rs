@@ -156,6 +156,7 @@ pub(crate) fn plan(
         base_commit: known.shared.and_then(|shared| shared.spec.base_commit.clone()),
         existing_branch: request.existing_branch,
         fetch: request.fetch,
+        from_checkpoint: None,
         placed: !own_worktree,
         set_up,
         shares: known.shared.map(|shared| shared.id.clone()),

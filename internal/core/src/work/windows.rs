@@ -62,7 +62,10 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
         Opening::Command { .. } => env.begin_epoch(worker).await?,
         Opening::Notice(_) => before,
     };
-    let spawn = spawn(env, &link, &known, &row, opening)?;
+    let mut spawn = spawn(env, &link, &known, &row, opening)?;
+    if let Some(confine) = spawn.worker.as_mut().and_then(|worker| worker.confine.as_mut()) {
+        confine.write = existing(&link, &confine.write).await?;
+    }
     let (ours, theirs) = socket_pair()?;
     let token = uuid::Uuid::new_v4().simple().to_string();
     link.offer(token.clone(), spawn, theirs).await?;
@@ -261,6 +264,16 @@ fn writable(directory: &str, home: &str) -> Vec<String> {
     let mut paths = vec![directory.to_owned(), "/tmp".to_owned()];
     paths.extend(of_home.iter().map(|name| format!("{home}/{name}")));
     paths
+}
+
+/// Those of the paths that are there: what is not cannot be allowed.
+async fn existing(link: &BoxLink, paths: &[String]) -> Result<Vec<String>, Error> {
+    let mut argv = ["stat", "-c", "%n", "--"].map(str::to_owned).to_vec();
+    argv.extend(paths.iter().cloned());
+    let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
+    // It complains of those that are not there, and names the others.
+    let named = link.run_with(run).await?.stdout;
+    Ok(paths.iter().filter(|path| named.lines().any(|line| line == *path)).cloned().collect())
 }
 
 /// What is shown before the command prints: the worker's past, and what happened to it.
