@@ -36,6 +36,7 @@ pub use app::exec::{Attach, Exec, ExecKind, Started};
 pub use app::forward::{Bind, Listening, Target};
 pub use app::sheds::{ProgressReader, Removal};
 pub use app::tree::DiffQuery;
+pub use app::worker_output::OutputSearch;
 pub use checkout::{KEPT, NOT_EMPTY};
 pub use error::{Error, Failure};
 pub use keeper::Answer;

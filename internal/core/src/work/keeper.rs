@@ -60,8 +60,6 @@ pub(crate) enum Post {
     RemoveWorker(String, String, NewEvent, oneshot::Sender<Result<(), Error>>),
     /// The shed is about to be stopped in an orderly way.
     Stopping(oneshot::Sender<()>),
-    /// Look again at what is due.
-    Look,
 }
 
 /// A wish, who has it, and what goes with it.
@@ -139,12 +137,22 @@ impl WorkHandle {
     }
 }
 
-/// An operation under way or waiting.
+/// How a wish is answered.
+type Answer = oneshot::Sender<Result<(), Error>>;
+
+/// An operation under way: what it is, who waits for it, and what calls it off.
+struct Doing {
+    wish: Wish,
+    answer: Option<Answer>,
+    cancel: CancellationToken,
+}
+
+/// An operation that waits.
 struct Job {
     wish: Wish,
     actor: Actor,
     order: Order,
-    answer: Option<oneshot::Sender<Result<(), Error>>>,
+    answer: Option<Answer>,
 }
 
 struct Keeper {
@@ -155,7 +163,7 @@ struct Keeper {
     shed_posts: mpsc::Sender<crate::keeper::Post>,
     view: watch::Sender<Arc<WorkView>>,
     shed_view: watch::Receiver<View>,
-    doing: HashMap<String, (Wish, Option<oneshot::Sender<Result<(), Error>>>, CancellationToken)>,
+    doing: HashMap<String, Doing>,
     waiting: HashMap<String, VecDeque<Job>>,
     /// The link whose spools are collected.
     link: Option<BoxLink>,
@@ -167,6 +175,8 @@ struct Keeper {
     came_up: Option<DateTime<Utc>>,
     /// Sessions whose windows are gone, and when that is final.
     vanished: HashMap<String, Instant>,
+    /// When sessions that want checkpoints by the clock were looked at last.
+    checkpointed: HashMap<String, Instant>,
     /// What was last written of tmux, and when the next is due.
     layout: Option<LayoutRow>,
     layout_due: Option<Instant>,
@@ -192,6 +202,11 @@ pub(crate) async fn start(
         let workers = workers.remove(&row.id).unwrap_or_default();
         view.sessions.insert(row.id.clone(), Arc::new(Known { row, workers }));
     }
+    let of_workers = view.sessions.values().flat_map(|known| &known.workers);
+    let ids: Vec<String> = of_workers.map(|row| row.id.clone()).collect();
+    let (logs, of_shed) = (context.logs.clone(), shed.to_string());
+    // Only for what lists show; nobody waits for it.
+    context.tasks.spawn_blocking(move || logs.look(&of_shed, &ids));
     let (posts, inbox) = mpsc::channel(INBOX);
     let view = watch::Sender::new(Arc::new(view));
     let handle = WorkHandle { posts: posts.clone(), view: view.subscribe() };
@@ -209,6 +224,7 @@ pub(crate) async fn start(
         compared: None,
         came_up: None,
         vanished: HashMap::new(),
+        checkpointed: HashMap::new(),
         layout,
         layout_due: None,
         stop,
@@ -265,7 +281,6 @@ impl Keeper {
                 self.write_layout(true).await;
                 done.send(()).ok();
             }
-            Post::Look => self.take_due().await,
         }
     }
 
@@ -349,7 +364,7 @@ impl Keeper {
             answer.send(Err(error)).ok();
             return;
         };
-        let doing = self.doing.get(&session).map(|(wish, ..)| *wish);
+        let doing = self.doing.get(&session).map(|doing| doing.wish);
         let n_waiting = self.waiting.get(&session).map_or(0, VecDeque::len);
         let situation = Situation { status: known.row.status, doing, n_waiting };
         let job = Job { wish, actor, order, answer: Some(answer) };
@@ -365,8 +380,8 @@ impl Keeper {
             Verdict::Begin => self.begin(&session, job).await,
             Verdict::Queue => self.waiting.entry(session).or_default().push_back(job),
             Verdict::Interrupt => {
-                if let Some((_, _, cancel)) = self.doing.get(&session) {
-                    cancel.cancel();
+                if let Some(doing) = self.doing.get(&session) {
+                    doing.cancel.cancel();
                 }
                 self.waiting.entry(session).or_default().push_back(job);
             }
@@ -398,12 +413,13 @@ impl Keeper {
             actor: job.actor,
             order: job.order,
         };
-        self.doing.insert(id.to_owned(), (job.wish, job.answer, cancel));
+        let doing = Doing { wish: job.wish, answer: job.answer, cancel };
+        self.doing.insert(id.to_owned(), doing);
         self.context.tasks.spawn(ops::run(job.wish, env));
     }
 
     async fn finish(&mut self, id: &str, result: Result<(), Error>) {
-        let Some((wish, answer, _)) = self.doing.remove(id) else {
+        let Some(Doing { wish, answer, .. }) = self.doing.remove(id) else {
             return;
         };
         if wish == Wish::Delete && result.is_ok() {
@@ -624,21 +640,18 @@ impl Keeper {
             self.vanished.remove(&row.id);
             return;
         }
-        match table.marked(&row.id) {
-            Some(listed) => {
-                self.vanished.remove(&row.id);
-                if listed.name != row.name && listed.name.parse::<shed_api::SessionName>().is_ok() {
-                    // Renamed by hand, inside.
-                    let name = listed.name.clone();
-                    let renamed = self.change(&row.id, |known| known.row.name = name, Vec::new());
-                    if let Err(error) = renamed.await {
-                        tracing::warn!(shed = %self.shed, %error, "a session's new name was not written");
-                    }
-                }
-            }
-            None => {
-                let at = self.vanished.entry(row.id.clone());
-                at.or_insert_with(|| Instant::now() + VANISH_GRACE);
+        let Some(listed) = table.marked(&row.id) else {
+            let at = self.vanished.entry(row.id.clone());
+            at.or_insert_with(|| Instant::now() + VANISH_GRACE);
+            return;
+        };
+        self.vanished.remove(&row.id);
+        if listed.name != row.name && listed.name.parse::<shed_api::SessionName>().is_ok() {
+            // Renamed by hand, inside.
+            let name = listed.name.clone();
+            let renamed = self.change(&row.id, |known| known.row.name = name, Vec::new());
+            if let Err(error) = renamed.await {
+                tracing::warn!(shed = %self.shed, %error, "a session's new name was not written");
             }
         }
     }
@@ -699,10 +712,12 @@ impl Keeper {
             (!self.doing.contains_key(&known.row.id)).then(|| Instant::now() + left)
         });
         let vanished = self.vanished.values().copied();
-        limits.chain(vanished).chain(self.layout_due).min()
+        let checkpoints = self.all().into_iter().filter_map(|known| self.checkpoint_due(&known));
+        limits.chain(vanished).chain(checkpoints).chain(self.layout_due).min()
     }
 
     async fn take_due(&mut self) {
+        self.make_checkpoints();
         let now = Instant::now();
         if self.layout_due.is_some_and(|due| due <= now) {
             self.layout_due = None;
@@ -729,6 +744,39 @@ impl Keeper {
                 self.begin(&row.id, job).await;
             }
         }
+    }
+
+    /// When a session that wants checkpoints by the clock is to have its next.
+    fn checkpoint_due(&self, known: &Known) -> Option<Instant> {
+        let row = &known.row;
+        let minutes = row.spec.limits.checkpoint_minutes?;
+        let runs = row.status == SessionStatus::Running && row.spec.placed;
+        let last = self.checkpointed.get(&row.id).copied();
+        (runs && self.can_act()).then(|| {
+            let period = Duration::from_secs(60 * u64::from(minutes.max(1)));
+            last.map_or_else(Instant::now, |last| last + period)
+        })
+    }
+
+    /// Makes the checkpoints that are due. One that would be as the last one is not made.
+    fn make_checkpoints(&mut self) {
+        let now = Instant::now();
+        for known in self.all() {
+            let due = self.checkpoint_due(&known).is_some_and(|due| due <= now);
+            let (true, Some(link)) = (due, self.link.clone()) else {
+                continue;
+            };
+            self.checkpointed.insert(known.row.id.clone(), now);
+            let context = Arc::clone(&self.context);
+            self.context.tasks.spawn(async move {
+                let made = ops::timer_checkpoint(&context, &link, &known).await;
+                if let Err(error) = made {
+                    tracing::warn!(session = %known.row.name, %error, "no checkpoint was made by the clock");
+                }
+            });
+        }
+        let view = self.view.borrow().clone();
+        self.checkpointed.retain(|id, _| view.sessions.contains_key(id));
     }
 
     /// All its windows closed.

@@ -313,14 +313,14 @@ async fn set_up(env: &OpEnv) -> Result<(), Error> {
 /// Runs a command as a worker and waits for its end; anything but 0 is a failure.
 async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> Result<(), Error> {
     let known = env.known()?;
-    let worker = match known.workers.iter().find(|row| row.spec.hook && row.name == name) {
-        Some(row) => row.id.clone(),
-        None => {
-            let row = hook_row(&known, name, command, env.now());
-            let id = row.id.clone();
-            env.change(move |known| known.workers.push(row), Vec::new()).await?;
-            id
-        }
+    let there = known.workers.iter().find(|row| row.spec.hook && row.name == name);
+    let worker = if let Some(row) = there {
+        row.id.clone()
+    } else {
+        let row = hook_row(&known, name, command, env.now());
+        let id = row.id.clone();
+        env.change(move |known| known.workers.push(row), Vec::new()).await?;
+        id
     };
     let opened = windows::open(env, &worker, &Opening::Command { continues: false });
     env.unless_called_off(opened).await??;
@@ -689,6 +689,23 @@ pub(crate) async fn take_checkpoint(
         GitDone::Snapshot(taken) => Ok(taken),
         _ => Err(unexpected()),
     }
+}
+
+/// Makes a checkpoint because it is time, with its event if there was anything to keep.
+pub(crate) async fn timer_checkpoint(
+    context: &Context,
+    link: &BoxLink,
+    known: &Known,
+) -> Result<(), Error> {
+    let taken = take_checkpoint(context, link, known, "timer", "").await?;
+    if taken.unchanged {
+        return Ok(());
+    }
+    let event = NewEvent::new(context.clock.now(), EventKind::CheckpointMade, Actor::Server)
+        .shed(&known.row.shed)
+        .session(&known.row.name)
+        .note(taken.checkpoint.n.to_string());
+    Ok(context.store.add_events(vec![event]).await?)
 }
 
 /// The last change of a session: its rows go. Its output stays until it is tidied up.
