@@ -22,6 +22,7 @@ use super::life::{self, Situation, Verdict, Wish};
 use super::ops::{self, OpEnv, Order};
 use super::plan::Plan;
 use super::view::{Known, WorkView};
+use super::windows::FIRST_EPOCH;
 use crate::box_link::BoxLink;
 use crate::table::{NoSessions, Table};
 use crate::view::View;
@@ -290,11 +291,20 @@ impl Keeper {
         actor: Actor,
         answer: oneshot::Sender<Result<(), Error>>,
     ) {
-        let Plan { session, worker } = plan;
+        let Plan { mut session, mut worker } = plan;
         let id = session.id.clone();
+        let placed = self.context.slots.enter(self.shed.as_str(), &id, session.created_at);
+        if placed {
+            session.status = SessionStatus::Creating;
+            if session.spec.placed && session.spec.set_up {
+                // Nothing comes before its first start: one write for both.
+                worker.epoch = FIRST_EPOCH;
+            }
+        }
         let event = status_event(self.now(), &session, &actor);
         let added = self.context.store.add_session(session.clone(), vec![worker.clone()], event);
         if let Err(error) = added.await {
+            self.context.slots.leave(self.shed.as_str(), &id);
             let error = match error {
                 StoreError::Exists(_) => {
                     Error::SessionExists { shed: self.shed.clone(), session: session.name }
@@ -304,11 +314,10 @@ impl Keeper {
             answer.send(Err(error)).ok();
             return;
         }
-        let placed = self.context.slots.enter(self.shed.as_str(), &id, session.created_at);
         self.put(Known { row: session, workers: vec![worker] });
         if placed {
-            let job =
-                Job { wish: Wish::Create, actor, order: Order::default(), answer: Some(answer) };
+            let order = Order { fresh: true, ..Order::default() };
+            let job = Job { wish: Wish::Create, actor, order, answer: Some(answer) };
             self.begin(&id, job).await;
         } else {
             // It is there, and its turn will come: that is all the caller waits for.
@@ -394,7 +403,8 @@ impl Keeper {
             Wish::Delete => Some(SessionStatus::Removing),
             _ => None,
         };
-        if let Some(status) = status
+        let is_so = self.known(id).is_some_and(|known| Some(known.row.status) == status);
+        if let (Some(status), false) = (status, is_so)
             && let Err(error) = self.set_status(id, status, None, &job.actor).await
         {
             job.answer.map(|answer| answer.send(Err(error)));

@@ -45,6 +45,8 @@ pub(crate) struct Order {
     pub(crate) continues: bool,
     /// Delete: also where work would be lost.
     pub(crate) force: bool,
+    /// Create: nothing of it was ever begun.
+    pub(crate) fresh: bool,
     /// Which worker, by id.
     pub(crate) worker: Option<String>,
     /// The worker to add.
@@ -199,7 +201,7 @@ async fn create(env: &OpEnv) -> Result<(), Error> {
         Ok(()) => Ok(()),
         // What was called off is ended or deleted by whoever called it off.
         Err(Error::CalledOff) => {
-            end_everything(env, NO_GRACE).await.ok();
+            undo(env).await;
             env.set_status(SessionStatus::Failed, Some("it was called off".to_owned())).await?;
             Err(Error::CalledOff)
         }
@@ -210,7 +212,7 @@ async fn create(env: &OpEnv) -> Result<(), Error> {
                 env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
             } else {
                 // Nothing was made: everything is as it was.
-                end_everything(env, NO_GRACE).await.ok();
+                undo(env).await;
                 forget(env).await?;
             }
             Err(error)
@@ -218,17 +220,45 @@ async fn create(env: &OpEnv) -> Result<(), Error> {
     }
 }
 
+/// Ends what a creation has begun. A worker that was never started has no runner to ask: its window's end is its end.
+async fn undo(env: &OpEnv) {
+    let alive: Vec<WorkerRow> = match env.known() {
+        Ok(known) => known.workers.iter().filter(|row| is_alive(row)).cloned().collect(),
+        Err(_) => return,
+    };
+    let running = alive.iter().filter(|row| !is_starting(row));
+    let stopped = running.map(|worker| windows::stop(env, worker, NO_GRACE));
+    futures_util::future::join_all(stopped).await;
+    // What does not go now goes when the session is deleted.
+    kill_session(env).await.ok();
+}
+
 async fn make(env: &OpEnv) -> Result<(), Error> {
     place(env).await?;
     set_up(env).await?;
+    let begun = !env.order.fresh;
+    if begun {
+        // A start that was cut off by the end of the server may yet be told of.
+        let mut view = env.view.clone();
+        let told = view.wait_for(|view| {
+            let known = view.sessions.get(&env.id);
+            known.is_none_or(|known| !known.workers.iter().any(is_starting))
+        });
+        timeout(SHOW_LIMIT, told).await.map(drop).ok();
+    }
     let workers = env.known()?.workers.clone();
-    for worker in workers.iter().filter(|row| !row.spec.hook && !is_alive(row)) {
+    let runs = |row: &WorkerRow| begun && is_alive(row) && !is_starting(row);
+    for worker in workers.iter().filter(|row| !row.spec.hook && !runs(row)) {
         let opening = Opening::Command { continues: worker.epoch > 0 && env.order.continues };
         env.unless_called_off(windows::open(env, &worker.id, &opening)).await??;
     }
     env.set_status(SessionStatus::Running, None).await?;
     shown(env).await;
     Ok(())
+}
+
+fn is_starting(row: &WorkerRow) -> bool {
+    row.epoch > 0 && row.status == WorkerStatus::Starting
 }
 
 fn is_alive(row: &WorkerRow) -> bool {

@@ -23,6 +23,8 @@ use crate::Error;
 use crate::box_link::BoxLink;
 use crate::stream::{socket_pair, to_tokio};
 
+/// The number of a worker's first start.
+pub(crate) const FIRST_EPOCH: u64 = 1;
 /// How long tmux may take.
 const TMUX_LIMIT_MS: u64 = 10_000;
 /// How long a command may take to be started, or refused.
@@ -59,6 +61,8 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
     let before = find(&known, worker)?.clone();
     let prelude = prelude(env, &before, opening).await;
     let row = match opening {
+        // Its first start was written with it.
+        Opening::Command { .. } if env.order.fresh && is_first(&before) => before,
         Opening::Command { .. } => env.begin_epoch(worker).await?,
         Opening::Notice(_) => before,
     };
@@ -76,7 +80,8 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
         keep: row.spec.keep || row.spec.hook || matches!(opening, Opening::Notice(_)),
         command: vec![hello.program.clone(), "run".to_owned(), hello.socket.clone(), token],
     };
-    place(env, &link, &known, &window).await?;
+    let nothing_there = env.order.fresh && is_first(&row);
+    place(env, &link, &known, &window, nothing_there).await?;
     let mut socket = to_tokio(ours)?;
     let shown = async {
         // A runner that is gone has said so in its window.
@@ -88,6 +93,11 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
         Opening::Command { .. } => started(env, worker, row.epoch).await,
         Opening::Notice(_) => Ok(()),
     }
+}
+
+/// Whether this is a worker's first start, written when the worker was.
+fn is_first(row: &WorkerRow) -> bool {
+    row.epoch == FIRST_EPOCH && row.status == WorkerStatus::Starting && row.started_at.is_none()
 }
 
 fn find<'a>(known: &'a Known, worker: &str) -> Result<&'a WorkerRow, Error> {
@@ -104,6 +114,7 @@ async fn place(
     link: &BoxLink,
     known: &Known,
     window: &WorkerWindow,
+    nothing_there: bool,
 ) -> Result<(), Error> {
     let table = env.shed_view.borrow().table.clone();
     let here = table.as_ref().and_then(|table| table.window_of(&window.mark));
@@ -120,6 +131,8 @@ async fn place(
     let listed = table.as_ref().and_then(|table| table.marked(&known.row.id)).map(|row| row.id);
     let target = match listed {
         Some(id) => Some(Target::Id(id)),
+        // The first window of a session that is being made.
+        None if nothing_there => None,
         // Made a moment ago, and not in the table yet.
         None => has_ours(env, link, &known.row.name, &known.row.id).await?,
     };
@@ -283,7 +296,8 @@ async fn prelude(env: &OpEnv, row: &WorkerRow, opening: &Opening) -> Vec<u8> {
         let reader = logs.reader(shed.as_str(), &worker)?;
         Ok(shed_output::scrollback(&reader, PRELUDE_BYTES, PRELUDE_LINES)?)
     });
-    let mut bytes = if row.epoch == 0 { Vec::new() } else { past.await.unwrap_or_default() };
+    let mut bytes =
+        if row.epoch == 0 || is_first(row) { Vec::new() } else { past.await.unwrap_or_default() };
     if let Opening::Notice(text) = opening {
         bytes.extend(format!("\x1b[0m\r\n[shed: {text}]\r\n").into_bytes());
     }

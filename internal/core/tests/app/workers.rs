@@ -319,20 +319,21 @@ async fn what_a_killed_shed_had_comes_back_and_what_cannot_is_said() {
     make(&test, NewSession { name: Some("shell".to_owned()), ..NewSession::default() }).await;
     make(&test, kept("work", &["sh", "-c", "echo precious; exec sleep 1000"])).await;
     sh(&test, "a", "tmux new-session -d -s hand").await;
-    eventually("the layout to be remembered", async || {
-        let events = test.app.events(&test.admin, 0, None).await.unwrap();
-        events.iter().any(|event| event.session.as_deref() == Some("hand")).then_some(())
+    worker_when(&test, "work", "sh", |row| row.output_end > 0).await;
+    let store = shed_store::Store::open(test.dir()).unwrap();
+    eventually("what tmux looks like to be written", async || {
+        let layout = store.layout("a".to_owned()).await.unwrap()?;
+        layout.body.contains("hand").then_some(())
     })
     .await;
-    worker_when(&test, "work", "sh", |row| row.output_end > 0).await;
-    // Long enough for what tmux looks like to be written, which a kill gives no time for.
-    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    drop(store);
     test.engine.kill("a");
     test.restart().await;
     test.app.wish(&test.admin, &name, Wish::Start).await.unwrap();
     let back = eventually("the shell", async || {
         let found = test.app.session(&test.admin, &name, &session("shell")).ok()?;
-        (found.window_count == 1 && found.status == SessionStatus::Running).then_some(found)
+        let runs = found.workers[0].status == WorkerStatus::Running;
+        (found.window_count == 1 && runs).then_some(found)
     })
     .await;
     assert_eq!((back.workers[0].status, back.workers[0].epoch), (WorkerStatus::Running, 2));
