@@ -281,12 +281,12 @@ impl Store {
         &self,
         session: SessionRow,
         workers: Vec<WorkerRow>,
-        event: NewEvent,
+        happened: Vec<NewEvent>,
     ) -> Result<(), StoreError> {
         self.transact(move |transaction| {
             put_session(transaction, &session, true)?;
             workers.iter().try_for_each(|worker| put_worker(transaction, worker))?;
-            events::add(transaction, &event)
+            happened.iter().try_for_each(|event| events::add(transaction, event))
         })
         .await
     }
@@ -528,7 +528,7 @@ mod tests {
     async fn sessions_and_workers_are_written_read_and_forgotten() {
         let store = Store::in_memory().unwrap();
         let (one, shell) = (session("1", "one"), worker("w1", "1", "shell"));
-        let made = event(EventKind::SessionStatus);
+        let made = vec![event(EventKind::SessionStatus)];
         store.add_session(one.clone(), vec![shell.clone()], made.clone()).await.unwrap();
         let again = store.add_session(session("2", "one"), Vec::new(), made.clone()).await;
         assert!(matches!(again, Err(StoreError::Exists(_))));
@@ -555,7 +555,7 @@ mod tests {
         let store = Store::in_memory().unwrap();
         for (id, name) in [("1", "one"), ("2", "two")] {
             let shell = worker(&format!("w{id}"), id, "shell");
-            let made = event(EventKind::SessionStatus);
+            let made = vec![event(EventKind::SessionStatus)];
             store.add_session(session(id, name), vec![shell], made).await.unwrap();
         }
         store

@@ -22,7 +22,7 @@ use super::life::{self, Situation, Verdict, Wish};
 use super::ops::{self, OpEnv, Order};
 use super::plan::Plan;
 use super::view::{Known, WorkView};
-use super::windows::FIRST_EPOCH;
+use super::windows::{FIRST_EPOCH, started_event};
 use crate::box_link::BoxLink;
 use crate::table::{NoSessions, Table};
 use crate::view::View;
@@ -301,8 +301,11 @@ impl Keeper {
                 worker.epoch = FIRST_EPOCH;
             }
         }
-        let event = status_event(self.now(), &session, &actor);
-        let added = self.context.store.add_session(session.clone(), vec![worker.clone()], event);
+        let mut happened = vec![status_event(self.now(), &session, &actor)];
+        if worker.epoch == FIRST_EPOCH {
+            happened.push(started_event(self.now(), &session, &worker, &actor));
+        }
+        let added = self.context.store.add_session(session.clone(), vec![worker.clone()], happened);
         if let Err(error) = added.await {
             self.context.slots.leave(self.shed.as_str(), &id);
             let error = match error {
@@ -332,7 +335,7 @@ impl Keeper {
         answer: oneshot::Sender<Result<(), Error>>,
     ) {
         let event = status_event(self.now(), &row, actor);
-        let added = self.context.store.add_session(row.clone(), Vec::new(), event).await;
+        let added = self.context.store.add_session(row.clone(), Vec::new(), vec![event]).await;
         if added.is_ok() {
             self.context.slots.keep(self.shed.as_str(), &row.id);
             self.put(Known { row, workers: Vec::new() });

@@ -162,7 +162,7 @@ impl OpEnv {
         let gone =
             || Error::NoWorker { session: known.row.name.clone(), worker: worker.to_owned() };
         let row = find(&known).ok_or_else(gone)?;
-        let event = windows::started_event(self, &known, &row);
+        let event = windows::started_event(now, &known.row, &row, &self.actor);
         let id = worker.to_owned();
         let after = self.change(
             move |known| {

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use shed_api::EventKind;
+use chrono::{DateTime, Utc};
 use shed_api::worker::WorkerStatus;
+use shed_api::{Actor, EventKind};
 use shed_link::spool::WorkerId;
 use shed_link::{Confine, Io, Program, Run, Spawn, Status, User, WorkerSpec};
-use shed_store::{NewEvent, WorkerRow};
+use shed_store::{NewEvent, SessionRow, WorkerRow};
 use shed_tmux::TmuxError;
 use shed_tmux::argv::{self, Target, WorkerWindow};
 use tokio::io::AsyncWriteExt as _;
@@ -359,9 +360,14 @@ pub(crate) async fn stop(env: &OpEnv, worker: &WorkerRow, grace: Duration) -> Re
 }
 
 /// The event that a worker's command is being started.
-pub(crate) fn started_event(env: &OpEnv, known: &Known, row: &WorkerRow) -> NewEvent {
-    NewEvent::new(env.context.clock.now(), EventKind::WorkerStarted, env.actor.clone())
-        .shed(env.shed.as_str())
-        .session(&known.row.name)
-        .note(row.name.clone())
+pub(crate) fn started_event(
+    at: DateTime<Utc>,
+    session: &SessionRow,
+    worker: &WorkerRow,
+    actor: &Actor,
+) -> NewEvent {
+    NewEvent::new(at, EventKind::WorkerStarted, actor.clone())
+        .shed(&session.shed)
+        .session(&session.name)
+        .note(worker.name.clone())
 }
