@@ -117,6 +117,7 @@ async fn place(
     window: &WorkerWindow,
     nothing_there: bool,
 ) -> Result<(), Error> {
+    let directory = Some(known.row.spec.directory.as_str());
     let table = env.shed_view.borrow().table.clone();
     let here = table.as_ref().and_then(|table| table.window_of(&window.mark));
     if let Some(id) = here {
@@ -138,7 +139,7 @@ async fn place(
         None => has_ours(env, link, &known.row.name, &known.row.id).await?,
     };
     if let Some(target) = target {
-        match tmux(env, link, argv::marked_window(&target, window)).await {
+        match tmux_in(env, link, argv::marked_window(&target, window), directory).await {
             // Its last window was closed a moment ago.
             Err(Error::NoSession { .. }) => {}
             made => {
@@ -150,7 +151,7 @@ async fn place(
     env.expect_session(&known.row.name).await;
     let vars = session_env(&env.shed, known);
     let argv = argv::marked_session(&known.row.name, &known.row.id, &vars, window);
-    tmux(env, link, argv).await.map(drop)
+    tmux_in(env, link, argv, directory).await.map(drop)
 }
 
 /// The session of this name, if it has this mark.
@@ -170,12 +171,22 @@ async fn has_ours(
 
 /// Runs a tmux command; one whose server went away is tried again.
 pub(crate) async fn tmux(env: &OpEnv, link: &BoxLink, argv: Vec<String>) -> Result<String, Error> {
+    tmux_in(env, link, argv, None).await
+}
+
+/// The same, from a directory: where tmux opens what is made of it.
+async fn tmux_in(
+    env: &OpEnv,
+    link: &BoxLink,
+    argv: Vec<String>,
+    directory: Option<&str>,
+) -> Result<String, Error> {
     let known = env.known()?;
     let (shed, session) = (env.shed.clone(), known.row.name.clone());
     let mut tries = 1;
     loop {
-        let run =
-            Run { argv: argv.clone(), env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
+        let directory = directory.map(str::to_owned);
+        let run = Run { argv: argv.clone(), env: Vec::new(), directory, timeout_ms: TMUX_LIMIT_MS };
         let ran = match link.run_with(run).await {
             Err(Error::Refused(shed_link::Refusal::NotExecutable { missing: true, .. })) => {
                 return Err(Error::NoTmux(shed));

@@ -52,6 +52,9 @@ async fn a_worktree_session_has_files_and_a_branch_of_its_own() {
         inside(&test, &made, "cat .env; git branch --show-current").await,
         "secret\nshed/fix\n"
     );
+    // What is opened by hand in it begins there too.
+    let pane = &made.windows[0].panes[0];
+    assert_eq!(Some(&pane.directory), made.directory.as_ref());
     let taken = test.app.new_session(&test.admin, &shed("a"), worktree("fix")).await;
     assert_eq!(problem(taken).code, Code::SessionExists);
     // A branch that is there already leaves everything as it was.
