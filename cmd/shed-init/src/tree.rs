@@ -57,6 +57,27 @@ fn parse_stat(stat: &[u8]) -> Option<(u8, i32)> {
     Some((state, fields.next()?.parse().ok()?))
 }
 
+/// The parent of a process; `None` where there is none, or it cannot be seen.
+pub(crate) fn parent(pid: Pid) -> Option<Pid> {
+    let (_, parent) = parse_stat(&stat_of(pid)?)?;
+    Pid::from_raw(parent)
+}
+
+/// When a process was started, in the kernel's clock ticks since it began.
+pub(crate) fn started(pid: Pid) -> Option<u64> {
+    parse_started(&stat_of(pid)?)
+}
+
+fn stat_of(pid: Pid) -> Option<Vec<u8>> {
+    std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()
+}
+
+/// The start in a line of `/proc/PID/stat`: the 22nd field.
+fn parse_started(stat: &[u8]) -> Option<u64> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
 fn below(root: Pid, all: &[(Process, i32)]) -> Vec<Process> {
     let children = |of: Pid| {
         let of = of.as_raw_nonzero().get();
@@ -147,6 +168,9 @@ mod tests {
     fn a_command_may_have_any_name() {
         assert_eq!(parse_stat(b"12 (a) R 1 (b) T 7 3 3"), Some((b'T', 7)));
         assert_eq!(parse_stat(b"12 (\xff\n) S 1 2"), Some((b'S', 1)));
+        let line = b"12 (a) 9) S 1 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 1 2";
+        assert_eq!(parse_started(line), Some(777));
+        assert_eq!(parse_started(b"12 (a) S 1 2"), None);
         assert_eq!(parse_stat(b""), None);
         assert_eq!(parse_stat(b"12 (a)"), None);
     }

@@ -3,9 +3,11 @@
 pub(crate) mod credentials;
 pub(crate) mod exec;
 pub(crate) mod forward;
+pub(crate) mod many;
 pub(crate) mod reading;
 pub(crate) mod sessions;
 pub(crate) mod sheds;
+pub(crate) mod tidy;
 pub(crate) mod tree;
 pub(crate) mod window;
 pub(crate) mod work;

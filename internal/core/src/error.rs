@@ -411,7 +411,7 @@ fn git(kind: FailureKind, detail: String) -> Problem {
 }
 
 /// What would be lost, in words.
-fn at_risk(risk: &Risk) -> String {
+pub(crate) fn at_risk(risk: &Risk) -> String {
     let counted = |n: u64, one: &str, many: &str| match n {
         0 => None,
         1 => Some(format!("1 {one}")),

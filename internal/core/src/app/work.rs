@@ -438,14 +438,6 @@ impl App {
         let order = Order { worker: Some(id), ..Order::default() };
         self.do_with(person, name, target, Wish::RemoveWorker, order).await.map(drop)
     }
-
-    async fn with_its_template(
-        &self,
-        _place: &Place,
-        request: NewSession,
-    ) -> Result<NewSession, Error> {
-        Ok(request)
-    }
 }
 
 fn named(text: &str) -> SessionRef {

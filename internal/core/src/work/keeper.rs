@@ -59,6 +59,8 @@ pub(crate) enum Post {
     Forget(String, Actor, oneshot::Sender<Result<(), Error>>),
     /// So is a worker.
     RemoveWorker(String, String, NewEvent, oneshot::Sender<Result<(), Error>>),
+    /// A row that cannot be read is dropped, by its id.
+    DropRecord(String, Actor, oneshot::Sender<Result<(), Error>>),
     /// The shed is about to be stopped in an orderly way.
     Stopping(oneshot::Sender<()>),
 }
@@ -275,6 +277,9 @@ impl Keeper {
             Post::Done(id, result) => self.finish(&id, result).await,
             Post::Worker(news) => self.take_news(news).await,
             Post::Forget(id, actor, done) => drop(done.send(self.forget(&id, &actor).await)),
+            Post::DropRecord(id, actor, done) => {
+                done.send(self.drop_record(&id, &actor).await).ok();
+            }
             Post::RemoveWorker(session, worker, event, done) => {
                 done.send(self.remove_worker(&session, worker, event).await).ok();
             }
@@ -818,6 +823,22 @@ impl Keeper {
             .session(&known.row.name);
         self.context.store.remove_session(id.to_owned(), event).await?;
         self.show(|view| drop(view.sessions.remove(id)));
+        Ok(())
+    }
+
+    /// Drops a row that cannot be read; of any other nothing is done.
+    async fn drop_record(&mut self, id: &str, actor: &Actor) -> Result<(), Error> {
+        let record = self.view.borrow().unreadable.iter().find(|record| record.id == id).cloned();
+        let Some(record) = record else {
+            return Ok(());
+        };
+        let event = NewEvent::new(self.now(), EventKind::SessionRemoved, actor.clone())
+            .shed(self.shed.as_str())
+            .session(&record.name)
+            .note("its record could not be read");
+        self.context.store.drop_record(id.to_owned(), event).await?;
+        // With a session go its workers' rows.
+        self.show(|view| view.unreadable.retain(|it| it.id != id && it.session != id));
         Ok(())
     }
 

@@ -112,6 +112,17 @@ impl Logs {
         Ok(Reader::open(&self.dir(shed, worker))?)
     }
 
+    /// Removes the log of a worker nobody remembers. Blocks on the disk. One that is gone is no failure.
+    pub(crate) fn remove(&self, shed: &str, worker: &str) -> Result<(), Error> {
+        self.close(worker);
+        self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
+        let dir = self.dir(shed, worker);
+        match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(Error::io(format!("cannot remove {}", dir.display()))),
+        }
+    }
+
     /// Where a log ends, as far as is known without looking.
     pub(crate) fn end(&self, worker: &str) -> u64 {
         let ends = self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner);

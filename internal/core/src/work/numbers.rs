@@ -67,12 +67,6 @@ impl Numbers {
         });
         receiver
     }
-
-    /// How many sessions are watched.
-    #[cfg(test)]
-    pub(crate) fn n_watched(&self) -> usize {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
 }
 
 /// Counts, and counts again whenever the shed tells of a change.
