@@ -3,9 +3,11 @@
 pub(crate) mod credentials;
 pub(crate) mod exec;
 pub(crate) mod forward;
+pub(crate) mod previews;
 pub(crate) mod reading;
 pub(crate) mod sessions;
 pub(crate) mod sheds;
+pub(crate) mod viewer;
 pub(crate) mod window;
 pub(crate) mod work;
 pub(crate) mod worker_output;
@@ -26,7 +28,9 @@ use crate::keeper::{self, KeeperHandle, Post};
 use crate::life::Occasion;
 use crate::settings::{Clock, Settings};
 use crate::work::logs::Logs;
+use crate::work::previews::Previews;
 use crate::work::slots::Slots;
+use crate::work::viewers::Viewers;
 use crate::{Context, Error, Person};
 
 /// The first pause after the engine went away; it doubles.
@@ -80,6 +84,8 @@ impl App {
             door_stop: CancellationToken::new(),
             slots,
             logs,
+            viewers: Viewers::default(),
+            previews: Previews::default(),
             bell: watch::Sender::new(0),
         });
         let sheds = Sheds::default();
