@@ -91,7 +91,10 @@ pub(crate) fn named(
         let fitting: Vec<&Found> = found.iter().filter(is_it).collect();
         match fitting.as_slice() {
             [] => {
-                return Err(Error::NotFound(format!("orphan {name:?} in shed {:?}", shed.as_str())));
+                return Err(Error::NotFound(format!(
+                    "orphan {name:?} in shed {:?}",
+                    shed.as_str()
+                )));
             }
             [one] if chosen.contains(one) => {}
             [one] => chosen.push((*one).clone()),

@@ -5,6 +5,8 @@ mod credentials;
 mod exec;
 mod forward;
 mod life;
+mod many;
 mod sessions;
 mod support;
+mod tidy;
 mod workers;
