@@ -69,12 +69,7 @@ async fn tmux_sessions_nobody_remembers_are_found_adopted_and_ended() {
     assert_eq!(hint("lost"), "shed sessions adopt a lost");
     test.app.adopt_session(&test.admin, &shed("a"), &session("lost")).await.unwrap();
     let odd = odd.name.clone();
-    eventually("it is adopted", async || {
-        let found = orphans(&test).await;
-        eprintln!("FOUND {found:?}");
-        (found.len() == 2).then_some(())
-    })
-    .await;
+    eventually("it is adopted", async || (orphans(&test).await.len() == 2).then_some(())).await;
     let left = clean(&test, &[&odd]).await;
     assert_eq!(named(&left), [("session", "hand")]);
     let listed = sh(&test, "a", "tmux list-sessions -F '#S'").await.stdout;
@@ -93,7 +88,9 @@ async fn processes_nobody_remembers_are_found_and_ended() {
     let test = TestApp::start().await;
     test.shed("a").await;
     // A worker that leaves something running behind it, and one whose own processes are its own.
-    let line = "setsid sleep 1001 >/dev/null 2>&1 & exit 0";
+    // The shell waits until it has left its terminal, whose end would take it along.
+    let line = "setsid sleep 1001 >/dev/null 2>&1 & \
+        until grep -q sleep /proc/$!/comm; do sleep 0.01; done; exit 0";
     make(&test, kept("left", &["sh", "-c", line])).await;
     make(&test, kept("ours", &["sleep", "1002"])).await;
     eventually("the worker's end", async || {
@@ -114,7 +111,6 @@ async fn processes_nobody_remembers_are_found_and_ended() {
     };
     let (behind, trapped) = eventually("the processes", async || {
         let found = orphans(&test).await;
-        eprintln!("FOUND {found:?}");
         assert_eq!(find(&found, "sleep 1002"), None, "{found:?}");
         let behind = find(&found, "\"sleep 1001\" of worker \"sh\" of session \"left\"")?;
         find(&found, "\"sleep 1003\" of session 4567")?;
