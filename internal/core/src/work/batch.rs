@@ -248,6 +248,9 @@ mod tests {
     use super::super::settings::SessionSettings;
     use super::*;
 
+    type Case =
+        (BatchOp, SessionType, SessionStatus, ShedStatus, Result<&'static str, &'static str>);
+
     fn known(kind: SessionType, status: SessionStatus) -> Known {
         let there = plan::Known {
             shed: "a",
@@ -359,7 +362,7 @@ mod tests {
             commits: Vec::new(),
             merged: None,
         };
-        let cases: [(BatchOp, SessionType, SessionStatus, ShedStatus, Result<&str, &str>); 16] = [
+        let cases: [Case; 16] = [
             (BatchOp::Terminate, Quick, Running, Up, Ok("would end 1 running worker")),
             (BatchOp::Terminate, Worktree, Running, Up, Ok("and make a checkpoint")),
             (BatchOp::Terminate, Quick, Ended, Stopped, Ok("has ended already")),
