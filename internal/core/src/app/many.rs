@@ -78,11 +78,11 @@ impl App {
         };
         name.parse::<SessionName>()?;
         let list = self.listed_templates(Some(&place.link), Some(&name)).await?;
-        let template = match templates::choose(list, &name) {
+        let template = match templates::choose(&list, &name) {
             // Who asked for one that is not there is told all there are.
             Err(Error::NotFound(_)) => {
                 let all = self.listed_templates(Some(&place.link), None).await?;
-                templates::choose(all, &name)?
+                templates::choose(&all, &name)?
             }
             template => template?,
         };

@@ -341,7 +341,7 @@ impl App {
         };
         let id = row.id.clone();
         let there = place.target(target).await?;
-        place.tmux(argv::mark_session(&there, &id), target).await?;
+        place.tmux(argv::mark_session(&there, session.as_str(), &id), target).await?;
         let (answer, answered) = oneshot::channel();
         let post = Post::Adopt(Box::new(row), person.actor.clone(), answer);
         place.handle.work.post(post).await?;
