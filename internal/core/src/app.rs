@@ -4,11 +4,13 @@ pub(crate) mod credentials;
 pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod many;
+pub(crate) mod previews;
 pub(crate) mod reading;
 pub(crate) mod sessions;
 pub(crate) mod sheds;
 pub(crate) mod tidy;
 pub(crate) mod tree;
+pub(crate) mod viewer;
 pub(crate) mod window;
 pub(crate) mod work;
 pub(crate) mod worker_output;
@@ -30,7 +32,9 @@ use crate::life::Occasion;
 use crate::settings::{Clock, Settings};
 use crate::work::logs::Logs;
 use crate::work::numbers::Numbers;
+use crate::work::previews::Previews;
 use crate::work::slots::Slots;
+use crate::work::viewers::Viewers;
 use crate::{Context, Error, Person};
 
 /// The first pause after the engine went away; it doubles.
@@ -85,6 +89,8 @@ impl App {
             slots,
             logs,
             numbers: Numbers::default(),
+            viewers: Viewers::default(),
+            previews: Previews::default(),
             bell: watch::Sender::new(0),
         });
         let sheds = Sheds::default();

@@ -13,7 +13,9 @@ use utoipa_axum::routes;
 use crate::alias::alias;
 use crate::extract::{Refused, Who};
 use crate::guard::guard;
-use crate::routes::{access, docs, exec, health, many, sessions, sheds, streams, tree, workers};
+use crate::routes::{
+    access, docs, exec, health, many, previews, sessions, sheds, streams, tree, worker_ws, workers,
+};
 use crate::{State, openapi};
 
 /// The largest body of a request.
@@ -68,6 +70,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(workers::output))
         .routes(routes!(workers::cast))
         .routes(routes!(workers::search))
+        .routes(routes!(previews::watch))
         // What they do to files.
         .routes(routes!(tree::diff))
         .routes(routes!(tree::numbers))
@@ -95,6 +98,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(streams::console))
         .routes(routes!(streams::forward))
         .routes(routes!(streams::lend))
+        .routes(routes!(worker_ws::worker))
         // Who may.
         .routes(routes!(access::keys, access::add_key))
         .routes(routes!(access::remove_key))

@@ -96,6 +96,8 @@ pub(crate) const ROUTES: &[Route] = &[
     route("GET", "/api/sheds/{n}/sessions/{s}/workers/{w}/output/cast", READ, None, NO_SHED),
     route("GET", "/api/sheds/{n}/sessions/{s}/workers/{w}/search", READ, None, NO_SHED)
         .asked("q=x"),
+    route("GET", "/api/sheds/{n}/sessions/{s}/workers/{w}/ws", READ, None, NO_SHED),
+    route("GET", "/api/previews", READ, None, OK),
     route("GET", "/api/sheds/{n}/sessions/{s}/diff", READ, None, NO_SHED),
     route("GET", "/api/sheds/{n}/sessions/{s}/diff/numbers", READ, None, NO_SHED),
     route("GET", "/api/sheds/{n}/sessions/{s}/diff/watch", READ, None, NO_SHED),
