@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    attach, completions, console, cp, create, delete, df, doctor, events, exec, forward, lifecycle,
-    list, logs, man, rebuild, server, sessions, set, show, ssh_config, stats,
+    attach, batch, checkpoint, completions, console, cp, create, delete, df, diff, doctor, events,
+    exec, forward, gc, lifecycle, list, logs, man, output, rebuild, run, server, sessions, set,
+    show, ssh_config, stats, template, terminate, trash, workers,
 };
 
 /// Persistent, isolated sessions for coding agents on servers you own
@@ -17,12 +18,13 @@ use crate::commands::{
     after_help = "\
 Examples:
   shed create web --repo owner/repo      a shed with a clone in /workspace
+  shed run web --worktree -- make test   work in a session, a worktree and a branch of its own
   shed attach web                        its session `default`; Ctrl-B D leaves, nothing ends
   shed exec web -- make test             a command, with its exit status
   shed sessions --all                    every session on every server
 
 Exit statuses: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unreachable, 6 denied;
-exec, attach and console pass the remote status on."
+run, exec, attach and console pass the remote status on."
 )]
 pub(crate) struct Cli {
     /// Server: a configured name, unix:PATH, ssh://[user@]HOST[:PORT] or https://HOST[:PORT]
@@ -41,8 +43,18 @@ pub(crate) enum Command {
     Create(create::Args),
     #[command(alias = "ls")]
     List(list::Args),
+    Run(run::Args),
     Attach(attach::Args),
     Sessions(sessions::Args),
+    Workers(workers::Args),
+    Output(output::Args),
+    Diff(diff::Args),
+    Checkpoint(checkpoint::Args),
+    Terminate(terminate::Args),
+    Batch(batch::Args),
+    Template(template::Args),
+    Trash(trash::Args),
+    Gc(gc::Args),
     Exec(exec::Args),
     Console(console::Args),
     Cp(cp::Args),

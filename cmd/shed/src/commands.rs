@@ -1,27 +1,38 @@
 //! The commands, one file each.
 
 pub(crate) mod attach;
+pub(crate) mod batch;
+pub(crate) mod checkpoint;
 pub(crate) mod completions;
 pub(crate) mod console;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod df;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod forward;
+pub(crate) mod gc;
 pub(crate) mod lifecycle;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod output;
 pub(crate) mod rebuild;
+pub(crate) mod run;
 pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod set;
 pub(crate) mod show;
 pub(crate) mod ssh_config;
 pub(crate) mod stats;
+mod target;
+pub(crate) mod template;
+pub(crate) mod terminate;
+pub(crate) mod trash;
+pub(crate) mod workers;
 
 use crate::cli::Command;
 use crate::context::Context;
@@ -57,8 +68,18 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
     match command {
         Command::Create(args) => create::run(args, context).await,
         Command::List(args) => list::run(args, context).await,
+        Command::Run(args) => run::run(args, context).await,
         Command::Attach(args) => attach::run(args, context).await,
         Command::Sessions(args) => sessions::run(args, context).await,
+        Command::Workers(args) => workers::run(args, context).await,
+        Command::Output(args) => output::run(args, context).await,
+        Command::Diff(args) => diff::run(args, context).await,
+        Command::Checkpoint(args) => checkpoint::run(args, context).await,
+        Command::Terminate(args) => terminate::run(args, context).await,
+        Command::Batch(args) => batch::run(args, context).await,
+        Command::Template(args) => template::run(args, context).await,
+        Command::Trash(args) => trash::run(args, context).await,
+        Command::Gc(args) => gc::run(args, context).await,
         Command::Exec(args) => exec::run(args, context).await,
         Command::Console(args) => console::run(args, context).await,
         Command::Cp(args) => cp::run(args, context).await,

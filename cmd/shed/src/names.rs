@@ -17,3 +17,8 @@ pub(crate) fn new_session(given: &str) -> Result<String, NameError> {
 pub(crate) fn session(given: &str) -> Result<String, NameError> {
     given.parse::<SessionRef>().map(|session| session.to_string())
 }
+
+/// A worker, by name or id.
+pub(crate) fn worker(given: &str) -> Result<String, NameError> {
+    shed_api::name::worker(given)
+}

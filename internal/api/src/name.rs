@@ -20,7 +20,7 @@ pub enum NameError {
     /// More than [`MAX_NAME_BYTES`].
     #[error("{kind} name {shown:?} is {n_bytes} bytes long; the limit is {MAX_NAME_BYTES}")]
     TooLong {
-        /// `shed` or `session`.
+        /// `shed`, `session` or `worker`.
         kind: &'static str,
         /// The beginning of what was given.
         shown: String,
@@ -30,7 +30,7 @@ pub enum NameError {
     /// A character or a place that the pattern does not allow.
     #[error("{kind} name {given:?} is not valid: {rule}")]
     Pattern {
-        /// `shed` or `session`.
+        /// `shed`, `session` or `worker`.
         kind: &'static str,
         /// What was given.
         given: String,
@@ -113,6 +113,16 @@ impl FromStr for SessionName {
             Err(NameError::Pattern { kind: "session", given: given.to_owned(), rule: SESSION_RULE })
         }
     }
+}
+
+/// Checks how a request points at a worker: by its name, whose pattern is a session's, or by its id, which fits it.
+pub fn worker(given: &str) -> Result<String, NameError> {
+    let kind = "worker";
+    given.parse::<SessionName>().map(String::from).map_err(|error| match error {
+        NameError::Empty(_) => NameError::Empty(kind),
+        NameError::TooLong { shown, n_bytes, .. } => NameError::TooLong { kind, shown, n_bytes },
+        NameError::Pattern { given, rule, .. } => NameError::Pattern { kind, given, rule },
+    })
 }
 
 /// How a request points at a session: by its name, or by tmux's id (`$3`) for names made by hand that do not fit our
@@ -224,6 +234,15 @@ mod tests {
         assert!("$+1".parse::<SessionRef>().is_err());
         assert!("$99999999999".parse::<SessionRef>().is_err());
         assert_eq!("$7".parse::<SessionRef>().unwrap().to_string(), "$7");
+    }
+
+    #[test]
+    fn a_worker_that_is_refused_is_called_one() {
+        assert_eq!(worker("setup-2"), Ok("setup-2".to_owned()));
+        for bad in ["", "#(id)", &"a".repeat(64)] {
+            let refused = worker(bad).unwrap_err().to_string();
+            assert!(refused.contains("worker name"), "{refused}");
+        }
     }
 
     #[test]

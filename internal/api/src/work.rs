@@ -240,6 +240,15 @@ pub struct OrphanList {
     pub orphans: Vec<Orphan>,
 }
 
+/// `POST /api/sheds/{n}/orphans/clean`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CleanOrphans {
+    /// Which, by the names they are listed with.
+    pub names: Vec<String>,
+}
+
 /// Something that belongs to no session that is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -14,7 +14,7 @@ use crate::request::segment;
 use crate::{Client, ClientError};
 
 /// A body that is none.
-const NOTHING: Option<&()> = None;
+pub(crate) const NOTHING: Option<&()> = None;
 
 /// Whether a wish had to be made true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +25,11 @@ pub enum Wished {
     Already,
 }
 
-fn shed_path(shed: &str) -> String {
+pub(crate) fn shed_path(shed: &str) -> String {
     format!("/api/sheds/{}", segment(shed))
 }
 
-fn session_path(shed: &str, session: &str) -> String {
+pub(crate) fn session_path(shed: &str, session: &str) -> String {
     format!("{}/sessions/{}", shed_path(shed), segment(session))
 }
 

@@ -51,7 +51,7 @@ impl Client {
         self.event_stream("/api/sessions/watch").await
     }
 
-    async fn event_stream<T>(&self, path: &str) -> Result<EventStream<T>, ClientError> {
+    pub(crate) async fn event_stream<T>(&self, path: &str) -> Result<EventStream<T>, ClientError> {
         let answer = self.ask_for_stream(path).await?;
         Ok(EventStream {
             client: self.clone(),

@@ -8,14 +8,19 @@ mod address;
 mod calls;
 mod dial;
 mod events;
+mod many;
 mod request;
 mod stream;
+mod tree;
+mod work;
 
 pub use address::{Address, AddressError, DEFAULT_SSH_PORT, SshAddress};
 pub use calls::Wished;
 pub use dial::SshOptions;
 pub use events::EventStream;
 pub use stream::{Frame, Input, ProcessStream, StreamReader};
+pub use tree::{Compared, Patch};
+pub use work::{Download, page_bytes};
 
 use shed_api::Problem;
 

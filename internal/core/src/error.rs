@@ -291,6 +291,7 @@ impl Error {
             Self::Git { kind, .. } => git(*kind, detail),
             Self::Output(error) => match error {
                 shed_output::Error::Full { .. } => Problem::new(Code::DiskFull, detail).hint("df -h"),
+                shed_output::Error::Needle { .. } => Problem::new(Code::InvalidRequest, detail),
                 _ => Problem::new(Code::Internal, detail),
             },
             Self::NotFound(_) => Problem::new(Code::NotFound, detail),

@@ -85,7 +85,7 @@ impl FromRequestParts<Weak<State>> for Door {
 }
 
 impl Door {
-    fn from_weak(state: &Weak<State>) -> Answer<Self> {
+    pub(crate) fn from_weak(state: &Weak<State>) -> Answer<Self> {
         let gone = || Refused::new(Code::ShuttingDown, "the server is going away");
         state.upgrade().map(Self).ok_or_else(gone)
     }
@@ -98,7 +98,14 @@ impl<S: Sync> FromRequestParts<S> for Who {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Answer<Self> {
-        match parts.extensions.get::<Caller>() {
+        Self::of(parts.extensions.get::<Caller>())
+    }
+}
+
+impl Who {
+    /// The person, or why there is none.
+    pub(crate) fn of(caller: Option<&Caller>) -> Answer<Self> {
+        match caller {
             Some(Caller::Person(person)) => Ok(Self(person.clone())),
             Some(Caller::Refused(problem)) => Err(Refused(Box::new(problem.clone()))),
             None => Err(Refused::new(Code::Internal, "the request was not looked at")),
@@ -126,6 +133,35 @@ impl<S: Send + Sync> FromRequestParts<S> for OfSession {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
         let shed = segment(parts, state, "n").await?.parse()?;
         Ok(Self(shed, segment(parts, state, "s").await?.parse()?))
+    }
+}
+
+/// `{n}`, `{s}` and `{w}`: a worker of a session, by name or id, which have one pattern.
+pub(crate) struct OfWorker(pub(crate) ShedName, pub(crate) SessionRef, pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for OfWorker {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let OfSession(shed, session) = OfSession::from_request_parts(parts, state).await?;
+        let worker = shed_api::name::worker(&segment(parts, state, "w").await?)?;
+        Ok(Self(shed, session, worker))
+    }
+}
+
+/// `{n}`, `{s}` and `{c}`: a checkpoint of a session, by its number.
+pub(crate) struct OfCheckpoint(pub(crate) ShedName, pub(crate) SessionRef, pub(crate) u64);
+
+impl<S: Send + Sync> FromRequestParts<S> for OfCheckpoint {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let OfSession(shed, session) = OfSession::from_request_parts(parts, state).await?;
+        let given = segment(parts, state, "c").await?;
+        let n = given.parse().map_err(|_| {
+            Refused::new(Code::InvalidRequest, "a checkpoint is addressed by its number")
+        })?;
+        Ok(Self(shed, session, n))
     }
 }
 

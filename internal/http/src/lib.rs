@@ -4,6 +4,7 @@
 //! people it has already checked. Everything else is the same for all three. The routes are in `router`, one file per
 //! noun under `routes`; what they mean is decided in `shed-core`. Nothing here knows a container, tmux or SSH.
 
+mod alias;
 mod auth;
 mod extract;
 mod guard;

@@ -8,7 +8,8 @@ use crate::router::documented;
 
 const DESCRIPTION: &str = "\
 Sheds, their sessions, and everything that happens in them. Over the server's unix socket its owner needs no token; over \
-TCP every route but `/api/health/live` and `/api/docs` does. A refusal is a problem (RFC 9457) with a stable `code`.";
+TCP every route but `/api/health/live` and `/api/docs` does. A refusal is a problem (RFC 9457) with a stable `code`. \
+Every `/api/sheds/{n}/sessions/{s}…` route of a session that shed made is also `/api/sessions/{id}…`.";
 
 /// The document without routes.
 pub(crate) fn skeleton() -> OpenApi {

@@ -10,9 +10,12 @@ use shed_api::Code;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::alias::alias;
 use crate::extract::{Refused, Who};
 use crate::guard::guard;
-use crate::routes::{access, docs, exec, health, previews, sessions, sheds, streams, worker_ws};
+use crate::routes::{
+    access, docs, exec, health, many, previews, sessions, sheds, streams, tree, worker_ws, workers,
+};
 use crate::{State, openapi};
 
 /// The largest body of a request.
@@ -54,7 +57,36 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(sessions::show, sessions::patch, sessions::delete))
         .routes(routes!(sessions::input))
         .routes(routes!(sessions::output))
+        .routes(routes!(sessions::terminate))
+        .routes(routes!(sessions::restart))
+        .routes(routes!(sessions::freeze))
+        .routes(routes!(sessions::thaw))
+        .routes(routes!(sessions::adopt))
+        .routes(routes!(sessions::risk))
+        // Workers, and what they printed.
+        .routes(routes!(workers::list, workers::add))
+        .routes(routes!(workers::show, workers::remove))
+        .routes(routes!(workers::restart))
+        .routes(routes!(workers::output))
+        .routes(routes!(workers::cast))
+        .routes(routes!(workers::search))
         .routes(routes!(previews::watch))
+        // What they do to files.
+        .routes(routes!(tree::diff))
+        .routes(routes!(tree::numbers))
+        .routes(routes!(tree::watch))
+        .routes(routes!(tree::checkpoints, tree::checkpoint))
+        .routes(routes!(tree::show))
+        .routes(routes!(tree::restore))
+        .routes(routes!(tree::fork))
+        // Many at once, and what is kept.
+        .routes(routes!(many::batch))
+        .routes(routes!(many::templates))
+        .routes(routes!(many::gc))
+        .routes(routes!(many::orphans))
+        .routes(routes!(many::clean))
+        .routes(routes!(many::trash))
+        .routes(routes!(many::restore))
         // Running things.
         .merge(
             OpenApiRouter::new()
@@ -74,10 +106,10 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(access::remove_token))
 }
 
-/// All routes, behind the guard.
+/// All routes, behind the guard and the aliases. Those are around a router, not within it: they change what is routed.
 pub(crate) fn router(state: Weak<State>) -> Router {
     let (routes, _) = documented().split_for_parts();
-    routes
+    let routes = routes
         .fallback(async |_: Who| {
             Refused::new(Code::RouteNotFound, "there is no such route; see /api/docs")
                 .into_response()
@@ -87,6 +119,9 @@ pub(crate) fn router(state: Weak<State>) -> Router {
             Refused::new(Code::MethodNotAllowed, text).into_response()
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(from_fn_with_state(state.clone(), guard))
-        .with_state(state)
+        .with_state(state.clone());
+    Router::new()
+        .fallback_service(routes)
+        .layer(from_fn_with_state(state.clone(), alias))
+        .layer(from_fn_with_state(state, guard))
 }

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         Some(name) => (name.clone(), args.session.clone()),
         None => pick(&client, context).await?,
     };
-    let mut open = AttachOpen {
+    let open = AttachOpen {
         tty: terminal::tty(),
         new: args.new,
         existing: false,
@@ -75,13 +75,25 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         detach_others: args.detach_others,
         env: terminal::environment(),
     };
-    let stream = client.attach(&name, &session, &open).await?;
+    show(&client, &name, &session, open, args.no_reconnect, context).await
+}
+
+/// Shows a session in the terminal until it ends or the person leaves it.
+pub(crate) async fn show(
+    client: &Client,
+    name: &str,
+    session: &str,
+    mut open: AttachOpen,
+    no_reconnect: bool,
+    context: &Context,
+) -> Outcome {
+    let stream = client.attach(name, session, &open).await?;
     let stream = started(stream).await?;
     // From now on the session is there; making a second one of its name would hide that it ended.
     open.new = false;
     open.existing = true;
     let raw = Raw::enter()?;
-    let end = stay(&client, &name, &session, &open, stream, args.no_reconnect, context).await;
+    let end = stay(client, name, session, &open, stream, no_reconnect, context).await;
     drop(raw);
     match end? {
         End::Escaped => {

@@ -1,4 +1,5 @@
-//! `shed completions`, and what could come next: names of servers, sheds and sessions as they are now.
+//! `shed completions`, and what could come next: names of servers, sheds, sessions and workers as they are
+//! now.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use clap_complete::engine::{
     ArgValueCandidates, ArgValueCompleter, PathCompleter, ValueCompleter as _,
 };
 use clap_complete::{CompletionCandidate, Shell};
+use shed_api::Session;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -93,6 +95,23 @@ pub(crate) fn sessions() -> Vec<CompletionCandidate> {
             CompletionCandidate::new(row.name.clone()).help(Some(row.shed_name.clone().into()))
         })
         .collect()
+}
+
+/// Workers of the sessions on the line, or of the shed on it.
+pub(crate) fn workers() -> Vec<CompletionCandidate> {
+    let words: Vec<String> = std::env::args().collect();
+    let sessions = ask(async |client| client.all_sessions().await.ok());
+    let mut shown = sessions.map(|list| list.sessions).unwrap_or_default();
+    shown.retain(|row| words.contains(&row.shed_name));
+    if shown.iter().any(|row| words.contains(&row.name)) {
+        shown.retain(|row| words.contains(&row.name));
+    }
+    let of = |row: Session| {
+        row.workers.into_iter().map(move |worker| {
+            CompletionCandidate::new(worker.name).help(Some(row.name.clone().into()))
+        })
+    };
+    shown.into_iter().flat_map(of).collect()
 }
 
 /// Asks the server that the words on the line mean. Nobody who presses Tab wants to read an error.

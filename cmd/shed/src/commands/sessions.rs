@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 
 use clap_complete::ArgValueCandidates;
-use serde::Serialize;
-use shed_api::session::{Input, NewSession, PatchSession, Session, SessionList, Warning};
-use shed_client::Client;
+use shed_api::session::{AutoRespond, Input, NewSession, PatchSession, Session};
+use shed_api::worker::Restart;
+use shed_client::{Client, ClientError};
 
 use super::completions::{sessions, sheds};
 use super::each;
-use crate::clock::{ago, span_ms};
-use crate::context::{Context, Named};
+use super::target::{Target, Targets};
+use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
-use shed_report::table;
 
-/// List sessions; make, end, rename, type into and read them
+mod delete;
+mod list;
+mod show;
+
+/// List sessions; make, change, restart, freeze and delete them, type into and read them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,6 +26,10 @@ Examples:
   shed sessions --all                    on every server
   shed sessions web --watch
   shed sessions new web tests
+  shed sessions web --long               with titles, branches and workers
+  shed sessions set web fix-login --title 'Fix the login' --tag urgent
+  shed sessions restart web fix-login --continue
+  shed sessions delete web fix-login
   shed sessions send web tests --enter 'make test'
   shed sessions capture web tests --lines 200")]
 pub(crate) struct Args {
@@ -46,12 +53,15 @@ struct ListArgs {
     /// Show the list again whenever it changes
     #[arg(short, long)]
     watch: bool,
+    /// With titles, branches and workers
+    #[arg(short, long)]
+    long: bool,
 }
 
 impl ListArgs {
     // clap could refuse this by itself, but would refuse `-s` before the subcommand with it.
     fn is_used(&self) -> bool {
-        self.name.is_some() || self.all || self.strict || self.watch
+        self.name.is_some() || self.all || self.strict || self.watch || self.long
     }
 }
 
@@ -75,15 +85,36 @@ enum Command {
         #[arg(trailing_var_arg = true, value_name = "CMD")]
         command: Vec<String>,
     },
-    /// End sessions and everything in them
-    Kill {
-        /// Shed
-        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
-        name: String,
-        /// Sessions, by name or $ID
-        #[arg(required = true, value_name = "SESSION", value_parser = names::session, add = ArgValueCandidates::new(sessions))]
-        sessions: Vec<String>,
+    /// Show everything about a session
+    Show(Target),
+    /// Delete sessions and everything in them
+    ///
+    /// The worktree and the branch go too, into the trash for 30 days. Where files are not committed, or commits are
+    /// nowhere else, it says so and asks; nobody to ask is a no.
+    #[command(visible_alias = "kill", alias = "rm")]
+    Delete {
+        #[command(flatten)]
+        targets: Targets,
+        /// Do not ask
+        #[arg(short, long)]
+        force: bool,
     },
+    /// Start the workers of sessions again
+    Restart {
+        #[command(flatten)]
+        targets: Targets,
+        /// Agents go on with their conversation
+        #[arg(long = "continue")]
+        continues: bool,
+    },
+    /// Freeze all processes of sessions
+    Freeze(Targets),
+    /// Let frozen sessions go on
+    Thaw(Targets),
+    /// Remember tmux sessions that were made by hand
+    Adopt(Targets),
+    /// Change what is remembered of a session
+    Set(Set),
     /// Rename a session
     Rename {
         /// Shed
@@ -131,11 +162,48 @@ enum Command {
     },
 }
 
+#[derive(Debug, clap::Args)]
+struct Set {
+    #[command(flatten)]
+    target: Target,
+    /// The new name
+    #[arg(long = "name", id = "new_name", value_name = "SESSION", value_parser = names::new_session)]
+    new: Option<String>,
+    /// Any text for people; empty takes it away
+    #[arg(long)]
+    title: Option<String>,
+    /// The new tags, all of them
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Take all tags away
+    #[arg(long, conflicts_with = "tags")]
+    no_tags: bool,
+    /// The new name of its branch
+    #[arg(long)]
+    branch: Option<String>,
+    /// How prompts of its agents are to be answered
+    #[arg(long, value_name = "off|safe|rules")]
+    auto_respond: Option<AutoRespond>,
+}
+
+impl Set {
+    fn patch(&self) -> PatchSession {
+        PatchSession {
+            name: self.new.clone(),
+            title: self.title.clone(),
+            tags: (self.no_tags || !self.tags.is_empty()).then(|| self.tags.clone()),
+            limits: None,
+            auto_respond: self.auto_respond,
+            branch: self.branch.clone(),
+        }
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     match args.command {
-        None if args.list.watch => watch(&args.list, context).await,
-        None => list(&args.list, context).await,
+        None if args.list.watch => list::watch(&args.list, context).await,
+        None => list::list(&args.list, context).await,
         Some(_) if args.list.is_used() => {
             Err(Failure::usage("a list is asked for, and something else as well")
                 .hint("shed sessions --help"))
@@ -163,13 +231,35 @@ async fn run_command(command: Command, context: &Context) -> Outcome {
             context.out.say(&format!("session {}/{} was made", name, made.name));
             context.out.data(&made, String::new)?;
         }
-        Command::Kill { name, sessions } => {
-            let kill = async |session: &str| {
-                client.delete_session(&name, session, false).await?;
-                context.out.say(&format!("session {name}/{session} was ended"));
-                Ok(())
+        Command::Show(target) => return show::run(&client, &target, context).await,
+        Command::Delete { targets, force } => {
+            return Ok(delete::run(&client, targets, force, context).await);
+        }
+        Command::Restart { targets, continues } => {
+            let restart = Restart { continues };
+            let restart = async |name: &str, session: &str| {
+                client.restart_session(name, session, &restart).await
             };
-            return Ok(each(&sessions, context, kill).await);
+            return many(targets, "was started again", context, restart).await;
+        }
+        Command::Freeze(targets) => {
+            return many(targets, "is frozen", context, wish(&client, "freeze")).await;
+        }
+        Command::Thaw(targets) => {
+            return many(targets, "goes on", context, wish(&client, "thaw")).await;
+        }
+        Command::Adopt(targets) => {
+            return many(targets, "is remembered", context, wish(&client, "adopt")).await;
+        }
+        Command::Set(set) => {
+            let Target { name, session } = &set.target;
+            let patch = set.patch();
+            if patch == PatchSession::default() {
+                return Err(Failure::usage("nothing to change").hint("shed sessions set --help"));
+            }
+            let changed = client.patch_session(name, session, &patch).await?;
+            context.out.say(&format!("session {name}/{} was changed", changed.name));
+            context.out.data(&changed, String::new)?;
         }
         Command::Rename { name, session, new } => {
             let patch = PatchSession { name: Some(new), ..PatchSession::default() };
@@ -194,150 +284,29 @@ async fn run_command(command: Command, context: &Context) -> Outcome {
     Ok(0)
 }
 
-/// A session and where it is.
-#[derive(Debug, Serialize)]
-struct Row {
-    server: String,
-    #[serde(flatten)]
-    session: Session,
-}
-
-/// A warning and where it is from; a server that does not answer has no shed.
-#[derive(Debug, Serialize)]
-struct Note {
-    server: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shed: Option<String>,
-    reason: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    age_ms: Option<u64>,
-}
-
-#[derive(Debug, Serialize)]
-struct List {
-    sessions: Vec<Row>,
-    warnings: Vec<Note>,
-}
-
-async fn list(args: &ListArgs, context: &Context) -> Outcome {
-    let servers = if args.all { context.all_servers()? } else { vec![context.server()?] };
-    let name = args.name.clone();
-    let asked =
-        Context::ask_all(&servers, async |client| ask(&client, name.as_deref()).await).await;
-    let mut list = List { sessions: Vec::new(), warnings: Vec::new() };
-    let mut missing = false;
-    for (server, answer) in servers.iter().zip(asked) {
-        match answer {
-            Ok(answer) => {
-                missing |= answer
-                    .warnings
-                    .iter()
-                    .any(|warning| warning.code == shed_api::Code::ShedUnreachable);
-                list.add(server, answer);
-            }
-            Err(failure) if !args.all => return Err(failure),
-            Err(failure) => {
-                missing = true;
-                let (server, reason) = (server.name.clone(), failure.text);
-                list.warnings.push(Note { server, shed: None, reason, age_ms: None });
-            }
-        }
-    }
-    context.out.data(&list, || list.text(args.all))?;
-    if list.sessions.is_empty() && list.warnings.is_empty() && !context.out.is_json() {
-        context.out.say("no sessions; try: shed attach NAME");
-    }
-    Ok(if args.strict && missing { shed_api::problem::exit::UNREACHABLE } else { 0 })
-}
-
-async fn ask(client: &Client, name: Option<&str>) -> Result<SessionList, Failure> {
-    Ok(match name {
-        Some(name) => client.sessions(name).await?,
-        None => client.all_sessions().await?,
-    })
-}
-
-async fn watch(args: &ListArgs, context: &Context) -> Outcome {
-    let server = context.server()?;
-    if let Some(name) = &args.name {
-        server.client.shed(name).await?;
-    }
-    let mut news = server.client.watch_sessions().await?;
-    while let Some(mut now) = news.next().await? {
-        if let Some(name) = &args.name {
-            now.sessions.retain(|row| row.shed_name == *name);
-            now.warnings.retain(|warning| warning.shed == *name);
-        }
-        let mut list = List { sessions: Vec::new(), warnings: Vec::new() };
-        list.add(&server, now);
-        if context.out.is_json() {
-            context.out.line(&serde_json::to_string(&list).unwrap_or_default())?;
-        } else {
-            // Home, the list, and nothing of the old one below it: no flicker.
-            let lines = list.text(false).replace('\n', "\x1b[K\n");
-            context.out.raw(format!("\x1b[H{lines}\x1b[J").as_bytes())?;
-        }
-    }
-    Ok(0)
-}
-
-impl List {
-    fn add(&mut self, server: &Named, answer: SessionList) {
-        let server = &server.name;
-        self.sessions.extend(
-            answer.sessions.into_iter().map(|session| Row { server: server.clone(), session }),
-        );
-        self.warnings.extend(answer.warnings.into_iter().map(|warning| {
-            let Warning { shed, detail, age_ms, .. } = warning;
-            Note { server: server.clone(), shed: Some(shed), reason: detail, age_ms }
-        }));
-    }
-
-    fn text(&self, all: bool) -> String {
-        let mut rows: Vec<Vec<String>> = self.sessions.iter().map(|row| cells(row, all)).collect();
-        for note in &self.warnings {
-            let age =
-                note.age_ms.map(|ms| format!(", seen {} ago", span_ms(ms))).unwrap_or_default();
-            let shed = note.shed.clone().unwrap_or_else(|| "-".to_owned());
-            let mut cells = vec![shed];
-            if all {
-                cells.push(note.server.clone());
-            }
-            let kind = if note.shed.is_none() { "unreachable: " } else { "" };
-            cells.extend([
-                "-".to_owned(),
-                format!("{kind}{}{age}", note.reason),
-                String::new(),
-                String::new(),
-            ]);
-            rows.push(cells);
-        }
-        rows.sort();
-        let head: &[&str] = if all {
-            &["SHED", "SERVER", "SESSION", "STATUS", "CREATED", "WINDOWS"]
-        } else {
-            &["SHED", "SESSION", "STATUS", "CREATED", "WINDOWS"]
-        };
-        table(head, rows)
-    }
-}
-
-fn cells(row: &Row, all: bool) -> Vec<String> {
-    let Row { server, session } = row;
-    let mut cells = vec![session.shed_name.clone()];
-    if all {
-        cells.push(server.clone());
-    }
-    let status = match session.attached_clients {
-        0 => "detached".to_owned(),
-        1 => "attached".to_owned(),
-        n => format!("attached ({n})"),
+/// Asks for one thing of each session and prints them as they are then.
+async fn many(
+    targets: Targets,
+    done: &str,
+    context: &Context,
+    ask: impl AsyncFn(&str, &str) -> Result<Session, ClientError>,
+) -> Outcome {
+    let Targets { name, sessions } = targets;
+    let mut after = Vec::new();
+    let one = async |session: &str| {
+        after.push(ask(&name, session).await?);
+        context.out.say(&format!("session {name}/{session} {done}"));
+        Ok(())
     };
-    cells.extend([
-        session.name.clone(),
-        status,
-        ago(session.created_at),
-        session.window_count.to_string(),
-    ]);
-    cells
+    let status = each(&sessions, context, one).await;
+    context.out.data(&after, String::new)?;
+    Ok(status)
+}
+
+/// A question of one word.
+fn wish(
+    client: &Client,
+    verb: &'static str,
+) -> impl AsyncFn(&str, &str) -> Result<Session, ClientError> {
+    async move |name: &str, session: &str| client.session_wish(name, session, verb).await
 }

@@ -310,8 +310,9 @@ async fn measure(
         worktree_bytes.extend(sizes.worktrees.into_iter().map(|it| (it.path, it.bytes)));
         found.push(rules.index(repo.path.as_str(), sizes.index_bytes));
     }
-    let states = futures_util::stream::iter(directories.iter().map(|it| state_of(link, it)));
-    let states: Vec<State> = states.buffered(AT_ONCE).collect().await;
+    // Collected first: with the closure in it the future would be good for one lifetime only, and no task takes that.
+    let states: Vec<_> = directories.iter().map(|it| state_of(link, it)).collect();
+    let states: Vec<State> = futures_util::stream::iter(states).buffered(AT_ONCE).collect().await;
     for (directory, state) in directories.iter().zip(&states) {
         let bytes = worktree_bytes.get(&directory.path).copied();
         found.push(rules.worktree(&directory.path, bytes, state));

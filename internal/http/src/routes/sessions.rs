@@ -9,11 +9,13 @@ use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use shed_api::Problem;
+use shed_api::git::Risk;
 use shed_api::session::{Input, NewSession, Output, PatchSession, Session, SessionList};
+use shed_api::worker::Restart;
 use tokio::time::{Instant, sleep_until};
 use utoipa::IntoParams;
 
-use crate::extract::{Answer, Body, Door, OfSession, OfShed, Params, Who};
+use crate::extract::{Answer, Body, Door, OfSession, OfShed, OptionalBody, Params, Who};
 
 /// The shortest time between two pictures of one stream.
 const FRAME: Duration = Duration::from_millis(100);
@@ -136,6 +138,79 @@ pub(crate) async fn delete(
 ) -> Answer<StatusCode> {
     state.app.delete_session(&person, &name, &session, params.force).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends a session's processes, with a checkpoint if it has a worktree. The session stays and can be started again.
+#[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/terminate", tag = "sessions",
+    params(("n" = String, Path), ("s" = String, Path)),
+    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn terminate(
+    Door(state): Door,
+    Who(person): Who,
+    OfSession(name, session): OfSession,
+) -> Answer<Json<Session>> {
+    Ok(Json(state.app.terminate_session(&person, &name, &session).await?))
+}
+
+/// Starts a session's workers again, ending those that run first.
+#[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/restart", tag = "sessions",
+    params(("n" = String, Path), ("s" = String, Path)), request_body = Restart,
+    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn restart(
+    Door(state): Door,
+    Who(person): Who,
+    OfSession(name, session): OfSession,
+    OptionalBody(restart): OptionalBody<Restart>,
+) -> Answer<Json<Session>> {
+    Ok(Json(state.app.restart_session(&person, &name, &session, restart).await?))
+}
+
+/// Freezes all processes of a session's workers.
+#[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/freeze", tag = "sessions",
+    params(("n" = String, Path), ("s" = String, Path)),
+    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn freeze(
+    Door(state): Door,
+    Who(person): Who,
+    OfSession(name, session): OfSession,
+) -> Answer<Json<Session>> {
+    Ok(Json(state.app.freeze_session(&person, &name, &session, true).await?))
+}
+
+/// Lets frozen processes go on.
+#[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/thaw", tag = "sessions",
+    params(("n" = String, Path), ("s" = String, Path)),
+    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn thaw(
+    Door(state): Door,
+    Who(person): Who,
+    OfSession(name, session): OfSession,
+) -> Answer<Json<Session>> {
+    Ok(Json(state.app.freeze_session(&person, &name, &session, false).await?))
+}
+
+/// Remembers a tmux session that was made by hand. Its windows stay as they are.
+#[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/adopt", tag = "sessions",
+    params(("n" = String, Path), ("s" = String, Path)),
+    responses((status = 200, body = Session), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub(crate) async fn adopt(
+    Door(state): Door,
+    Who(person): Who,
+    OfSession(name, session): OfSession,
+) -> Answer<Json<Session>> {
+    Ok(Json(state.app.adopt_session(&person, &name, &session).await?))
+}
+
+/// What deleting a session would lose.
+#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/risk", tag = "sessions",
+    params(("n" = String, Path), ("s" = String, Path)),
+    responses((status = 200, body = Risk), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn risk(
+    Door(state): Door,
+    Who(person): Who,
+    OfSession(name, session): OfSession,
+) -> Answer<Json<Risk>> {
+    Ok(Json(state.app.session_risk(&person, &name, &session).await?))
 }
 
 /// Types text or presses keys in the session's active pane.

@@ -1,16 +1,14 @@
 //! Watching a worker over WebSocket. The frames are described in `shed_api::worker`; the copying is in `crate::watching`.
 
-use axum::extract::Path;
 use axum::response::Response;
 use serde::Deserialize;
 use shed_api::worker::{WorkerClientFrame, WorkerServerFrame};
 use shed_api::{Code, Problem};
 use shed_core::WatchWorker;
-use std::collections::HashMap;
 use utoipa::IntoParams;
 
 use super::streams::{Upgrade, upgrade};
-use crate::extract::{Answer, Door, OfSession, Params, Refused, Who};
+use crate::extract::{Answer, Door, OfWorker, Params, Refused, Who};
 use crate::watching::{MAX_READER_MESSAGE_BYTES, MAX_VIEWER_MESSAGE_BYTES, watch};
 
 /// How to watch.
@@ -55,12 +53,10 @@ fn both<T>(what: &str, one: Option<T>, other: Option<T>) -> Answer<Option<(T, T)
 pub(crate) async fn worker(
     Door(state): Door,
     Who(person): Who,
-    OfSession(name, session): OfSession,
-    Path(path): Path<HashMap<String, String>>,
+    OfWorker(name, session, worker): OfWorker,
     Params(params): Params<WatchParams>,
     socket: Upgrade,
 ) -> Answer<Response> {
-    let worker = path.get("w").cloned().unwrap_or_default();
     let how = WatchWorker {
         from: both("from and epoch", params.from, params.epoch)?,
         read_only: params.read_only,

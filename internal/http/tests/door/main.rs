@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod access;
+mod aliases;
 mod drain;
 mod events;
 mod exec;
@@ -15,4 +16,6 @@ mod sheds;
 mod streams;
 mod support;
 mod tls;
+mod trees;
 mod walk;
+mod workers;

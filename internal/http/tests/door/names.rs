@@ -55,6 +55,9 @@ async fn hostile_names_in_a_path_are_refused_by_name() {
             if route.path.contains("{s}") {
                 requests.push(ask(route.method, &route.at("a", &bad)));
             }
+            if route.path.contains("{w}") {
+                requests.push(ask(route.method, &route.at_worker("a", "work", &bad)));
+            }
             for request in requests {
                 let request = match route.body {
                     Some(body) => request.json(body),
@@ -125,6 +128,11 @@ async fn what_is_no_port_or_id_is_refused() {
     for port in ["x", "-1", "65536", "0x50", "80%20", "%00"] {
         let refused = door.refused(get(&format!("/api/sheds/a/forward/{port}"))).await;
         assert_eq!(refused, (400, "invalid-request".to_owned()), "{port}");
+    }
+    for number in ["x", "-1", "1.5", "18446744073709551616", "%00", "..%2F1"] {
+        let path = format!("/api/sheds/a/sessions/work/checkpoints/{number}");
+        let refused = door.refused(get(&path)).await;
+        assert_eq!(refused, (400, "invalid-request".to_owned()), "{number}");
     }
     for id in ["none", "%00", "'%20or%201=1", "..", &"a".repeat(5_000)] {
         for kind in ["keys", "tokens"] {

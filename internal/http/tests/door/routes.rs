@@ -19,6 +19,8 @@ pub(crate) struct Route {
     pub(crate) needs: Needs,
     /// A body that would do.
     pub(crate) body: Option<&'static str>,
+    /// What it must be asked.
+    query: &'static str,
     /// What somebody who may gets, where nothing is there: no shed, no session, no key.
     pub(crate) answer: (u16, &'static str),
 }
@@ -33,6 +35,8 @@ const NO_ID: (u16, &str) = (404, "not-found");
 const KEY: &str = r#"{"name":"k","scope":"read","public_key":
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJqyXfZSxQRzPoPYxmkOMjhBNZtCJfEDDlXnpfuqvQdE me@laptop"}"#;
 
+const TRASHED: &str = r#"{"ref":"refs/shed/trash/20261121/x","branch":"x"}"#;
+
 const fn route(
     method: &'static str,
     path: &'static str,
@@ -40,7 +44,7 @@ const fn route(
     body: Option<&'static str>,
     answer: (u16, &'static str),
 ) -> Route {
-    Route { method, path, needs, body, answer }
+    Route { method, path, needs, body, query: "", answer }
 }
 
 pub(crate) const ROUTES: &[Route] = &[
@@ -77,7 +81,39 @@ pub(crate) const ROUTES: &[Route] = &[
     route("DELETE", "/api/sheds/{n}/sessions/{s}", DRIVE, None, NO_SHED),
     route("POST", "/api/sheds/{n}/sessions/{s}/input", DRIVE, Some(r#"{"text":"x"}"#), NO_SHED),
     route("GET", "/api/sheds/{n}/sessions/{s}/output", READ, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/sessions/{s}/terminate", DRIVE, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/sessions/{s}/restart", DRIVE, Some("{}"), NO_SHED),
+    route("POST", "/api/sheds/{n}/sessions/{s}/freeze", DRIVE, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/sessions/{s}/thaw", DRIVE, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/sessions/{s}/adopt", DRIVE, None, NO_SHED),
+    route("GET", "/api/sheds/{n}/sessions/{s}/risk", READ, None, NO_SHED),
+    route("GET", "/api/sheds/{n}/sessions/{s}/workers", READ, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/sessions/{s}/workers", DRIVE, Some("{}"), NO_SHED),
+    route("GET", "/api/sheds/{n}/sessions/{s}/workers/{w}", READ, None, NO_SHED),
+    route("DELETE", "/api/sheds/{n}/sessions/{s}/workers/{w}", DRIVE, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/sessions/{s}/workers/{w}/restart", DRIVE, None, NO_SHED),
+    route("GET", "/api/sheds/{n}/sessions/{s}/workers/{w}/output", READ, None, NO_SHED),
+    route("GET", "/api/sheds/{n}/sessions/{s}/workers/{w}/output/cast", READ, None, NO_SHED),
+    route("GET", "/api/sheds/{n}/sessions/{s}/workers/{w}/search", READ, None, NO_SHED)
+        .asked("q=x"),
+    route("GET", "/api/sheds/{n}/sessions/{s}/workers/{w}/ws", READ, None, NO_SHED),
+    route("GET", "/api/previews", READ, None, OK),
+    route("GET", "/api/sheds/{n}/sessions/{s}/diff", READ, None, NO_SHED),
+    route("GET", "/api/sheds/{n}/sessions/{s}/diff/numbers", READ, None, NO_SHED),
+    route("GET", "/api/sheds/{n}/sessions/{s}/diff/watch", READ, None, NO_SHED),
+    route("GET", "/api/sheds/{n}/sessions/{s}/checkpoints", READ, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/sessions/{s}/checkpoints", DRIVE, None, NO_SHED),
+    route("GET", "/api/sheds/{n}/sessions/{s}/checkpoints/{c}", READ, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/sessions/{s}/checkpoints/{c}/restore", DRIVE, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/sessions/{s}/checkpoints/{c}/fork", DRIVE, Some("{}"), NO_SHED),
     route("GET", "/api/sheds/{n}/sessions/{s}/attach", READ, None, NO_SHED),
+    route("POST", "/api/batch", DRIVE, Some(r#"{"ids":["none"],"op":"terminate"}"#), OK),
+    route("GET", "/api/sheds/{n}/templates", READ, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/gc", DRIVE, None, NO_SHED),
+    route("GET", "/api/sheds/{n}/orphans", READ, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/orphans/clean", DRIVE, Some(r#"{"names":["x"]}"#), NO_SHED),
+    route("GET", "/api/sheds/{n}/trash", READ, None, NO_SHED),
+    route("POST", "/api/sheds/{n}/trash/restore", DRIVE, Some(TRASHED), NO_SHED),
     route("POST", "/api/sheds/{n}/exec", DRIVE, Some(r#"{"argv":["true"]}"#), NO_SHED),
     route("GET", "/api/sheds/{n}/exec/stream", DRIVE, None, NO_SHED),
     route("GET", "/api/sheds/{n}/console", DRIVE, None, NO_SHED),
@@ -92,10 +128,20 @@ pub(crate) const ROUTES: &[Route] = &[
 ];
 
 impl Route {
+    const fn asked(self, query: &'static str) -> Self {
+        Self { query, ..self }
+    }
+
     /// Its path with these in the places of `{n}` and `{s}`.
     pub(crate) fn at(&self, shed: &str, session: &str) -> String {
-        let path = self.path.replace("{n}", shed).replace("{s}", session);
-        path.replace("{id}", "none").replace("{port}", "80")
+        self.at_worker(shed, session, "sh")
+    }
+
+    /// The same with this in the place of `{w}`.
+    pub(crate) fn at_worker(&self, shed: &str, session: &str, worker: &str) -> String {
+        let path = self.path.replace("{n}", shed).replace("{s}", session).replace("{w}", worker);
+        let path = path.replace("{id}", "none").replace("{port}", "80").replace("{c}", "1");
+        if self.query.is_empty() { path } else { format!("{path}?{}", self.query) }
     }
 }
 

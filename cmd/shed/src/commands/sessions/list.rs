@@ -1,0 +1,177 @@
+//! The list of sessions.
+
+use serde::Serialize;
+use shed_api::name::printable;
+use shed_api::session::{Session, SessionList, SessionStatus, Warning};
+use shed_client::Client;
+
+use super::ListArgs;
+use crate::clock::{ago, span_ms};
+use crate::context::{Context, Named};
+use crate::failure::{Failure, Outcome};
+use shed_report::table;
+
+/// A session and where it is.
+#[derive(Debug, Serialize)]
+struct Row {
+    server: String,
+    #[serde(flatten)]
+    session: Session,
+}
+
+/// A warning and where it is from; a server that does not answer has no shed.
+#[derive(Debug, Serialize)]
+struct Note {
+    server: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shed: Option<String>,
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct List {
+    sessions: Vec<Row>,
+    warnings: Vec<Note>,
+}
+
+/// Prints the list.
+pub(super) async fn list(args: &ListArgs, context: &Context) -> Outcome {
+    let servers = if args.all { context.all_servers()? } else { vec![context.server()?] };
+    let name = args.name.clone();
+    let asked =
+        Context::ask_all(&servers, async |client| ask(&client, name.as_deref()).await).await;
+    let mut list = List { sessions: Vec::new(), warnings: Vec::new() };
+    let mut missing = false;
+    for (server, answer) in servers.iter().zip(asked) {
+        match answer {
+            Ok(answer) => {
+                missing |= answer
+                    .warnings
+                    .iter()
+                    .any(|warning| warning.code == shed_api::Code::ShedUnreachable);
+                list.add(server, answer);
+            }
+            Err(failure) if !args.all => return Err(failure),
+            Err(failure) => {
+                missing = true;
+                let (server, reason) = (server.name.clone(), failure.text);
+                list.warnings.push(Note { server, shed: None, reason, age_ms: None });
+            }
+        }
+    }
+    context.out.data(&list, || list.text(args))?;
+    if list.sessions.is_empty() && list.warnings.is_empty() && !context.out.is_json() {
+        context.out.say("no sessions; try: shed attach NAME");
+    }
+    Ok(if args.strict && missing { shed_api::problem::exit::UNREACHABLE } else { 0 })
+}
+
+async fn ask(client: &Client, name: Option<&str>) -> Result<SessionList, Failure> {
+    Ok(match name {
+        Some(name) => client.sessions(name).await?,
+        None => client.all_sessions().await?,
+    })
+}
+
+/// Prints the list, and again whenever it changes.
+pub(super) async fn watch(args: &ListArgs, context: &Context) -> Outcome {
+    let server = context.server()?;
+    if let Some(name) = &args.name {
+        server.client.shed(name).await?;
+    }
+    let mut news = server.client.watch_sessions().await?;
+    while let Some(mut now) = news.next().await? {
+        if let Some(name) = &args.name {
+            now.sessions.retain(|row| row.shed_name == *name);
+            now.warnings.retain(|warning| warning.shed == *name);
+        }
+        let mut list = List { sessions: Vec::new(), warnings: Vec::new() };
+        list.add(&server, now);
+        if context.out.is_json() {
+            context.out.line(&serde_json::to_string(&list).unwrap_or_default())?;
+        } else {
+            // Home, the list, and nothing of the old one below it: no flicker.
+            let lines = list.text(args).replace('\n', "\x1b[K\n");
+            context.out.raw(format!("\x1b[H{lines}\x1b[J").as_bytes())?;
+        }
+    }
+    Ok(0)
+}
+
+impl List {
+    fn add(&mut self, server: &Named, answer: SessionList) {
+        let server = &server.name;
+        self.sessions.extend(
+            answer.sessions.into_iter().map(|session| Row { server: server.clone(), session }),
+        );
+        self.warnings.extend(answer.warnings.into_iter().map(|warning| {
+            let Warning { shed, detail, age_ms, .. } = warning;
+            Note { server: server.clone(), shed: Some(shed), reason: detail, age_ms }
+        }));
+    }
+
+    fn text(&self, args: &ListArgs) -> String {
+        let mut head = vec!["SHED"];
+        if args.all {
+            head.push("SERVER");
+        }
+        head.extend(["SESSION", "STATUS", "CREATED", "WINDOWS"]);
+        if args.long {
+            head.extend(["TITLE", "BRANCH", "WORKERS"]);
+        }
+        let mut rows: Vec<Vec<String>> = self.sessions.iter().map(|row| cells(row, args)).collect();
+        for note in &self.warnings {
+            let age =
+                note.age_ms.map(|ms| format!(", seen {} ago", span_ms(ms))).unwrap_or_default();
+            let shed = note.shed.clone().unwrap_or_else(|| "-".to_owned());
+            let mut cells = vec![shed];
+            if args.all {
+                cells.push(note.server.clone());
+            }
+            let kind = if note.shed.is_none() { "unreachable: " } else { "" };
+            cells.extend(["-".to_owned(), format!("{kind}{}{age}", note.reason)]);
+            cells.resize(head.len(), String::new());
+            rows.push(cells);
+        }
+        rows.sort();
+        table(&head, rows)
+    }
+}
+
+fn cells(row: &Row, args: &ListArgs) -> Vec<String> {
+    let Row { server, session } = row;
+    let mut cells = vec![session.shed_name.clone()];
+    if args.all {
+        cells.push(server.clone());
+    }
+    cells.extend([
+        session.name.clone(),
+        status(session),
+        ago(session.created_at),
+        session.window_count.to_string(),
+    ]);
+    if args.long {
+        let workers = session.workers.iter();
+        let workers: Vec<String> = workers
+            .map(|worker| format!("{}: {}", worker.name, super::super::workers::status(worker)))
+            .collect();
+        cells.extend([
+            printable(session.title.as_deref().unwrap_or_default()),
+            printable(session.branch.as_deref().unwrap_or_default()),
+            workers.join(", "),
+        ]);
+    }
+    cells
+}
+
+/// What is in the column STATUS: who is there while it runs, else why nobody can be.
+pub(super) fn status(session: &Session) -> String {
+    match (session.status, session.attached_clients) {
+        (SessionStatus::Running, 0) => "detached".to_owned(),
+        (SessionStatus::Running, 1) => "attached".to_owned(),
+        (SessionStatus::Running, n) => format!("attached ({n})"),
+        (status, _) => status.to_string(),
+    }
+}

@@ -1,0 +1,117 @@
+//! `shed template`.
+
+use std::path::{Path, PathBuf};
+
+use clap_complete::ArgValueCandidates;
+use shed_api::name::printable;
+use shed_api::work::{NamedTemplate, Template};
+
+use super::completions::sheds;
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::names;
+use shed_report::table;
+
+/// The longest file that is taken for a template. Its prompt is the most of it.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Show what sessions can be made from
+///
+/// Templates are TOML files, of the server or in the repository's .shed/templates: `shed run NAME --template T`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  shed template list web
+  shed template show web review
+  shed template check .shed/templates/review.toml")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the templates that hold in a shed
+    #[command(alias = "ls")]
+    List {
+        /// Shed
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
+        name: String,
+    },
+    /// Show what a template says
+    Show {
+        /// Shed
+        #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
+        name: String,
+        /// Template
+        template: String,
+    },
+    /// Read files on this machine as templates; exit 1 if one is none
+    Check {
+        /// Files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
+    match args.command {
+        Command::List { name } => {
+            let list = context.client()?.templates(&name).await?;
+            context.out.data(&list, || rows(&list.templates))?;
+            Ok(0)
+        }
+        Command::Show { name, template } => {
+            let list = context.client()?.templates(&name).await?.templates;
+            let found = list.into_iter().find(|row| row.name == template).ok_or_else(|| {
+                Failure::not_found(format!("no template {template:?} in shed {name}"))
+                    .hint(format!("shed template list {name}"))
+            })?;
+            if let Some(error) = &found.error {
+                return Err(Failure::new(format!("template {template:?}: {}", printable(error))));
+            }
+            let text = toml::to_string_pretty(&found.template.clone().unwrap_or_default());
+            let text = text.map_err(|error| Failure::new(error.to_string()))?;
+            context.out.data(&found, || text)?;
+            Ok(0)
+        }
+        Command::Check { files } => {
+            let check = async |file: &str| {
+                read(Path::new(file))?;
+                context.out.say(&format!("{file} is a template"));
+                Ok(())
+            };
+            let files: Vec<String> =
+                files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
+            Ok(super::each(&files, context, check).await)
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Template, Failure> {
+    use std::io::Read as _;
+    let shown = file.display();
+    let mut text = String::new();
+    let opened = std::fs::File::open(file);
+    let read = opened.and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text));
+    read.map_err(Failure::io(&shown))?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(Failure::new(format!(
+            "{shown}: a template has at most {MAX_FILE_BYTES} bytes"
+        )));
+    }
+    toml::from_str(&text).map_err(|error| Failure::new(format!("{shown}: {error}")))
+}
+
+fn rows(templates: &[NamedTemplate]) -> String {
+    let rows = templates.iter().map(|row| {
+        let about = match (&row.error, &row.template) {
+            (Some(error), _) => format!("cannot be read: {error}"),
+            (None, Some(template)) => template.description.clone().unwrap_or_default(),
+            (None, None) => String::new(),
+        };
+        vec![printable(&row.name), row.source.clone(), printable(&about)]
+    });
+    table(&["TEMPLATE", "FROM", "ABOUT"], rows.collect())
+}

@@ -1,0 +1,144 @@
+//! Workers, and the life of the sessions they are in.
+
+use crate::support::Desk;
+use shed_testing::eventually;
+
+async fn with_work() -> Desk {
+    let desk = Desk::new().await;
+    desk.run(&["run", "a", "-d", "--name", "work", "--", "sleep", "1000"]).await.ok();
+    desk
+}
+
+/// The rows of a table without its head, as words.
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect()
+}
+
+async fn status(desk: &Desk) -> String {
+    let list = desk.run(&["sessions", "a"]).await;
+    rows(list.ok())[0][2].to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_listed_added_restarted_and_removed() {
+    let desk = with_work().await;
+    let added = desk.run(&["workers", "add", "a", "work", "--", "sh", "-c", "exit 3"]).await;
+    assert_eq!((added.ok(), added.errors.as_str()), ("sh\n", "worker a/work/sh was made\n"));
+    let words = ["workers", "add", "a", "work", "-n", "named", "-e", "K=V", "-w", "/"];
+    let line = ["--", "sh", "-c", "echo \"$K $PWD\"; exec sleep 1000"];
+    desk.run(&[&words[..], &line].concat()).await.ok();
+    eventually("its output", async || {
+        (desk.run(&["output", "a", "work", "named"]).await.out == b"V /\r\n").then_some(())
+    })
+    .await;
+    eventually("an end", async || {
+        let list = desk.run(&["workers", "list", "a", "work"]).await;
+        let list = rows(list.ok());
+        let names: Vec<&str> = list.iter().map(|row| row[0]).collect();
+        assert_eq!(names, ["sleep", "sh", "named"]);
+        (list[1][2..4] == ["exited", "(3)"]).then_some(())
+    })
+    .await;
+    desk.run(&["workers", "add", "a", "work", "-n", "named"]).await.fails(4);
+    let again = desk.run(&["workers", "restart", "a", "work", "named", "none", "--json"]).await;
+    assert!(again.fails(3).contains("none"), "{again:?}");
+    let again: serde_json::Value = serde_json::from_slice(&again.out).unwrap();
+    assert_eq!((&again[0]["name"], &again[0]["epoch"]), (&"named".into(), &2.into()), "{again}");
+    desk.run(&["workers", "remove", "a", "work", "sh", "named"]).await.ok();
+    let list = desk.run(&["workers", "list", "a", "work", "--json"]).await.json();
+    assert_eq!(list["workers"].as_array().unwrap().len(), 1);
+    desk.run(&["workers", "remove", "a", "work", "sh"]).await.fails(3);
+    desk.run(&["workers", "list", "a", "none"]).await.fails(3);
+    desk.run(&["workers", "add", "a", "work", "-n", "../x"]).await.fails(2);
+    desk.run(&["workers", "add", "a", "work", "-p", "x"]).await.fails(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_frozen_terminated_started_again_and_deleted() {
+    let desk = with_work().await;
+    desk.run(&["sessions", "freeze", "a", "work"]).await.ok();
+    assert_eq!(status(&desk).await, "frozen");
+    desk.run(&["sessions", "thaw", "a", "work"]).await.ok();
+    assert_eq!(status(&desk).await, "detached");
+    let ended = desk.run(&["terminate", "a", "work", "--json"]).await.json();
+    assert_eq!(ended[0]["status"], "ended", "{ended}");
+    assert_eq!(status(&desk).await, "ended");
+    let again = desk.run(&["sessions", "restart", "a", "work", "--continue"]).await;
+    assert_eq!((again.ok(), again.errors.as_str()), ("", "session a/work was started again\n"));
+    assert_eq!(status(&desk).await, "detached");
+    for words in [
+        &["terminate", "a", "none"][..],
+        &["sessions", "restart", "a", "none"],
+        &["sessions", "freeze", "a", "none"],
+        &["sessions", "adopt", "a", "none"],
+        &["sessions", "show", "a", "none"],
+        &["sessions", "set", "a", "none", "--title", "x"],
+        &["sessions", "delete", "a", "none"],
+    ] {
+        desk.run(words).await.fails(3);
+    }
+    let id = desk.run(&["sessions", "show", "a", "work", "--json"]).await.json();
+    desk.run(&["sessions", "delete", "a", id["id"].as_str().unwrap()]).await.ok();
+    assert_eq!(desk.run(&["sessions", "a"]).await.ok(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_remembered_of_a_session_is_changed_and_shown() {
+    let desk = with_work().await;
+    let title = "Fix: the 🚀 $(id) -x";
+    let words = ["sessions", "set", "a", "work", "--title", title, "--tag", "x", "--tag", "y z"];
+    desk.run(&[&words[..], &["--auto-respond", "safe", "--name", "play"]].concat()).await.ok();
+    let shown = desk.run(&["sessions", "show", "a", "play"]).await;
+    for text in ["a/play", title, "x, y z", "safe", "quick", "sleep: running, sleep 1000"] {
+        assert!(shown.ok().contains(text), "{text:?} in {shown:?}");
+    }
+    let long = desk.run(&["sessions", "a", "--long"]).await;
+    let head: Vec<&str> = long.ok().lines().next().unwrap().split_whitespace().collect();
+    let expected =
+        ["SHED", "SESSION", "STATUS", "CREATED", "WINDOWS", "TITLE", "BRANCH", "WORKERS"];
+    assert_eq!(head, expected);
+    assert!(long.ok().contains(title) && long.ok().contains("sleep: running"), "{long:?}");
+    desk.run(&["sessions", "set", "a", "play", "--title", "", "--no-tags"]).await.ok();
+    let shown = desk.run(&["sessions", "show", "a", "play", "--json"]).await.json();
+    assert!(shown.get("title").is_none() && shown.get("tags").is_none(), "{shown}");
+    desk.run(&["sessions", "set", "a", "play"]).await.fails(2);
+    desk.run(&["sessions", "set", "a", "play", "--auto-respond", "yes"]).await.fails(2);
+    desk.run(&["sessions", "set", "a", "play", "--title", "\x1b[31m"]).await.fails(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_by_hand_is_adopted() {
+    let desk = Desk::new().await;
+    desk.run(&["exec", "a", "tmux", "new-session", "-d", "-s", "hand", "cat"]).await.ok();
+    eventually("the session", async || {
+        (desk.run(&["sessions", "show", "a", "hand"]).await.status == 0).then_some(())
+    })
+    .await;
+    let adopted = desk.run(&["sessions", "adopt", "a", "hand", "--json"]).await.json();
+    assert_eq!(adopted[0]["id"].as_str().unwrap().len(), 32, "{adopted}");
+    desk.run(&["sessions", "set", "a", "hand", "--title", "mine"]).await.ok();
+    // Also by the word it had before.
+    desk.run(&["sessions", "kill", "a", "hand"]).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_workers_are_completed() {
+    let desk = with_work().await;
+    desk.run(&["workers", "add", "a", "work", "-n", "second"]).await.ok();
+    desk.run(&["run", "a", "-d", "--name", "other", "--", "cat"]).await.ok();
+    for words in [&["output", "a", "work"][..], &["workers", "remove", "a", "work"]] {
+        let line = [&["--", "shed"], words, &[""]].concat();
+        let mut command = desk.shed(&line);
+        let index = (line.len() - 2).to_string();
+        command.env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", index);
+        command.env("_CLAP_COMPLETE_COMP_TYPE", "9").env("_CLAP_COMPLETE_SPACE", "true");
+        let said = ended(&mut command).await;
+        assert!(said.contains("second") && said.contains("sleep"), "{words:?}: {said}");
+        assert!(!said.contains("cat"), "{words:?}: {said}");
+    }
+}
+
+async fn ended(command: &mut tokio::process::Command) -> String {
+    let output = command.stdin(std::process::Stdio::null()).output().await.unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
