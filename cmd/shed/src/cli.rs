@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     attach, batch, checkpoint, completions, console, cp, create, delete, df, diff, doctor, events,
-    exec, forward, gc, lifecycle, list, logs, man, output, rebuild, run, server, sessions, set,
-    show, ssh_config, stats, template, terminate, trash, workers,
+    exec, forward, gc, lifecycle, list, logs, man, orphans, output, rebuild, run, server, sessions,
+    set, show, ssh_config, stats, template, terminate, trash, workers,
 };
 
 /// Persistent, isolated sessions for coding agents on servers you own
@@ -55,6 +55,7 @@ pub(crate) enum Command {
     Template(template::Args),
     Trash(trash::Args),
     Gc(gc::Args),
+    Orphans(orphans::Args),
     Exec(exec::Args),
     Console(console::Args),
     Cp(cp::Args),

@@ -19,6 +19,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod orphans;
 pub(crate) mod output;
 pub(crate) mod rebuild;
 pub(crate) mod run;
@@ -80,6 +81,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Template(args) => template::run(args, context).await,
         Command::Trash(args) => trash::run(args, context).await,
         Command::Gc(args) => gc::run(args, context).await,
+        Command::Orphans(args) => orphans::run(args, context).await,
         Command::Exec(args) => exec::run(args, context).await,
         Command::Console(args) => console::run(args, context).await,
         Command::Cp(args) => cp::run(args, context).await,
