@@ -113,6 +113,9 @@ pub(crate) struct Frozen {
 /// Stops every descendant of a process and looks again until no other has come and all stand still, at most
 /// [`FREEZE_LIMIT`]. A process whose stop is pending cannot fork, so each look finds fewer new ones. What was stopped
 /// already is left to whoever stopped it.
+///
+/// A process that waits in the kernel (`D`) with its stop pending counts as still: it stops before it does anything of its
+/// own. One that waits for the `execve` of a child it made by `vfork`, and that was stopped, stays so until the thaw.
 pub(crate) fn freeze(root: Pid, frozen: &mut Frozen) -> Result<(), String> {
     let deadline = Instant::now() + FREEZE_LIMIT;
     loop {
@@ -121,11 +124,13 @@ pub(crate) fn freeze(root: Pid, frozen: &mut Frozen) -> Result<(), String> {
             if process.has_ended() || process.is_stopped() {
                 continue;
             }
+            let is_known = frozen.stopped.contains(&process.pid);
+            if is_known && process.state == b'D' {
+                continue;
+            }
             is_still = false;
             // Parents first: a shell must not see its job stop.
-            if kill_process(process.pid, Signal::STOP).is_ok()
-                && !frozen.stopped.contains(&process.pid)
-            {
+            if kill_process(process.pid, Signal::STOP).is_ok() && !is_known {
                 frozen.stopped.push(process.pid);
             }
         }

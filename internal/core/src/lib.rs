@@ -34,7 +34,11 @@ pub use app::App;
 pub use app::credentials::Credentials;
 pub use app::exec::{Attach, Exec, ExecKind, Started};
 pub use app::forward::{Bind, Listening, Target};
+pub use app::previews::Shown;
 pub use app::sheds::{ProgressReader, Removal};
+pub use app::tree::DiffQuery;
+pub use app::viewer::{Hands, MAX_IMAGE_BYTES, Viewer, WatchWorker};
+pub use app::worker_output::OutputSearch;
 pub use checkout::{KEPT, NOT_EMPTY};
 pub use error::{Error, Failure};
 pub use keeper::Answer;
@@ -62,8 +66,14 @@ pub(crate) struct Context {
     pub(crate) door_stop: CancellationToken,
     /// How many sessions may run at once.
     pub(crate) slots: work::slots::Slots,
+    /// Diffs that somebody watches.
+    pub(crate) numbers: work::numbers::Numbers,
     /// What workers print.
     pub(crate) logs: work::logs::Logs,
+    /// Who watches workers.
+    pub(crate) viewers: work::viewers::Viewers,
+    /// What workers look like.
+    pub(crate) previews: work::previews::Previews,
     /// Moves whenever any shed's view does. Says "look", carries nothing else.
     pub(crate) bell: watch::Sender<u64>,
 }

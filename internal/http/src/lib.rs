@@ -15,6 +15,7 @@ mod routes;
 mod serve;
 mod streams;
 mod tls;
+mod watching;
 
 use std::sync::Arc;
 use std::time::Duration;

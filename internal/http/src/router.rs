@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use crate::extract::{Refused, Who};
 use crate::guard::guard;
-use crate::routes::{access, docs, exec, health, sessions, sheds, streams};
+use crate::routes::{access, docs, exec, health, previews, sessions, sheds, streams, worker_ws};
 use crate::{State, openapi};
 
 /// The largest body of a request.
@@ -54,6 +54,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(sessions::show, sessions::patch, sessions::delete))
         .routes(routes!(sessions::input))
         .routes(routes!(sessions::output))
+        .routes(routes!(previews::watch))
         // Running things.
         .merge(
             OpenApiRouter::new()
@@ -65,6 +66,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(streams::console))
         .routes(routes!(streams::forward))
         .routes(routes!(streams::lend))
+        .routes(routes!(worker_ws::worker))
         // Who may.
         .routes(routes!(access::keys, access::add_key))
         .routes(routes!(access::remove_key))

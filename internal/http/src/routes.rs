@@ -4,6 +4,8 @@ pub(crate) mod access;
 pub(crate) mod docs;
 pub(crate) mod exec;
 pub(crate) mod health;
+pub(crate) mod previews;
 pub(crate) mod sessions;
 pub(crate) mod sheds;
 pub(crate) mod streams;
+pub(crate) mod worker_ws;

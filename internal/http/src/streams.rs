@@ -43,10 +43,10 @@ pub(crate) enum DrainUntil {
 }
 
 /// How long a caller may take to hear that the stream ends; one that does not read does not hear it.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
-type Sink = SplitSink<WebSocket, Message>;
-type Stream = SplitStream<WebSocket>;
+pub(crate) type Sink = SplitSink<WebSocket, Message>;
+pub(crate) type Stream = SplitStream<WebSocket>;
 
 /// Reads the opening object.
 pub(crate) async fn opening<T: DeserializeOwned>(
@@ -100,13 +100,13 @@ pub(crate) async fn patiently<T>(
     }
 }
 
-fn pings(state: &State) -> Interval {
+pub(crate) fn pings(state: &State) -> Interval {
     let period = state.options.timing.ping;
     tokio::time::interval_at(Instant::now() + period, period)
 }
 
 /// Ends a little after the server began to go away: for callers that do not read and so cannot be told.
-async fn overdue(stop: &CancellationToken) {
+pub(crate) async fn overdue(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(FAREWELL_LIMIT).await;
 }
@@ -237,7 +237,7 @@ pub(crate) async fn copy_process(
 
 /// How the caller's side of a stream ended.
 #[derive(Debug)]
-enum Parted {
+pub(crate) enum Parted {
     /// It closed, or it is gone.
     Closed,
     /// It sent what no WebSocket client sends, or too much at once; with the close code for that.
@@ -245,7 +245,7 @@ enum Parted {
 }
 
 impl Parted {
-    fn from_error(error: axum::Error) -> Self {
+    pub(crate) fn from_error(error: axum::Error) -> Self {
         let inner = error.into_inner();
         let code = match inner.downcast_ref::<tungstenite::Error>() {
             Some(tungstenite::Error::Capacity(_)) => close_code::SIZE,
@@ -256,7 +256,7 @@ impl Parted {
         Self::Broken(code, inner.to_string().chars().take(100).collect())
     }
 
-    async fn say(self, sink: &mut Sink) {
+    pub(crate) async fn say(self, sink: &mut Sink) {
         if let Self::Broken(code, reason) = self {
             let close = CloseFrame { code, reason: reason.into() };
             timeout(FAREWELL_LIMIT, sink.send(Message::Close(Some(close)))).await.ok();
@@ -313,7 +313,7 @@ async fn part(sink: &mut Sink, problem: Problem) -> Result<(), axum::Error> {
     close(sink).await
 }
 
-async fn close(sink: &mut Sink) -> Result<(), axum::Error> {
+pub(crate) async fn close(sink: &mut Sink) -> Result<(), axum::Error> {
     let close = CloseFrame { code: close_code::NORMAL, reason: "".into() };
     sink.send(Message::Close(Some(close))).await
 }

@@ -15,6 +15,7 @@ mod cast;
 mod catalog;
 mod compress;
 mod files;
+mod history;
 mod log;
 mod marks;
 mod plain;
@@ -31,6 +32,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use compress::Compressor;
+pub use history::{History, MAX_HISTORY_BYTES, Redrawn, history, redraw, unfinished_character};
 pub use log::{Appended, Limits, Log};
 pub use marks::{Exit, Size};
 pub use reader::{MAX_PAGE_BYTES, Page, Reader, Status};

@@ -56,6 +56,8 @@ pub struct Screen {
     /// The rows that scroll, of the main and the alternate screen, counted from 1; `None` for all.
     regions: [Option<(u16, u16)>; 2],
     n_faults: u64,
+    /// Lines that are kept above the screen.
+    max_above: usize,
     /// How many cells may be touched at once; bytes that come add to it.
     credit: u64,
     /// Bytes that came since that was last counted.
@@ -80,8 +82,14 @@ impl std::fmt::Debug for Screen {
 impl Screen {
     /// A blank screen; a size that is out of bounds is brought to the next that is not.
     pub fn new(cols: u16, rows: u16) -> Self {
+        Self::with_above(cols, rows, SCROLLBACK_ROWS)
+    }
+
+    /// A blank screen that keeps so many lines of what scrolls off it.
+    pub fn with_above(cols: u16, rows: u16, max_above: usize) -> Self {
         Self {
-            parser: fresh(cols, rows),
+            parser: fresh(cols, rows, max_above),
+            max_above,
             plain: Plain::default(),
             unfinished: Vec::new(),
             held: Vec::new(),
@@ -218,16 +226,41 @@ impl Screen {
         let mut out = Vec::new();
         if screen.alternate_screen() {
             // The main screen is what a program that leaves the alternate one would show.
-            let mut main = fresh(self.size().cols, self.size().rows);
-            *main.screen_mut() = screen.clone();
-            main.process(b"\x1b[?47l");
-            Self::draw_one(main.screen(), self.regions[0], &mut out);
+            Self::draw_one(self.main().screen(), self.regions[0], &mut out);
             out.extend_from_slice(b"\x1b[?1049h");
         }
         Self::draw_one(screen, self.regions[usize::from(screen.alternate_screen())], &mut out);
         out.extend_from_slice(screen.input_mode_formatted().as_bytes());
         out.extend_from_slice(&self.unfinished);
         out
+    }
+
+    /// The lines that scrolled off the main screen, the oldest first, as [`Screen::rows_ansi`] gives rows.
+    pub fn above_ansi(&self) -> Vec<String> {
+        let mut main = self.main();
+        let cols = self.size().cols;
+        let n_above = main.screen().scrollback_len();
+        let line = |above: usize| {
+            main.screen_mut().set_scrollback(above);
+            row_ansi(main.screen(), 0, cols)
+        };
+        (1..=n_above).rev().map(line).collect()
+    }
+
+    /// The main screen's rows, also while the alternate one is shown.
+    pub(crate) fn main_rows_ansi(&self) -> Vec<String> {
+        let Size { cols, rows } = self.size();
+        let main = self.main();
+        (0..rows).map(|row| row_ansi(main.screen(), row, cols)).collect()
+    }
+
+    /// A copy that shows the main screen.
+    fn main(&self) -> vt100::Parser {
+        let Size { cols, rows } = self.size();
+        let mut main = fresh(cols, rows, self.max_above);
+        *main.screen_mut() = self.parser.screen().clone();
+        main.process(b"\x1b[?47l");
+        main
     }
 
     fn draw_one(screen: &vt100::Screen, region: Option<(u16, u16)>, out: &mut Vec<u8>) {
@@ -310,7 +343,7 @@ impl Screen {
         }
         if catch_unwind(AssertUnwindSafe(|| act(&mut self.parser))).is_err() {
             let size = self.size();
-            self.parser = fresh(size.cols, size.rows);
+            self.parser = fresh(size.cols, size.rows, self.max_above);
             self.regions = [None; 2];
             self.n_faults += 1;
         }
@@ -324,7 +357,7 @@ fn clamp(cols: u16, rows: u16) -> (NonZeroU16, NonZeroU16) {
     (within(cols, MIN_COLS, MAX_COLS), within(rows, 1, MAX_ROWS))
 }
 
-fn fresh(cols: u16, rows: u16) -> vt100::Parser {
+fn fresh(cols: u16, rows: u16, max_above: usize) -> vt100::Parser {
     let (cols, rows) = clamp(cols, rows);
-    vt100::Parser::new(rows, cols, SCROLLBACK_ROWS)
+    vt100::Parser::new(rows, cols, max_above)
 }

@@ -46,6 +46,9 @@ pub struct SessionSpec {
     /// Fetch before the worktree is made.
     #[serde(default)]
     pub fetch: bool,
+    /// The checkpoint its files begin as: whose, and which.
+    #[serde(default)]
+    pub from_checkpoint: Option<(String, u64)>,
     /// Whether its worktree is there (or it needs none).
     #[serde(default)]
     pub placed: bool,
@@ -102,6 +105,7 @@ impl SessionSpec {
             base_commit: None,
             existing_branch: false,
             fetch: false,
+            from_checkpoint: None,
             placed: true,
             set_up: true,
             shares: None,
@@ -288,12 +292,12 @@ impl Store {
         &self,
         session: SessionRow,
         workers: Vec<WorkerRow>,
-        event: NewEvent,
+        happened: Vec<NewEvent>,
     ) -> Result<(), StoreError> {
         self.transact(move |transaction| {
             put_session(transaction, &session, true)?;
             workers.iter().try_for_each(|worker| put_worker(transaction, worker))?;
-            events::add(transaction, &event)
+            happened.iter().try_for_each(|event| events::add(transaction, event))
         })
         .await
     }
@@ -560,7 +564,7 @@ mod tests {
     async fn sessions_and_workers_are_written_read_and_forgotten() {
         let store = Store::in_memory().unwrap();
         let (one, shell) = (session("1", "one"), worker("w1", "1", "shell"));
-        let made = event(EventKind::SessionStatus);
+        let made = vec![event(EventKind::SessionStatus)];
         store.add_session(one.clone(), vec![shell.clone()], made.clone()).await.unwrap();
         let again = store.add_session(session("2", "one"), Vec::new(), made.clone()).await;
         assert!(matches!(again, Err(StoreError::Exists(_))));
@@ -587,7 +591,7 @@ mod tests {
         let store = Store::in_memory().unwrap();
         for (id, name) in [("1", "one"), ("2", "two")] {
             let shell = worker(&format!("w{id}"), id, "shell");
-            let made = event(EventKind::SessionStatus);
+            let made = vec![event(EventKind::SessionStatus)];
             store.add_session(session(id, name), vec![shell], made).await.unwrap();
         }
         store

@@ -23,15 +23,21 @@ pub struct TestApp {
     /// Its admin.
     pub admin: Person,
     dir: tempfile::TempDir,
+    adjust: fn(&mut Settings),
 }
 
 impl TestApp {
     /// A new one.
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A new one with other settings than the usual.
+    pub async fn start_with(adjust: fn(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let engine = ProcessEngine::new(&dir.path().join("boxes"));
-        let app = open(dir.path(), &engine).await;
-        Self { app, engine, admin: Person::local("tester".to_owned(), 0), dir }
+        let app = open(dir.path(), &engine, adjust).await;
+        Self { app, engine, admin: Person::local("tester".to_owned(), 0), dir, adjust }
     }
 
     /// Ends the App as a killed server would, or in an orderly way, and starts another on the same data and engine.
@@ -43,7 +49,7 @@ impl TestApp {
     pub async fn restart_after(&mut self, between: impl FnOnce(&Path)) {
         self.app.close().await;
         between(self.dir.path());
-        self.app = open(self.dir.path(), &self.engine).await;
+        self.app = open(self.dir.path(), &self.engine, self.adjust).await;
     }
 
     /// The directory everything is in.
@@ -69,8 +75,8 @@ fn shed_name(name: &str) -> ShedName {
     name.parse().expect("a name")
 }
 
-async fn open(dir: &Path, engine: &Arc<ProcessEngine>) -> App {
-    let settings = Settings {
+async fn open(dir: &Path, engine: &Arc<ProcessEngine>, adjust: fn(&mut Settings)) -> App {
+    let mut settings = Settings {
         name: "test".to_owned(),
         server_id: "test-server".to_owned(),
         links_dir: dir.join("links"),
@@ -84,6 +90,7 @@ async fn open(dir: &Path, engine: &Arc<ProcessEngine>) -> App {
             ..SessionSettings::default()
         },
     };
+    adjust(&mut settings);
     std::fs::create_dir_all(&settings.links_dir).expect("a directory for links");
     let store = Store::open(dir).expect("a store");
     let app =

@@ -206,14 +206,13 @@ pub fn kill_window(window_id: &str) -> Vec<String> {
     words(&["kill-window", "-t", window_id])
 }
 
-/// Gives a window a size of its own, for viewers that are no clients of tmux.
+/// Gives a window a size, for viewers that are no clients of tmux. It stays until a client attaches: the mark that a window
+/// has a size of its own, which would hold against clients, is taken away by the same client without a gap.
 pub fn resize_window(window_id: &str, cols: u16, rows: u16) -> Vec<String> {
-    words(&["resize-window", "-t", window_id, "-x", &cols.to_string(), "-y", &rows.to_string()])
-}
-
-/// Lets the clients of tmux decide on a window's size again.
-pub fn unset_size(window_id: &str) -> Vec<String> {
-    words(&["set-option", "-wu", "-t", window_id, "window-size"])
+    let (cols, rows) = (cols.to_string(), rows.to_string());
+    let mut argv = words(&["resize-window", "-t", window_id, "-x", &cols, "-y", &rows]);
+    add_command(&mut argv, &["set-option", "-wu", "-t", window_id, "window-size"]);
+    argv
 }
 
 /// Marks a session that was made by hand as one shed remembers. Its name, checked by the caller, is set again: an option

@@ -10,9 +10,8 @@ use shed_api::work::{
     Batch, BatchItem, BatchOp, BatchResult, NamedTemplate, Template, TemplateList,
 };
 use shed_api::worker::Restart;
-use shed_api::{Code, EventKind, Problem, Scope, SessionName, SessionRef, ShedName};
+use shed_api::{Code, Problem, Scope, SessionName, SessionRef, ShedName};
 use shed_link::git::{Branch, GitDone, GitOp, ShedRef};
-use shed_store::NewEvent;
 
 use super::App;
 use super::sessions::Place;
@@ -22,7 +21,7 @@ use crate::work::git::{git, unexpected};
 use crate::work::leftover::{self, Repo};
 use crate::work::templates::{self, Source};
 use crate::work::view::{Known, WorkView};
-use crate::work::{batch, ops, plan};
+use crate::work::{batch, plan};
 use crate::{Error, Person};
 
 /// What a batch is about: a session, or an id that means none this person may see.
@@ -206,7 +205,16 @@ impl App {
                 self.freeze_session(person, shed, &session, false).await?;
                 "goes on"
             }
-            BatchOp::Checkpoint => return self.batch_checkpoint(person, shed, &session).await,
+            BatchOp::Checkpoint => {
+                batch::needs_worktree(known)?;
+                let made = self.checkpoint(person, shed, &session, "").await?;
+                let n = made.checkpoint.n;
+                return Ok(if made.unchanged {
+                    format!("nothing differs from checkpoint {n}")
+                } else {
+                    format!("checkpoint {n} made")
+                });
+            }
             BatchOp::Input => {
                 let input = Input { text: batch.text.clone(), keys: Vec::new(), enter: true };
                 self.input(person, shed, &session, input).await?;
@@ -233,30 +241,6 @@ impl App {
             return Err(Error::SessionBusy { shed: shed.clone(), session, text });
         }
         Ok(id.parse()?)
-    }
-
-    async fn batch_checkpoint(
-        &self,
-        person: &Person,
-        shed: &ShedName,
-        session: &SessionRef,
-    ) -> Result<String, Error> {
-        let what = "to make a checkpoint";
-        let (_, known) = self.remembered(person, shed, session, Scope::Drive, what)?;
-        batch::needs_worktree(&known)?;
-        let place = self.enter_awake(person, shed, Scope::Drive, what).await?;
-        let taken = ops::take_checkpoint(&self.context, &place.link, &known, "manual", "").await?;
-        let n = taken.checkpoint.n;
-        if taken.unchanged {
-            return Ok(format!("nothing differs from checkpoint {n}"));
-        }
-        let now = self.context.clock.now();
-        let event = NewEvent::new(now, EventKind::CheckpointMade, person.actor.clone())
-            .shed(shed.as_str())
-            .session(&known.row.name)
-            .note(n.to_string());
-        self.context.store.add_events(vec![event]).await?;
-        Ok(format!("checkpoint {n} made"))
     }
 
     /// What was deleted in a shed's repositories and can be brought back, by name.

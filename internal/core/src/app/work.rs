@@ -15,8 +15,9 @@ use super::sessions::{Place, no_session};
 use crate::keeper::KeeperHandle;
 use crate::work::keeper::Post;
 use crate::work::life::Wish;
-use crate::work::ops::{self, Order};
+use crate::work::ops::Order;
 use crate::work::plan;
+use crate::work::tree;
 use crate::work::view::Known;
 use crate::{Error, Person};
 
@@ -45,7 +46,7 @@ impl App {
         self.session_by_id(&place.handle, name, &id)
     }
 
-    fn plan(&self, place: &Place, request: NewSession) -> Result<plan::Plan, Error> {
+    pub(crate) fn plan(&self, place: &Place, request: NewSession) -> Result<plan::Plan, Error> {
         let work = place.handle.work.view.borrow().clone();
         let table = place.handle.view.borrow().table.clone();
         let listed = table.iter().flat_map(|table| table.rows()).map(|row| row.name.clone());
@@ -357,7 +358,7 @@ impl App {
     ) -> Result<shed_api::git::Risk, Error> {
         let (_, known) = self.remembered(person, name, target, Scope::Read, "to see a session")?;
         let place = self.enter_awake(person, name, Scope::Read, "to see a session").await?;
-        ops::risk(&place.link, &known).await
+        tree::risk(&place.link, &known).await
     }
 
     /// A session's workers.

@@ -2,6 +2,9 @@
 //! it judges (`life`), writes, shows, and only then starts what acts. It follows the shed's own keeper by its view: a link
 //! that comes up is collected from, a table of tmux's is compared with what should be there.
 
+mod clock;
+mod compare;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +19,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::collect;
-use super::layout;
 use super::life::{self, Situation, Verdict, Wish};
 use super::ops::{self, OpEnv, Order};
 use super::plan::Plan;
 use super::view::{Known, WorkView};
+use super::windows::{FIRST_EPOCH, started_event};
 use crate::box_link::BoxLink;
-use crate::table::{NoSessions, Table};
+use crate::table::Table;
 use crate::view::View;
 use crate::{Context, Error};
 
@@ -62,8 +64,6 @@ pub(crate) enum Post {
     DropRecord(String, Actor, oneshot::Sender<Result<(), Error>>),
     /// The shed is about to be stopped in an orderly way.
     Stopping(oneshot::Sender<()>),
-    /// Look again at what is due.
-    Look,
 }
 
 /// A wish, who has it, and what goes with it.
@@ -141,12 +141,22 @@ impl WorkHandle {
     }
 }
 
-/// An operation under way or waiting.
+/// How a wish is answered.
+type Answer = oneshot::Sender<Result<(), Error>>;
+
+/// An operation under way: what it is, who waits for it, and what calls it off.
+struct Doing {
+    wish: Wish,
+    answer: Option<Answer>,
+    cancel: CancellationToken,
+}
+
+/// An operation that waits.
 struct Job {
     wish: Wish,
     actor: Actor,
     order: Order,
-    answer: Option<oneshot::Sender<Result<(), Error>>>,
+    answer: Option<Answer>,
 }
 
 struct Keeper {
@@ -157,7 +167,7 @@ struct Keeper {
     shed_posts: mpsc::Sender<crate::keeper::Post>,
     view: watch::Sender<Arc<WorkView>>,
     shed_view: watch::Receiver<View>,
-    doing: HashMap<String, (Wish, Option<oneshot::Sender<Result<(), Error>>>, CancellationToken)>,
+    doing: HashMap<String, Doing>,
     waiting: HashMap<String, VecDeque<Job>>,
     /// The link whose spools are collected.
     link: Option<BoxLink>,
@@ -169,6 +179,8 @@ struct Keeper {
     came_up: Option<DateTime<Utc>>,
     /// Sessions whose windows are gone, and when that is final.
     vanished: HashMap<String, Instant>,
+    /// When sessions that want checkpoints by the clock were looked at last.
+    checkpointed: HashMap<String, Instant>,
     /// What was last written of tmux, and when the next is due.
     layout: Option<LayoutRow>,
     layout_due: Option<Instant>,
@@ -194,6 +206,11 @@ pub(crate) async fn start(
         let workers = workers.remove(&row.id).unwrap_or_default();
         view.sessions.insert(row.id.clone(), Arc::new(Known { row, workers }));
     }
+    let of_workers = view.sessions.values().flat_map(|known| &known.workers);
+    let ids: Vec<String> = of_workers.map(|row| row.id.clone()).collect();
+    let (logs, of_shed) = (context.logs.clone(), shed.to_string());
+    // Only for what lists show; nobody waits for it.
+    context.tasks.spawn_blocking(move || logs.look(&of_shed, &ids));
     let (posts, inbox) = mpsc::channel(INBOX);
     let view = watch::Sender::new(Arc::new(view));
     let handle = WorkHandle { posts: posts.clone(), view: view.subscribe() };
@@ -211,6 +228,7 @@ pub(crate) async fn start(
         compared: None,
         came_up: None,
         vanished: HashMap::new(),
+        checkpointed: HashMap::new(),
         layout,
         layout_due: None,
         stop,
@@ -270,7 +288,6 @@ impl Keeper {
                 self.write_layout(true).await;
                 done.send(()).ok();
             }
-            Post::Look => self.take_due().await,
         }
     }
 
@@ -280,11 +297,23 @@ impl Keeper {
         actor: Actor,
         answer: oneshot::Sender<Result<(), Error>>,
     ) {
-        let Plan { session, worker } = plan;
+        let Plan { mut session, mut worker } = plan;
         let id = session.id.clone();
-        let event = status_event(self.now(), &session, &actor);
-        let added = self.context.store.add_session(session.clone(), vec![worker.clone()], event);
+        let placed = self.context.slots.enter(self.shed.as_str(), &id, session.created_at);
+        if placed {
+            session.status = SessionStatus::Creating;
+            if session.spec.placed && session.spec.set_up {
+                // Nothing comes before its first start: one write for both.
+                worker.epoch = FIRST_EPOCH;
+            }
+        }
+        let mut happened = vec![status_event(self.now(), &session, &actor)];
+        if worker.epoch == FIRST_EPOCH {
+            happened.push(started_event(self.now(), &session, &worker, &actor));
+        }
+        let added = self.context.store.add_session(session.clone(), vec![worker.clone()], happened);
         if let Err(error) = added.await {
+            self.context.slots.leave(self.shed.as_str(), &id);
             let error = match error {
                 StoreError::Exists(_) => {
                     Error::SessionExists { shed: self.shed.clone(), session: session.name }
@@ -294,11 +323,10 @@ impl Keeper {
             answer.send(Err(error)).ok();
             return;
         }
-        let placed = self.context.slots.enter(self.shed.as_str(), &id, session.created_at);
         self.put(Known { row: session, workers: vec![worker] });
         if placed {
-            let job =
-                Job { wish: Wish::Create, actor, order: Order::default(), answer: Some(answer) };
+            let order = Order { fresh: true, ..Order::default() };
+            let job = Job { wish: Wish::Create, actor, order, answer: Some(answer) };
             self.begin(&id, job).await;
         } else {
             // It is there, and its turn will come: that is all the caller waits for.
@@ -313,7 +341,7 @@ impl Keeper {
         answer: oneshot::Sender<Result<(), Error>>,
     ) {
         let event = status_event(self.now(), &row, actor);
-        let added = self.context.store.add_session(row.clone(), Vec::new(), event).await;
+        let added = self.context.store.add_session(row.clone(), Vec::new(), vec![event]).await;
         if added.is_ok() {
             self.context.slots.keep(self.shed.as_str(), &row.id);
             self.put(Known { row, workers: Vec::new() });
@@ -354,7 +382,7 @@ impl Keeper {
             answer.send(Err(error)).ok();
             return;
         };
-        let doing = self.doing.get(&session).map(|(wish, ..)| *wish);
+        let doing = self.doing.get(&session).map(|doing| doing.wish);
         let n_waiting = self.waiting.get(&session).map_or(0, VecDeque::len);
         let situation = Situation { status: known.row.status, doing, n_waiting };
         let job = Job { wish, actor, order, answer: Some(answer) };
@@ -370,8 +398,8 @@ impl Keeper {
             Verdict::Begin => self.begin(&session, job).await,
             Verdict::Queue => self.waiting.entry(session).or_default().push_back(job),
             Verdict::Interrupt => {
-                if let Some((_, _, cancel)) = self.doing.get(&session) {
-                    cancel.cancel();
+                if let Some(doing) = self.doing.get(&session) {
+                    doing.cancel.cancel();
                 }
                 self.waiting.entry(session).or_default().push_back(job);
             }
@@ -384,7 +412,8 @@ impl Keeper {
             Wish::Delete => Some(SessionStatus::Removing),
             _ => None,
         };
-        if let Some(status) = status
+        let is_so = self.known(id).is_some_and(|known| Some(known.row.status) == status);
+        if let (Some(status), false) = (status, is_so)
             && let Err(error) = self.set_status(id, status, None, &job.actor).await
         {
             job.answer.map(|answer| answer.send(Err(error)));
@@ -403,12 +432,13 @@ impl Keeper {
             actor: job.actor,
             order: job.order,
         };
-        self.doing.insert(id.to_owned(), (job.wish, job.answer, cancel));
+        let doing = Doing { wish: job.wish, answer: job.answer, cancel };
+        self.doing.insert(id.to_owned(), doing);
         self.context.tasks.spawn(ops::run(job.wish, env));
     }
 
     async fn finish(&mut self, id: &str, result: Result<(), Error>) {
-        let Some((wish, answer, _)) = self.doing.remove(id) else {
+        let Some(Doing { wish, answer, .. }) = self.doing.remove(id) else {
             return;
         };
         if wish == Wish::Delete && result.is_ok() {
@@ -525,20 +555,6 @@ impl Keeper {
         self.settle_place(&session.id);
     }
 
-    /// Whether what ended now ended with the shed: it is on its way down, or it came up again and what is told is from
-    /// before.
-    fn ended_with_shed(&self, worker: &WorkerRow) -> bool {
-        let status = self.shed_view.borrow().status();
-        let up = matches!(status, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed);
-        !up || self.came_up.is_some_and(|at| worker.started_at.is_none_or(|since| since < at))
-    }
-
-    /// Whether the shed's tmux is the one that was last remembered.
-    fn is_same_boot(&self) -> bool {
-        let boot = self.link.as_ref().map(|link| link.hello().boot.as_str());
-        self.layout.as_ref().is_some_and(|row| Some(row.boot.as_str()) == boot)
-    }
-
     /// A session in which nothing runs takes no place from others.
     fn settle_place(&self, id: &str) {
         if self.doing.contains_key(id) {
@@ -563,194 +579,6 @@ impl Keeper {
         for known in self.all() {
             self.context.slots.leave(self.shed.as_str(), &known.row.id);
         }
-    }
-
-    /// The shed's keeper shows something new.
-    async fn take_view(&mut self) {
-        let (link, table) = {
-            let view = self.shed_view.borrow_and_update();
-            (view.link.clone(), view.table.clone())
-        };
-        if link != self.link {
-            self.link.clone_from(&link);
-            self.stale = table;
-            self.compared = None;
-            self.vanished.clear();
-            self.show(|view| view.reconciled = false);
-            if self.link.is_some() && !self.is_same_boot() {
-                self.came_up = Some(self.now());
-            }
-            if let Some(link) = link {
-                let handle = WorkHandle { posts: self.posts.clone(), view: self.view.subscribe() };
-                let context = Arc::clone(&self.context);
-                self.context.tasks.spawn(collect::run(context, self.shed.clone(), link, handle));
-            }
-        }
-        self.compare().await;
-    }
-
-    /// Compares what should be with what tmux says.
-    async fn compare(&mut self) {
-        if !self.can_act() {
-            return;
-        }
-        let table = self.shed_view.borrow().table.clone();
-        let is_news = |known: &Option<Arc<Table>>, table: &Arc<Table>| {
-            known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, table))
-        };
-        if let Some(Err(NoSessions::NoTmux)) = table.as_ref().map(|table| &table.sessions) {
-            // Nothing comes back where there is no tmux.
-            return self.show(|view| view.reconciled = true);
-        }
-        let Some(table) = table.filter(|table| table.sessions.is_ok()) else {
-            return;
-        };
-        if !is_news(&self.stale, &table) {
-            return;
-        }
-        if !self.view.borrow().reconciled {
-            self.reconcile(&table).await;
-        }
-        self.compared = Some(Arc::clone(&table));
-        for known in self.all() {
-            self.compare_one(&known, &table).await;
-        }
-        let text = layout::structure(&table.listing);
-        let written = self.layout.as_ref().map(|row| layout::structure_of(&row.body));
-        if written != Some(text) && self.layout_due.is_none() {
-            self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
-        }
-    }
-
-    async fn compare_one(&mut self, known: &Known, table: &Table) {
-        let row = &known.row;
-        let runs = matches!(row.status, SessionStatus::Running | SessionStatus::Frozen);
-        if !runs || self.doing.contains_key(&row.id) {
-            self.vanished.remove(&row.id);
-            return;
-        }
-        match table.marked(&row.id) {
-            Some(listed) => {
-                self.vanished.remove(&row.id);
-                if listed.name != row.name && listed.name.parse::<shed_api::SessionName>().is_ok() {
-                    // Renamed by hand, inside.
-                    let name = listed.name.clone();
-                    let renamed = self.change(&row.id, |known| known.row.name = name, Vec::new());
-                    if let Err(error) = renamed.await {
-                        tracing::warn!(shed = %self.shed, %error, "a session's new name was not written");
-                    }
-                }
-            }
-            None => {
-                let at = self.vanished.entry(row.id.clone());
-                at.or_insert_with(|| Instant::now() + VANISH_GRACE);
-            }
-        }
-    }
-
-    /// The shed came up, or the server did: what is remembered meets what is there.
-    async fn reconcile(&mut self, table: &Arc<Table>) {
-        let same_boot = self.is_same_boot();
-        for known in self.all() {
-            let row = &known.row;
-            if self.doing.contains_key(&row.id) {
-                continue;
-            }
-            let job = |wish: Wish| Job {
-                wish,
-                actor: Actor::Server,
-                order: Order { force: true, ..Order::default() },
-                answer: None,
-            };
-            match row.status {
-                SessionStatus::Running | SessionStatus::Frozen => {
-                    self.context.slots.keep(self.shed.as_str(), &row.id);
-                    let thawed = row.status == SessionStatus::Frozen && !same_boot;
-                    if thawed {
-                        let running = SessionStatus::Running;
-                        self.set_status(&row.id, running, None, &Actor::Server).await.ok();
-                    }
-                    if table.marked(&row.id).is_none() && !same_boot {
-                        self.begin(&row.id, job(Wish::Restore)).await;
-                    }
-                }
-                SessionStatus::Creating => {
-                    self.context.slots.keep(self.shed.as_str(), &row.id);
-                    self.begin(&row.id, job(Wish::Create)).await;
-                }
-                SessionStatus::Removing => self.begin(&row.id, job(Wish::Delete)).await,
-                SessionStatus::Waiting
-                | SessionStatus::Ended
-                | SessionStatus::Failed
-                | SessionStatus::Stopped
-                | SessionStatus::Orphaned => {}
-            }
-        }
-        if !same_boot
-            && let Some(layout) = self.layout.clone()
-            && let Some(link) = self.link.clone()
-        {
-            layout::restore(&self.context, &self.shed, &link, &layout).await;
-        }
-        self.show(|view| view.reconciled = true);
-        self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
-        self.admit().await;
-    }
-
-    /// When the next thing happens by itself.
-    fn next_due(&self) -> Option<Instant> {
-        let limits = self.all().into_iter().filter_map(|known| {
-            let left = ops::runtime_left(&known.row, self.now())?;
-            (!self.doing.contains_key(&known.row.id)).then(|| Instant::now() + left)
-        });
-        let vanished = self.vanished.values().copied();
-        limits.chain(vanished).chain(self.layout_due).min()
-    }
-
-    async fn take_due(&mut self) {
-        let now = Instant::now();
-        if self.layout_due.is_some_and(|due| due <= now) {
-            self.layout_due = None;
-            self.write_layout(false).await;
-        }
-        let over: Vec<String> = self
-            .vanished
-            .iter()
-            .filter(|(_, due)| **due <= now)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in over {
-            self.vanished.remove(&id);
-            if self.can_act() && !self.doing.contains_key(&id) {
-                self.end_by_itself(&id).await;
-            }
-        }
-        for known in self.all() {
-            let row = &known.row;
-            let left = ops::runtime_left(row, self.now());
-            if left.is_some_and(|left| left.is_zero()) && !self.doing.contains_key(&row.id) {
-                let order = Order { why: Some("its time is over".to_owned()), ..Order::default() };
-                let job = Job { wish: Wish::Terminate, actor: Actor::Server, order, answer: None };
-                self.begin(&row.id, job).await;
-            }
-        }
-    }
-
-    /// All its windows closed.
-    async fn end_by_itself(&mut self, id: &str) {
-        let Some(known) = self.known(id) else {
-            return;
-        };
-        let actor = Actor::Shed(self.shed.clone());
-        let ended = if known.row.spec.closes {
-            self.forget(id, &actor).await
-        } else {
-            self.set_status(id, SessionStatus::Ended, None, &actor).await
-        };
-        if let Err(error) = ended {
-            tracing::error!(shed = %self.shed, %error, "the end of a session was not written");
-        }
-        self.settle_place(id);
     }
 
     async fn forget(&mut self, id: &str, actor: &Actor) -> Result<(), Error> {
@@ -795,26 +623,6 @@ impl Keeper {
         }
         self.settle_place(session);
         Ok(())
-    }
-
-    /// Remembers what tmux looks like.
-    async fn write_layout(&mut self, orderly: bool) {
-        let Some(link) = self.link.clone() else {
-            return;
-        };
-        let table = self.compared.clone();
-        let fresh = if orderly { layout::read(&link).await } else { None };
-        let Some(body) = fresh.or_else(|| table.map(|table| table.text.to_string())) else {
-            return;
-        };
-        let boot = link.hello().boot.clone();
-        let row = LayoutRow { at: self.now(), orderly, boot, body };
-        match self.context.store.set_layout(self.shed.to_string(), row.clone()).await {
-            Ok(()) => self.layout = Some(row),
-            Err(error) => {
-                tracing::error!(shed = %self.shed, %error, "what tmux looks like was not written");
-            }
-        }
     }
 
     fn put(&self, known: Known) {

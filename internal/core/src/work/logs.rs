@@ -24,6 +24,8 @@ struct Inner {
     kept_bytes: u64,
     /// Logs that are written. Locked for single looks.
     open: Mutex<HashMap<String, Arc<Cell>>>,
+    /// Bells of logs that are written or watched, also one before the other.
+    bells: Mutex<HashMap<String, watch::Sender<Mark>>>,
     /// Where logs end that were written, or looked at.
     ends: Mutex<HashMap<String, u64>>,
     compressing: Arc<Semaphore>,
@@ -55,6 +57,7 @@ impl Logs {
             dir,
             kept_bytes,
             open: Mutex::default(),
+            bells: Mutex::default(),
             ends: Mutex::default(),
             compressing: Arc::new(Semaphore::new(COMPRESSING)),
         };
@@ -85,29 +88,43 @@ impl Logs {
         let limits =
             Limits { kept_bytes: kept_bytes.unwrap_or(self.inner.kept_bytes), ..Limits::default() };
         let log = Log::open(&self.dir(shed, worker), limits)?;
-        let mark = Mark { end: log.end(), epoch: log.epoch().unwrap_or(0), n_notes: 0 };
-        self.note_end(worker, mark.end);
-        let cell = Arc::new(Cell {
-            worker: worker.to_owned(),
-            log: Mutex::new(log),
-            mark: watch::Sender::new(mark),
-        });
+        let (end, epoch) = (log.end(), log.epoch().unwrap_or(0));
+        self.note_end(worker, end);
+        let mark = self.bell(worker);
+        // Whoever looked before looks again: they may have seen nothing.
+        mark.send_modify(|mark| *mark = Mark { end, epoch, n_notes: mark.n_notes + 1 });
+        let cell = Arc::new(Cell { worker: worker.to_owned(), log: Mutex::new(log), mark });
         open.insert(worker.to_owned(), Arc::clone(&cell));
         Ok(cell)
     }
 
     /// Closes a log whose worker has ended.
     pub(crate) fn close(&self, worker: &str) {
-        self.inner.open.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
+        let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(worker);
+        self.forget_bells(&open);
     }
 
-    /// Tells where a log that is written stands; `None` of one that is not.
-    pub(crate) fn mark(&self, worker: &str) -> Option<watch::Receiver<Mark>> {
+    /// Rings when something is written to a log, over all starts of its worker. Of one that is not written it tells
+    /// nothing yet: look at it once.
+    pub(crate) fn mark(&self, worker: &str) -> watch::Receiver<Mark> {
         let open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(worker).map(|cell| cell.mark.subscribe())
+        self.forget_bells(&open);
+        self.bell(worker).subscribe()
     }
 
-    /// A reader of a log, written or not. Blocks on the disk. An empty one where nothing was ever written.
+    /// Those of logs that nobody writes or watches. Whoever holds the lock on the logs gets bells that stay.
+    fn forget_bells(&self, open: &HashMap<String, Arc<Cell>>) {
+        let mut bells = self.inner.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        bells.retain(|worker, bell| bell.receiver_count() > 0 || open.contains_key(worker));
+    }
+
+    fn bell(&self, worker: &str) -> watch::Sender<Mark> {
+        let mut bells = self.inner.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        bells.entry(worker.to_owned()).or_default().clone()
+    }
+
+    /// A reader of a log, written or not. Blocks on the disk. An error where nothing was ever written.
     pub(crate) fn reader(&self, shed: &str, worker: &str) -> Result<Reader, Error> {
         Ok(Reader::open(&self.dir(shed, worker))?)
     }
@@ -121,6 +138,14 @@ impl Logs {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             removed => removed.map_err(Error::io(format!("cannot remove {}", dir.display()))),
         }
+    }
+
+    /// The same; `None` where nothing was ever written.
+    pub(crate) fn find_reader(&self, shed: &str, worker: &str) -> Result<Option<Reader>, Error> {
+        if self.dir(shed, worker).is_dir() {
+            return self.reader(shed, worker).map(Some);
+        }
+        Ok(None)
     }
 
     /// Where a log ends, as far as is known without looking.

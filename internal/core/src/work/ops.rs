@@ -7,36 +7,32 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use shed_api::session::{PatchSession, SessionStatus, SessionType};
 use shed_api::worker::WorkerStatus;
-use shed_api::{Actor, EventKind, SessionName, ShedName};
-use shed_link::git::{
-    AddWorktree, BoxPath, Branch, GitDone, GitOp, RemoveWorktree, Rev, Snapshot, Start as GitStart,
-    View as TreeView,
-};
-use shed_store::{NewEvent, SessionRow, WorkerRow, WorkerSpec};
+use shed_api::{Actor, EventKind, ShedName};
+use shed_link::git::{BoxPath, Branch, GitOp};
+use shed_store::{NewEvent, SessionRow, WorkerRow};
 use shed_tmux::argv::{self, Target};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::control::Runner;
-use super::git::{git, unexpected};
+use super::git::git;
 use super::keeper::{ChangePost, Post, status_event};
 use super::life::Wish;
-use super::plan;
+use super::prepare::{close_window, place, run_hook, set_up};
+use super::tree::{checkpoint, remove_worktree, risk};
 use super::view::{Known, WorkView};
 use super::windows::{self, GRACE, Opening, tmux};
 use crate::box_link::BoxLink;
 use crate::view::View;
 use crate::{Context, Error};
 
-/// How long a setup or teardown may take.
-const HOOK_LIMIT: Duration = Duration::from_secs(1800);
 /// How long the collector may take to tell of what ended with the shed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the table may take to show what was done.
 const SHOW_LIMIT: Duration = Duration::from_secs(2);
 /// Between a first try to end a called-off creation's processes and KILL.
-const NO_GRACE: Duration = Duration::from_millis(500);
+pub(crate) const NO_GRACE: Duration = Duration::from_millis(500);
 
 /// What goes with a wish, and is not kept.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +41,8 @@ pub(crate) struct Order {
     pub(crate) continues: bool,
     /// Delete: also where work would be lost.
     pub(crate) force: bool,
+    /// Create: nothing of it was ever begun.
+    pub(crate) fresh: bool,
     /// Which worker, by id.
     pub(crate) worker: Option<String>,
     /// The worker to add.
@@ -116,7 +114,7 @@ impl OpEnv {
         link.ok_or_else(|| Error::ShedUnreachable(self.shed.clone()))
     }
 
-    fn now(&self) -> DateTime<Utc> {
+    pub(crate) fn now(&self) -> DateTime<Utc> {
         self.context.clock.now()
     }
 
@@ -160,7 +158,7 @@ impl OpEnv {
         let gone =
             || Error::NoWorker { session: known.row.name.clone(), worker: worker.to_owned() };
         let row = find(&known).ok_or_else(gone)?;
-        let event = windows::started_event(self, &known, &row);
+        let event = windows::started_event(now, &known.row, &row, &self.actor);
         let id = worker.to_owned();
         let after = self.change(
             move |known| {
@@ -185,7 +183,10 @@ impl OpEnv {
         self.shed_posts.send(post).await.ok();
     }
 
-    async fn unless_called_off<T>(&self, step: impl Future<Output = T>) -> Result<T, Error> {
+    pub(crate) async fn unless_called_off<T>(
+        &self,
+        step: impl Future<Output = T>,
+    ) -> Result<T, Error> {
         tokio::select! {
             done = step => Ok(done),
             () = self.cancel.cancelled() => Err(Error::CalledOff),
@@ -199,7 +200,7 @@ async fn create(env: &OpEnv) -> Result<(), Error> {
         Ok(()) => Ok(()),
         // What was called off is ended or deleted by whoever called it off.
         Err(Error::CalledOff) => {
-            end_everything(env, NO_GRACE).await.ok();
+            undo(env).await;
             env.set_status(SessionStatus::Failed, Some("it was called off".to_owned())).await?;
             Err(Error::CalledOff)
         }
@@ -210,7 +211,7 @@ async fn create(env: &OpEnv) -> Result<(), Error> {
                 env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
             } else {
                 // Nothing was made: everything is as it was.
-                end_everything(env, NO_GRACE).await.ok();
+                undo(env).await;
                 forget(env).await?;
             }
             Err(error)
@@ -218,11 +219,35 @@ async fn create(env: &OpEnv) -> Result<(), Error> {
     }
 }
 
+/// Ends what a creation has begun. A worker that was never started has no runner to ask: its window's end is its end.
+async fn undo(env: &OpEnv) {
+    let alive: Vec<WorkerRow> = match env.known() {
+        Ok(known) => known.workers.iter().filter(|row| is_alive(row)).cloned().collect(),
+        Err(_) => return,
+    };
+    let running = alive.iter().filter(|row| !is_starting(row));
+    let stopped = running.map(|worker| windows::stop(env, worker, NO_GRACE));
+    futures_util::future::join_all(stopped).await;
+    // What does not go now goes when the session is deleted.
+    kill_session(env).await.ok();
+}
+
 async fn make(env: &OpEnv) -> Result<(), Error> {
     place(env).await?;
     set_up(env).await?;
+    let begun = !env.order.fresh;
+    if begun {
+        // A start that was cut off by the end of the server may yet be told of.
+        let mut view = env.view.clone();
+        let told = view.wait_for(|view| {
+            let known = view.sessions.get(&env.id);
+            known.is_none_or(|known| !known.workers.iter().any(is_starting))
+        });
+        timeout(SHOW_LIMIT, told).await.map(drop).ok();
+    }
     let workers = env.known()?.workers.clone();
-    for worker in workers.iter().filter(|row| !row.spec.hook && !is_alive(row)) {
+    let runs = |row: &WorkerRow| begun && is_alive(row) && !is_starting(row);
+    for worker in workers.iter().filter(|row| !row.spec.hook && !runs(row)) {
         let opening = Opening::Command { continues: worker.epoch > 0 && env.order.continues };
         env.unless_called_off(windows::open(env, &worker.id, &opening)).await??;
     }
@@ -231,149 +256,12 @@ async fn make(env: &OpEnv) -> Result<(), Error> {
     Ok(())
 }
 
+fn is_starting(row: &WorkerRow) -> bool {
+    row.epoch > 0 && row.status == WorkerStatus::Starting
+}
+
 fn is_alive(row: &WorkerRow) -> bool {
     row.epoch > 0 && row.status != WorkerStatus::Exited
-}
-
-/// Makes the worktree, if the session needs one and has none.
-async fn place(env: &OpEnv) -> Result<(), Error> {
-    let known = env.known()?;
-    let spec = &known.row.spec;
-    let (false, Some(branch), Some(repo)) = (spec.placed, &spec.branch, &spec.repo) else {
-        return Ok(());
-    };
-    let op = GitOp::AddWorktree(AddWorktree {
-        repo: BoxPath::try_from(repo.clone())?,
-        path: BoxPath::try_from(spec.directory.clone())?,
-        branch: Branch::try_from(branch.clone())?,
-        base: git_start(spec.base.as_deref())?,
-        fetch: spec.fetch,
-        existing: spec.existing_branch,
-    });
-    let link = env.link()?;
-    let (done, _) = env.unless_called_off(git(&link, &op)).await??;
-    let GitDone::Worktree(added) = done else {
-        return Err(unexpected());
-    };
-    if !added.not_copied.is_empty() {
-        tracing::info!(shed = %env.shed, session = %known.row.name, n = added.n_not_copied, "some files of .worktreeinclude were not copied");
-    }
-    let change = move |known: &mut Known| {
-        let spec = &mut known.row.spec;
-        spec.placed = true;
-        spec.branch = Some(added.branch);
-        spec.base = added.base_ref.or(spec.base.take());
-        spec.base_commit = Some(added.base_commit);
-    };
-    env.change(change, Vec::new()).await.map(drop)
-}
-
-fn git_start(base: Option<&str>) -> Result<GitStart, Error> {
-    let Some(base) = base else {
-        return Ok(GitStart::Default);
-    };
-    match base.strip_prefix("pr/").map(str::parse) {
-        Some(Ok(number)) => Ok(GitStart::Pull(number)),
-        Some(Err(_)) => Err(Error::Invalid(format!("{base:?} is no pull request: use pr/N"))),
-        None => Ok(GitStart::Rev(Rev::try_from(base.to_owned())?)),
-    }
-}
-
-/// Runs the session's setup as a worker of its own, if it has one that was not run to its end.
-async fn set_up(env: &OpEnv) -> Result<(), Error> {
-    let known = env.known()?;
-    if known.row.spec.set_up {
-        return Ok(());
-    }
-    run_hook(env, "setup", known.row.spec.setup.clone()).await?;
-    env.change(|known| known.row.spec.set_up = true, Vec::new()).await.map(drop)
-}
-
-/// Runs a command as a worker and waits for its end; anything but 0 is a failure.
-async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> Result<(), Error> {
-    let known = env.known()?;
-    let worker = match known.workers.iter().find(|row| row.spec.hook && row.name == name) {
-        Some(row) => row.id.clone(),
-        None => {
-            let row = hook_row(&known, name, command, env.now());
-            let id = row.id.clone();
-            env.change(move |known| known.workers.push(row), Vec::new()).await?;
-            id
-        }
-    };
-    let opened = windows::open(env, &worker, &Opening::Command { continues: false });
-    env.unless_called_off(opened).await??;
-    let mut view = env.view.clone();
-    let ended = view.wait_for(|view| {
-        let row = view
-            .sessions
-            .get(&env.id)
-            .and_then(|known| known.workers.iter().find(|row| row.id == worker));
-        row.is_none_or(|row| row.status == WorkerStatus::Exited)
-    });
-    let late = || Error::TimedOut(format!("the {name} did not end in time"));
-    let ended = env.unless_called_off(timeout(HOOK_LIMIT, ended)).await?;
-    drop(ended.map_err(|_| late())?.map_err(|_| Error::ShuttingDown)?);
-    let known = env.known()?;
-    let row = known.workers.iter().find(|row| row.id == worker);
-    match row.and_then(|row| row.exit.clone()) {
-        Some(shed_api::stream::Exit::Code(0)) => {
-            // Its window has nothing more to show; its log stays.
-            close_window(env, &worker).await;
-            Ok(())
-        }
-        exit => {
-            let how = exit.map_or_else(
-                || "nobody knows how".to_owned(),
-                |exit| match exit {
-                    shed_api::stream::Exit::Code(code) => format!("exit {code}"),
-                    shed_api::stream::Exit::Signal(signal) => format!("signal {signal}"),
-                },
-            );
-            Err(Error::HookFailed {
-                shed: env.shed.clone(),
-                session: known.row.name.clone(),
-                hook: name.to_owned(),
-                how,
-            })
-        }
-    }
-}
-
-fn hook_row(known: &Known, name: &str, command: Vec<String>, now: DateTime<Utc>) -> WorkerRow {
-    WorkerRow {
-        id: plan::new_id(),
-        session: known.row.id.clone(),
-        name: name.to_owned(),
-        status: WorkerStatus::Starting,
-        epoch: 0,
-        exit: None,
-        reason: None,
-        created_at: now,
-        started_at: None,
-        ended_at: None,
-        spec: WorkerSpec {
-            kind: shed_api::worker::WorkerKind::Terminal,
-            agent: None,
-            model: None,
-            prompt: None,
-            conversation: None,
-            command,
-            directory: None,
-            env: std::collections::BTreeMap::new(),
-            keep: true,
-            restart: false,
-            hook: true,
-        },
-    }
-}
-
-async fn close_window(env: &OpEnv, worker: &str) {
-    let window = env.shed_view.borrow().table.as_ref().and_then(|table| table.window_of(worker));
-    if let (Some(window), Ok(link)) = (window, env.link()) {
-        // It may have closed by itself.
-        tmux(env, &link, argv::kill_window(&window)).await.ok();
-    }
 }
 
 /// Waits until the table shows the session, so that whoever made it can list it.
@@ -582,92 +470,6 @@ async fn try_delete(env: &OpEnv, known: &Known) -> Result<(), Error> {
     }
     remove_worktree(&link, known).await?;
     forget(env).await
-}
-
-/// What deleting the session would lose.
-pub(crate) async fn risk(link: &BoxLink, known: &Known) -> Result<shed_api::git::Risk, Error> {
-    let spec = &known.row.spec;
-    let base = spec.base_commit.clone().map(Rev::try_from).transpose()?;
-    let op = GitOp::Risk { worktree: BoxPath::try_from(spec.directory.clone())?, base };
-    match git(link, &op).await?.0 {
-        GitDone::Risk(risk) => Ok(risk),
-        _ => Err(unexpected()),
-    }
-}
-
-async fn remove_worktree(link: &BoxLink, known: &Known) -> Result<(), Error> {
-    let spec = &known.row.spec;
-    let (Some(repo), Some(branch)) = (&spec.repo, &spec.branch) else {
-        return Ok(());
-    };
-    let name: SessionName = known.row.name.parse()?;
-    let op = GitOp::RemoveWorktree(RemoveWorktree {
-        repo: BoxPath::try_from(repo.clone())?,
-        path: BoxPath::try_from(spec.directory.clone())?,
-        branch: Branch::try_from(branch.clone())?,
-        delete_branch: spec.made_branch,
-        trash: name,
-        session: Some(git_name(known)?),
-        state: None,
-    });
-    git(link, &op).await.map(drop)
-}
-
-/// Under which name git keeps the session's index and checkpoints: its id, which no other session ever gets.
-pub(crate) fn git_name(known: &Known) -> Result<SessionName, Error> {
-    Ok(known.row.id.parse()?)
-}
-
-/// The session's working tree, as git is told of it.
-pub(crate) fn tree_view(context: &Context, known: &Known) -> Result<TreeView, Error> {
-    let spec = &known.row.spec;
-    let limit = spec.limits.checkpoint_file_bytes;
-    Ok(TreeView {
-        worktree: BoxPath::try_from(spec.directory.clone())?,
-        state: None,
-        session: git_name(known)?,
-        max_file_bytes: limit.unwrap_or(context.settings.sessions.checkpoint_file_bytes),
-    })
-}
-
-/// Makes a checkpoint of the session's directory. `None` where there is no repository.
-pub(crate) async fn checkpoint(
-    env: &OpEnv,
-    kind: &str,
-    message: &str,
-) -> Result<Option<Snapshot>, Error> {
-    let known = env.known()?;
-    if known.row.spec.kind != SessionType::Worktree || !known.row.spec.placed {
-        return Ok(None);
-    }
-    let taken = take_checkpoint(&env.context, &env.link()?, &known, kind, message).await?;
-    if !taken.unchanged {
-        let event = NewEvent::new(env.now(), EventKind::CheckpointMade, env.actor.clone())
-            .shed(env.shed.as_str())
-            .session(&known.row.name)
-            .note(taken.checkpoint.n.to_string());
-        env.change(|_| {}, vec![event]).await?;
-    }
-    Ok(Some(taken))
-}
-
-/// Makes a checkpoint and tells nobody.
-pub(crate) async fn take_checkpoint(
-    context: &Context,
-    link: &BoxLink,
-    known: &Known,
-    kind: &str,
-    message: &str,
-) -> Result<Snapshot, Error> {
-    let op = GitOp::Snapshot {
-        view: tree_view(context, known)?,
-        message: message.to_owned(),
-        kind: kind.parse()?,
-    };
-    match git(link, &op).await?.0 {
-        GitDone::Snapshot(taken) => Ok(taken),
-        _ => Err(unexpected()),
-    }
 }
 
 /// The last change of a session: its rows go. Its output stays until it is tidied up.

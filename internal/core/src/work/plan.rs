@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use shed_api::SessionName;
-use shed_api::session::{NewSession, SessionLimits, SessionStatus, SessionType};
+use shed_api::session::{NewSession, SessionStatus, SessionType};
 use shed_api::work::Template;
 use shed_api::worker::{NewWorker, WorkerKind, WorkerStatus};
 use shed_store::{SessionRow, SessionSpec, WorkerRow, WorkerSpec};
@@ -57,21 +57,21 @@ pub(crate) struct Plan {
 
 /// Fills in from a template what a request does not say.
 pub(crate) fn with_template(mut request: NewSession, template: &Template) -> NewSession {
-    fn or<T: Clone>(said: &mut Option<T>, template: &Option<T>) {
+    fn or<T: Clone>(said: &mut Option<T>, template: Option<&T>) {
         if said.is_none() {
-            said.clone_from(template);
+            *said = template.cloned();
         }
     }
     // What a request says excludes some of what a template may say: then only the request counts.
     if request.kind != Some(SessionType::Quick) && request.share.is_none() {
         if !request.existing_branch {
-            or(&mut request.base, &template.base);
+            or(&mut request.base, template.base.as_ref());
         }
         request.fetch |= template.fetch;
     }
-    or(&mut request.kind, &template.kind);
-    or(&mut request.title, &template.title);
-    or(&mut request.auto_respond, &template.auto_respond);
+    or(&mut request.kind, template.kind.as_ref());
+    or(&mut request.title, template.title.as_ref());
+    or(&mut request.auto_respond, template.auto_respond.as_ref());
     // An agent and a command exclude each other: who says one does not want the template's other.
     let has_own_command = !request.command.is_empty();
     if !has_own_command && request.agent.is_none() {
@@ -79,7 +79,7 @@ pub(crate) fn with_template(mut request: NewSession, template: &Template) -> New
         request.command.clone_from(&template.command);
     }
     if !has_own_command {
-        or(&mut request.model, &template.model);
+        or(&mut request.model, template.model.as_ref());
     }
     if let Some(text) = template.prompt.as_ref().filter(|_| !has_own_command) {
         let own = request.prompt.take().unwrap_or_default();
@@ -186,11 +186,12 @@ pub(crate) fn plan(
         base_commit: known.shared.and_then(|shared| shared.spec.base_commit.clone()),
         existing_branch: request.existing_branch,
         fetch: request.fetch,
+        from_checkpoint: None,
         placed: !own_worktree,
         set_up,
         shares: known.shared.map(|shared| shared.id.clone()),
         template: request.template,
-        limits: request.limits.unwrap_or_else(SessionLimits::default),
+        limits: request.limits.unwrap_or_default(),
         auto_respond: request.auto_respond,
         confine: request.confine,
         port_block: free_block(&known.port_blocks),
@@ -441,7 +442,9 @@ fn free_name(taken: &BTreeSet<String>, name: &str) -> String {
     if !taken.contains(name) {
         return name.to_owned();
     }
-    (2..).map(|n| format!("{name}-{n}")).find(|name| !taken.contains(name)).expect("numbers go on")
+    // Of one more number than there are names, one is free.
+    let mut numbered = (2..=taken.len() + 2).map(|n| format!("{name}-{n}"));
+    numbered.find(|name| !taken.contains(name)).unwrap_or_else(new_id)
 }
 
 /// The first block of ports nobody has; none when all are given away.

@@ -9,4 +9,5 @@ mod many;
 mod sessions;
 mod support;
 mod tidy;
+mod trees;
 mod workers;

@@ -20,19 +20,20 @@ use crate::streams::{
 };
 
 /// What becomes a WebSocket, and its connection's place among those that are open.
-type Upgrade = (Result<WebSocketUpgrade, WebSocketUpgradeRejection>, Extension<Held>);
+pub(super) type Upgrade = (Result<WebSocketUpgrade, WebSocketUpgradeRejection>, Extension<Held>);
 
-/// A WebSocket of ours. Tracked by the App: it is told when the server goes away, and waited for.
-fn upgrade<F: Future<Output = ()> + Send + 'static>(
+/// A WebSocket of ours, with messages of at most `max_bytes`. Tracked by the App: it is told when the server goes away, and waited for.
+pub(super) fn upgrade<F: Future<Output = ()> + Send + 'static>(
     state: Arc<State>,
     (upgrade, Extension(held)): Upgrade,
+    max_bytes: usize,
     serve: impl FnOnce(Arc<State>, WebSocket) -> F + Send + 'static,
 ) -> Answer<Response> {
     let upgrade = upgrade.map_err(|_| {
         Refused::new(Code::InvalidRequest, "this route speaks WebSocket; see docs/API.md")
     })?;
     let tasks = state.app.tasks();
-    let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
+    let upgrade = upgrade.max_message_size(max_bytes).max_frame_size(max_bytes);
     Ok(upgrade.on_upgrade(move |socket| {
         tasks.track_future(async move {
             serve(state, socket).await;
@@ -81,7 +82,7 @@ pub(crate) async fn exec(
     socket: Upgrade,
 ) -> Answer<Response> {
     may(&state, &person, &name, Scope::Drive, "to run commands")?;
-    upgrade(state, socket, async move |state, mut socket| {
+    upgrade(state, socket, MAX_MESSAGE_BYTES, async move |state, mut socket| {
         let Some(open) = opened::<ExecOpen>(&state, &mut socket).await else {
             return;
         };
@@ -107,7 +108,7 @@ pub(crate) async fn attach(
     socket: Upgrade,
 ) -> Answer<Response> {
     may(&state, &person, &name, Scope::Read, "to attach")?;
-    upgrade(state, socket, async move |state, mut socket| {
+    upgrade(state, socket, MAX_MESSAGE_BYTES, async move |state, mut socket| {
         let Some(open) = opened::<AttachOpen>(&state, &mut socket).await else {
             return;
         };
@@ -127,7 +128,7 @@ pub(crate) async fn console(
     socket: Upgrade,
 ) -> Answer<Response> {
     may(&state, &person, &name, Scope::Drive, "to run commands")?;
-    upgrade(state, socket, async move |state, mut socket| {
+    upgrade(state, socket, MAX_MESSAGE_BYTES, async move |state, mut socket| {
         let Some(open) = opened::<ConsoleOpen>(&state, &mut socket).await else {
             return;
         };
@@ -149,7 +150,7 @@ pub(crate) async fn forward(
     may(&state, &person, &name, Scope::Drive, "to forward connections")?;
     let bad = || Refused::new(Code::InvalidRequest, "the last part of the path must be a port");
     let port: u16 = path.get("port").and_then(|port| port.parse().ok()).ok_or_else(bad)?;
-    upgrade(state, socket, async move |state, mut socket| {
+    upgrade(state, socket, MAX_MESSAGE_BYTES, async move |state, mut socket| {
         let target = Target::Tcp("localhost".to_owned(), port);
         let connected = state.app.connect(&person, &name, &target);
         match patiently(&state, &mut socket, connected).await {
@@ -172,7 +173,7 @@ pub(crate) async fn lend(
 ) -> Answer<Response> {
     may(&state, &person, &name, Scope::Drive, "to lend credentials to a clone")?;
     let id = path.get("id").cloned().unwrap_or_default();
-    upgrade(state, socket, async move |state, mut socket| {
+    upgrade(state, socket, MAX_MESSAGE_BYTES, async move |state, mut socket| {
         match state.app.lend(&person, &name, &id) {
             Ok(connection) => copy_connection(&state, socket, Box::new(connection)).await,
             Err(error) => refuse(&mut socket, Error::problem(&error)).await,
