@@ -205,7 +205,16 @@ impl App {
                 self.freeze_session(person, shed, &session, false).await?;
                 "goes on"
             }
-            BatchOp::Checkpoint => return self.batch_checkpoint(person, shed, &session).await,
+            BatchOp::Checkpoint => {
+                batch::needs_worktree(known)?;
+                let made = self.checkpoint(person, shed, &session, "").await?;
+                let n = made.checkpoint.n;
+                return Ok(if made.unchanged {
+                    format!("nothing differs from checkpoint {n}")
+                } else {
+                    format!("checkpoint {n} made")
+                });
+            }
             BatchOp::Input => {
                 let input = Input { text: batch.text.clone(), keys: Vec::new(), enter: true };
                 self.input(person, shed, &session, input).await?;
@@ -232,23 +241,6 @@ impl App {
             return Err(Error::SessionBusy { shed: shed.clone(), session, text });
         }
         Ok(id.parse()?)
-    }
-
-    async fn batch_checkpoint(
-        &self,
-        person: &Person,
-        shed: &ShedName,
-        session: &SessionRef,
-    ) -> Result<String, Error> {
-        let what = "to make a checkpoint";
-        let (_, known) = self.remembered(person, shed, session, Scope::Drive, what)?;
-        batch::needs_worktree(&known)?;
-        let made = self.checkpoint(person, shed, session, "").await?;
-        let n = made.checkpoint.n;
-        if made.unchanged {
-            return Ok(format!("nothing differs from checkpoint {n}"));
-        }
-        Ok(format!("checkpoint {n} made"))
     }
 
     /// What was deleted in a shed's repositories and can be brought back, by name.
