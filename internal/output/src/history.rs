@@ -228,7 +228,7 @@ mod tests {
         let (_dir, mut log) = log();
         log.append(1, 0, 0, b"first\x1b[?1049h\x1b[Hfull").unwrap();
         log.begin_epoch(2, 1).unwrap();
-        log.append(2, 0, 1, b"second\r\n\x1b[?1049hmenu").unwrap();
+        log.append(2, 0, 1, b"second\r\n\x1b[?1049h\x1b[2;1Hmenu").unwrap();
         log.exit(2, 2, Exit::Code(3)).unwrap();
         let history = past(&log, 1 << 20);
         assert_eq!((history.epoch, history.exit), (Some(2), Some(Exit::Code(3))));

@@ -7,4 +7,5 @@ mod forward;
 mod life;
 mod sessions;
 mod support;
+mod viewers;
 mod workers;
