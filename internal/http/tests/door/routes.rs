@@ -70,6 +70,7 @@ pub(crate) const ROUTES: &[Route] = &[
     route("GET", "/api/df", READ, None, OK),
     route("GET", "/api/sessions", READ, None, OK),
     route("GET", "/api/sessions/watch", READ, None, OK),
+    route("GET", "/api/previews", READ, None, OK),
     route("GET", "/api/sheds/{n}/sessions", READ, None, NO_SHED),
     route("POST", "/api/sheds/{n}/sessions", DRIVE, Some(r#"{"name":"work"}"#), NO_SHED),
     route("GET", "/api/sheds/{n}/sessions/{s}", READ, None, NO_SHED),
@@ -83,6 +84,7 @@ pub(crate) const ROUTES: &[Route] = &[
     route("GET", "/api/sheds/{n}/console", DRIVE, None, NO_SHED),
     route("GET", "/api/sheds/{n}/forward/{port}", DRIVE, None, NO_SHED),
     route("GET", "/api/sheds/{n}/lend/{id}", DRIVE, None, NO_SHED),
+    route("GET", "/api/sheds/{n}/sessions/{s}/workers/{w}/ws", READ, None, NO_SHED),
     route("GET", "/api/keys", ADMIN, None, OK),
     route("POST", "/api/keys", ADMIN, Some(KEY), (201, "")),
     route("DELETE", "/api/keys/{id}", ADMIN, None, NO_ID),
@@ -95,7 +97,7 @@ impl Route {
     /// Its path with these in the places of `{n}` and `{s}`.
     pub(crate) fn at(&self, shed: &str, session: &str) -> String {
         let path = self.path.replace("{n}", shed).replace("{s}", session);
-        path.replace("{id}", "none").replace("{port}", "80")
+        path.replace("{id}", "none").replace("{port}", "80").replace("{w}", "sh")
     }
 }
 
