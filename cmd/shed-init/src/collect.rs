@@ -22,6 +22,8 @@ use crate::collect::feed::{Feed, Turn};
 use crate::collect::watches::{Change, Watches};
 use crate::say;
 
+pub(crate) use segments::is_abandoned;
+
 /// Epochs that are known at once. Each is a start of a worker whose output the server has not stored whole.
 const MAX_EPOCHS: usize = 4096;
 /// Items that wait beside the spools. A server that does not read is not heard past it.

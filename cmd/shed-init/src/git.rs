@@ -36,6 +36,7 @@ use shed_link::git::{
 use diff::DiffRequest;
 pub(crate) use failure::Failure;
 pub(crate) use repository::Repository;
+pub(crate) use tree::size;
 
 /// What goes out: the head, and what follows its line.
 type Done = (GitDone, Vec<u8>);
@@ -104,7 +105,9 @@ fn perform(op: &GitOp) -> Result<Done, Failure> {
             trash::restore(repo, name, branch)?;
             GitDone::Nothing
         }
-        GitOp::Sizes { repo, worktrees } => GitDone::Sizes(sizes::sizes(repo, worktrees)?),
+        GitOp::Sizes { repo, worktrees, groups } => {
+            GitDone::Sizes(sizes::sizes(repo, worktrees, groups)?)
+        }
     };
     Ok((done, Vec::new()))
 }

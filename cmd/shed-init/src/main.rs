@@ -5,7 +5,7 @@
 //! any time and no tmux session notices. Each process is started through a **child** stage, a fresh copy of this
 //! program that becomes the user, the terminal and at last the command. `run` is the **runner** in a tmux window,
 //! `collect` the **collector**, which sends what the workers' runners keep. The rest (`connect`, `listen`, `sftp`, `git`,
-//! `watch-tree`, `credential`, `exec`) are small programs the worker starts as `dev`.
+//! `watch-tree`, `orphans`, `spools`, `credential`, `exec`) are small programs the worker starts as `dev`.
 
 mod box_socket;
 mod checkout;
@@ -15,6 +15,7 @@ mod confine;
 mod forward;
 mod git;
 mod launch;
+mod leftover;
 mod link;
 mod place;
 mod reaper;
@@ -50,6 +51,9 @@ fn main() -> ExitCode {
         ("connect", [kind, target @ ..]) => forward::connect(kind, target),
         ("listen", [kind, target @ ..]) => forward::listen(kind, target),
         ("collect", [spool]) => collect::main(spool),
+        ("orphans", []) => leftover::list(),
+        ("orphans", processes) => leftover::end(processes),
+        ("spools", [spool, workers @ ..]) => leftover::spools(spool, workers),
         ("checkout", [program, words @ ..]) => checkout::main(program, words),
         ("git", []) => git::main(),
         ("watch-tree", [directory]) => watch_tree::main(directory),

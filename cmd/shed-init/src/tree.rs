@@ -57,6 +57,27 @@ fn parse_stat(stat: &[u8]) -> Option<(u8, i32)> {
     Some((state, fields.next()?.parse().ok()?))
 }
 
+/// The parent of a process; `None` where there is none, or it cannot be seen.
+pub(crate) fn parent(pid: Pid) -> Option<Pid> {
+    let (_, parent) = parse_stat(&stat_of(pid)?)?;
+    Pid::from_raw(parent)
+}
+
+/// When a process was started, in the kernel's clock ticks since it began.
+pub(crate) fn started(pid: Pid) -> Option<u64> {
+    parse_started(&stat_of(pid)?)
+}
+
+fn stat_of(pid: Pid) -> Option<Vec<u8>> {
+    std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()
+}
+
+/// The start in a line of `/proc/PID/stat`: the 22nd field.
+fn parse_started(stat: &[u8]) -> Option<u64> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
 fn below(root: Pid, all: &[(Process, i32)]) -> Vec<Process> {
     let children = |of: Pid| {
         let of = of.as_raw_nonzero().get();
@@ -92,6 +113,9 @@ pub(crate) struct Frozen {
 /// Stops every descendant of a process and looks again until no other has come and all stand still, at most
 /// [`FREEZE_LIMIT`]. A process whose stop is pending cannot fork, so each look finds fewer new ones. What was stopped
 /// already is left to whoever stopped it.
+///
+/// A process that waits in the kernel (`D`) with its stop pending counts as still: it stops before it does anything of its
+/// own. One that waits for the `execve` of a child it made by `vfork`, and that was stopped, stays so until the thaw.
 pub(crate) fn freeze(root: Pid, frozen: &mut Frozen) -> Result<(), String> {
     let deadline = Instant::now() + FREEZE_LIMIT;
     loop {
@@ -100,11 +124,13 @@ pub(crate) fn freeze(root: Pid, frozen: &mut Frozen) -> Result<(), String> {
             if process.has_ended() || process.is_stopped() {
                 continue;
             }
+            let is_known = frozen.stopped.contains(&process.pid);
+            if is_known && process.state == b'D' {
+                continue;
+            }
             is_still = false;
             // Parents first: a shell must not see its job stop.
-            if kill_process(process.pid, Signal::STOP).is_ok()
-                && !frozen.stopped.contains(&process.pid)
-            {
+            if kill_process(process.pid, Signal::STOP).is_ok() && !is_known {
                 frozen.stopped.push(process.pid);
             }
         }
@@ -142,6 +168,9 @@ mod tests {
     fn a_command_may_have_any_name() {
         assert_eq!(parse_stat(b"12 (a) R 1 (b) T 7 3 3"), Some((b'T', 7)));
         assert_eq!(parse_stat(b"12 (\xff\n) S 1 2"), Some((b'S', 1)));
+        let line = b"12 (a) 9) S 1 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 1 2";
+        assert_eq!(parse_started(line), Some(777));
+        assert_eq!(parse_started(b"12 (a) S 1 2"), None);
         assert_eq!(parse_stat(b""), None);
         assert_eq!(parse_stat(b"12 (a)"), None);
     }

@@ -281,3 +281,116 @@ pub enum TrashKind {
     /// The last checkpoint, which has the ones before it as parents.
     Checkpoint,
 }
+
+/// `GET …/sessions/{s}/diff`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Diff {
+    /// The tree before.
+    pub from: String,
+    /// The tree after.
+    pub to: String,
+    /// The files, by name, without their lines; at most 5,000.
+    pub files: Vec<FileChange>,
+    /// How many files there are.
+    pub n_files: u64,
+    /// Lines that were added, in all of them.
+    pub insertions: u64,
+    /// Lines that were taken away, in all of them.
+    pub deletions: u64,
+    /// Files of the working tree that were not read, the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedFile>,
+    /// The files with their lines; empty where only the numbers were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patch: Vec<FileDiff>,
+    /// Whether `patch` was cut at its limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// `GET …/checkpoints`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CheckpointList {
+    /// Oldest first.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// `POST …/checkpoints`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewCheckpoint {
+    /// What it is, for people.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// The answer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MadeCheckpoint {
+    /// The checkpoint.
+    pub checkpoint: Checkpoint,
+    /// Whether nothing differed from the last one, which this then is.
+    pub unchanged: bool,
+    /// Files that are not in it, the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedFile>,
+}
+
+/// `POST …/checkpoints/{c}/restore`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RestoreCheckpoint {
+    /// Only these files and directories; everything when empty.
+    #[serde(default)]
+    pub paths: Vec<String>,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RestoredCheckpoint {
+    /// What was there before, as a checkpoint of its own.
+    pub safety: Checkpoint,
+    /// The files that were written or removed; at most 5,000.
+    pub files: Vec<FileChange>,
+    /// How many.
+    pub n_files: u64,
+    /// Files that differ and were left alone, the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptFile>,
+}
+
+/// A file that a restore left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct KeptFile {
+    /// Its name.
+    pub path: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// `GET /api/sheds/{n}/trash`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TrashList {
+    /// By name.
+    pub trash: Vec<TrashEntry>,
+}
+
+/// `POST /api/sheds/{n}/trash/restore`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RestoreTrash {
+    /// What.
+    #[serde(rename = "ref")]
+    pub name: String,
+    /// The branch that is made of it; none has this name.
+    pub branch: String,
+}

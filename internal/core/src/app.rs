@@ -3,10 +3,13 @@
 pub(crate) mod credentials;
 pub(crate) mod exec;
 pub(crate) mod forward;
+pub(crate) mod many;
 pub(crate) mod previews;
 pub(crate) mod reading;
 pub(crate) mod sessions;
 pub(crate) mod sheds;
+pub(crate) mod tidy;
+pub(crate) mod tree;
 pub(crate) mod viewer;
 pub(crate) mod window;
 pub(crate) mod work;
@@ -28,6 +31,7 @@ use crate::keeper::{self, KeeperHandle, Post};
 use crate::life::Occasion;
 use crate::settings::{Clock, Settings};
 use crate::work::logs::Logs;
+use crate::work::numbers::Numbers;
 use crate::work::previews::Previews;
 use crate::work::slots::Slots;
 use crate::work::viewers::Viewers;
@@ -84,6 +88,7 @@ impl App {
             door_stop: CancellationToken::new(),
             slots,
             logs,
+            numbers: Numbers::default(),
             viewers: Viewers::default(),
             previews: Previews::default(),
             bell: watch::Sender::new(0),

@@ -280,12 +280,11 @@ impl Error {
             }
             Self::MadeByHand { shed, session } => Problem::new(Code::Conflict, detail)
                 .hint(format!("shed sessions adopt {shed} {session}")),
-            Self::SessionBusy { .. } => Problem::new(Code::Busy, detail),
             Self::WorkAtRisk { shed, session, .. } => Problem::new(Code::WorkWouldBeLost, detail)
                 .hint(format!("shed sessions delete {shed} {session} --force   (its tip goes to the trash)")),
             Self::HookFailed { shed, session, hook, .. } => Problem::new(Code::ExecFailed, detail)
                 .hint(format!("shed output {shed} {session} {hook}")),
-            Self::CalledOff => Problem::new(Code::Busy, detail),
+            Self::SessionBusy { .. } | Self::CalledOff => Problem::new(Code::Busy, detail),
             Self::NoWorker { .. } => Problem::new(Code::WorkerNotFound, detail),
             Self::WorkerExists { .. } => Problem::new(Code::WorkerExists, detail),
             Self::WorkerRefused { .. } => Problem::new(Code::ExecFailed, detail),
@@ -412,7 +411,7 @@ fn git(kind: FailureKind, detail: String) -> Problem {
 }
 
 /// What would be lost, in words.
-fn at_risk(risk: &Risk) -> String {
+pub(crate) fn at_risk(risk: &Risk) -> String {
     let counted = |n: u64, one: &str, many: &str| match n {
         0 => None,
         1 => Some(format!("1 {one}")),

@@ -36,7 +36,9 @@ pub use app::exec::{Attach, Exec, ExecKind, Started};
 pub use app::forward::{Bind, Listening, Target};
 pub use app::previews::Shown;
 pub use app::sheds::{ProgressReader, Removal};
+pub use app::tree::DiffQuery;
 pub use app::viewer::{Hands, MAX_IMAGE_BYTES, Viewer, WatchWorker};
+pub use app::worker_output::OutputSearch;
 pub use checkout::{KEPT, NOT_EMPTY};
 pub use error::{Error, Failure};
 pub use keeper::Answer;
@@ -64,6 +66,8 @@ pub(crate) struct Context {
     pub(crate) door_stop: CancellationToken,
     /// How many sessions may run at once.
     pub(crate) slots: work::slots::Slots,
+    /// Diffs that somebody watches.
+    pub(crate) numbers: work::numbers::Numbers,
     /// What workers print.
     pub(crate) logs: work::logs::Logs,
     /// Who watches workers.

@@ -37,6 +37,8 @@ pub const MAX_LISTED_REFS: usize = 10_000;
 /// Files over so many bytes are not in a checkpoint unless the request says otherwise: they would fill the disk, and
 /// source code is far below.
 pub const DEFAULT_MAX_FILE_BYTES: u64 = 10 << 20;
+/// The most groups of refs that are measured at once. Each is a walk through the repository's objects.
+pub const MAX_SIZE_GROUPS: usize = 64;
 /// The most files `.worktreeinclude` copies. Beyond it, it names a whole directory of dependencies by mistake.
 pub const MAX_INCLUDED_FILES: usize = 2_000;
 /// The most bytes `.worktreeinclude` copies, of all files together.
@@ -159,6 +161,9 @@ pub enum GitOp {
         /// Worktrees whose files are counted.
         #[serde(default)]
         worktrees: Vec<BoxPath>,
+        /// Groups of refs of ours, at most [`MAX_SIZE_GROUPS`]: what only each group holds.
+        #[serde(default)]
+        groups: Vec<Vec<ShedRef>>,
     },
 }
 
@@ -526,6 +531,9 @@ pub struct Sizes {
     pub ours_bytes: Option<u64>,
     /// What the private indexes take.
     pub index_bytes: u64,
+    /// What only each group of refs holds, as asked; empty of an older shed-init.
+    #[serde(default)]
+    pub groups: Vec<Option<u64>>,
 }
 
 /// The files of a worktree.

@@ -18,6 +18,7 @@ pub mod conn;
 pub mod control;
 pub mod frame;
 pub mod git;
+pub mod leftover;
 pub mod message;
 mod piece;
 pub mod spool;

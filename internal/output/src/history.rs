@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn lines_above_and_screen_are_each_there_once() {
         let (_dir, mut log) = log();
-        let text: String = (0..10).map(|n| format!("line {n}\r\n")).collect();
+        let lines: Vec<String> = (0..10).map(|n| format!("line {n}\r\n")).collect();
+        let text = lines.concat();
         log.append(1, 0, 0, text.as_bytes()).unwrap();
         let history = past(&log, 1 << 20);
         let mut expected: Vec<String> = (0..10).map(|n| format!("line {n}")).collect();

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use events::NewEvent;
 pub use keys::{KeyRow, TokenRow};
 pub use sessions::{
-    LayoutRow, Remembered, SessionRow, SessionSpec, Unreadable, WorkerRow, WorkerSpec,
+    LayoutRow, Remembered, SessionIds, SessionRow, SessionSpec, Unreadable, WorkerRow, WorkerSpec,
 };
 pub use sheds::{ShedRow, Spec, StatusChange};
 

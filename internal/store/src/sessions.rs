@@ -1,6 +1,6 @@
 //! The sessions that shed made, and their workers. What runs of them, the shed knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
@@ -46,6 +46,9 @@ pub struct SessionSpec {
     /// Fetch before the worktree is made.
     #[serde(default)]
     pub fetch: bool,
+    /// The checkpoint its files begin as: whose, and which.
+    #[serde(default)]
+    pub from_checkpoint: Option<(String, u64)>,
     /// Whether its worktree is there (or it needs none).
     #[serde(default)]
     pub placed: bool,
@@ -102,6 +105,7 @@ impl SessionSpec {
             base_commit: None,
             existing_branch: false,
             fetch: false,
+            from_checkpoint: None,
             placed: true,
             set_up: true,
             shares: None,
@@ -218,12 +222,23 @@ pub struct Remembered {
 /// A row that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
+    /// The row's own id: the session's, or the worker's.
+    pub id: String,
     /// The session's id.
     pub session: String,
     /// The session's or the worker's name.
     pub name: String,
     /// Why.
     pub why: String,
+}
+
+/// The ids of all rows of a shed's sessions, those that cannot be read too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionIds {
+    /// Of sessions.
+    pub sessions: BTreeSet<String>,
+    /// Of their workers.
+    pub workers: BTreeSet<String>,
 }
 
 /// What a shed's tmux looked like.
@@ -252,7 +267,7 @@ impl Store {
             while let Some(row) = rows.next()? {
                 match read_session(row) {
                     Ok(session) => remembered.sessions.push(session),
-                    Err(error) => remembered.unreadable.push(unreadable(row, 0, 2, &error)?),
+                    Err(error) => remembered.unreadable.push(unreadable(row, 0, &error)?),
                 }
             }
             let mut statement = transaction.prepare_cached(
@@ -264,7 +279,7 @@ impl Store {
             while let Some(row) = rows.next()? {
                 match read_worker(row) {
                     Ok(worker) => remembered.workers.push(worker),
-                    Err(error) => remembered.unreadable.push(unreadable(row, 1, 2, &error)?),
+                    Err(error) => remembered.unreadable.push(unreadable(row, 1, &error)?),
                 }
             }
             Ok(remembered)
@@ -277,12 +292,12 @@ impl Store {
         &self,
         session: SessionRow,
         workers: Vec<WorkerRow>,
-        event: NewEvent,
+        happened: Vec<NewEvent>,
     ) -> Result<(), StoreError> {
         self.transact(move |transaction| {
             put_session(transaction, &session, true)?;
             workers.iter().try_for_each(|worker| put_worker(transaction, worker))?;
-            events::add(transaction, &event)
+            happened.iter().try_for_each(|event| events::add(transaction, event))
         })
         .await
     }
@@ -318,6 +333,34 @@ impl Store {
     pub async fn remove_worker(&self, id: String, event: NewEvent) -> Result<(), StoreError> {
         self.transact(move |transaction| {
             transaction.execute("DELETE FROM workers WHERE id = ?1", [&id])?;
+            events::add(transaction, &event)
+        })
+        .await
+    }
+
+    /// Which sessions and workers of a shed have rows, also such as cannot be read.
+    pub async fn session_ids(&self, shed: String) -> Result<SessionIds, StoreError> {
+        self.transact(move |transaction| {
+            let ids = |text: &str| {
+                let mut statement = transaction.prepare_cached(text)?;
+                let ids = statement.query_map([&shed], |row| row.get(0))?;
+                ids.collect::<Result<BTreeSet<String>, _>>()
+            };
+            Ok(SessionIds {
+                sessions: ids("SELECT id FROM sessions WHERE shed = ?1")?,
+                workers: ids("SELECT w.id FROM workers w JOIN sessions s ON s.id = w.session \
+                              WHERE s.shed = ?1")?,
+            })
+        })
+        .await
+    }
+
+    /// Forgets a row that cannot be read: a session's, with its workers, or a worker's. Whether it can be read is the
+    /// caller's to know.
+    pub async fn drop_record(&self, id: String, event: NewEvent) -> Result<(), StoreError> {
+        self.transact(move |transaction| {
+            transaction.execute("DELETE FROM workers WHERE id = ?1 OR session = ?1", [&id])?;
+            transaction.execute("DELETE FROM sessions WHERE id = ?1", [&id])?;
             events::add(transaction, &event)
         })
         .await
@@ -435,13 +478,10 @@ fn taken(
     })
 }
 
-fn unreadable(
-    row: &Row<'_>,
-    session: usize,
-    name: usize,
-    error: &StoreError,
-) -> Result<Unreadable, StoreError> {
-    Ok(Unreadable { session: row.get(session)?, name: row.get(name)?, why: error.to_string() })
+/// Ids come first and names third in both tables.
+fn unreadable(row: &Row<'_>, session: usize, error: &StoreError) -> Result<Unreadable, StoreError> {
+    let (id, session, name) = (row.get(0)?, row.get(session)?, row.get(2)?);
+    Ok(Unreadable { id, session, name, why: error.to_string() })
 }
 
 fn read_session(row: &Row<'_>) -> Result<SessionRow, StoreError> {
@@ -524,7 +564,7 @@ mod tests {
     async fn sessions_and_workers_are_written_read_and_forgotten() {
         let store = Store::in_memory().unwrap();
         let (one, shell) = (session("1", "one"), worker("w1", "1", "shell"));
-        let made = event(EventKind::SessionStatus);
+        let made = vec![event(EventKind::SessionStatus)];
         store.add_session(one.clone(), vec![shell.clone()], made.clone()).await.unwrap();
         let again = store.add_session(session("2", "one"), Vec::new(), made.clone()).await;
         assert!(matches!(again, Err(StoreError::Exists(_))));
@@ -551,7 +591,7 @@ mod tests {
         let store = Store::in_memory().unwrap();
         for (id, name) in [("1", "one"), ("2", "two")] {
             let shell = worker(&format!("w{id}"), id, "shell");
-            let made = event(EventKind::SessionStatus);
+            let made = vec![event(EventKind::SessionStatus)];
             store.add_session(session(id, name), vec![shell], made).await.unwrap();
         }
         store
@@ -568,6 +608,16 @@ mod tests {
         let set_aside: Vec<_> =
             read.unreadable.iter().map(|row| (row.session.as_str(), row.name.as_str())).collect();
         assert_eq!(set_aside, [("1", "one"), ("2", "shell")]);
+        let ids = store.session_ids("a".to_owned()).await.unwrap();
+        assert_eq!(ids.sessions, ["1", "2"].map(str::to_owned).into());
+        assert_eq!(ids.workers, ["w1", "w2"].map(str::to_owned).into());
+        assert_eq!(store.session_ids("b".to_owned()).await.unwrap(), SessionIds::default());
+        for record in read.unreadable {
+            store.drop_record(record.id, event(EventKind::SessionRemoved)).await.unwrap();
+        }
+        let left = store.remembered("a".to_owned()).await.unwrap();
+        assert_eq!((left.sessions, left.workers), (vec![session("2", "two")], Vec::new()));
+        assert_eq!(left.unreadable, []);
     }
 
     #[tokio::test]

@@ -203,6 +203,13 @@ impl ProcessEngine {
 }
 
 impl ProcessEngine {
+    /// Kills a box with all that is in it, as the end of a machine would.
+    pub fn kill(&self, shed: &str) {
+        if let Some(pid) = self.pid(shed).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+            signal_tree(pid, Signal::KILL);
+        }
+    }
+
     /// Kills every box. Called at the end of a test, before the runtime goes and with it the order of things.
     pub fn kill_all(&self) {
         let boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);

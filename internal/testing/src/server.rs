@@ -23,21 +23,27 @@ pub struct TestApp {
     /// Its admin.
     pub admin: Person,
     dir: tempfile::TempDir,
+    adjust: fn(&mut Settings),
 }
 
 impl TestApp {
     /// A new one.
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A new one with other settings than the usual.
+    pub async fn start_with(adjust: fn(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let engine = ProcessEngine::new(&dir.path().join("boxes"));
-        let app = open(dir.path(), &engine).await;
-        Self { app, engine, admin: Person::local("tester".to_owned(), 0), dir }
+        let app = open(dir.path(), &engine, adjust).await;
+        Self { app, engine, admin: Person::local("tester".to_owned(), 0), dir, adjust }
     }
 
     /// Ends the App as a killed server would, or in an orderly way, and starts another on the same data and engine.
     pub async fn restart(&mut self) {
         self.app.close().await;
-        self.app = open(self.dir.path(), &self.engine).await;
+        self.app = open(self.dir.path(), &self.engine, self.adjust).await;
     }
 
     /// The directory everything is in.
@@ -63,8 +69,8 @@ fn shed_name(name: &str) -> ShedName {
     name.parse().expect("a name")
 }
 
-async fn open(dir: &Path, engine: &Arc<ProcessEngine>) -> App {
-    let settings = Settings {
+async fn open(dir: &Path, engine: &Arc<ProcessEngine>, adjust: fn(&mut Settings)) -> App {
+    let mut settings = Settings {
         name: "test".to_owned(),
         server_id: "test-server".to_owned(),
         links_dir: dir.join("links"),
@@ -74,6 +80,7 @@ async fn open(dir: &Path, engine: &Arc<ProcessEngine>) -> App {
         pulse: Duration::from_secs(1),
         sessions: SessionSettings { output_dir: dir.join("output"), ..SessionSettings::default() },
     };
+    adjust(&mut settings);
     std::fs::create_dir_all(&settings.links_dir).expect("a directory for links");
     let store = Store::open(dir).expect("a store");
     let app =

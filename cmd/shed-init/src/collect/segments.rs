@@ -26,7 +26,7 @@ pub(super) fn delete_before(dir: &Path, offset: u64) {
 }
 
 /// Whether no runner writes to a spool any more.
-pub(super) fn is_abandoned(dir: &Path) -> bool {
+pub(crate) fn is_abandoned(dir: &Path) -> bool {
     // Opened for reading: to close it is no news for whoever watches for the end of writers.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match open(dir.join(LOCK), flags, Mode::empty()) {

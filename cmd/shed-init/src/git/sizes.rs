@@ -1,8 +1,9 @@
 //! How many bytes what takes, for people who wonder where their disk went.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use shed_link::git::{BoxPath, Sizes, WorktreeSize};
+use shed_link::git::{BoxPath, MAX_SIZE_GROUPS, ShedRef, Sizes, WorktreeSize};
 
 use super::failure::Failure;
 use super::private_index;
@@ -10,7 +11,11 @@ use super::repository::Repository;
 use super::tree;
 
 /// Counts.
-pub(crate) fn sizes(repo: &BoxPath, worktrees: &[BoxPath]) -> Result<Sizes, Failure> {
+pub(crate) fn sizes(
+    repo: &BoxPath,
+    worktrees: &[BoxPath],
+    groups: &[Vec<ShedRef>],
+) -> Result<Sizes, Failure> {
     let repository = Repository::open(repo)?;
     let worktrees = worktrees.iter().map(|path| {
         let (bytes, partial) = tree::size(Path::new(path.as_str()));
@@ -26,7 +31,37 @@ pub(crate) fn sizes(repo: &BoxPath, worktrees: &[BoxPath]) -> Result<Sizes, Fail
         trash_bytes: only("refs/shed/trash/*")?,
         ours_bytes: only("refs/shed/*")?,
         index_bytes,
+        groups: of_groups(&repository, groups)?,
     })
+}
+
+/// What only each group of refs holds. One that is gone holds nothing.
+fn of_groups(
+    repository: &Repository,
+    groups: &[Vec<ShedRef>],
+) -> Result<Vec<Option<u64>>, Failure> {
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listing = repository.git.call("for-each-ref").arg("--format=%(refname)");
+    let listing = listing.output("cannot list refs")?;
+    let listing = String::from_utf8_lossy(&listing);
+    let all: Vec<&str> = listing.lines().collect();
+    let head = repository.head()?;
+    let measure = |group: &Vec<ShedRef>| {
+        let group: HashSet<&str> = group.iter().map(ShedRef::as_str).collect();
+        // By standard input: there may be more refs than a command line takes.
+        let lines = all.iter().map(|name| {
+            let not = if group.contains(name) { "" } else { "^" };
+            format!("{not}{name}\n")
+        });
+        // What is checked out may be on no branch.
+        let input: String = lines.chain(head.iter().map(|head| format!("^{head}\n"))).collect();
+        let words = ["--disk-usage", "--objects-edge-aggressive", "--stdin"];
+        let call = repository.git.call("rev-list").args(words).input(input.into_bytes());
+        Ok(call.line()?.and_then(|line| line.lines().last()?.parse().ok()))
+    };
+    groups.iter().take(MAX_SIZE_GROUPS).map(measure).collect()
 }
 
 /// What is reachable from these refs and from no other, on disk. Refs of ours outside of the pattern count as others,

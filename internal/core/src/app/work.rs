@@ -45,7 +45,7 @@ impl App {
         self.session_by_id(&place.handle, name, &id)
     }
 
-    fn plan(&self, place: &Place, request: NewSession) -> Result<plan::Plan, Error> {
+    pub(crate) fn plan(&self, place: &Place, request: NewSession) -> Result<plan::Plan, Error> {
         let work = place.handle.work.view.borrow().clone();
         let table = place.handle.view.borrow().table.clone();
         let listed = table.iter().flat_map(|table| table.rows()).map(|row| row.name.clone());
@@ -437,14 +437,6 @@ impl App {
         let id = self.worker(person, name, target, worker)?.id;
         let order = Order { worker: Some(id), ..Order::default() };
         self.do_with(person, name, target, Wish::RemoveWorker, order).await.map(drop)
-    }
-
-    async fn with_its_template(
-        &self,
-        _place: &Place,
-        request: NewSession,
-    ) -> Result<NewSession, Error> {
-        Ok(request)
     }
 }
 

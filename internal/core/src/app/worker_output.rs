@@ -14,6 +14,17 @@ const MAX_LINES: u32 = 100_000;
 /// The most bytes of a recording: what a player loads.
 const MAX_CAST_BYTES: u64 = 64 << 20;
 
+/// What to look for in a worker's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputSearch {
+    /// The text, as it is.
+    pub text: String,
+    /// From this offset on.
+    pub from: u64,
+    /// So many lines at most.
+    pub max_hits: u32,
+}
+
 impl App {
     /// At most `max_bytes` from `from` on.
     pub async fn output_page(
@@ -60,10 +71,9 @@ impl App {
         name: &ShedName,
         session: &SessionRef,
         worker: &str,
-        text: String,
-        from: u64,
-        max_hits: u32,
+        search: OutputSearch,
     ) -> Result<OutputHits, Error> {
+        let OutputSearch { text, from, max_hits } = search;
         let max = usize::try_from(max_hits).unwrap_or(usize::MAX).clamp(1, shed_output::MAX_HITS);
         let read = move |reader: &Reader| {
             let found = reader.search(&text, from, max)?;

@@ -54,7 +54,7 @@ impl Agent {
 }
 
 /// The agents shed knows by itself; a server's configuration adds to them. Options as of Claude Code 2.1, Codex 0.169,
-/// OpenCode 1.18 and Gemini 0.61.
+/// `OpenCode` 1.18 and Gemini 0.61.
 pub fn built_in() -> BTreeMap<String, Agent> {
     let agent =
         |command: &[&str], model: &[&str], prompt: &[&str], new: &[&str], resume: &[&str]| {

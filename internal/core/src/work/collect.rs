@@ -152,10 +152,9 @@ impl Collector {
                 item => {
                     // What comes in a row is one trip to the disk.
                     let mut batch = vec![item];
-                    while let Some(next) = items
-                        .pop_front_if(|next| !matches!(next, Item::Found { .. } | Item::Listed))
-                    {
-                        batch.push(next);
+                    let goes_on = |next: &Item| !matches!(next, Item::Found { .. } | Item::Listed);
+                    while items.front().is_some_and(goes_on) {
+                        batch.extend(items.pop_front());
                     }
                     self.store(batch).await?;
                 }

@@ -22,6 +22,7 @@ use super::life::{self, Situation, Verdict, Wish};
 use super::ops::{self, OpEnv, Order};
 use super::plan::Plan;
 use super::view::{Known, WorkView};
+use super::windows::{FIRST_EPOCH, started_event};
 use crate::box_link::BoxLink;
 use crate::table::{NoSessions, Table};
 use crate::view::View;
@@ -58,10 +59,10 @@ pub(crate) enum Post {
     Forget(String, Actor, oneshot::Sender<Result<(), Error>>),
     /// So is a worker.
     RemoveWorker(String, String, NewEvent, oneshot::Sender<Result<(), Error>>),
+    /// A row that cannot be read is dropped, by its id.
+    DropRecord(String, Actor, oneshot::Sender<Result<(), Error>>),
     /// The shed is about to be stopped in an orderly way.
     Stopping(oneshot::Sender<()>),
-    /// Look again at what is due.
-    Look,
 }
 
 /// A wish, who has it, and what goes with it.
@@ -139,12 +140,22 @@ impl WorkHandle {
     }
 }
 
-/// An operation under way or waiting.
+/// How a wish is answered.
+type Answer = oneshot::Sender<Result<(), Error>>;
+
+/// An operation under way: what it is, who waits for it, and what calls it off.
+struct Doing {
+    wish: Wish,
+    answer: Option<Answer>,
+    cancel: CancellationToken,
+}
+
+/// An operation that waits.
 struct Job {
     wish: Wish,
     actor: Actor,
     order: Order,
-    answer: Option<oneshot::Sender<Result<(), Error>>>,
+    answer: Option<Answer>,
 }
 
 struct Keeper {
@@ -155,7 +166,7 @@ struct Keeper {
     shed_posts: mpsc::Sender<crate::keeper::Post>,
     view: watch::Sender<Arc<WorkView>>,
     shed_view: watch::Receiver<View>,
-    doing: HashMap<String, (Wish, Option<oneshot::Sender<Result<(), Error>>>, CancellationToken)>,
+    doing: HashMap<String, Doing>,
     waiting: HashMap<String, VecDeque<Job>>,
     /// The link whose spools are collected.
     link: Option<BoxLink>,
@@ -167,6 +178,8 @@ struct Keeper {
     came_up: Option<DateTime<Utc>>,
     /// Sessions whose windows are gone, and when that is final.
     vanished: HashMap<String, Instant>,
+    /// When sessions that want checkpoints by the clock were looked at last.
+    checkpointed: HashMap<String, Instant>,
     /// What was last written of tmux, and when the next is due.
     layout: Option<LayoutRow>,
     layout_due: Option<Instant>,
@@ -192,6 +205,11 @@ pub(crate) async fn start(
         let workers = workers.remove(&row.id).unwrap_or_default();
         view.sessions.insert(row.id.clone(), Arc::new(Known { row, workers }));
     }
+    let of_workers = view.sessions.values().flat_map(|known| &known.workers);
+    let ids: Vec<String> = of_workers.map(|row| row.id.clone()).collect();
+    let (logs, of_shed) = (context.logs.clone(), shed.to_string());
+    // Only for what lists show; nobody waits for it.
+    context.tasks.spawn_blocking(move || logs.look(&of_shed, &ids));
     let (posts, inbox) = mpsc::channel(INBOX);
     let view = watch::Sender::new(Arc::new(view));
     let handle = WorkHandle { posts: posts.clone(), view: view.subscribe() };
@@ -209,6 +227,7 @@ pub(crate) async fn start(
         compared: None,
         came_up: None,
         vanished: HashMap::new(),
+        checkpointed: HashMap::new(),
         layout,
         layout_due: None,
         stop,
@@ -258,6 +277,9 @@ impl Keeper {
             Post::Done(id, result) => self.finish(&id, result).await,
             Post::Worker(news) => self.take_news(news).await,
             Post::Forget(id, actor, done) => drop(done.send(self.forget(&id, &actor).await)),
+            Post::DropRecord(id, actor, done) => {
+                done.send(self.drop_record(&id, &actor).await).ok();
+            }
             Post::RemoveWorker(session, worker, event, done) => {
                 done.send(self.remove_worker(&session, worker, event).await).ok();
             }
@@ -265,7 +287,6 @@ impl Keeper {
                 self.write_layout(true).await;
                 done.send(()).ok();
             }
-            Post::Look => self.take_due().await,
         }
     }
 
@@ -275,11 +296,23 @@ impl Keeper {
         actor: Actor,
         answer: oneshot::Sender<Result<(), Error>>,
     ) {
-        let Plan { session, worker } = plan;
+        let Plan { mut session, mut worker } = plan;
         let id = session.id.clone();
-        let event = status_event(self.now(), &session, &actor);
-        let added = self.context.store.add_session(session.clone(), vec![worker.clone()], event);
+        let placed = self.context.slots.enter(self.shed.as_str(), &id, session.created_at);
+        if placed {
+            session.status = SessionStatus::Creating;
+            if session.spec.placed && session.spec.set_up {
+                // Nothing comes before its first start: one write for both.
+                worker.epoch = FIRST_EPOCH;
+            }
+        }
+        let mut happened = vec![status_event(self.now(), &session, &actor)];
+        if worker.epoch == FIRST_EPOCH {
+            happened.push(started_event(self.now(), &session, &worker, &actor));
+        }
+        let added = self.context.store.add_session(session.clone(), vec![worker.clone()], happened);
         if let Err(error) = added.await {
+            self.context.slots.leave(self.shed.as_str(), &id);
             let error = match error {
                 StoreError::Exists(_) => {
                     Error::SessionExists { shed: self.shed.clone(), session: session.name }
@@ -289,11 +322,10 @@ impl Keeper {
             answer.send(Err(error)).ok();
             return;
         }
-        let placed = self.context.slots.enter(self.shed.as_str(), &id, session.created_at);
         self.put(Known { row: session, workers: vec![worker] });
         if placed {
-            let job =
-                Job { wish: Wish::Create, actor, order: Order::default(), answer: Some(answer) };
+            let order = Order { fresh: true, ..Order::default() };
+            let job = Job { wish: Wish::Create, actor, order, answer: Some(answer) };
             self.begin(&id, job).await;
         } else {
             // It is there, and its turn will come: that is all the caller waits for.
@@ -308,7 +340,7 @@ impl Keeper {
         answer: oneshot::Sender<Result<(), Error>>,
     ) {
         let event = status_event(self.now(), &row, actor);
-        let added = self.context.store.add_session(row.clone(), Vec::new(), event).await;
+        let added = self.context.store.add_session(row.clone(), Vec::new(), vec![event]).await;
         if added.is_ok() {
             self.context.slots.keep(self.shed.as_str(), &row.id);
             self.put(Known { row, workers: Vec::new() });
@@ -349,7 +381,7 @@ impl Keeper {
             answer.send(Err(error)).ok();
             return;
         };
-        let doing = self.doing.get(&session).map(|(wish, ..)| *wish);
+        let doing = self.doing.get(&session).map(|doing| doing.wish);
         let n_waiting = self.waiting.get(&session).map_or(0, VecDeque::len);
         let situation = Situation { status: known.row.status, doing, n_waiting };
         let job = Job { wish, actor, order, answer: Some(answer) };
@@ -365,8 +397,8 @@ impl Keeper {
             Verdict::Begin => self.begin(&session, job).await,
             Verdict::Queue => self.waiting.entry(session).or_default().push_back(job),
             Verdict::Interrupt => {
-                if let Some((_, _, cancel)) = self.doing.get(&session) {
-                    cancel.cancel();
+                if let Some(doing) = self.doing.get(&session) {
+                    doing.cancel.cancel();
                 }
                 self.waiting.entry(session).or_default().push_back(job);
             }
@@ -379,7 +411,8 @@ impl Keeper {
             Wish::Delete => Some(SessionStatus::Removing),
             _ => None,
         };
-        if let Some(status) = status
+        let is_so = self.known(id).is_some_and(|known| Some(known.row.status) == status);
+        if let (Some(status), false) = (status, is_so)
             && let Err(error) = self.set_status(id, status, None, &job.actor).await
         {
             job.answer.map(|answer| answer.send(Err(error)));
@@ -398,12 +431,13 @@ impl Keeper {
             actor: job.actor,
             order: job.order,
         };
-        self.doing.insert(id.to_owned(), (job.wish, job.answer, cancel));
+        let doing = Doing { wish: job.wish, answer: job.answer, cancel };
+        self.doing.insert(id.to_owned(), doing);
         self.context.tasks.spawn(ops::run(job.wish, env));
     }
 
     async fn finish(&mut self, id: &str, result: Result<(), Error>) {
-        let Some((wish, answer, _)) = self.doing.remove(id) else {
+        let Some(Doing { wish, answer, .. }) = self.doing.remove(id) else {
             return;
         };
         if wish == Wish::Delete && result.is_ok() {
@@ -624,21 +658,18 @@ impl Keeper {
             self.vanished.remove(&row.id);
             return;
         }
-        match table.marked(&row.id) {
-            Some(listed) => {
-                self.vanished.remove(&row.id);
-                if listed.name != row.name && listed.name.parse::<shed_api::SessionName>().is_ok() {
-                    // Renamed by hand, inside.
-                    let name = listed.name.clone();
-                    let renamed = self.change(&row.id, |known| known.row.name = name, Vec::new());
-                    if let Err(error) = renamed.await {
-                        tracing::warn!(shed = %self.shed, %error, "a session's new name was not written");
-                    }
-                }
-            }
-            None => {
-                let at = self.vanished.entry(row.id.clone());
-                at.or_insert_with(|| Instant::now() + VANISH_GRACE);
+        let Some(listed) = table.marked(&row.id) else {
+            let at = self.vanished.entry(row.id.clone());
+            at.or_insert_with(|| Instant::now() + VANISH_GRACE);
+            return;
+        };
+        self.vanished.remove(&row.id);
+        if listed.name != row.name && listed.name.parse::<shed_api::SessionName>().is_ok() {
+            // Renamed by hand, inside.
+            let name = listed.name.clone();
+            let renamed = self.change(&row.id, |known| known.row.name = name, Vec::new());
+            if let Err(error) = renamed.await {
+                tracing::warn!(shed = %self.shed, %error, "a session's new name was not written");
             }
         }
     }
@@ -699,10 +730,12 @@ impl Keeper {
             (!self.doing.contains_key(&known.row.id)).then(|| Instant::now() + left)
         });
         let vanished = self.vanished.values().copied();
-        limits.chain(vanished).chain(self.layout_due).min()
+        let checkpoints = self.all().into_iter().filter_map(|known| self.checkpoint_due(&known));
+        limits.chain(vanished).chain(checkpoints).chain(self.layout_due).min()
     }
 
     async fn take_due(&mut self) {
+        self.make_checkpoints();
         let now = Instant::now();
         if self.layout_due.is_some_and(|due| due <= now) {
             self.layout_due = None;
@@ -731,6 +764,39 @@ impl Keeper {
         }
     }
 
+    /// When a session that wants checkpoints by the clock is to have its next.
+    fn checkpoint_due(&self, known: &Known) -> Option<Instant> {
+        let row = &known.row;
+        let minutes = row.spec.limits.checkpoint_minutes?;
+        let runs = row.status == SessionStatus::Running && row.spec.placed;
+        let last = self.checkpointed.get(&row.id).copied();
+        (runs && self.can_act()).then(|| {
+            let period = Duration::from_secs(60 * u64::from(minutes.max(1)));
+            last.map_or_else(Instant::now, |last| last + period)
+        })
+    }
+
+    /// Makes the checkpoints that are due. One that would be as the last one is not made.
+    fn make_checkpoints(&mut self) {
+        let now = Instant::now();
+        for known in self.all() {
+            let due = self.checkpoint_due(&known).is_some_and(|due| due <= now);
+            let (true, Some(link)) = (due, self.link.clone()) else {
+                continue;
+            };
+            self.checkpointed.insert(known.row.id.clone(), now);
+            let context = Arc::clone(&self.context);
+            self.context.tasks.spawn(async move {
+                let made = ops::timer_checkpoint(&context, &link, &known).await;
+                if let Err(error) = made {
+                    tracing::warn!(session = %known.row.name, %error, "no checkpoint was made by the clock");
+                }
+            });
+        }
+        let view = self.view.borrow().clone();
+        self.checkpointed.retain(|id, _| view.sessions.contains_key(id));
+    }
+
     /// All its windows closed.
     async fn end_by_itself(&mut self, id: &str) {
         let Some(known) = self.known(id) else {
@@ -757,6 +823,22 @@ impl Keeper {
             .session(&known.row.name);
         self.context.store.remove_session(id.to_owned(), event).await?;
         self.show(|view| drop(view.sessions.remove(id)));
+        Ok(())
+    }
+
+    /// Drops a row that cannot be read; of any other nothing is done.
+    async fn drop_record(&mut self, id: &str, actor: &Actor) -> Result<(), Error> {
+        let record = self.view.borrow().unreadable.iter().find(|record| record.id == id).cloned();
+        let Some(record) = record else {
+            return Ok(());
+        };
+        let event = NewEvent::new(self.now(), EventKind::SessionRemoved, actor.clone())
+            .shed(self.shed.as_str())
+            .session(&record.name)
+            .note("its record could not be read");
+        self.context.store.drop_record(id.to_owned(), event).await?;
+        // With a session go its workers' rows.
+        self.show(|view| view.unreadable.retain(|it| it.id != id && it.session != id));
         Ok(())
     }
 

@@ -129,6 +129,17 @@ impl Logs {
         Ok(Reader::open(&self.dir(shed, worker))?)
     }
 
+    /// Removes the log of a worker nobody remembers. Blocks on the disk. One that is gone is no failure.
+    pub(crate) fn remove(&self, shed: &str, worker: &str) -> Result<(), Error> {
+        self.close(worker);
+        self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
+        let dir = self.dir(shed, worker);
+        match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(Error::io(format!("cannot remove {}", dir.display()))),
+        }
+    }
+
     /// The same; `None` where nothing was ever written.
     pub(crate) fn find_reader(&self, shed: &str, worker: &str) -> Result<Option<Reader>, Error> {
         if self.dir(shed, worker).is_dir() {

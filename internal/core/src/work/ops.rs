@@ -9,8 +9,8 @@ use shed_api::session::{PatchSession, SessionStatus, SessionType};
 use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, EventKind, SessionName, ShedName};
 use shed_link::git::{
-    AddWorktree, BoxPath, Branch, GitDone, GitOp, RemoveWorktree, Rev, Snapshot, Start as GitStart,
-    View as TreeView,
+    AddWorktree, BoxPath, Branch, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev, Snapshot,
+    Start as GitStart, View as TreeView,
 };
 use shed_store::{NewEvent, SessionRow, WorkerRow, WorkerSpec};
 use shed_tmux::argv::{self, Target};
@@ -45,6 +45,8 @@ pub(crate) struct Order {
     pub(crate) continues: bool,
     /// Delete: also where work would be lost.
     pub(crate) force: bool,
+    /// Create: nothing of it was ever begun.
+    pub(crate) fresh: bool,
     /// Which worker, by id.
     pub(crate) worker: Option<String>,
     /// The worker to add.
@@ -160,7 +162,7 @@ impl OpEnv {
         let gone =
             || Error::NoWorker { session: known.row.name.clone(), worker: worker.to_owned() };
         let row = find(&known).ok_or_else(gone)?;
-        let event = windows::started_event(self, &known, &row);
+        let event = windows::started_event(now, &known.row, &row, &self.actor);
         let id = worker.to_owned();
         let after = self.change(
             move |known| {
@@ -199,7 +201,7 @@ async fn create(env: &OpEnv) -> Result<(), Error> {
         Ok(()) => Ok(()),
         // What was called off is ended or deleted by whoever called it off.
         Err(Error::CalledOff) => {
-            end_everything(env, NO_GRACE).await.ok();
+            undo(env).await;
             env.set_status(SessionStatus::Failed, Some("it was called off".to_owned())).await?;
             Err(Error::CalledOff)
         }
@@ -210,7 +212,7 @@ async fn create(env: &OpEnv) -> Result<(), Error> {
                 env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
             } else {
                 // Nothing was made: everything is as it was.
-                end_everything(env, NO_GRACE).await.ok();
+                undo(env).await;
                 forget(env).await?;
             }
             Err(error)
@@ -218,17 +220,45 @@ async fn create(env: &OpEnv) -> Result<(), Error> {
     }
 }
 
+/// Ends what a creation has begun. A worker that was never started has no runner to ask: its window's end is its end.
+async fn undo(env: &OpEnv) {
+    let alive: Vec<WorkerRow> = match env.known() {
+        Ok(known) => known.workers.iter().filter(|row| is_alive(row)).cloned().collect(),
+        Err(_) => return,
+    };
+    let running = alive.iter().filter(|row| !is_starting(row));
+    let stopped = running.map(|worker| windows::stop(env, worker, NO_GRACE));
+    futures_util::future::join_all(stopped).await;
+    // What does not go now goes when the session is deleted.
+    kill_session(env).await.ok();
+}
+
 async fn make(env: &OpEnv) -> Result<(), Error> {
     place(env).await?;
     set_up(env).await?;
+    let begun = !env.order.fresh;
+    if begun {
+        // A start that was cut off by the end of the server may yet be told of.
+        let mut view = env.view.clone();
+        let told = view.wait_for(|view| {
+            let known = view.sessions.get(&env.id);
+            known.is_none_or(|known| !known.workers.iter().any(is_starting))
+        });
+        timeout(SHOW_LIMIT, told).await.map(drop).ok();
+    }
     let workers = env.known()?.workers.clone();
-    for worker in workers.iter().filter(|row| !row.spec.hook && !is_alive(row)) {
+    let runs = |row: &WorkerRow| begun && is_alive(row) && !is_starting(row);
+    for worker in workers.iter().filter(|row| !row.spec.hook && !runs(row)) {
         let opening = Opening::Command { continues: worker.epoch > 0 && env.order.continues };
         env.unless_called_off(windows::open(env, &worker.id, &opening)).await??;
     }
     env.set_status(SessionStatus::Running, None).await?;
     shown(env).await;
     Ok(())
+}
+
+fn is_starting(row: &WorkerRow) -> bool {
+    row.epoch > 0 && row.status == WorkerStatus::Starting
 }
 
 fn is_alive(row: &WorkerRow) -> bool {
@@ -258,14 +288,35 @@ async fn place(env: &OpEnv) -> Result<(), Error> {
     if !added.not_copied.is_empty() {
         tracing::info!(shed = %env.shed, session = %known.row.name, n = added.n_not_copied, "some files of .worktreeinclude were not copied");
     }
+    // A branch that exists is compared with the default branch, not with itself.
+    let compared = if spec.existing_branch {
+        facts(&link, repo).await?.default_branch
+    } else {
+        added.base_ref
+    };
     let change = move |known: &mut Known| {
         let spec = &mut known.row.spec;
         spec.placed = true;
         spec.branch = Some(added.branch);
-        spec.base = added.base_ref.or(spec.base.take());
+        spec.base = compared.or(spec.base.take());
         spec.base_commit = Some(added.base_commit);
     };
-    env.change(change, Vec::new()).await.map(drop)
+    let known = env.change(change, Vec::new()).await?;
+    if let Some((from, n)) = &known.row.spec.from_checkpoint {
+        let view = tree_view(&env.context, &known)?;
+        let op = GitOp::Restore { view, from: from.parse()?, n: *n, paths: Vec::new() };
+        git(&link, &op).await?;
+    }
+    Ok(())
+}
+
+/// What git says of a directory.
+pub(crate) async fn facts(link: &BoxLink, directory: &str) -> Result<RepoFacts, Error> {
+    let op = GitOp::Facts { directory: BoxPath::try_from(directory.to_owned())? };
+    match git(link, &op).await?.0 {
+        GitDone::Facts(facts) => Ok(facts),
+        _ => Err(unexpected()),
+    }
 }
 
 fn git_start(base: Option<&str>) -> Result<GitStart, Error> {
@@ -292,14 +343,14 @@ async fn set_up(env: &OpEnv) -> Result<(), Error> {
 /// Runs a command as a worker and waits for its end; anything but 0 is a failure.
 async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> Result<(), Error> {
     let known = env.known()?;
-    let worker = match known.workers.iter().find(|row| row.spec.hook && row.name == name) {
-        Some(row) => row.id.clone(),
-        None => {
-            let row = hook_row(&known, name, command, env.now());
-            let id = row.id.clone();
-            env.change(move |known| known.workers.push(row), Vec::new()).await?;
-            id
-        }
+    let there = known.workers.iter().find(|row| row.spec.hook && row.name == name);
+    let worker = if let Some(row) = there {
+        row.id.clone()
+    } else {
+        let row = hook_row(&known, name, command, env.now());
+        let id = row.id.clone();
+        env.change(move |known| known.workers.push(row), Vec::new()).await?;
+        id
     };
     let opened = windows::open(env, &worker, &Opening::Command { continues: false });
     env.unless_called_off(opened).await??;
@@ -668,6 +719,23 @@ pub(crate) async fn take_checkpoint(
         GitDone::Snapshot(taken) => Ok(taken),
         _ => Err(unexpected()),
     }
+}
+
+/// Makes a checkpoint because it is time, with its event if there was anything to keep.
+pub(crate) async fn timer_checkpoint(
+    context: &Context,
+    link: &BoxLink,
+    known: &Known,
+) -> Result<(), Error> {
+    let taken = take_checkpoint(context, link, known, "timer", "").await?;
+    if taken.unchanged {
+        return Ok(());
+    }
+    let event = NewEvent::new(context.clock.now(), EventKind::CheckpointMade, Actor::Server)
+        .shed(&known.row.shed)
+        .session(&known.row.name)
+        .note(taken.checkpoint.n.to_string());
+    Ok(context.store.add_events(vec![event]).await?)
 }
 
 /// The last change of a session: its rows go. Its output stays until it is tidied up.

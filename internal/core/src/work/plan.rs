@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use shed_api::SessionName;
-use shed_api::session::{NewSession, SessionLimits, SessionStatus, SessionType};
+use shed_api::session::{NewSession, SessionStatus, SessionType};
 use shed_api::work::Template;
 use shed_api::worker::{NewWorker, WorkerKind, WorkerStatus};
 use shed_store::{SessionRow, SessionSpec, WorkerRow, WorkerSpec};
@@ -57,22 +57,31 @@ pub(crate) struct Plan {
 
 /// Fills in from a template what a request does not say.
 pub(crate) fn with_template(mut request: NewSession, template: &Template) -> NewSession {
-    fn or<T: Clone>(said: &mut Option<T>, template: &Option<T>) {
+    fn or<T: Clone>(said: &mut Option<T>, template: Option<&T>) {
         if said.is_none() {
-            said.clone_from(template);
+            *said = template.cloned();
         }
     }
-    or(&mut request.kind, &template.kind);
-    or(&mut request.title, &template.title);
-    or(&mut request.base, &template.base);
-    or(&mut request.auto_respond, &template.auto_respond);
-    or(&mut request.model, &template.model);
+    // What a request says excludes some of what a template may say: then only the request counts.
+    if request.kind != Some(SessionType::Quick) && request.share.is_none() {
+        if !request.existing_branch {
+            or(&mut request.base, template.base.as_ref());
+        }
+        request.fetch |= template.fetch;
+    }
+    or(&mut request.kind, template.kind.as_ref());
+    or(&mut request.title, template.title.as_ref());
+    or(&mut request.auto_respond, template.auto_respond.as_ref());
     // An agent and a command exclude each other: who says one does not want the template's other.
-    if request.command.is_empty() && request.agent.is_none() {
+    let has_own_command = !request.command.is_empty();
+    if !has_own_command && request.agent.is_none() {
         request.agent.clone_from(&template.agent);
         request.command.clone_from(&template.command);
     }
-    if let Some(text) = &template.prompt {
+    if !has_own_command {
+        or(&mut request.model, template.model.as_ref());
+    }
+    if let Some(text) = template.prompt.as_ref().filter(|_| !has_own_command) {
         let own = request.prompt.take().unwrap_or_default();
         let both = if text.contains("{{prompt}}") {
             text.replace("{{prompt}}", &own)
@@ -97,10 +106,31 @@ pub(crate) fn with_template(mut request: NewSession, template: &Template) -> New
         request.env.entry(key.clone()).or_insert_with(|| value.clone());
     }
     request.limits.get_or_insert_with(|| template.limits.clone());
-    request.fetch |= template.fetch;
     request.confine |= template.confine;
     request.restart |= template.restart;
     request
+}
+
+/// Checks what a template says as if it were all that is said.
+pub(crate) fn check_template(settings: &SessionSettings, template: &Template) -> Result<(), Error> {
+    let both = template.agent.is_some() && !template.command.is_empty();
+    if both {
+        return Err(Error::Invalid("give an agent or a command, not both".to_owned()));
+    }
+    let request = with_template(NewSession::default(), template);
+    check(&request)?;
+    let needs_agent = request.prompt.is_some() || request.model.is_some();
+    // Which agent gets the prompt, the request may say.
+    let any = settings.agents.keys().next().cloned().filter(|_| needs_agent);
+    let worker = NewWorker {
+        agent: request.agent.or(any),
+        model: request.model,
+        prompt: request.prompt,
+        command: request.command,
+        env: request.env,
+        ..NewWorker::default()
+    };
+    plan_worker(settings, &BTreeSet::new(), "", DateTime::UNIX_EPOCH, worker).map(drop)
 }
 
 /// Checks a request and settles everything about the session that can be settled without asking the shed.
@@ -156,11 +186,12 @@ pub(crate) fn plan(
         base_commit: known.shared.and_then(|shared| shared.spec.base_commit.clone()),
         existing_branch: request.existing_branch,
         fetch: request.fetch,
+        from_checkpoint: None,
         placed: !own_worktree,
         set_up,
         shares: known.shared.map(|shared| shared.id.clone()),
         template: request.template,
-        limits: request.limits.unwrap_or_else(SessionLimits::default),
+        limits: request.limits.unwrap_or_default(),
         auto_respond: request.auto_respond,
         confine: request.confine,
         port_block: free_block(&known.port_blocks),
@@ -411,7 +442,9 @@ fn free_name(taken: &BTreeSet<String>, name: &str) -> String {
     if !taken.contains(name) {
         return name.to_owned();
     }
-    (2..).map(|n| format!("{name}-{n}")).find(|name| !taken.contains(name)).expect("numbers go on")
+    // Of one more number than there are names, one is free.
+    let mut numbered = (2..=taken.len() + 2).map(|n| format!("{name}-{n}"));
+    numbered.find(|name| !taken.contains(name)).unwrap_or_else(new_id)
 }
 
 /// The first block of ports nobody has; none when all are given away.
@@ -516,6 +549,17 @@ mod tests {
         assert_eq!(filled.kind, Some(SessionType::Worktree));
         assert_eq!(filled.setup, ["make"]);
         let command = NewSession { command: vec!["ls".to_owned()], ..NewSession::default() };
-        assert_eq!(with_template(command, &template).agent, None);
+        let filled = with_template(command, &template);
+        assert_eq!((filled.agent, filled.prompt), (None, None));
+        let from = Template { base: Some("main".to_owned()), fetch: true, ..template };
+        let quick = NewSession { kind: Some(SessionType::Quick), ..NewSession::default() };
+        let filled = with_template(quick, &from);
+        assert_eq!(
+            (filled.kind, filled.base, filled.fetch),
+            (Some(SessionType::Quick), None, false)
+        );
+        let taken_up = NewSession { existing_branch: true, ..NewSession::default() };
+        assert_eq!(with_template(taken_up, &from).base, None);
+        assert_eq!(with_template(NewSession::default(), &from).base.as_deref(), Some("main"));
     }
 }

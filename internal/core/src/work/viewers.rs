@@ -223,12 +223,11 @@ async fn type_one(
     let row = subject.row();
     let row = row.filter(|row| row.status == WorkerStatus::Running);
     let row = row.ok_or_else(|| subject.does_not_run())?;
-    let there = match runner.take().filter(|(epoch, _)| *epoch == row.epoch) {
-        Some(there) => there,
-        None => {
-            let link = subject.link()?;
-            (row.epoch, Runner::connect(&link, &subject.worker, row.epoch).await?)
-        }
+    let there = if let Some(there) = runner.take().filter(|(epoch, _)| *epoch == row.epoch) {
+        there
+    } else {
+        let link = subject.link()?;
+        (row.epoch, Runner::connect(&link, &subject.worker, row.epoch).await?)
     };
     runner.insert(there).1.input(bytes).await
 }

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use shed_api::EventKind;
+use chrono::{DateTime, Utc};
 use shed_api::worker::WorkerStatus;
+use shed_api::{Actor, EventKind};
 use shed_link::spool::WorkerId;
 use shed_link::{Confine, Io, Program, Run, Spawn, Status, User, WorkerSpec};
-use shed_store::{NewEvent, WorkerRow};
+use shed_store::{NewEvent, SessionRow, WorkerRow};
 use shed_tmux::TmuxError;
 use shed_tmux::argv::{self, Target, WorkerWindow};
 use tokio::io::AsyncWriteExt as _;
@@ -23,6 +24,8 @@ use crate::Error;
 use crate::box_link::BoxLink;
 use crate::stream::{socket_pair, to_tokio};
 
+/// The number of a worker's first start.
+pub(crate) const FIRST_EPOCH: u64 = 1;
 /// How long tmux may take.
 const TMUX_LIMIT_MS: u64 = 10_000;
 /// How long a command may take to be started, or refused.
@@ -59,10 +62,15 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
     let before = find(&known, worker)?.clone();
     let prelude = prelude(env, &before, opening).await;
     let row = match opening {
+        // Its first start was written with it.
+        Opening::Command { .. } if env.order.fresh && is_first(&before) => before,
         Opening::Command { .. } => env.begin_epoch(worker).await?,
         Opening::Notice(_) => before,
     };
-    let spawn = spawn(env, &link, &known, &row, opening)?;
+    let mut spawn = spawn(env, &link, &known, &row, opening)?;
+    if let Some(confine) = spawn.worker.as_mut().and_then(|worker| worker.confine.as_mut()) {
+        confine.write = existing(&link, &confine.write).await?;
+    }
     let (ours, theirs) = socket_pair()?;
     let token = uuid::Uuid::new_v4().simple().to_string();
     link.offer(token.clone(), spawn, theirs).await?;
@@ -73,7 +81,8 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
         keep: row.spec.keep || row.spec.hook || matches!(opening, Opening::Notice(_)),
         command: vec![hello.program.clone(), "run".to_owned(), hello.socket.clone(), token],
     };
-    place(env, &link, &known, &window).await?;
+    let nothing_there = env.order.fresh && is_first(&row);
+    place(env, &link, &known, &window, nothing_there).await?;
     let mut socket = to_tokio(ours)?;
     let shown = async {
         // A runner that is gone has said so in its window.
@@ -85,6 +94,11 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
         Opening::Command { .. } => started(env, worker, row.epoch).await,
         Opening::Notice(_) => Ok(()),
     }
+}
+
+/// Whether this is a worker's first start, written when the worker was.
+fn is_first(row: &WorkerRow) -> bool {
+    row.epoch == FIRST_EPOCH && row.status == WorkerStatus::Starting && row.started_at.is_none()
 }
 
 fn find<'a>(known: &'a Known, worker: &str) -> Result<&'a WorkerRow, Error> {
@@ -101,7 +115,9 @@ async fn place(
     link: &BoxLink,
     known: &Known,
     window: &WorkerWindow,
+    nothing_there: bool,
 ) -> Result<(), Error> {
+    let directory = Some(known.row.spec.directory.as_str());
     let table = env.shed_view.borrow().table.clone();
     let here = table.as_ref().and_then(|table| table.window_of(&window.mark));
     if let Some(id) = here {
@@ -117,11 +133,13 @@ async fn place(
     let listed = table.as_ref().and_then(|table| table.marked(&known.row.id)).map(|row| row.id);
     let target = match listed {
         Some(id) => Some(Target::Id(id)),
+        // The first window of a session that is being made.
+        None if nothing_there => None,
         // Made a moment ago, and not in the table yet.
         None => has_ours(env, link, &known.row.name, &known.row.id).await?,
     };
     if let Some(target) = target {
-        match tmux(env, link, argv::marked_window(&target, window)).await {
+        match tmux_in(env, link, argv::marked_window(&target, window), directory).await {
             // Its last window was closed a moment ago.
             Err(Error::NoSession { .. }) => {}
             made => {
@@ -133,7 +151,7 @@ async fn place(
     env.expect_session(&known.row.name).await;
     let vars = session_env(&env.shed, known);
     let argv = argv::marked_session(&known.row.name, &known.row.id, &vars, window);
-    tmux(env, link, argv).await.map(drop)
+    tmux_in(env, link, argv, directory).await.map(drop)
 }
 
 /// The session of this name, if it has this mark.
@@ -153,12 +171,22 @@ async fn has_ours(
 
 /// Runs a tmux command; one whose server went away is tried again.
 pub(crate) async fn tmux(env: &OpEnv, link: &BoxLink, argv: Vec<String>) -> Result<String, Error> {
+    tmux_in(env, link, argv, None).await
+}
+
+/// The same, from a directory: where tmux opens what is made of it.
+async fn tmux_in(
+    env: &OpEnv,
+    link: &BoxLink,
+    argv: Vec<String>,
+    directory: Option<&str>,
+) -> Result<String, Error> {
     let known = env.known()?;
     let (shed, session) = (env.shed.clone(), known.row.name.clone());
     let mut tries = 1;
     loop {
-        let run =
-            Run { argv: argv.clone(), env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
+        let directory = directory.map(str::to_owned);
+        let run = Run { argv: argv.clone(), env: Vec::new(), directory, timeout_ms: TMUX_LIMIT_MS };
         let ran = match link.run_with(run).await {
             Err(Error::Refused(shed_link::Refusal::NotExecutable { missing: true, .. })) => {
                 return Err(Error::NoTmux(shed));
@@ -263,6 +291,16 @@ fn writable(directory: &str, home: &str) -> Vec<String> {
     paths
 }
 
+/// Those of the paths that are there: what is not cannot be allowed.
+async fn existing(link: &BoxLink, paths: &[String]) -> Result<Vec<String>, Error> {
+    let mut argv = ["stat", "-c", "%n", "--"].map(str::to_owned).to_vec();
+    argv.extend(paths.iter().cloned());
+    let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
+    // It complains of those that are not there, and names the others.
+    let named = link.run_with(run).await?.stdout;
+    Ok(paths.iter().filter(|path| named.lines().any(|line| line == *path)).cloned().collect())
+}
+
 /// What is shown before the command prints: the worker's past, and what happened to it.
 async fn prelude(env: &OpEnv, row: &WorkerRow, opening: &Opening) -> Vec<u8> {
     let (logs, shed, worker) = (env.context.logs.clone(), env.shed.clone(), row.id.clone());
@@ -270,7 +308,8 @@ async fn prelude(env: &OpEnv, row: &WorkerRow, opening: &Opening) -> Vec<u8> {
         let reader = logs.reader(shed.as_str(), &worker)?;
         Ok(shed_output::scrollback(&reader, PRELUDE_BYTES, PRELUDE_LINES)?)
     });
-    let mut bytes = if row.epoch == 0 { Vec::new() } else { past.await.unwrap_or_default() };
+    let mut bytes =
+        if row.epoch == 0 || is_first(row) { Vec::new() } else { past.await.unwrap_or_default() };
     if let Opening::Notice(text) = opening {
         bytes.extend(format!("\x1b[0m\r\n[shed: {text}]\r\n").into_bytes());
     }
@@ -332,9 +371,14 @@ pub(crate) async fn stop(env: &OpEnv, worker: &WorkerRow, grace: Duration) -> Re
 }
 
 /// The event that a worker's command is being started.
-pub(crate) fn started_event(env: &OpEnv, known: &Known, row: &WorkerRow) -> NewEvent {
-    NewEvent::new(env.context.clock.now(), EventKind::WorkerStarted, env.actor.clone())
-        .shed(env.shed.as_str())
-        .session(&known.row.name)
-        .note(row.name.clone())
+pub(crate) fn started_event(
+    at: DateTime<Utc>,
+    session: &SessionRow,
+    worker: &WorkerRow,
+    actor: &Actor,
+) -> NewEvent {
+    NewEvent::new(at, EventKind::WorkerStarted, actor.clone())
+        .shed(&session.shed)
+        .session(&session.name)
+        .note(worker.name.clone())
 }

@@ -7,5 +7,6 @@ mod forward;
 mod life;
 mod sessions;
 mod support;
+mod trees;
 mod viewers;
 mod workers;

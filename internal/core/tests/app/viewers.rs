@@ -29,10 +29,11 @@ async fn a_viewer_goes_on_where_it_was_when_the_server_is_back() {
     let line =
         "i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo zeile-ü-$i; sleep 0.005; done; exit 3";
     make(&test, line).await;
-    let expected: String = (1..=600).map(|i| format!("zeile-ü-{i}\r\n")).collect();
+    let lines: Vec<String> = (1..=600).map(|i| format!("zeile-ü-{i}\r\n")).collect();
+    let expected = lines.concat();
     let (mut text, mut from) = (String::new(), (0, 1));
     for stop_at in [1_000, 3_000] {
-        let (mut viewer, _hands) = watch(&test, from, false);
+        let (mut viewer, hands) = watch(&test, from, false);
         while text.len() < stop_at {
             match viewer.next().await.unwrap() {
                 Frame::Output { data, offset, epoch } => {
@@ -43,10 +44,10 @@ async fn a_viewer_goes_on_where_it_was_when_the_server_is_back() {
                 other => panic!("{other:?}"),
             }
         }
-        drop((viewer, _hands));
+        drop((viewer, hands));
         test.restart().await;
     }
-    let (mut viewer, _hands) = watch(&test, from, true);
+    let (mut viewer, hands) = watch(&test, from, true);
     let mut exit = None;
     while let Some(frame) = viewer.next().await {
         match frame {
@@ -59,7 +60,7 @@ async fn a_viewer_goes_on_where_it_was_when_the_server_is_back() {
     assert_eq!(exit, Some((Some(3), 1)));
     assert!(text == expected, "{} bytes of {}", text.len(), expected.len());
     // A place that never was is answered with everything.
-    let (mut viewer, _hands) = watch(&test, (1 << 40, 1), true);
+    let (mut viewer, hands) = watch(&test, (1 << 40, 1), true);
     assert!(matches!(viewer.next().await, Some(Frame::History { epoch: 1, .. })));
 }
 

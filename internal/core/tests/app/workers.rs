@@ -1,9 +1,10 @@
 //! Sessions that shed makes, and their workers, on real tmux.
 
-use shed_api::session::{NewSession, PatchSession, Session, SessionStatus};
+use shed_api::session::{NewSession, PatchSession, Session, SessionLimits, SessionStatus};
 use shed_api::stream::Exit;
 use shed_api::worker::{NewWorker, Restart, Worker, WorkerStatus};
 use shed_api::{Code, EventKind, SessionRef};
+use shed_core::Concurrency;
 use shed_core::life::Wish;
 use shed_testing::{TestApp, eventually};
 
@@ -269,4 +270,121 @@ async fn sessions_come_back_with_their_shed() {
     .await;
     let hand = test.app.session(&test.admin, &name, &session("hand")).unwrap();
     assert_eq!(hand.windows[0].panes.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_place_waits_for_its_turn() {
+    let test = TestApp::start_with(|settings| {
+        settings.sessions.concurrency = Concurrency { server: Some(1), shed: None };
+    })
+    .await;
+    test.shed("a").await;
+    let (name, long) = (shed("a"), ["sleep", "1000"]);
+    assert_eq!(make(&test, kept("one", &long)).await.status, SessionStatus::Running);
+    let second = make(&test, kept("two", &long)).await;
+    assert_eq!((second.status, second.window_count), (SessionStatus::Waiting, 0));
+    make(&test, kept("three", &long)).await;
+    // Whoever leaves the line is not waited for.
+    test.app.delete_session(&test.admin, &name, &session("two"), false).await.unwrap();
+    test.app.terminate_session(&test.admin, &name, &session("one")).await.unwrap();
+    eventually("its turn", async || {
+        (get(&test, "three").status == SessionStatus::Running).then_some(())
+    })
+    .await;
+    // One whose command has ended makes room, though its window stays.
+    make(&test, kept("four", &["true"])).await;
+    test.app.remove_worker(&test.admin, &name, &session("three"), "sleep").await.unwrap();
+    worker_when(&test, "four", "true", |row| row.exit == Some(Exit::Code(0))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_time_is_over_is_terminated() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let limits = SessionLimits { runtime_seconds: Some(1), ..SessionLimits::default() };
+    make(&test, NewSession { limits: Some(limits), ..kept("work", &["sleep", "1000"]) }).await;
+    let ended = eventually("its end", async || {
+        let found = get(&test, "work");
+        (found.status == SessionStatus::Ended).then_some(found)
+    })
+    .await;
+    assert_eq!(ended.reason.as_deref(), Some("its time is over"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_shed_had_comes_back_and_what_cannot_is_said() {
+    let mut test = TestApp::start().await;
+    test.shed("a").await;
+    let name = shed("a");
+    make(&test, NewSession { name: Some("shell".to_owned()), ..NewSession::default() }).await;
+    make(&test, kept("work", &["sh", "-c", "echo precious; exec sleep 1000"])).await;
+    sh(&test, "a", "tmux new-session -d -s hand").await;
+    worker_when(&test, "work", "sh", |row| row.output_end > 0).await;
+    let store = shed_store::Store::open(test.dir()).unwrap();
+    eventually("what tmux looks like to be written", async || {
+        let layout = store.layout("a".to_owned()).await.unwrap()?;
+        layout.body.contains("hand").then_some(())
+    })
+    .await;
+    drop(store);
+    test.engine.kill("a");
+    test.restart().await;
+    test.app.wish(&test.admin, &name, Wish::Start).await.unwrap();
+    let back = eventually("the shell", async || {
+        let found = test.app.session(&test.admin, &name, &session("shell")).ok()?;
+        let runs = found.workers[0].status == WorkerStatus::Running;
+        (found.window_count == 1 && runs).then_some(found)
+    })
+    .await;
+    assert_eq!((back.workers[0].status, back.workers[0].epoch), (WorkerStatus::Running, 2));
+    let work = get(&test, "work");
+    assert_eq!(work.workers[0].reason.as_deref(), Some("it was ended with the shed"));
+    assert_eq!(printed(&test, "work", "sh").await, "precious\r\n");
+    let lost = eventually("the loss to be told", async || {
+        let events = test.app.events(&test.admin, 0, None).await.unwrap();
+        events.into_iter().find(|event| event.kind == EventKind::SessionLost)
+    })
+    .await;
+    assert_eq!(lost.session.as_deref(), Some("hand"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_made_by_hand_is_adopted() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let (name, hand) = (shed("a"), session("hand"));
+    sh(&test, "a", "tmux new-session -d -s hand -c /").await;
+    let found = eventually("it", async || test.app.session(&test.admin, &name, &hand).ok()).await;
+    assert!(found.id.starts_with('$') && found.kind.is_none());
+    let title = PatchSession { title: Some("mine".to_owned()), ..PatchSession::default() };
+    let refused = test.app.patch_session(&test.admin, &name, &hand, title.clone()).await;
+    assert_eq!(problem(refused).code, Code::Conflict);
+    let adopted = test.app.adopt_session(&test.admin, &name, &hand).await.unwrap();
+    assert_eq!(adopted.id.len(), 32);
+    let titled = test.app.patch_session(&test.admin, &name, &hand, title).await.unwrap();
+    assert_eq!((titled.id, titled.title.as_deref()), (adopted.id, Some("mine")));
+    let worker = NewWorker { command: words(&["sleep", "9"]), ..NewWorker::default() };
+    test.app.add_worker(&test.admin, &name, &hand, worker).await.unwrap();
+    eventually("two windows", async || (get(&test, "hand").window_count == 2).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confined_session_writes_where_it_works_and_nowhere_else() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let line =
+        "echo yes > here && echo in; (echo no > /var/tmp/shed-outside) 2>/dev/null || echo out";
+    let request = NewSession { confine: true, ..kept("work", &["sh", "-c", line]) };
+    match test.app.new_session(&test.admin, &shed("a"), request).await {
+        Ok(made) => {
+            assert!(made.confined);
+            worker_when(&test, "work", "sh", |row| row.exit.is_some()).await;
+            assert_eq!(printed(&test, "work", "sh").await, "in\r\nout\r\n");
+        }
+        // A kernel without it: refused with the reason, not run unconfined.
+        Err(error) => {
+            assert_eq!(error.problem().code, Code::ConfineUnavailable);
+            assert!(test.app.sessions(&test.admin, None).unwrap().sessions.is_empty());
+        }
+    }
 }
