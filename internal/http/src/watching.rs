@@ -121,7 +121,7 @@ async fn take(mut stream: Stream, hands: &Hands, problems: &mpsc::Sender<Problem
                         continue;
                     }
                     Err(problem) => {
-                        problems.try_send(problem).ok();
+                        problems.try_send(*problem).ok();
                         continue;
                     }
                 },
@@ -139,10 +139,11 @@ async fn take(mut stream: Stream, hands: &Hands, problems: &mpsc::Sender<Problem
     parted
 }
 
-fn frame(text: &str) -> Result<WorkerClientFrame, Problem> {
+fn frame(text: &str) -> Result<WorkerClientFrame, Box<Problem>> {
     let parsed = serde_json::from_str::<Object<WorkerClientFrame>>(text);
     parsed.map(|Object(frame)| frame).map_err(|error| {
-        Problem::new(Code::InvalidRequest, format!("that is no message of this stream: {error}"))
+        let text = format!("that is no message of this stream: {error}");
+        Box::new(Problem::new(Code::InvalidRequest, text))
     })
 }
 

@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn lines_above_and_screen_are_each_there_once() {
         let (_dir, mut log) = log();
-        let text: String = (0..10).map(|n| format!("line {n}\r\n")).collect();
+        let lines: Vec<String> = (0..10).map(|n| format!("line {n}\r\n")).collect();
+        let text = lines.concat();
         log.append(1, 0, 0, text.as_bytes()).unwrap();
         let history = past(&log, 1 << 20);
         let mut expected: Vec<String> = (0..10).map(|n| format!("line {n}")).collect();
@@ -228,7 +229,7 @@ mod tests {
         let (_dir, mut log) = log();
         log.append(1, 0, 0, b"first\x1b[?1049h\x1b[Hfull").unwrap();
         log.begin_epoch(2, 1).unwrap();
-        log.append(2, 0, 1, b"second\r\n\x1b[?1049hmenu").unwrap();
+        log.append(2, 0, 1, b"second\r\n\x1b[?1049h\x1b[2;1Hmenu").unwrap();
         log.exit(2, 2, Exit::Code(3)).unwrap();
         let history = past(&log, 1 << 20);
         assert_eq!((history.epoch, history.exit), (Some(2), Some(Exit::Code(3))));

@@ -77,14 +77,12 @@ pub(crate) fn look(reader: &Reader, cursor: Cursor, is_over: bool) -> Result<Loo
 /// Draws what is there, `refresh` for one who fell behind.
 pub(crate) fn draw(reader: Option<&Reader>, refresh: bool) -> Result<History, Error> {
     let n_bytes = if refresh { REFRESH_BYTES } else { HISTORY_BYTES };
-    match reader {
-        Some(reader) => Ok(history(reader, USUAL, n_bytes, HISTORY_LINES)?),
-        // Nothing was printed yet.
-        None => {
-            let bytes = shed_output::RESET.to_vec();
-            Ok(History { bytes, end: 0, epoch: None, size: USUAL, exit: None })
-        }
+    if let Some(reader) = reader {
+        return Ok(history(reader, USUAL, n_bytes, HISTORY_LINES)?);
     }
+    // Nothing was printed yet.
+    let bytes = shed_output::RESET.to_vec();
+    Ok(History { bytes, end: 0, epoch: None, size: USUAL, exit: None })
 }
 
 /// The bytes as text, without half a character at their end unless it is the `last`; and how many bytes that is. What is no

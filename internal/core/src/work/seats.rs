@@ -53,7 +53,7 @@ struct Seat {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seats {
     next_id: u64,
-    seats: Vec<Seat>,
+    places: Vec<Seat>,
     primary: Option<u64>,
 }
 
@@ -70,22 +70,22 @@ impl Seats {
         }
         self.next_id += 1;
         let id = self.next_id;
-        let before = self.seats.iter().position(|seat| seat.name.is_some() && seat.name == name);
+        let before = self.places.iter().position(|seat| seat.name.is_some() && seat.name == name);
         let mut seat = Seat { id, name, drives, size, left_at: None };
         match before {
             Some(index) => {
                 // The same page again: its place is its own, whichever of its connections ends first.
-                seat.size = size.or(self.seats[index].size);
-                let mut old = std::mem::replace(&mut self.seats[index], seat);
+                seat.size = size.or(self.places[index].size);
+                let mut old = std::mem::replace(&mut self.places[index], seat);
                 if self.primary == Some(old.id) {
                     self.primary = drives.then_some(id);
                 }
                 if old.left_at.is_none() {
                     old.name = None;
-                    self.seats.push(old);
+                    self.places.push(old);
                 }
             }
-            None => self.seats.push(seat),
+            None => self.places.push(seat),
         }
         self.settle();
         Some(id)
@@ -94,11 +94,11 @@ impl Seats {
     /// A connection ended.
     pub(crate) fn leave(&mut self, id: u64, now: Instant) {
         let is_primary = self.primary == Some(id);
-        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.id == id) {
+        if let Some(seat) = self.places.iter_mut().find(|seat| seat.id == id) {
             if seat.name.is_some() && is_primary {
                 seat.left_at = Some(now);
             } else {
-                self.seats.retain(|seat| seat.id != id);
+                self.places.retain(|seat| seat.id != id);
             }
         }
         self.settle();
@@ -106,23 +106,23 @@ impl Seats {
 
     /// Gives up the places of those who did not come back. When the next is given up.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Instant> {
-        self.seats.retain(|seat| seat.left_at.is_none_or(|at| now < at + RELOAD_GRACE));
+        self.places.retain(|seat| seat.left_at.is_none_or(|at| now < at + RELOAD_GRACE));
         self.settle();
-        self.seats.iter().filter_map(|seat| seat.left_at).min().map(|at| at + RELOAD_GRACE)
+        self.places.iter().filter_map(|seat| seat.left_at).min().map(|at| at + RELOAD_GRACE)
     }
 
     /// A viewer has this size now.
     pub(crate) fn resize(&mut self, id: u64, size: Size) {
-        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.id == id) {
+        if let Some(seat) = self.places.iter_mut().find(|seat| seat.id == id) {
             seat.size = Some(size);
         }
     }
 
     /// A viewer wants to be the one whose size counts. One that may only look does not become it.
     pub(crate) fn claim(&mut self, id: u64) {
-        if self.seats.iter().any(|seat| seat.id == id && seat.drives) {
+        if self.places.iter().any(|seat| seat.id == id && seat.drives) {
             self.primary = Some(id);
-            self.seats.retain(|seat| seat.left_at.is_none());
+            self.places.retain(|seat| seat.left_at.is_none());
         }
     }
 
@@ -134,30 +134,30 @@ impl Seats {
     /// The size of the one whose size counts, once it has said it.
     pub(crate) fn size(&self) -> Option<Size> {
         let primary = self.primary?;
-        self.seats.iter().find(|seat| seat.id == primary)?.size
+        self.places.iter().find(|seat| seat.id == primary)?.size
     }
 
     /// How many are connected.
     pub(crate) fn n_here(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.left_at.is_none()).count()
+        self.places.iter().filter(|seat| seat.left_at.is_none()).count()
     }
 
     /// How many places are taken, those that are kept for somebody included.
     pub(crate) fn n_kept(&self) -> usize {
-        self.seats.len()
+        self.places.len()
     }
 
     /// Whether nobody is here or expected back.
     pub(crate) fn is_empty(&self) -> bool {
-        self.seats.is_empty()
+        self.places.is_empty()
     }
 
     /// There is always a primary while somebody drives.
     fn settle(&mut self) {
-        let is_there = self.seats.iter().any(|seat| Some(seat.id) == self.primary);
+        let is_there = self.places.iter().any(|seat| Some(seat.id) == self.primary);
         if !is_there {
             let mut drivers =
-                self.seats.iter().filter(|seat| seat.drives && seat.left_at.is_none());
+                self.places.iter().filter(|seat| seat.drives && seat.left_at.is_none());
             self.primary = drivers.next().map(|seat| seat.id);
         }
     }
@@ -193,10 +193,6 @@ mod tests {
     const SMALL: Size = Size { cols: 80, rows: 24 };
     const LARGE: Size = Size { cols: 200, rows: 50 };
 
-    fn named(name: &str) -> Option<String> {
-        Some(name.to_owned())
-    }
-
     #[test]
     fn the_first_driver_counts_and_then_the_next() {
         let mut seats = Seats::default();
@@ -221,10 +217,10 @@ mod tests {
     fn a_page_that_is_loaded_again_keeps_its_place() {
         let now = Instant::now();
         let mut seats = Seats::default();
-        let old = seats.enter(named("a"), true, Some(SMALL)).unwrap();
-        let other = seats.enter(named("b"), true, Some(LARGE)).unwrap();
+        let old = seats.enter(Some("a".to_owned()), true, Some(SMALL)).unwrap();
+        let other = seats.enter(Some("b".to_owned()), true, Some(LARGE)).unwrap();
         // The new connection before the end of the old one.
-        let new = seats.enter(named("a"), true, None).unwrap();
+        let new = seats.enter(Some("a".to_owned()), true, None).unwrap();
         assert!(seats.is_primary(new));
         assert_eq!((seats.size(), seats.n_here()), (Some(SMALL), 3));
         seats.leave(old, now);
@@ -235,7 +231,7 @@ mod tests {
         assert_eq!(seats.size(), Some(SMALL));
         let due = seats.expire(now + RELOAD_GRACE / 2);
         assert_eq!(due, Some(now + RELOAD_GRACE));
-        let newest = seats.enter(named("a"), true, None).unwrap();
+        let newest = seats.enter(Some("a".to_owned()), true, None).unwrap();
         assert!(seats.is_primary(newest));
         assert_eq!(seats.expire(now + 2 * RELOAD_GRACE), None);
         // One that stays away does not hold its place.
@@ -247,8 +243,8 @@ mod tests {
     #[test]
     fn a_driver_that_comes_back_only_to_look_is_not_primary() {
         let mut seats = Seats::default();
-        seats.enter(named("a"), true, Some(SMALL)).unwrap();
-        let again = seats.enter(named("a"), false, Some(SMALL)).unwrap();
+        seats.enter(Some("a".to_owned()), true, Some(SMALL)).unwrap();
+        let again = seats.enter(Some("a".to_owned()), false, Some(SMALL)).unwrap();
         assert!(!seats.is_primary(again));
     }
 

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shed_api::ShedName;
 use shed_api::worker::WorkerStatus;
+use shed_api::{ShedName, ShedStatus};
 use shed_link::{Run, Status};
 use shed_store::WorkerRow;
 use shed_tmux::argv;
@@ -74,6 +74,16 @@ impl Subject {
     /// What is remembered of it; `None` once it was removed.
     pub(crate) fn row(&self) -> Option<WorkerRow> {
         find(&self.view.borrow(), &self.session, &self.worker)
+    }
+
+    fn link(&self) -> Result<BoxLink, Error> {
+        let view = self.shed_view.borrow();
+        let (shed, status) = (self.shed.clone(), view.status());
+        match &view.link {
+            Some(link) => Ok(link.clone()),
+            None if status == ShedStatus::Running => Err(Error::ShedUnreachable(shed)),
+            None => Err(Error::NotRunning { shed, status }),
+        }
     }
 
     /// What is said to whoever types into nothing.
@@ -213,13 +223,11 @@ async fn type_one(
     let row = subject.row();
     let row = row.filter(|row| row.status == WorkerStatus::Running);
     let row = row.ok_or_else(|| subject.does_not_run())?;
-    let there = match runner.take().filter(|(epoch, _)| *epoch == row.epoch) {
-        Some(there) => there,
-        None => {
-            let link = subject.shed_view.borrow().link.clone();
-            let link = link.ok_or_else(|| Error::ShedUnreachable(subject.shed.clone()))?;
-            (row.epoch, Runner::connect(&link, &subject.worker, row.epoch).await?)
-        }
+    let there = if let Some(there) = runner.take().filter(|(epoch, _)| *epoch == row.epoch) {
+        there
+    } else {
+        let link = subject.link()?;
+        (row.epoch, Runner::connect(&link, &subject.worker, row.epoch).await?)
     };
     runner.insert(there).1.input(bytes).await
 }

@@ -10,4 +10,5 @@ mod sessions;
 mod support;
 mod tidy;
 mod trees;
+mod viewers;
 mod workers;

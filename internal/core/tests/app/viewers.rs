@@ -1,0 +1,102 @@
+//! Viewers over the end of a server.
+
+use shed_api::session::NewSession;
+use shed_api::worker::{Activity, WorkerServerFrame as Frame};
+use shed_core::{Viewer, WatchWorker};
+use shed_testing::TestApp;
+
+use crate::support::{session, shed, words};
+
+async fn make(test: &TestApp, line: &str) {
+    let request = NewSession {
+        name: Some("work".to_owned()),
+        command: words(&["sh", "-c", line]),
+        keep: Some(true),
+        ..NewSession::default()
+    };
+    test.app.new_session(&test.admin, &shed("a"), request).await.unwrap();
+}
+
+fn watch(test: &TestApp, from: (u64, u64), once: bool) -> (Viewer, shed_core::Hands) {
+    let how = WatchWorker { from: Some(from), once, ..WatchWorker::default() };
+    test.app.watch_worker(&test.admin, &shed("a"), &session("work"), "sh", how).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_goes_on_where_it_was_when_the_server_is_back() {
+    let mut test = TestApp::start().await;
+    test.shed("a").await;
+    let line =
+        "i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo zeile-ü-$i; sleep 0.005; done; exit 3";
+    make(&test, line).await;
+    let lines: Vec<String> = (1..=600).map(|i| format!("zeile-ü-{i}\r\n")).collect();
+    let expected = lines.concat();
+    let (mut text, mut from) = (String::new(), (0, 1));
+    for stop_at in [1_000, 3_000] {
+        let (mut viewer, hands) = watch(&test, from, false);
+        while text.len() < stop_at {
+            match viewer.next().await.unwrap() {
+                Frame::Output { data, offset, epoch } => {
+                    text += &data;
+                    from = (offset, epoch);
+                }
+                Frame::Size { .. } | Frame::Activity { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        drop((viewer, hands));
+        test.restart().await;
+    }
+    let (mut viewer, hands) = watch(&test, from, true);
+    let mut exit = None;
+    while let Some(frame) = viewer.next().await {
+        match frame {
+            Frame::Output { data, .. } => text += &data,
+            Frame::Exit { exit_code, epoch, .. } => exit = Some((exit_code, epoch)),
+            Frame::Size { .. } | Frame::Activity { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(exit, Some((Some(3), 1)));
+    assert!(text == expected, "{} bytes of {}", text.len(), expected.len());
+    // A place that never was is answered with everything.
+    let (mut viewer, hands) = watch(&test, (1 << 40, 1), true);
+    assert!(matches!(viewer.next().await, Some(Frame::History { epoch: 1, .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_that_stays_sees_the_worker_again_when_its_shed_is_back() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    make(&test, "exec cat").await;
+    let (mut viewer, hands) = watch(&test, (0, 1), false);
+    test.app.wish(&test.admin, &shed("a"), shed_core::life::Wish::Stop).await.unwrap();
+    until(&mut viewer, |frame| *frame == Frame::Activity { state: Activity::Unknown }).await;
+    let typed = hands.input(b"nobody".to_vec()).await.unwrap_err();
+    assert_eq!(typed.problem().code, shed_api::Code::NotRunning);
+    test.app.wish(&test.admin, &shed("a"), shed_core::life::Wish::Start).await.unwrap();
+    until(&mut viewer, |frame| matches!(frame, Frame::Exit { epoch: 1, .. })).await;
+    let restart = shed_api::worker::Restart::default();
+    test.app
+        .restart_worker(&test.admin, &shed("a"), &session("work"), "sh", restart)
+        .await
+        .unwrap();
+    until(&mut viewer, |frame| matches!(frame, Frame::History { epoch: 2, .. })).await;
+    hands.input(b"here\r".to_vec()).await.unwrap();
+    let echoed =
+        |frame: &Frame| matches!(frame, Frame::Output { data, .. } if data.contains("here"));
+    until(&mut viewer, echoed).await;
+}
+
+async fn until(viewer: &mut Viewer, fits: impl Fn(&Frame) -> bool) {
+    let found = async {
+        while let Some(frame) = viewer.next().await {
+            if fits(&frame) {
+                return;
+            }
+            assert!(!matches!(frame, Frame::Problem { .. }), "{frame:?}");
+        }
+        panic!("the viewer ended");
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), found).await.expect("in time");
+}
