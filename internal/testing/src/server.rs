@@ -42,7 +42,13 @@ impl TestApp {
 
     /// Ends the App as a killed server would, or in an orderly way, and starts another on the same data and engine.
     pub async fn restart(&mut self) {
+        self.restart_after(|_| {}).await;
+    }
+
+    /// The same; `between` gets the directory while no server is there.
+    pub async fn restart_after(&mut self, between: impl FnOnce(&Path)) {
         self.app.close().await;
+        between(self.dir.path());
         self.app = open(self.dir.path(), &self.engine, self.adjust).await;
     }
 
@@ -78,7 +84,11 @@ async fn open(dir: &Path, engine: &Arc<ProcessEngine>, adjust: fn(&mut Settings)
         defaults: Defaults::default(),
         mounts: MountPolicy::default(),
         pulse: Duration::from_secs(1),
-        sessions: SessionSettings { output_dir: dir.join("output"), ..SessionSettings::default() },
+        sessions: SessionSettings {
+            output_dir: dir.join("output"),
+            templates: Some(dir.join("templates")),
+            ..SessionSettings::default()
+        },
     };
     adjust(&mut settings);
     std::fs::create_dir_all(&settings.links_dir).expect("a directory for links");

@@ -215,9 +215,12 @@ pub fn resize_window(window_id: &str, cols: u16, rows: u16) -> Vec<String> {
     argv
 }
 
-/// Marks a session that was made by hand as one shed remembers.
-pub fn mark_session(target: &Target, mark: &str) -> Vec<String> {
-    words(&["set-option", "-t", &target.pane(), SESSION_MARK, mark])
+/// Marks a session that was made by hand as one shed remembers. Its name, checked by the caller, is set again: an option
+/// that changes raises no hook, and nobody would see the mark before something else happens.
+pub fn mark_session(target: &Target, name: &str, mark: &str) -> Vec<String> {
+    let mut argv = words(&["set-option", "-t", &target.pane(), SESSION_MARK, mark]);
+    add_command(&mut argv, &["rename-session", "-t", &target.session(), name]);
+    argv
 }
 
 /// Prints what shed marked a session with. Succeeds with nothing to say about one that does not exist.

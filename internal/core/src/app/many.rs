@@ -10,9 +10,8 @@ use shed_api::work::{
     Batch, BatchItem, BatchOp, BatchResult, NamedTemplate, Template, TemplateList,
 };
 use shed_api::worker::Restart;
-use shed_api::{Code, EventKind, Problem, Scope, SessionName, SessionRef, ShedName};
+use shed_api::{Code, Problem, Scope, SessionName, SessionRef, ShedName};
 use shed_link::git::{Branch, GitDone, GitOp, ShedRef};
-use shed_store::NewEvent;
 
 use super::App;
 use super::sessions::Place;
@@ -22,7 +21,7 @@ use crate::work::git::{git, unexpected};
 use crate::work::leftover::{self, Repo};
 use crate::work::templates::{self, Source};
 use crate::work::view::{Known, WorkView};
-use crate::work::{batch, ops, plan};
+use crate::work::{batch, plan};
 use crate::{Error, Person};
 
 /// What a batch is about: a session, or an id that means none this person may see.
@@ -79,11 +78,11 @@ impl App {
         };
         name.parse::<SessionName>()?;
         let list = self.listed_templates(Some(&place.link), Some(&name)).await?;
-        let template = match templates::choose(list, &name) {
+        let template = match templates::choose(&list, &name) {
             // Who asked for one that is not there is told all there are.
             Err(Error::NotFound(_)) => {
                 let all = self.listed_templates(Some(&place.link), None).await?;
-                templates::choose(all, &name)?
+                templates::choose(&all, &name)?
             }
             template => template?,
         };
@@ -244,18 +243,11 @@ impl App {
         let what = "to make a checkpoint";
         let (_, known) = self.remembered(person, shed, session, Scope::Drive, what)?;
         batch::needs_worktree(&known)?;
-        let place = self.enter_awake(person, shed, Scope::Drive, what).await?;
-        let taken = ops::take_checkpoint(&self.context, &place.link, &known, "manual", "").await?;
-        let n = taken.checkpoint.n;
-        if taken.unchanged {
+        let made = self.checkpoint(person, shed, session, "").await?;
+        let n = made.checkpoint.n;
+        if made.unchanged {
             return Ok(format!("nothing differs from checkpoint {n}"));
         }
-        let now = self.context.clock.now();
-        let event = NewEvent::new(now, EventKind::CheckpointMade, person.actor.clone())
-            .shed(shed.as_str())
-            .session(&known.row.name)
-            .note(n.to_string());
-        self.context.store.add_events(vec![event]).await?;
         Ok(format!("checkpoint {n} made"))
     }
 

@@ -97,7 +97,7 @@ impl App {
         let work = work.unwrap_or_default();
         let logs = &self.context.logs;
         let now = self.context.clock.now();
-        join(view.status(), &work, view.table.as_deref(), now, &|worker| logs.end(worker))
+        join(name, view.status(), &work, view.table.as_deref(), now, &|worker| logs.end(worker))
     }
 
     /// Moves whenever any shed's status, link or sessions do.

@@ -16,7 +16,7 @@ use crate::patch::{self, Extent};
 use crate::work::git::{git, unexpected};
 use crate::work::keeper::Post;
 use crate::work::numbers::Numbers;
-use crate::work::ops::{facts, git_name, take_checkpoint, tree_view};
+use crate::work::tree::{facts, git_name, take_checkpoint, tree_view};
 use crate::work::view::Known;
 use crate::{Error, Person};
 

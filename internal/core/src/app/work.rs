@@ -15,8 +15,9 @@ use super::sessions::{Place, no_session};
 use crate::keeper::KeeperHandle;
 use crate::work::keeper::Post;
 use crate::work::life::Wish;
-use crate::work::ops::{self, Order};
+use crate::work::ops::Order;
 use crate::work::plan;
+use crate::work::tree;
 use crate::work::view::Known;
 use crate::{Error, Person};
 
@@ -340,7 +341,7 @@ impl App {
         };
         let id = row.id.clone();
         let there = place.target(target).await?;
-        place.tmux(argv::mark_session(&there, &id), target).await?;
+        place.tmux(argv::mark_session(&there, session.as_str(), &id), target).await?;
         let (answer, answered) = oneshot::channel();
         let post = Post::Adopt(Box::new(row), person.actor.clone(), answer);
         place.handle.work.post(post).await?;
@@ -357,7 +358,7 @@ impl App {
     ) -> Result<shed_api::git::Risk, Error> {
         let (_, known) = self.remembered(person, name, target, Scope::Read, "to see a session")?;
         let place = self.enter_awake(person, name, Scope::Read, "to see a session").await?;
-        ops::risk(&place.link, &known).await
+        tree::risk(&place.link, &known).await
     }
 
     /// A session's workers.

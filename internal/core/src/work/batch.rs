@@ -137,18 +137,18 @@ pub(crate) fn forecast(
     let starts_shed = match batch.op {
         BatchOp::Restart => true,
         BatchOp::Delete => row.spec.kind == SessionType::Worktree,
-        BatchOp::Tag => false,
         BatchOp::Terminate
         | BatchOp::Freeze
         | BatchOp::Thaw
         | BatchOp::Checkpoint
-        | BatchOp::Input => {
-            if is_stopped {
-                return Err(Error::NotRunning { shed: name, status: shed });
-            }
-            false
-        }
+        | BatchOp::Input
+        | BatchOp::Tag => false,
     };
+    let needs_shed = starts_shed || !matches!(batch.op, BatchOp::Delete | BatchOp::Tag);
+    let is_closed = matches!(shed, ShedStatus::Paused | ShedStatus::Removing);
+    if needs_shed && (is_closed || (is_stopped && !starts_shed)) {
+        return Err(Error::NotRunning { shed: name, status: shed });
+    }
     let first = if starts_shed && is_stopped {
         format!("would start shed {name}, then ")
     } else {
@@ -247,6 +247,9 @@ mod tests {
 
     use super::super::settings::SessionSettings;
     use super::*;
+
+    type Case =
+        (BatchOp, SessionType, SessionStatus, ShedStatus, Result<&'static str, &'static str>);
 
     fn known(kind: SessionType, status: SessionStatus) -> Known {
         let there = plan::Known {
@@ -350,7 +353,7 @@ mod tests {
     fn what_would_be_done_is_said_or_what_stands_against_it() {
         use SessionStatus::{Ended, Frozen, Running};
         use SessionType::{Quick, Worktree};
-        use ShedStatus::{Running as Up, Stopped};
+        use ShedStatus::{Paused, Running as Up, Stopped};
         let risk = |unpushed| Risk {
             dirty: 0,
             untracked: 0,
@@ -359,7 +362,7 @@ mod tests {
             commits: Vec::new(),
             merged: None,
         };
-        let cases: [(BatchOp, SessionType, SessionStatus, ShedStatus, Result<&str, &str>); 14] = [
+        let cases: [Case; 16] = [
             (BatchOp::Terminate, Quick, Running, Up, Ok("would end 1 running worker")),
             (BatchOp::Terminate, Worktree, Running, Up, Ok("and make a checkpoint")),
             (BatchOp::Terminate, Quick, Ended, Stopped, Ok("has ended already")),
@@ -372,6 +375,8 @@ mod tests {
                 Stopped,
                 Ok("would start shed a, then start 1 worker"),
             ),
+            (BatchOp::Restart, Quick, Ended, Paused, Err("is paused")),
+            (BatchOp::Delete, Quick, Ended, Paused, Ok("its directory stays")),
             (BatchOp::Freeze, Quick, Frozen, Up, Ok("is frozen already")),
             (BatchOp::Freeze, Quick, Ended, Up, Err("has ended")),
             (BatchOp::Thaw, Quick, Running, Up, Ok("runs already")),

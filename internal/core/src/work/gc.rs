@@ -72,8 +72,8 @@ pub(crate) struct LogDir {
 }
 
 impl Entry {
-    fn new(kind: &str, name: &str, bytes: u64, why: String) -> Self {
-        let (kind, name, why) = (kind.to_owned(), printable(name), printable(&why));
+    fn new(kind: &str, name: &str, bytes: u64, why: &str) -> Self {
+        let (kind, name, why) = (kind.to_owned(), printable(name), printable(why));
         let item = GcItem { kind, name, bytes, remove: false, why };
         Self { item, thing: Thing::Kept, measured: None }
     }
@@ -128,13 +128,13 @@ impl Rules<'_> {
     pub(crate) fn logs(&self, found: Vec<LogDir>) -> Vec<Entry> {
         let entry = |LogDir { name, bytes, modified }: LogDir| {
             if let Some(who) = self.worker(&name) {
-                return Entry::new("log", &name, bytes, format!("kept: {who}"));
+                return Entry::new("log", &name, bytes, &format!("kept: {who}"));
             }
             if name.parse::<WorkerId>().is_err() {
-                return Entry::new("log", &name, bytes, "kept: it is no worker's".to_owned());
+                return Entry::new("log", &name, bytes, "kept: it is no worker's");
             }
             let why = self.age("its worker is not remembered", modified);
-            let entry = Entry::new("log", &name, bytes, why);
+            let entry = Entry::new("log", &name, bytes, &why);
             if self.is_old(modified) { entry.goes(Thing::Log(name)) } else { entry }
         };
         found.into_iter().map(entry).collect()
@@ -145,15 +145,15 @@ impl Rules<'_> {
         let entry = |SpoolDir { worker, bytes, modified, held }: SpoolDir| {
             let name = worker.to_string();
             if let Some(who) = self.worker(&name) {
-                return Entry::new("spool", &name, bytes, format!("kept: {who}"));
+                return Entry::new("spool", &name, bytes, &format!("kept: {who}"));
             }
             if held {
                 let why = "kept: its worker is not remembered, but it still runs";
-                return Entry::new("spool", &name, bytes, why.to_owned());
+                return Entry::new("spool", &name, bytes, why);
             }
             let modified = DateTime::from_timestamp(modified, 0).unwrap_or(self.now);
             let why = self.age("its worker is not remembered", modified);
-            let entry = Entry::new("spool", &name, bytes, why);
+            let entry = Entry::new("spool", &name, bytes, &why);
             if self.is_old(modified) { entry.goes(Thing::Spool(name)) } else { entry }
         };
         found.into_iter().map(entry).collect()
@@ -177,13 +177,13 @@ impl Rules<'_> {
             if let Some(who) = self.session(session) {
                 let why = format!("kept: {many} of session {who}");
                 let name = self.work.sessions.get(session).map_or(session, |it| &it.row.name);
-                let entry = Entry::new("checkpoints", name, 0, why);
+                let entry = Entry::new("checkpoints", name, 0, &why);
                 return Entry { measured: Some((repo, refs)), ..entry };
             }
             let newest = lines.iter().map(|line| line.time).max().unwrap_or_default();
             let newest = DateTime::from_timestamp(newest, 0).unwrap_or(self.now);
             let why = self.age(&format!("{many} of a session that is not remembered"), newest);
-            let entry = Entry::new("checkpoints", session, 0, why);
+            let entry = Entry::new("checkpoints", session, 0, &why);
             let entry = Entry { measured: Some((repo, refs.clone())), ..entry };
             // One whose name cannot be said again stays, and with it the whole.
             let whole = refs.len() == n;
@@ -206,7 +206,7 @@ impl Rules<'_> {
             let refs: Vec<ShedRef> = ShedRef::try_from(name.clone()).into_iter().collect();
             let (Some(date), [_]) = (date, refs.as_slice()) else {
                 let why = format!("kept: {what}; its name says no day");
-                return Entry::new("trash", &name, 0, why);
+                return Entry::new("trash", &name, 0, &why);
             };
             // Of a day only the day is known: it is kept until its end was long ago.
             let is_old = self.days == 0 || (today - date).num_days() > i64::from(self.days);
@@ -215,7 +215,7 @@ impl Rules<'_> {
             } else {
                 format!("kept: {what}, deleted on {date}, less than {} days ago", self.days)
             };
-            let entry = Entry::new("trash", &name, 0, why);
+            let entry = Entry::new("trash", &name, 0, &why);
             let entry = Entry { measured: Some((repo, refs.clone())), ..entry };
             if is_old { entry.goes(Thing::Refs(repo, refs)) } else { entry }
         };
@@ -244,7 +244,7 @@ impl Rules<'_> {
             },
         };
         let why = if bytes.is_some() { why } else { format!("{why}; its size could not be told") };
-        Entry::new("worktree", path, bytes.unwrap_or(0), why)
+        Entry::new("worktree", path, bytes.unwrap_or(0), &why)
     }
 
     /// The private indexes of a repository.
@@ -252,7 +252,7 @@ impl Rules<'_> {
         let n = self.work.sessions.len();
         let why =
             format!("kept: what {n} sessions last saw of their files; made again when it is gone");
-        Entry::new("index", repo, bytes, why)
+        Entry::new("index", repo, bytes, &why)
     }
 }
 

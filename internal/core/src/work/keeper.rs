@@ -2,6 +2,9 @@
 //! it judges (`life`), writes, shows, and only then starts what acts. It follows the shed's own keeper by its view: a link
 //! that comes up is collected from, a table of tmux's is compared with what should be there.
 
+mod clock;
+mod compare;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +19,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::collect;
-use super::layout;
 use super::life::{self, Situation, Verdict, Wish};
 use super::ops::{self, OpEnv, Order};
 use super::plan::Plan;
 use super::view::{Known, WorkView};
 use super::windows::{FIRST_EPOCH, started_event};
 use crate::box_link::BoxLink;
-use crate::table::{NoSessions, Table};
+use crate::table::Table;
 use crate::view::View;
 use crate::{Context, Error};
 
@@ -554,20 +555,6 @@ impl Keeper {
         self.settle_place(&session.id);
     }
 
-    /// Whether what ended now ended with the shed: it is on its way down, or it came up again and what is told is from
-    /// before.
-    fn ended_with_shed(&self, worker: &WorkerRow) -> bool {
-        let status = self.shed_view.borrow().status();
-        let up = matches!(status, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed);
-        !up || self.came_up.is_some_and(|at| worker.started_at.is_none_or(|since| since < at))
-    }
-
-    /// Whether the shed's tmux is the one that was last remembered.
-    fn is_same_boot(&self) -> bool {
-        let boot = self.link.as_ref().map(|link| link.hello().boot.as_str());
-        self.layout.as_ref().is_some_and(|row| Some(row.boot.as_str()) == boot)
-    }
-
     /// A session in which nothing runs takes no place from others.
     fn settle_place(&self, id: &str) {
         if self.doing.contains_key(id) {
@@ -592,226 +579,6 @@ impl Keeper {
         for known in self.all() {
             self.context.slots.leave(self.shed.as_str(), &known.row.id);
         }
-    }
-
-    /// The shed's keeper shows something new.
-    async fn take_view(&mut self) {
-        let (link, table) = {
-            let view = self.shed_view.borrow_and_update();
-            (view.link.clone(), view.table.clone())
-        };
-        if link != self.link {
-            self.link.clone_from(&link);
-            self.stale = table;
-            self.compared = None;
-            self.vanished.clear();
-            self.show(|view| view.reconciled = false);
-            if self.link.is_some() && !self.is_same_boot() {
-                self.came_up = Some(self.now());
-            }
-            if let Some(link) = link {
-                let handle = WorkHandle { posts: self.posts.clone(), view: self.view.subscribe() };
-                let context = Arc::clone(&self.context);
-                self.context.tasks.spawn(collect::run(context, self.shed.clone(), link, handle));
-            }
-        }
-        self.compare().await;
-    }
-
-    /// Compares what should be with what tmux says.
-    async fn compare(&mut self) {
-        if !self.can_act() {
-            return;
-        }
-        let table = self.shed_view.borrow().table.clone();
-        let is_news = |known: &Option<Arc<Table>>, table: &Arc<Table>| {
-            known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, table))
-        };
-        if let Some(Err(NoSessions::NoTmux)) = table.as_ref().map(|table| &table.sessions) {
-            // Nothing comes back where there is no tmux.
-            return self.show(|view| view.reconciled = true);
-        }
-        let Some(table) = table.filter(|table| table.sessions.is_ok()) else {
-            return;
-        };
-        if !is_news(&self.stale, &table) {
-            return;
-        }
-        if !self.view.borrow().reconciled {
-            self.reconcile(&table).await;
-        }
-        self.compared = Some(Arc::clone(&table));
-        for known in self.all() {
-            self.compare_one(&known, &table).await;
-        }
-        let text = layout::structure(&table.listing);
-        let written = self.layout.as_ref().map(|row| layout::structure_of(&row.body));
-        if written != Some(text) && self.layout_due.is_none() {
-            self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
-        }
-    }
-
-    async fn compare_one(&mut self, known: &Known, table: &Table) {
-        let row = &known.row;
-        let runs = matches!(row.status, SessionStatus::Running | SessionStatus::Frozen);
-        if !runs || self.doing.contains_key(&row.id) {
-            self.vanished.remove(&row.id);
-            return;
-        }
-        let Some(listed) = table.marked(&row.id) else {
-            let at = self.vanished.entry(row.id.clone());
-            at.or_insert_with(|| Instant::now() + VANISH_GRACE);
-            return;
-        };
-        self.vanished.remove(&row.id);
-        if listed.name != row.name && listed.name.parse::<shed_api::SessionName>().is_ok() {
-            // Renamed by hand, inside.
-            let name = listed.name.clone();
-            let renamed = self.change(&row.id, |known| known.row.name = name, Vec::new());
-            if let Err(error) = renamed.await {
-                tracing::warn!(shed = %self.shed, %error, "a session's new name was not written");
-            }
-        }
-    }
-
-    /// The shed came up, or the server did: what is remembered meets what is there.
-    async fn reconcile(&mut self, table: &Arc<Table>) {
-        let same_boot = self.is_same_boot();
-        for known in self.all() {
-            let row = &known.row;
-            if self.doing.contains_key(&row.id) {
-                continue;
-            }
-            let job = |wish: Wish| Job {
-                wish,
-                actor: Actor::Server,
-                order: Order { force: true, ..Order::default() },
-                answer: None,
-            };
-            match row.status {
-                SessionStatus::Running | SessionStatus::Frozen => {
-                    self.context.slots.keep(self.shed.as_str(), &row.id);
-                    let thawed = row.status == SessionStatus::Frozen && !same_boot;
-                    if thawed {
-                        let running = SessionStatus::Running;
-                        self.set_status(&row.id, running, None, &Actor::Server).await.ok();
-                    }
-                    if table.marked(&row.id).is_none() && !same_boot {
-                        self.begin(&row.id, job(Wish::Restore)).await;
-                    }
-                }
-                SessionStatus::Creating => {
-                    self.context.slots.keep(self.shed.as_str(), &row.id);
-                    self.begin(&row.id, job(Wish::Create)).await;
-                }
-                SessionStatus::Removing => self.begin(&row.id, job(Wish::Delete)).await,
-                SessionStatus::Waiting
-                | SessionStatus::Ended
-                | SessionStatus::Failed
-                | SessionStatus::Stopped
-                | SessionStatus::Orphaned => {}
-            }
-        }
-        if !same_boot
-            && let Some(layout) = self.layout.clone()
-            && let Some(link) = self.link.clone()
-        {
-            layout::restore(&self.context, &self.shed, &link, &layout).await;
-        }
-        self.show(|view| view.reconciled = true);
-        self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
-        self.admit().await;
-    }
-
-    /// When the next thing happens by itself.
-    fn next_due(&self) -> Option<Instant> {
-        let limits = self.all().into_iter().filter_map(|known| {
-            let left = ops::runtime_left(&known.row, self.now())?;
-            (!self.doing.contains_key(&known.row.id)).then(|| Instant::now() + left)
-        });
-        let vanished = self.vanished.values().copied();
-        let checkpoints = self.all().into_iter().filter_map(|known| self.checkpoint_due(&known));
-        limits.chain(vanished).chain(checkpoints).chain(self.layout_due).min()
-    }
-
-    async fn take_due(&mut self) {
-        self.make_checkpoints();
-        let now = Instant::now();
-        if self.layout_due.is_some_and(|due| due <= now) {
-            self.layout_due = None;
-            self.write_layout(false).await;
-        }
-        let over: Vec<String> = self
-            .vanished
-            .iter()
-            .filter(|(_, due)| **due <= now)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in over {
-            self.vanished.remove(&id);
-            if self.can_act() && !self.doing.contains_key(&id) {
-                self.end_by_itself(&id).await;
-            }
-        }
-        for known in self.all() {
-            let row = &known.row;
-            let left = ops::runtime_left(row, self.now());
-            if left.is_some_and(|left| left.is_zero()) && !self.doing.contains_key(&row.id) {
-                let order = Order { why: Some("its time is over".to_owned()), ..Order::default() };
-                let job = Job { wish: Wish::Terminate, actor: Actor::Server, order, answer: None };
-                self.begin(&row.id, job).await;
-            }
-        }
-    }
-
-    /// When a session that wants checkpoints by the clock is to have its next.
-    fn checkpoint_due(&self, known: &Known) -> Option<Instant> {
-        let row = &known.row;
-        let minutes = row.spec.limits.checkpoint_minutes?;
-        let runs = row.status == SessionStatus::Running && row.spec.placed;
-        let last = self.checkpointed.get(&row.id).copied();
-        (runs && self.can_act()).then(|| {
-            let period = Duration::from_secs(60 * u64::from(minutes.max(1)));
-            last.map_or_else(Instant::now, |last| last + period)
-        })
-    }
-
-    /// Makes the checkpoints that are due. One that would be as the last one is not made.
-    fn make_checkpoints(&mut self) {
-        let now = Instant::now();
-        for known in self.all() {
-            let due = self.checkpoint_due(&known).is_some_and(|due| due <= now);
-            let (true, Some(link)) = (due, self.link.clone()) else {
-                continue;
-            };
-            self.checkpointed.insert(known.row.id.clone(), now);
-            let context = Arc::clone(&self.context);
-            self.context.tasks.spawn(async move {
-                let made = ops::timer_checkpoint(&context, &link, &known).await;
-                if let Err(error) = made {
-                    tracing::warn!(session = %known.row.name, %error, "no checkpoint was made by the clock");
-                }
-            });
-        }
-        let view = self.view.borrow().clone();
-        self.checkpointed.retain(|id, _| view.sessions.contains_key(id));
-    }
-
-    /// All its windows closed.
-    async fn end_by_itself(&mut self, id: &str) {
-        let Some(known) = self.known(id) else {
-            return;
-        };
-        let actor = Actor::Shed(self.shed.clone());
-        let ended = if known.row.spec.closes {
-            self.forget(id, &actor).await
-        } else {
-            self.set_status(id, SessionStatus::Ended, None, &actor).await
-        };
-        if let Err(error) = ended {
-            tracing::error!(shed = %self.shed, %error, "the end of a session was not written");
-        }
-        self.settle_place(id);
     }
 
     async fn forget(&mut self, id: &str, actor: &Actor) -> Result<(), Error> {
@@ -856,26 +623,6 @@ impl Keeper {
         }
         self.settle_place(session);
         Ok(())
-    }
-
-    /// Remembers what tmux looks like.
-    async fn write_layout(&mut self, orderly: bool) {
-        let Some(link) = self.link.clone() else {
-            return;
-        };
-        let table = self.compared.clone();
-        let fresh = if orderly { layout::read(&link).await } else { None };
-        let Some(body) = fresh.or_else(|| table.map(|table| table.text.to_string())) else {
-            return;
-        };
-        let boot = link.hello().boot.clone();
-        let row = LayoutRow { at: self.now(), orderly, boot, body };
-        match self.context.store.set_layout(self.shed.to_string(), row.clone()).await {
-            Ok(()) => self.layout = Some(row),
-            Err(error) => {
-                tracing::error!(shed = %self.shed, %error, "what tmux looks like was not written");
-            }
-        }
     }
 
     fn put(&self, known: Known) {

@@ -7,36 +7,32 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use shed_api::session::{PatchSession, SessionStatus, SessionType};
 use shed_api::worker::WorkerStatus;
-use shed_api::{Actor, EventKind, SessionName, ShedName};
-use shed_link::git::{
-    AddWorktree, BoxPath, Branch, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev, Snapshot,
-    Start as GitStart, View as TreeView,
-};
-use shed_store::{NewEvent, SessionRow, WorkerRow, WorkerSpec};
+use shed_api::{Actor, EventKind, ShedName};
+use shed_link::git::{BoxPath, Branch, GitOp};
+use shed_store::{NewEvent, SessionRow, WorkerRow};
 use shed_tmux::argv::{self, Target};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::control::Runner;
-use super::git::{git, unexpected};
+use super::git::git;
 use super::keeper::{ChangePost, Post, status_event};
 use super::life::Wish;
-use super::plan;
+use super::prepare::{close_window, place, run_hook, set_up};
+use super::tree::{checkpoint, remove_worktree, risk};
 use super::view::{Known, WorkView};
 use super::windows::{self, GRACE, Opening, tmux};
 use crate::box_link::BoxLink;
 use crate::view::View;
 use crate::{Context, Error};
 
-/// How long a setup or teardown may take.
-const HOOK_LIMIT: Duration = Duration::from_secs(1800);
 /// How long the collector may take to tell of what ended with the shed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the table may take to show what was done.
 const SHOW_LIMIT: Duration = Duration::from_secs(2);
 /// Between a first try to end a called-off creation's processes and KILL.
-const NO_GRACE: Duration = Duration::from_millis(500);
+pub(crate) const NO_GRACE: Duration = Duration::from_millis(500);
 
 /// What goes with a wish, and is not kept.
 #[derive(Debug, Clone, Default)]
@@ -118,7 +114,7 @@ impl OpEnv {
         link.ok_or_else(|| Error::ShedUnreachable(self.shed.clone()))
     }
 
-    fn now(&self) -> DateTime<Utc> {
+    pub(crate) fn now(&self) -> DateTime<Utc> {
         self.context.clock.now()
     }
 
@@ -187,7 +183,10 @@ impl OpEnv {
         self.shed_posts.send(post).await.ok();
     }
 
-    async fn unless_called_off<T>(&self, step: impl Future<Output = T>) -> Result<T, Error> {
+    pub(crate) async fn unless_called_off<T>(
+        &self,
+        step: impl Future<Output = T>,
+    ) -> Result<T, Error> {
         tokio::select! {
             done = step => Ok(done),
             () = self.cancel.cancelled() => Err(Error::CalledOff),
@@ -263,168 +262,6 @@ fn is_starting(row: &WorkerRow) -> bool {
 
 fn is_alive(row: &WorkerRow) -> bool {
     row.epoch > 0 && row.status != WorkerStatus::Exited
-}
-
-/// Makes the worktree, if the session needs one and has none.
-async fn place(env: &OpEnv) -> Result<(), Error> {
-    let known = env.known()?;
-    let spec = &known.row.spec;
-    let (false, Some(branch), Some(repo)) = (spec.placed, &spec.branch, &spec.repo) else {
-        return Ok(());
-    };
-    let op = GitOp::AddWorktree(AddWorktree {
-        repo: BoxPath::try_from(repo.clone())?,
-        path: BoxPath::try_from(spec.directory.clone())?,
-        branch: Branch::try_from(branch.clone())?,
-        base: git_start(spec.base.as_deref())?,
-        fetch: spec.fetch,
-        existing: spec.existing_branch,
-    });
-    let link = env.link()?;
-    let (done, _) = env.unless_called_off(git(&link, &op)).await??;
-    let GitDone::Worktree(added) = done else {
-        return Err(unexpected());
-    };
-    if !added.not_copied.is_empty() {
-        tracing::info!(shed = %env.shed, session = %known.row.name, n = added.n_not_copied, "some files of .worktreeinclude were not copied");
-    }
-    // A branch that exists is compared with the default branch, not with itself.
-    let compared = if spec.existing_branch {
-        facts(&link, repo).await?.default_branch
-    } else {
-        added.base_ref
-    };
-    let change = move |known: &mut Known| {
-        let spec = &mut known.row.spec;
-        spec.placed = true;
-        spec.branch = Some(added.branch);
-        spec.base = compared.or(spec.base.take());
-        spec.base_commit = Some(added.base_commit);
-    };
-    let known = env.change(change, Vec::new()).await?;
-    if let Some((from, n)) = &known.row.spec.from_checkpoint {
-        let view = tree_view(&env.context, &known)?;
-        let op = GitOp::Restore { view, from: from.parse()?, n: *n, paths: Vec::new() };
-        git(&link, &op).await?;
-    }
-    Ok(())
-}
-
-/// What git says of a directory.
-pub(crate) async fn facts(link: &BoxLink, directory: &str) -> Result<RepoFacts, Error> {
-    let op = GitOp::Facts { directory: BoxPath::try_from(directory.to_owned())? };
-    match git(link, &op).await?.0 {
-        GitDone::Facts(facts) => Ok(facts),
-        _ => Err(unexpected()),
-    }
-}
-
-fn git_start(base: Option<&str>) -> Result<GitStart, Error> {
-    let Some(base) = base else {
-        return Ok(GitStart::Default);
-    };
-    match base.strip_prefix("pr/").map(str::parse) {
-        Some(Ok(number)) => Ok(GitStart::Pull(number)),
-        Some(Err(_)) => Err(Error::Invalid(format!("{base:?} is no pull request: use pr/N"))),
-        None => Ok(GitStart::Rev(Rev::try_from(base.to_owned())?)),
-    }
-}
-
-/// Runs the session's setup as a worker of its own, if it has one that was not run to its end.
-async fn set_up(env: &OpEnv) -> Result<(), Error> {
-    let known = env.known()?;
-    if known.row.spec.set_up {
-        return Ok(());
-    }
-    run_hook(env, "setup", known.row.spec.setup.clone()).await?;
-    env.change(|known| known.row.spec.set_up = true, Vec::new()).await.map(drop)
-}
-
-/// Runs a command as a worker and waits for its end; anything but 0 is a failure.
-async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> Result<(), Error> {
-    let known = env.known()?;
-    let there = known.workers.iter().find(|row| row.spec.hook && row.name == name);
-    let worker = if let Some(row) = there {
-        row.id.clone()
-    } else {
-        let row = hook_row(&known, name, command, env.now());
-        let id = row.id.clone();
-        env.change(move |known| known.workers.push(row), Vec::new()).await?;
-        id
-    };
-    let opened = windows::open(env, &worker, &Opening::Command { continues: false });
-    env.unless_called_off(opened).await??;
-    let mut view = env.view.clone();
-    let ended = view.wait_for(|view| {
-        let row = view
-            .sessions
-            .get(&env.id)
-            .and_then(|known| known.workers.iter().find(|row| row.id == worker));
-        row.is_none_or(|row| row.status == WorkerStatus::Exited)
-    });
-    let late = || Error::TimedOut(format!("the {name} did not end in time"));
-    let ended = env.unless_called_off(timeout(HOOK_LIMIT, ended)).await?;
-    drop(ended.map_err(|_| late())?.map_err(|_| Error::ShuttingDown)?);
-    let known = env.known()?;
-    let row = known.workers.iter().find(|row| row.id == worker);
-    match row.and_then(|row| row.exit.clone()) {
-        Some(shed_api::stream::Exit::Code(0)) => {
-            // Its window has nothing more to show; its log stays.
-            close_window(env, &worker).await;
-            Ok(())
-        }
-        exit => {
-            let how = exit.map_or_else(
-                || "nobody knows how".to_owned(),
-                |exit| match exit {
-                    shed_api::stream::Exit::Code(code) => format!("exit {code}"),
-                    shed_api::stream::Exit::Signal(signal) => format!("signal {signal}"),
-                },
-            );
-            Err(Error::HookFailed {
-                shed: env.shed.clone(),
-                session: known.row.name.clone(),
-                hook: name.to_owned(),
-                how,
-            })
-        }
-    }
-}
-
-fn hook_row(known: &Known, name: &str, command: Vec<String>, now: DateTime<Utc>) -> WorkerRow {
-    WorkerRow {
-        id: plan::new_id(),
-        session: known.row.id.clone(),
-        name: name.to_owned(),
-        status: WorkerStatus::Starting,
-        epoch: 0,
-        exit: None,
-        reason: None,
-        created_at: now,
-        started_at: None,
-        ended_at: None,
-        spec: WorkerSpec {
-            kind: shed_api::worker::WorkerKind::Terminal,
-            agent: None,
-            model: None,
-            prompt: None,
-            conversation: None,
-            command,
-            directory: None,
-            env: std::collections::BTreeMap::new(),
-            keep: true,
-            restart: false,
-            hook: true,
-        },
-    }
-}
-
-async fn close_window(env: &OpEnv, worker: &str) {
-    let window = env.shed_view.borrow().table.as_ref().and_then(|table| table.window_of(worker));
-    if let (Some(window), Ok(link)) = (window, env.link()) {
-        // It may have closed by itself.
-        tmux(env, &link, argv::kill_window(&window)).await.ok();
-    }
 }
 
 /// Waits until the table shows the session, so that whoever made it can list it.
@@ -633,109 +470,6 @@ async fn try_delete(env: &OpEnv, known: &Known) -> Result<(), Error> {
     }
     remove_worktree(&link, known).await?;
     forget(env).await
-}
-
-/// What deleting the session would lose.
-pub(crate) async fn risk(link: &BoxLink, known: &Known) -> Result<shed_api::git::Risk, Error> {
-    let spec = &known.row.spec;
-    let base = spec.base_commit.clone().map(Rev::try_from).transpose()?;
-    let op = GitOp::Risk { worktree: BoxPath::try_from(spec.directory.clone())?, base };
-    match git(link, &op).await?.0 {
-        GitDone::Risk(risk) => Ok(risk),
-        _ => Err(unexpected()),
-    }
-}
-
-async fn remove_worktree(link: &BoxLink, known: &Known) -> Result<(), Error> {
-    let spec = &known.row.spec;
-    let (Some(repo), Some(branch)) = (&spec.repo, &spec.branch) else {
-        return Ok(());
-    };
-    let name: SessionName = known.row.name.parse()?;
-    let op = GitOp::RemoveWorktree(RemoveWorktree {
-        repo: BoxPath::try_from(repo.clone())?,
-        path: BoxPath::try_from(spec.directory.clone())?,
-        branch: Branch::try_from(branch.clone())?,
-        delete_branch: spec.made_branch,
-        trash: name,
-        session: Some(git_name(known)?),
-        state: None,
-    });
-    git(link, &op).await.map(drop)
-}
-
-/// Under which name git keeps the session's index and checkpoints: its id, which no other session ever gets.
-pub(crate) fn git_name(known: &Known) -> Result<SessionName, Error> {
-    Ok(known.row.id.parse()?)
-}
-
-/// The session's working tree, as git is told of it.
-pub(crate) fn tree_view(context: &Context, known: &Known) -> Result<TreeView, Error> {
-    let spec = &known.row.spec;
-    let limit = spec.limits.checkpoint_file_bytes;
-    Ok(TreeView {
-        worktree: BoxPath::try_from(spec.directory.clone())?,
-        state: None,
-        session: git_name(known)?,
-        max_file_bytes: limit.unwrap_or(context.settings.sessions.checkpoint_file_bytes),
-    })
-}
-
-/// Makes a checkpoint of the session's directory. `None` where there is no repository.
-pub(crate) async fn checkpoint(
-    env: &OpEnv,
-    kind: &str,
-    message: &str,
-) -> Result<Option<Snapshot>, Error> {
-    let known = env.known()?;
-    if known.row.spec.kind != SessionType::Worktree || !known.row.spec.placed {
-        return Ok(None);
-    }
-    let taken = take_checkpoint(&env.context, &env.link()?, &known, kind, message).await?;
-    if !taken.unchanged {
-        let event = NewEvent::new(env.now(), EventKind::CheckpointMade, env.actor.clone())
-            .shed(env.shed.as_str())
-            .session(&known.row.name)
-            .note(taken.checkpoint.n.to_string());
-        env.change(|_| {}, vec![event]).await?;
-    }
-    Ok(Some(taken))
-}
-
-/// Makes a checkpoint and tells nobody.
-pub(crate) async fn take_checkpoint(
-    context: &Context,
-    link: &BoxLink,
-    known: &Known,
-    kind: &str,
-    message: &str,
-) -> Result<Snapshot, Error> {
-    let op = GitOp::Snapshot {
-        view: tree_view(context, known)?,
-        message: message.to_owned(),
-        kind: kind.parse()?,
-    };
-    match git(link, &op).await?.0 {
-        GitDone::Snapshot(taken) => Ok(taken),
-        _ => Err(unexpected()),
-    }
-}
-
-/// Makes a checkpoint because it is time, with its event if there was anything to keep.
-pub(crate) async fn timer_checkpoint(
-    context: &Context,
-    link: &BoxLink,
-    known: &Known,
-) -> Result<(), Error> {
-    let taken = take_checkpoint(context, link, known, "timer", "").await?;
-    if taken.unchanged {
-        return Ok(());
-    }
-    let event = NewEvent::new(context.clock.now(), EventKind::CheckpointMade, Actor::Server)
-        .shed(&known.row.shed)
-        .session(&known.row.name)
-        .note(taken.checkpoint.n.to_string());
-    Ok(context.store.add_events(vec![event]).await?)
 }
 
 /// The last change of a session: its rows go. Its output stays until it is tidied up.

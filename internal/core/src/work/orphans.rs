@@ -109,9 +109,9 @@ pub(crate) fn named(
     Ok(chosen)
 }
 
-fn found(kind: &str, name: &str, detail: String, hint: String, thing: Thing) -> Found {
+fn found(kind: &str, name: &str, detail: &str, hint: String, thing: Thing) -> Found {
     let orphan =
-        Orphan { kind: kind.to_owned(), name: printable(name), detail: printable(&detail), hint };
+        Orphan { kind: kind.to_owned(), name: printable(name), detail: printable(detail), hint };
     Found { orphan, thing }
 }
 
@@ -159,7 +159,7 @@ fn of_tmux(evidence: &Evidence<'_>) -> Vec<Found> {
             } else {
                 clean(shed, &name)
             };
-            found("session", &name, detail, hint, Thing::Tmux(row.id))
+            found("session", &name, &detail, hint, Thing::Tmux(row.id))
         })
         .collect()
 }
@@ -170,13 +170,13 @@ fn of_rows(evidence: &Evidence<'_>) -> Vec<Found> {
         let what = if row.id == row.session { "session" } else { "worker" };
         let detail = format!("the row of {what} {:?} cannot be read: {}", row.name, row.why);
         // Names may be anybody's; an id is one row's.
-        found("record", &row.id, detail, clean(shed, &row.id), Thing::Record(row.id.clone()))
+        found("record", &row.id, &detail, clean(shed, &row.id), Thing::Record(row.id.clone()))
     });
     let orphaned = evidence.work.sessions.values().map(|known| &known.row);
     let orphaned = orphaned.filter(|row| row.status == SessionStatus::Orphaned).map(|row| {
         let why = row.reason.as_deref().unwrap_or("what is remembered does not fit what is there");
         let hint = format!("shed sessions restart {shed} {}", row.name);
-        found("session", &row.name, format!("set aside: {why}"), hint, Thing::Session)
+        found("session", &row.name, &format!("set aside: {why}"), hint, Thing::Session)
     });
     unreadable.chain(orphaned).collect()
 }
@@ -207,7 +207,7 @@ fn of_directories(evidence: &Evidence<'_>) -> Vec<Found> {
                 detail
             };
             let hint = clean(evidence.shed, &directory.path);
-            found("worktree", &directory.path, detail, hint, Thing::Directory(directory.clone()))
+            found("worktree", &directory.path, &detail, hint, Thing::Directory(directory.clone()))
         })
         .collect()
 }
@@ -218,7 +218,7 @@ fn of_processes(evidence: &Evidence<'_>) -> Vec<Found> {
         let name = process.pid.to_string();
         let detail = format!("{:?} of {whose}", printable(&process.command));
         let hint = clean(evidence.shed, &name);
-        Some(found("process", &name, detail, hint, Thing::Process(process.pid, process.started)))
+        Some(found("process", &name, &detail, hint, Thing::Process(process.pid, process.started)))
     });
     strange.collect()
 }
@@ -431,9 +431,7 @@ mod tests {
     #[test]
     fn a_name_is_one_thing() {
         let shed: ShedName = "a".parse().unwrap();
-        let one = |kind: &str, name: &str| {
-            found(kind, name, String::new(), String::new(), Thing::Session)
-        };
+        let one = |kind: &str, name: &str| found(kind, name, "", String::new(), Thing::Session);
         let all = [one("process", "7"), one("session", "7"), one("session", "x")];
         let names = |list: &[&str]| {
             let list: Vec<String> = list.iter().map(|name| (*name).to_owned()).collect();

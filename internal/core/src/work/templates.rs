@@ -52,7 +52,7 @@ pub(crate) fn parse(settings: &SessionSettings, text: &str) -> Result<Template, 
     }
     let template: Template = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
-        let line = 1 + text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        let line = 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
         Error::Invalid(format!("line {line}: {}", one_line(error.message())))
     })?;
     plan::check_template(settings, &template)?;
@@ -82,7 +82,7 @@ pub(crate) fn list(repository: Vec<NamedTemplate>, server: Vec<NamedTemplate>) -
 }
 
 /// The template of a name, or why there is none.
-pub(crate) fn choose(list: TemplateList, name: &str) -> Result<Template, Error> {
+pub(crate) fn choose(list: &TemplateList, name: &str) -> Result<Template, Error> {
     let found = list.templates.iter().find(|template| template.name == name);
     let Some(found) = found else {
         let mut names: Vec<&str> = list.templates.iter().map(|it| it.name.as_str()).collect();
@@ -212,12 +212,12 @@ mod tests {
             ("x\u{fffd};#(id)", "repository", false),
         ];
         assert_eq!(seen, expected);
-        assert_eq!(choose(all.clone(), "a").unwrap().title.as_deref(), Some("mine"));
-        let broken = choose(all.clone(), "bad").unwrap_err().to_string();
+        assert_eq!(choose(&all, "a").unwrap().title.as_deref(), Some("mine"));
+        let broken = choose(&all, "bad").unwrap_err().to_string();
         assert!(broken.contains("of the repository: line 1"), "{broken}");
-        let unknown = choose(all, "b").unwrap_err();
+        let unknown = choose(&all, "b").unwrap_err();
         assert!(matches!(&unknown, Error::NotFound(text) if text.contains("there are a, bad")));
-        let none = choose(TemplateList { templates: Vec::new() }, "b").unwrap_err();
+        let none = choose(&TemplateList { templates: Vec::new() }, "b").unwrap_err();
         assert!(none.to_string().contains("there are none"), "{none}");
     }
 }

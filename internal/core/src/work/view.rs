@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use shed_api::name::printable;
 use shed_api::session::{Session, SessionStatus};
 use shed_api::worker::Worker;
-use shed_api::{SessionRef, ShedStatus};
+use shed_api::{SessionRef, ShedName, ShedStatus};
 use shed_store::{SessionRow, Unreadable, WorkerRow};
 
 use super::settings::SessionSettings;
@@ -66,6 +66,7 @@ impl WorkView {
 
 /// All sessions of a shed in the words of the API: what shed remembers, joined with what tmux lists, by name.
 pub(crate) fn join(
+    name: &ShedName,
     shed: ShedStatus,
     work: &WorkView,
     table: Option<&Table>,
@@ -87,6 +88,25 @@ pub(crate) fn join(
     for (id, known) in &work.sessions {
         let listed = marked.get(id).map(|session| (*session).clone());
         sessions.push(one(shed, known, listed, table, now, output_end));
+    }
+    // Set aside, not forgotten: whatever else is there of it is untouched.
+    for record in &work.unreadable {
+        if work.sessions.contains_key(&record.session) {
+            continue;
+        }
+        sessions.push(Session {
+            id: record.session.clone(),
+            name: printable(&record.name),
+            shed_name: name.to_string(),
+            status: SessionStatus::Orphaned,
+            reason: Some(format!(
+                "its record cannot be read ({}); install the version that wrote it, or drop it: shed orphans clean {name} {}",
+                printable(&record.why),
+                record.session
+            )),
+            observed_at: now,
+            ..Session::default()
+        });
     }
     sessions.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     sessions

@@ -80,3 +80,17 @@ pub(crate) async fn until(running: &mut Running, text: &str) -> String {
     }
     seen
 }
+
+/// Makes the workspace of a shed a repository with a commit, which `origin` has too.
+pub(crate) async fn repository(test: &TestApp, name: &str) {
+    let made = sh(
+        test,
+        name,
+        "git init -q -b main && git config user.name t && git config user.email t@t && \
+         echo one > a && echo .env > .gitignore && git add -A && git commit -qm first && \
+         git clone -q --bare . ../origin.git && git remote add origin ../origin.git && \
+         git fetch -q && git remote set-head origin main",
+    )
+    .await;
+    assert_eq!(made.exit, 0, "{}", made.stderr);
+}
