@@ -168,7 +168,7 @@ pub struct OutputHits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OutputHit {
-    /// Where the line begins.
+    /// Where the text stands in it first.
     pub offset: u64,
     /// The line, without what steers a terminal.
     pub line: String,

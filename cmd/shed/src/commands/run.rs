@@ -77,7 +77,7 @@ pub(crate) struct Args {
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
     /// Name; made from title, prompt or agent when absent
-    #[arg(short, long = "name", id = "session_name", value_name = "SESSION", value_parser = names::new_session)]
+    #[arg(short = 'n', long = "name", id = "session_name", value_name = "SESSION", value_parser = names::new_session)]
     session: Option<String>,
     /// Template whose values stand where nothing is said here
     #[arg(long, value_name = "TEMPLATE")]

@@ -68,7 +68,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Add {
     /// Its name; made from the agent or the command when absent
-    #[arg(short, long = "name", id = "worker_name", value_name = "WORKER", value_parser = names::worker)]
+    #[arg(short = 'n', long = "name", id = "worker_name", value_name = "WORKER", value_parser = names::worker)]
     worker: Option<String>,
     /// Agent
     #[arg(short, long, conflicts_with = "command")]

@@ -7,7 +7,7 @@ use shed_testing::eventually;
 async fn with_output(line: &str) -> Desk {
     let desk = Desk::new().await;
     let ran = desk.run(&["run", "a", "--name", "work", "--", "sh", "-c", line]).await;
-    ran.ok();
+    assert_eq!(ran.status, 0, "{ran:?}");
     desk
 }
 
@@ -74,9 +74,9 @@ async fn who_follows_a_session_that_is_deleted_is_done() {
 async fn output_is_searched_as_text() {
     let desk = with_output(r"printf 'x\033[31mneedle\033[0m\nhay\nneedle 2\n'").await;
     let found = desk.run(&["output", "a", "work", "--search", "needle"]).await;
-    assert_eq!(found.ok(), "0\txneedle\n22\tneedle 2\n");
-    let later = desk.run(&["output", "a", "work", "--search", "needle", "--from", "22"]).await;
-    assert_eq!(later.ok(), "22\tneedle 2\n");
+    assert_eq!(found.ok(), "6\txneedle\n23\tneedle 2\n");
+    let later = desk.run(&["output", "a", "work", "--search", "needle", "--from", "23"]).await;
+    assert_eq!(later.ok(), "23\tneedle 2\n");
     let json = desk.run(&["output", "a", "work", "--search", "hay", "--json"]).await.json();
     assert_eq!(json["line"], "hay", "{json}");
     // As grep tells it.

@@ -420,6 +420,7 @@ impl App {
         worker: &str,
         restart: Restart,
     ) -> Result<Worker, Error> {
+        self.keeper(person, name, Scope::Drive, "to restart a worker")?;
         let id = self.worker(person, name, target, worker)?.id;
         let worker = Some(id.clone());
         let order = Order { worker, continues: restart.continues, ..Order::default() };
@@ -435,6 +436,7 @@ impl App {
         target: &SessionRef,
         worker: &str,
     ) -> Result<(), Error> {
+        self.keeper(person, name, Scope::Drive, "to remove a worker")?;
         let id = self.worker(person, name, target, worker)?.id;
         let order = Order { worker: Some(id), ..Order::default() };
         self.do_with(person, name, target, Wish::RemoveWorker, order).await.map(drop)
