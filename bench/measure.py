@@ -1,10 +1,13 @@
 """Clocks and figures: processes, terminals and connections are timed from here, with as little of Python in between as can be."""
 
+import base64
 import contextlib
 import dataclasses
 import fcntl
+import json
 import math
 import os
+import pathlib
 import re
 import select
 import signal
@@ -162,22 +165,143 @@ class Kept:
 
     def get(self, path):
         """One GET: seconds from the first byte sent to the last byte of the answer, and the body."""
-        request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        return self.ask("GET", path)
+
+    def ask(self, method, path, body=None):
+        """One request: seconds from the first byte sent to the last byte of the answer, and the body. Failed when it is refused."""
+        sent = b"" if body is None else json.dumps(body).encode()
+        kind = "" if body is None else "Content-Type: application/json\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{kind}Content-Length: {len(sent)}\r\n\r\n"
+        request = head.encode() + sent
         begin = perf_counter()
         self.socket.sendall(request)
         head, body = b"", b""
         while b"\r\n\r\n" not in head:
             more = self.socket.recv(1 << 18)
             if not more:
-                raise Failed(f"GET {path}: the connection ended")
+                raise Failed(f"{method} {path}: the connection ended")
             head += more
         head, _, body = head.partition(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: *(\d+)", head)
-        if b" 200 " not in head[:16] or not length:
-            raise Failed(f"GET {path}: {head[:300]!r}")
-        while len(body) < int(length[1]):
+        wanted = int(length[1]) if length else 0
+        while len(body) < wanted:
             body += self.socket.recv(1 << 18)
-        return perf_counter() - begin, body
+        taken = perf_counter() - begin
+        if head[9:10] != b"2":
+            raise Failed(f"{method} {path}: {head[:40]!r} {body[:500]!r}")
+        return taken, body
+
+
+class Events:
+    """An event stream over a unix socket: the data of its items, as they come."""
+
+    def __init__(self, path, route):
+        self.route = route
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(SAMPLE_LIMIT)
+        self.socket.connect(path)
+        self.socket.sendall(f"GET {route} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            more = self.socket.recv(1)
+            if not more:
+                raise Failed(f"GET {route}: the connection ended")
+            head += more
+        if b" 200 " not in head[:16]:
+            raise Failed(f"GET {route}: {head.splitlines()[0]!r}")
+        # Items are lines in the chunks' bodies; a chunk's length on a line of its own is no item.
+        self.seen = b""
+
+    def read(self):
+        """What has come: the data of whole items. Waits until something comes."""
+        more = self.socket.recv(1 << 18)
+        if not more:
+            raise Failed(f"GET {self.route}: the connection ended")
+        *lines, self.seen = (self.seen + more).split(b"\n")
+        return [line[5:].strip() for line in lines if line.startswith(b"data:")]
+
+    def close(self):
+        self.socket.close()
+
+
+class WebSocket:
+    """A WebSocket over a unix socket: text messages, whole."""
+
+    def __init__(self, path, route):
+        self.route, self.seen = route, b""
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(SAMPLE_LIMIT)
+        self.socket.connect(path)
+        key = base64.b64encode(os.urandom(16)).decode()
+        head = f"GET {route} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        self.socket.sendall(f"{head}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
+        while b"\r\n\r\n" not in self.seen:
+            self._more()
+        head, _, self.seen = self.seen.partition(b"\r\n\r\n")
+        if b" 101 " not in head[:16]:
+            raise Failed(f"GET {route}: {head.splitlines()[0]!r}")
+
+    def _more(self):
+        more = self.socket.recv(1 << 18)
+        if not more:
+            raise Failed(f"{self.route}: the connection ended")
+        self.seen += more
+
+    def read(self):
+        """The messages that have come, as JSON. Waits until something comes."""
+        self._more()
+        found = []
+        while len(self.seen) >= 2:
+            kind, size, at = self.seen[0] & 15, self.seen[1] & 127, 2
+            if size >= 126:
+                at = 4 if size == 126 else 10
+                size = int.from_bytes(self.seen[2:at], "big") if len(self.seen) >= at else 1 << 62
+            if len(self.seen) < at + size:
+                break
+            body, self.seen = self.seen[at : at + size], self.seen[at + size :]
+            if kind == 1:
+                found.append(json.loads(body))
+            elif kind == 9:  # a ping, answered with its own bytes
+                self._send(10, body)
+            elif kind == 8:
+                raise Failed(f"{self.route}: closed: {body!r}")
+        return found
+
+    def _send(self, kind, body):
+        mask = os.urandom(4)
+        masked = bytes(byte ^ mask[number % 4] for number, byte in enumerate(body))
+        self.socket.sendall(bytes([0x80 | kind, 0x80 | len(body)]) + mask + masked)
+
+    def close(self):
+        self.socket.close()
+
+
+# --- processes --------------------------------------------------------------------------------------------------------------
+
+
+def ticks(pid):
+    """Seconds of processor time."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def share(before, after):
+    return (after[1] - before[1]) / (after[0] - before[0]) * 100
+
+
+def status(pid, field):
+    """A field of /proc/PID/status, in MB (10^6)."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise Failed(f"{pid} has no {field}")
+
+
+def children(pid):
+    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------------
 
 
 def interleave(count, *sides):

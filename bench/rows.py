@@ -10,8 +10,9 @@ import os
 import pathlib
 import time
 
+import work
 import world as worlds
-from measure import Failed, Kept, Line, Terminal, faster, interleave, limit, p50, p99, process, shown, times_of
+from measure import Failed, Kept, Line, Terminal, children, faster, interleave, limit, p50, p99, process, share, shown, status, ticks, times_of
 
 GIGABYTE = 1_000_000_000
 CURVE = ("-o", "KexAlgorithms=curve25519-sha256")
@@ -29,10 +30,14 @@ class Size:
     transfer: int = GIGABYTE
     sheds: int = 50
     seconds: int = 60  # of watching an idle server
+    panes: int = 50  # sessions of one shed
+    rounds: int = 5  # of what takes seconds each
+    stream: int = 200  # MB that a pane prints
+    commits: int = 1000
 
 
 FULL = Size()
-QUICK = Size(samples=3, many=10, gets=10, keys=100, transfer=GIGABYTE // 10, sheds=5, seconds=6)
+QUICK = Size(samples=3, many=10, gets=10, keys=100, transfer=GIGABYTE // 10, sheds=5, seconds=6, panes=10, rounds=2, stream=20, commits=50)
 
 
 def timed(world, *argv):
@@ -363,32 +368,10 @@ def idle(size):
     yield Line("shed-init RSS, all its processes of a shed", inits, unit="MB")
 
 
-def ticks(pid):
-    """Seconds of processor time."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def share(before, after):
-    return (after[1] - before[1]) / (after[0] - before[0]) * 100
-
-
-def status(pid, field):
-    """A field of /proc/PID/status, in MB (10^6)."""
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise Failed(f"{pid} has no {field}")
-
-
-def children(pid):
-    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 # Rows by what they are measured on: the same sheds serve all rows of a stage.
 STAGES = {
     "fleet": {"list": listing, "client": client},
     "pair": {"exec": execute, "ssh": connections, "attach": attach, "keys": keystrokes, "transfer": transfers},
     "alone": {"life": life},
-    "own": {"idle": idle},
+    "own": {"idle": idle} | work.ROWS,
 }

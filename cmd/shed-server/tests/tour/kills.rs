@@ -19,10 +19,15 @@ const CREATE_EVERY: u64 = 4;
 const WORKER_EVERY: u64 = 5;
 
 /// Random numbers that can be had again (xorshift).
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `n`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -30,8 +35,15 @@ impl Dice {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
+/// A number in the environment.
+pub(crate) fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
+}
+
+/// The seed that is asked for, or another each time.
+pub(crate) fn seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    number("SHED_KILL_SEED").unwrap_or(u64::from(now.subsec_nanos()) | 1)
 }
 
 /// What must not change: sessions with their ids and times, and the processes in them.
@@ -56,10 +68,9 @@ fn pane_pids(home: &Home) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_the_server_is_killed() {
     let n_rounds = number("SHED_KILL_ROUNDS").unwrap_or(200);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let seed = number("SHED_KILL_SEED").unwrap_or(u64::from(now.subsec_nanos()) | 1);
+    let seed = seed();
     println!("SHED_KILL_SEED={seed} SHED_KILL_ROUNDS={n_rounds}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let home = Home::new();
     let mut server = home.start();
     home.done(&["create", "web", "--image", IMAGE]);

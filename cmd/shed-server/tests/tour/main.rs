@@ -10,3 +10,4 @@ mod refusals;
 mod scripts;
 mod support;
 mod walk;
+mod worker_kills;

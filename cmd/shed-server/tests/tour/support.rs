@@ -1,5 +1,7 @@
 //! A server's process with its own data directory, and the client beside it.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -146,6 +148,40 @@ impl Home {
     /// Runs a command of the server; its status and all it said.
     pub(crate) fn command_said(&self, words: &[&str]) -> (Option<i32>, String) {
         said(self.command().args(words))
+    }
+
+    /// Asks the server over its socket; the status and the body. `None` while it does not answer.
+    pub(crate) fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Option<(u16, serde_json::Value)> {
+        let body = body.map(ToString::to_string).unwrap_or_default();
+        let mut socket = UnixStream::connect(self.socket()).ok()?;
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        socket.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, serde_json::from_str(body).unwrap_or_default()))
+    }
+
+    /// The same, and expects it to succeed.
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> serde_json::Value {
+        let (status, answer) = self.try_ask(method, path, body).unwrap();
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}\n{}", self.log());
+        answer
     }
 
     /// A new key that may come in; the file of its private half.

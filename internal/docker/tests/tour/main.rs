@@ -12,3 +12,4 @@ mod pressure;
 mod stopping;
 mod support;
 mod usage;
+mod workers;
