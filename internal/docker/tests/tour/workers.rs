@@ -321,7 +321,7 @@ async fn worktree_sessions_of_workers_live_on_their_volume() {
     let (diff, _) = test.app.diff(&test.admin, &name, &fix, DiffQuery::default()).await.unwrap();
     assert_eq!(diff.files.len(), 2, "{diff:?}");
     let kept = problem(test.app.delete_session(&test.admin, &name, &fix, false).await);
-    assert_eq!(kept.code, Code::WorkAtRisk);
+    assert_eq!(kept.code, Code::WorkWouldBeLost);
     assert_eq!(test.sh(SHED, "cat /worktrees/fix/new.txt").await, "new\n");
     test.app.delete_session(&test.admin, &name, &fix, true).await.unwrap();
     let left = "ls /worktrees; git worktree list | wc -l; git for-each-ref refs/shed/trash | wc -l";
