@@ -28,7 +28,7 @@ pub(crate) struct PreviewParams {
 
 /// What the last rows of workers look like, as an event stream: each first whole, then the rows that changed, at most five
 /// times a second.
-#[utoipa::path(get, path = "/api/previews", tag = "sessions", params(PreviewParams),
+#[utoipa::path(get, path = "/api/previews", tag = "previews", params(PreviewParams),
     responses((status = 200, body = Preview, content_type = "text/event-stream"), (status = 404, body = Problem)))]
 pub(crate) async fn watch(
     Door(state): Door,
