@@ -110,7 +110,7 @@ fn text(diff: &Diff) -> String {
     let mut text = files(&diff.files);
     let left = diff.n_files.saturating_sub(diff.files.len() as u64);
     if left > 0 {
-        text += &format!("and {left} more\n");
+        text.push_str(&format!("and {left} more\n"));
     }
     text + &format!("{} files, +{} -{}\n", diff.n_files, diff.insertions, diff.deletions)
 }
