@@ -107,12 +107,12 @@ async fn numbers(client: &Client, target: &Target, watch: bool, context: &Contex
 }
 
 fn text(diff: &Diff) -> String {
-    let mut text = files(&diff.files);
-    let left = diff.n_files.saturating_sub(diff.files.len() as u64);
-    if left > 0 {
-        text.push_str(&format!("and {left} more\n"));
-    }
-    text + &format!("{} files, +{} -{}\n", diff.n_files, diff.insertions, diff.deletions)
+    let left = match diff.n_files.saturating_sub(diff.files.len() as u64) {
+        0 => String::new(),
+        n => format!("and {n} more\n"),
+    };
+    let Diff { n_files, insertions, deletions, .. } = diff;
+    format!("{}{left}{n_files} files, +{insertions} -{deletions}\n", files(&diff.files))
 }
 
 /// Files with what happened to them.

@@ -84,7 +84,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         }
     };
     if args.follow {
-        return match output.follow(from).await? {
+        return match output.follow(from, false).await? {
             Ending::Left => Ok(INTERRUPTED),
             Ending::Worker(_) | Ending::Gone => Ok(0),
         };
@@ -155,10 +155,13 @@ impl Output<'_> {
     }
 
     /// Prints what there is from an offset on and what comes, until the worker's command has ended.
-    pub(crate) async fn follow(&self, from: u64) -> Result<Ending, Failure> {
+    ///
+    /// A server that goes away is waited for, and a worker that goes away is an end, once it has answered or `is_there` says
+    /// that it has before.
+    pub(crate) async fn follow(&self, from: u64, is_there: bool) -> Result<Ending, Failure> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::io("signals"))?;
         tokio::select! {
-            ending = self.to_its_end(from) => ending,
+            ending = self.to_its_end(from, is_there) => ending,
             _ = interrupt.recv() => {
                 let Self { name, session, .. } = self;
                 self.context.out.say(&format!("\nshed: left {name}/{session}; it goes on"));
@@ -167,11 +170,11 @@ impl Output<'_> {
         }
     }
 
-    async fn to_its_end(&self, mut from: u64) -> Result<Ending, Failure> {
+    async fn to_its_end(&self, mut from: u64, is_there: bool) -> Result<Ending, Failure> {
         let mut pause = FIRST_PAUSE;
         let mut ended = None;
         let mut lost_at = None::<Instant>;
-        let mut has_begun = false;
+        let mut has_begun = is_there;
         loop {
             let before = from;
             match self.step(&mut from, &mut ended).await {

@@ -239,7 +239,7 @@ async fn follow(client: &Client, made: &Session, context: &Context) -> Outcome {
     let worker = first_worker(made)?;
     let (name, session) = (made.shed_name.as_str(), made.id.as_str());
     let output = Output { client, name, session, worker: &worker, context };
-    match output.follow(0).await? {
+    match output.follow(0, true).await? {
         Ending::Left => Ok(INTERRUPTED),
         Ending::Gone => Err(Failure::new(format!("session {name}/{} is gone", made.name))),
         Ending::Worker(worker) => worker.exit.as_ref().map_or_else(

@@ -7,6 +7,7 @@ mod clones;
 mod copies;
 mod exec;
 mod files;
+mod many;
 mod output;
 mod run;
 mod servers;

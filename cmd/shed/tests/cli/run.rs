@@ -17,7 +17,8 @@ async fn without_a_terminal_output_is_exact_and_the_status_is_passed_on() {
     assert_eq!(killed.status, 143, "{killed:?}");
     // More than a page of it, and nothing lost.
     let ran = desk.run(&["run", "a", "--", "seq", "1", "60000"]).await;
-    let expected: String = (1..=60_000).map(|n| format!("{n}\r\n")).collect();
+    let mut expected = (1..=60_000).map(|n| n.to_string()).collect::<Vec<_>>().join("\r\n");
+    expected += "\r\n";
     assert!(ran.ok() == expected, "{} bytes of {}", ran.out.len(), expected.len());
     let json = desk.run(&["--json", "run", "a", "--", "echo", "x"]).await;
     let page: serde_json::Value = serde_json::from_str(json.ok().lines().next().unwrap()).unwrap();

@@ -87,7 +87,8 @@ async fn what_is_remembered_of_a_session_is_changed_and_shown() {
     let desk = with_work().await;
     let title = "Fix: the 🚀 $(id) -x";
     let words = ["sessions", "set", "a", "work", "--title", title, "--tag", "x", "--tag", "y z"];
-    desk.run(&[&words[..], &["--auto-respond", "safe", "--name", "play"]].concat()).await.ok();
+    let set = desk.run(&[&words[..], &["--auto-respond", "safe", "--name", "play"]].concat()).await;
+    assert_eq!((set.ok(), set.errors.as_str()), ("", "session a/play was changed\n"));
     let shown = desk.run(&["sessions", "show", "a", "play"]).await;
     for text in ["a/play", title, "x, y z", "safe", "quick", "sleep: running, sleep 1000"] {
         assert!(shown.ok().contains(text), "{text:?} in {shown:?}");

@@ -611,6 +611,14 @@ async fn rename(env: &OpEnv, known: &Known, name: String) -> Result<(), Error> {
             }
             renamed => drop(renamed?),
         }
+        // A picture from before that is still on its way would look as if somebody had renamed it back by hand.
+        let (mut view, id) = (env.shed_view.clone(), known.row.id.clone());
+        let shown = view.wait_for(|view| {
+            let listed = view.table.as_ref().and_then(|table| table.marked(&id));
+            listed.is_none_or(|listed| listed.name == name)
+        });
+        // A table that lags does not make the new name undone.
+        timeout(SHOW_LIMIT, shown).await.ok();
     }
     env.change(move |known| known.row.name = name, Vec::new()).await.map(drop)
 }

@@ -8,6 +8,7 @@ mod events;
 mod exec;
 mod hostile;
 mod limits;
+mod many;
 mod names;
 mod previews;
 mod routes;
