@@ -74,7 +74,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         // What they do to files.
         .routes(routes!(tree::diff))
         .routes(routes!(tree::numbers))
-        .routes(routes!(tree::watch))
+        .routes(routes!(tree::watch_numbers))
         .routes(routes!(tree::checkpoints, tree::checkpoint))
         .routes(routes!(tree::show))
         .routes(routes!(tree::restore))

@@ -98,7 +98,8 @@ mod tests {
         log.append(2, 0, 9, b"again").unwrap();
         let shown = scrollback(&log.reader(), 1 << 20, 100).unwrap();
         let shown = String::from_utf8(shown).unwrap();
-        let plain = shown.replace("\x1b[31m", "").replace("\x1b[0m", "").replace("\x1b[m", "");
+        assert!(shown.contains("31mred"), "{shown:?}");
+        let plain = shown.replace("\x1b[0;31m", "").replace("\x1b[0m", "").replace("\x1b[m", "");
         let lines: Vec<&str> = plain.lines().filter(|line| !line.is_empty()).collect();
         assert_eq!(lines.len(), 13, "{shown:?}");
         assert_eq!(&lines[9..], ["line 9", "red", "after", "again"]);

@@ -180,9 +180,10 @@ fn no_output_is_lost_when_the_server_is_killed() {
         let words = || "the end of what was printed was not stored".to_owned();
         total += eventually_or(DRAIN_LIMIT, words, || sequence.check());
     }
-    let rate = total as f64 / 1e6 / took.as_secs_f64() / N_WORKERS as f64;
+    let n_workers = u64::try_from(N_WORKERS).unwrap();
+    let rate = total / n_workers / 1000 / took.as_secs().max(1);
     println!(
-        "{n_rounds} kills, slowest return {slowest:?}; {total} bytes of {N_WORKERS} workers compared, {rate:.2} MB/s each"
+        "{n_rounds} kills, slowest return {slowest:?}; {total} bytes of {N_WORKERS} workers compared, {rate} kB/s each"
     );
     let exited = eventually("the ends of the workers", || {
         let (_, list) = home.try_ask("GET", "/api/sheds/web/sessions", None)?;

@@ -589,7 +589,7 @@ impl Keeper {
             .shed(self.shed.as_str())
             .session(&known.row.name);
         self.context.store.remove_session(id.to_owned(), event).await?;
-        self.show(|view| drop(view.sessions.remove(id)));
+        self.show(|view| view.forget(id));
         Ok(())
     }
 

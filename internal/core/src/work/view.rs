@@ -1,6 +1,6 @@
 //! What a shed's session keeper shows: one value, replaced whole; and how it is joined with what tmux says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -20,6 +20,8 @@ pub(crate) struct WorkView {
     pub(crate) sessions: BTreeMap<String, Arc<Known>>,
     /// Rows that cannot be read.
     pub(crate) unreadable: Vec<Unreadable>,
+    /// Sessions that were deleted last: tmux may list one a moment longer.
+    pub(crate) forgotten: VecDeque<String>,
     /// Whether what is remembered was compared with what is there since the shed last came up.
     pub(crate) reconciled: bool,
 }
@@ -41,7 +43,19 @@ impl Known {
     }
 }
 
+/// So many deleted sessions are not shown though tmux lists them.
+const MAX_FORGOTTEN: usize = 64;
+
 impl WorkView {
+    /// Forgets a session.
+    pub(crate) fn forget(&mut self, id: &str) {
+        self.sessions.remove(id);
+        self.forgotten.push_back(id.to_owned());
+        if self.forgotten.len() > MAX_FORGOTTEN {
+            self.forgotten.pop_front();
+        }
+    }
+
     /// By name, else by id.
     pub(crate) fn find(&self, name_or_id: &str) -> Option<&Arc<Known>> {
         let by_name = self.sessions.values().find(|known| known.row.name == name_or_id);
@@ -82,6 +96,7 @@ pub(crate) fn join(
             Some(mark) if work.sessions.contains_key(mark) => {
                 marked.insert(mark.to_owned(), session);
             }
+            Some(mark) if work.forgotten.iter().any(|id| id == mark) => {}
             _ => sessions.push(session.clone()),
         }
     }

@@ -75,7 +75,7 @@ async fn printed(test: &TestDocker, session: &str, worker: &str) -> String {
 
 /// What one start of a worker prints.
 fn lines(what: &str) -> String {
-    (1..=N_LINES).map(|n| format!("{what} {n}\r\n")).collect()
+    (1..=N_LINES).fold(String::new(), |text, n| text + what + " " + &n.to_string() + "\r\n")
 }
 
 fn printing(what: &str) -> Vec<String> {
@@ -486,7 +486,7 @@ async fn workers_on_a_full_disk_lose_nothing_and_new_ones_are_refused_in_words()
         "{failed:?}"
     );
     test.sh(SHED, "rm /worktrees/filler").await;
-    let expected: String = (1..=2000).map(|n| format!("{n}\r\n")).collect();
+    let expected = (1..=2000).fold(String::new(), |text, n: u32| text + &n.to_string() + "\r\n");
     eventually("all that was printed", async || {
         (printed(&test, "printing", "sh").await == expected).then_some(())
     })

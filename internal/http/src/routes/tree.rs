@@ -96,7 +96,7 @@ pub(crate) async fn numbers(
     params(("n" = String, Path), ("s" = String, Path)),
     responses((status = 200, body = DiffNumbers, content_type = "text/event-stream"), (status = 404, body = Problem),
         (status = 409, body = Problem)))]
-pub(crate) async fn watch(
+pub(crate) async fn watch_numbers(
     Door(state): Door,
     Who(person): Who,
     OfSession(name, session): OfSession,

@@ -38,7 +38,7 @@ async fn a_session_is_made_shown_renamed_and_ended() {
     let killed = door.ask(ask("DELETE", &format!("{LIST}/play"))).await;
     assert_eq!((killed.status, killed.body.len()), (204, 0));
     let left = door.json(get(LIST), 200).await;
-    assert_eq!(left["sessions"].as_array().unwrap().len(), 1);
+    assert_eq!(left["sessions"].as_array().unwrap().len(), 1, "{left}");
     assert_eq!(left["sessions"][0]["name"], "workshop");
 }
 

@@ -6,6 +6,7 @@ use shed_api::Scope;
 use shed_api::stream::AttachOpen;
 use shed_api::worker::Restart;
 use shed_testing::eventually;
+use std::fmt::Write as _;
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::Message;
 use tungstenite::client::IntoClientRequest as _;
@@ -238,7 +239,7 @@ async fn what_is_typed_arrives_exactly() {
     view.until("end").await;
     let mut hex = String::new();
     for byte in typed.bytes().chain(raw) {
-        hex += &format!("{byte:02x}");
+        write!(hex, "{byte:02x}").unwrap();
     }
     assert!(view.printed.contains(&hex), "{hex} in {:?}", view.printed);
 }
