@@ -95,11 +95,16 @@ async fn a_prompt_comes_from_the_line_a_file_or_a_pipe() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_terminal_it_is_attached() {
     let desk = Desk::new().await;
-    let words = ["run", "a", "--name", "work", "--", "sh", "-c", "echo ready; exec cat"];
-    let mut terminal = desk.terminal(&words);
-    terminal.until("ready").await;
+    let line = "read word; echo \"got-$word-once\"; exec cat";
+    let mut terminal = desk.terminal(&["run", "a", "--name", "work", "--", "sh", "-c", line]);
+    terminal.until("[work]").await;
     terminal.keys("typed\r").await;
-    terminal.until("typed").await;
+    terminal.until("got-typed-once").await;
+    // Keys that come within a millisecond of each other are a paste to tmux, and no command.
+    eventually("somebody there", async || {
+        desk.run(&["sessions", "a"]).await.ok().contains("attached").then_some(())
+    })
+    .await;
     // Ctrl-B D: it goes on.
     terminal.keys("\x02d").await;
     assert_eq!(terminal.end().await.1, Some(0));
