@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use serde::Deserialize;
-use shed_api::worker::{WorkerClientFrame, WorkerServerFrame};
+use shed_api::worker::WorkerServerFrame;
 use shed_api::{Code, Problem};
 use shed_core::WatchWorker;
 use utoipa::IntoParams;
@@ -48,7 +48,6 @@ fn both<T>(what: &str, one: Option<T>, other: Option<T>) -> Answer<Option<(T, T)
 /// primary viewer is the terminal's.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/ws", tag = "streams",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path), WatchParams),
-    request_body = WorkerClientFrame,
     responses((status = 101, body = WorkerServerFrame), (status = 404, body = Problem)))]
 pub(crate) async fn worker(
     Door(state): Door,
