@@ -70,7 +70,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(workers::output))
         .routes(routes!(workers::cast))
         .routes(routes!(workers::search))
-        .routes(routes!(previews::watch))
+        .routes(routes!(previews::previews))
         // What they do to files.
         .routes(routes!(tree::diff))
         .routes(routes!(tree::numbers))

@@ -88,10 +88,8 @@ mod tests {
         let mut log = Log::open(&dir.path().join("log"), Limits::default()).unwrap();
         log.begin_epoch(1, 0).unwrap();
         log.resize(1, 0, 20, 4).unwrap();
-        let mut text = String::new();
-        for n in 0..10 {
-            text += &format!("line {n}\r\n");
-        }
+        let line = |text: String, n: u32| text + "line " + &n.to_string() + "\r\n";
+        let mut text = (0..10).fold(String::new(), line);
         text += "\x1b[31mred\x1b[0m\x1b[?1049h\x1b[2Jfull screen\x1b[?1049l\r\nafter";
         log.append(1, 0, 0, text.as_bytes()).unwrap();
         log.begin_epoch(2, 9).unwrap();

@@ -47,7 +47,7 @@ async fn a_viewer_goes_on_where_it_was_when_the_server_is_back() {
         drop((viewer, hands));
         test.restart().await;
     }
-    let (mut viewer, hands) = watch(&test, from, true);
+    let (mut viewer, _hands) = watch(&test, from, true);
     let mut exit = None;
     while let Some(frame) = viewer.next().await {
         match frame {
@@ -60,7 +60,7 @@ async fn a_viewer_goes_on_where_it_was_when_the_server_is_back() {
     assert_eq!(exit, Some((Some(3), 1)));
     assert!(text == expected, "{} bytes of {}", text.len(), expected.len());
     // A place that never was is answered with everything.
-    let (mut viewer, hands) = watch(&test, (1 << 40, 1), true);
+    let (mut viewer, _hands) = watch(&test, (1 << 40, 1), true);
     assert!(matches!(viewer.next().await, Some(Frame::History { epoch: 1, .. })));
 }
 

@@ -209,7 +209,8 @@ async fn nothing_is_lost_when_the_server_restarts() {
     let ended = worker_when(&test, "work", "sh", |row| row.status == WorkerStatus::Exited).await;
     assert_eq!((ended.exit, ended.epoch), (Some(Exit::Code(3)), 1));
     assert_eq!(get(&test, "work").id, made.id);
-    let expected: String = (1..=400).map(|i| format!("line {i}\r\n")).collect();
+    let line = |text: String, i: u32| text + "line " + &i.to_string() + "\r\n";
+    let expected = (1..=400).fold(String::new(), line);
     assert_eq!(printed(&test, "work", "sh").await, expected);
 }
 

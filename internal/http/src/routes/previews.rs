@@ -30,7 +30,7 @@ pub(crate) struct PreviewParams {
 /// times a second.
 #[utoipa::path(get, path = "/api/previews", tag = "previews", params(PreviewParams),
     responses((status = 200, body = Preview, content_type = "text/event-stream"), (status = 404, body = Problem)))]
-pub(crate) async fn watch(
+pub(crate) async fn previews(
     Door(state): Door,
     Who(person): Who,
     Params(params): Params<PreviewParams>,
