@@ -185,7 +185,11 @@ impl Context {
             }
             Ok(Request { id, op: Op::Run(run) }) => {
                 tokio::spawn(async move {
+                    let is_tmux = run.argv.first().is_some_and(|word| word == "tmux");
                     let ran = run_command(&self.shared.place, &self.shared.stages, run).await;
+                    if is_tmux {
+                        self.shared.watcher.hurry();
+                    }
                     self.reply(id, ran.map_or_else(Reply::Refused, Reply::Ran)).await;
                 });
             }

@@ -54,6 +54,8 @@ pub(crate) struct Watcher {
     look_until: tokio::sync::watch::Sender<Instant>,
     /// Something may have brought or taken the tmux program.
     recheck: Notify,
+    /// The server had something done, and waits to see it.
+    hurry: Notify,
 }
 
 impl Default for Watcher {
@@ -62,6 +64,7 @@ impl Default for Watcher {
             picture: tokio::sync::watch::Sender::new(None),
             look_until: tokio::sync::watch::Sender::new(Instant::now()),
             recheck: Notify::new(),
+            hurry: Notify::new(),
         }
     }
 }
@@ -83,6 +86,11 @@ impl Watcher {
     /// Look again whether there is a tmux: a command that ran as root may have installed one.
     pub(crate) fn recheck(&self) {
         self.recheck.notify_one();
+    }
+
+    /// What changes next is told at once, however much changed lately: the server had it done.
+    pub(crate) fn hurry(&self) {
+        self.hurry.notify_one();
     }
 }
 
@@ -137,7 +145,7 @@ impl From<Refusal> for Trouble {
 }
 
 async fn try_watch(shared: &Shared, pace: &mut Pace) -> Trouble {
-    pace.wait().await;
+    pace.wait(&shared.watcher.hurry).await;
     if let Err(trouble) = run_tmux(shared, watch::start_argv()).await {
         return trouble;
     }
@@ -158,7 +166,7 @@ async fn try_watch(shared: &Shared, pace: &mut Pace) -> Trouble {
                 },
             }
         }
-        pace.wait().await;
+        pace.wait(&shared.watcher.hurry).await;
     }
 }
 
@@ -329,7 +337,8 @@ impl Pace {
         Self { tokens: BURST, refilled: Instant::now() }
     }
 
-    async fn wait(&mut self) {
+    /// Waits until one more change may be told, or until somebody waits for it.
+    async fn wait(&mut self, hurry: &Notify) {
         loop {
             let since = self.refilled.elapsed();
             let earned = u32::try_from(since.as_millis() / REFILL.as_millis()).unwrap_or(BURST);
@@ -341,7 +350,10 @@ impl Pace {
                 self.tokens -= 1;
                 return;
             }
-            sleep_until(self.refilled + REFILL).await;
+            tokio::select! {
+                () = sleep_until(self.refilled + REFILL) => {}
+                () = hurry.notified() => return,
+            }
         }
     }
 }
@@ -352,15 +364,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_told_at_once_and_a_stream_twice_a_second() {
-        let mut pace = Pace::new();
+        let (mut pace, hurry) = (Pace::new(), Notify::new());
         let start = Instant::now();
         for _ in 0..BURST {
-            pace.wait().await;
+            pace.wait(&hurry).await;
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
         for _ in 0..4 {
-            pace.wait().await;
+            pace.wait(&hurry).await;
         }
         assert_eq!(start.elapsed(), 4 * REFILL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_waits_for_is_told_at_once() {
+        let (mut pace, hurry) = (Pace::new(), Notify::new());
+        for _ in 0..BURST {
+            pace.wait(&hurry).await;
+        }
+        let start = Instant::now();
+        hurry.notify_one();
+        pace.wait(&hurry).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        pace.wait(&hurry).await;
+        assert_eq!(start.elapsed(), REFILL);
     }
 }

@@ -170,10 +170,12 @@ pub fn marked_window(target: &Target, window: &WorkerWindow) -> Vec<String> {
     argv
 }
 
-/// Marks a window that was just made, and says whether it stays.
+/// Marks a window that was just made, and says whether it stays. Who watches hears of its new name, and sees the mark: no
+/// hook tells of options.
 pub fn mark_worker(window_id: &str, window: &WorkerWindow) -> Vec<String> {
     let mut argv = vec!["tmux".to_owned(), "-u".to_owned()];
     mark_window(&mut argv, window_id, window);
+    add_command(&mut argv, &["rename-window", "-t", window_id, &window.name]);
     // Without the separator of a first command.
     argv.remove(2);
     argv

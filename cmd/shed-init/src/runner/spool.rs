@@ -18,7 +18,10 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, ftruncate, openat, unlinkat};
+use rustix::fs::{
+    AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, ftruncate, openat,
+    unlinkat,
+};
 use rustix::io::Errno;
 use shed_link::control::SOCKET;
 use shed_link::{Status, WorkerSpec};
@@ -59,6 +62,8 @@ const MAX_CREDIT: Duration = Duration::from_millis(200);
 const BATCH_PAUSE: Duration = Duration::from_millis(2);
 /// Buffers that are kept for the next records. To free them in another thread than they come from splits the heap.
 const MAX_SPARE_BUFFERS: usize = 24;
+/// Room that a new spool is promised: that of the start, the size and the end.
+const FIRST_BYTES: u64 = 4 << 10;
 /// Between attempts to write to a disk that refused.
 const RETRY: Duration = Duration::from_millis(250);
 /// At the end the disk has so long to take what waits, and as long again to take the end alone.
@@ -112,9 +117,11 @@ impl Home {
         Ok(Self { listener, lock, dir })
     }
 
-    /// Begins to write.
+    /// Begins to write. An error when the disk has no room for that.
     pub(crate) fn spool(&self, limits: Limits) -> io::Result<Spool> {
-        Ok(Spool::start(Files::new(self.dir.try_clone()?, limits), limits))
+        let mut files = Files::new(self.dir.try_clone()?, limits);
+        files.begin()?;
+        Ok(Spool::start(files, limits))
     }
 }
 
@@ -442,6 +449,19 @@ struct Segment {
 impl Files {
     fn new(dir: OwnedFd, limits: Limits) -> Self {
         Self { dir, limits, current: None, offset: 0 }
+    }
+
+    /// Opens the first segment, with room for the first records: nobody would hear of a command whose start the disk does
+    /// not take.
+    fn begin(&mut self) -> Result<(), Errno> {
+        let segment = self.open()?;
+        match fallocate(&segment.file, FallocateFlags::KEEP_SIZE, 0, FIRST_BYTES) {
+            // Not every file system can promise.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(error) => return Err(error),
+        }
+        self.current = Some(segment);
+        Ok(())
     }
 
     /// Appends a whole record or nothing.

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, wait};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use rustix::termios::{
@@ -66,8 +67,12 @@ pub(super) fn run(spawn: Spawn, spec: &WorkerSpec, prelude: &OwnedFd) -> Result<
         window.restore();
         return Ok(Status::Code(0));
     }
-    let shown = Worker::start(spawn, spec, signals, window);
-    shown.map(Worker::run)
+    let started = Worker::start(spawn, spec, signals, window);
+    if let Err(why) = &started {
+        // Where there is no spool, nothing else tells the server.
+        send(prelude, why.as_bytes(), SendFlags::NOSIGNAL).ok();
+    }
+    started.map(Worker::run)
 }
 
 /// What came until the prelude's end or one of its limits.
@@ -272,7 +277,8 @@ impl Worker {
     ) -> Result<Self, String> {
         rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| error.to_string())?;
         let home = Home::create(spec)?;
-        let mut spool = home.spool(LIMITS).map_err(|error| error.to_string())?;
+        let failed = |error| format!("cannot begin the spool in {}: {error}", spec.spool);
+        let mut spool = home.spool(LIMITS).map_err(failed)?;
         let (pid, master) = match start_command(spawn, spec.confine.clone()) {
             Ok(started) => started,
             Err(refusal) => {

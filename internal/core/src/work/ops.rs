@@ -375,11 +375,17 @@ async fn kill_session(env: &OpEnv) -> Result<(), Error> {
         .table
         .as_ref()
         .and_then(|table| table.marked(&env.id).map(|row| (row.id, row.name.clone())));
-    let Some((id, name)) = listed else {
-        return Ok(());
+    let (target, name) = match listed {
+        Some((id, name)) => (Target::Id(id), name),
+        // Made a moment ago, and not in the table yet.
+        None => match windows::has_ours(env, &link, &known.row.name, &env.id).await {
+            Ok(Some(target)) => (target, known.row.name.clone()),
+            Ok(None) | Err(Error::NoTmux(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        },
     };
     env.expect_session(&name).await;
-    match tmux(env, &link, argv::kill_session(&Target::Id(id))).await {
+    match tmux(env, &link, argv::kill_session(&target)).await {
         Ok(_) | Err(Error::NoSession { .. }) => {}
         Err(error) => return Err(error),
     }

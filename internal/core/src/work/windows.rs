@@ -11,12 +11,13 @@ use shed_link::{Confine, Io, Program, Run, Spawn, Status, User, WorkerSpec};
 use shed_store::{NewEvent, SessionRow, WorkerRow};
 use shed_tmux::TmuxError;
 use shed_tmux::argv::{self, Target, WorkerWindow};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::agents::Start;
 use super::collect::{blocking, spool_dir};
 use super::control::Runner;
+use super::keeper::{Post, WorkerEnd, WorkerNews};
 use super::ops::OpEnv;
 use super::settings::SessionSettings;
 use super::view::Known;
@@ -40,6 +41,8 @@ const PRELUDE_LIMIT: Duration = Duration::from_secs(5);
 const PRELUDE_BYTES: u64 = 1 << 20;
 /// Lines of it at most.
 const PRELUDE_LINES: usize = 2_000;
+/// A runner's word on why it could not begin.
+const MAX_REFUSAL_BYTES: u64 = 4 << 10;
 /// How long the processes of a worker have to end by themselves.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
@@ -91,9 +94,35 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
     };
     timeout(PRELUDE_LIMIT, shown).await.ok();
     match opening {
-        Opening::Command { .. } => started(env, worker, row.epoch).await,
+        Opening::Command { .. } => tokio::select! {
+            started = started(env, worker, row.epoch) => started,
+            error = refusal(env, worker, row.epoch, &mut socket) => Err(error),
+        },
         Opening::Notice(_) => Ok(()),
     }
+}
+
+/// Waits for a runner that says that it could not begin, and passes that on: it has no spool from which it would come.
+/// Never ready for any other reason than the server's end.
+async fn refusal(
+    env: &OpEnv,
+    worker: &str,
+    epoch: u64,
+    socket: &mut tokio::net::UnixStream,
+) -> Error {
+    let mut text = Vec::new();
+    // What it said before it was lost counts.
+    socket.take(MAX_REFUSAL_BYTES).read_to_end(&mut text).await.ok();
+    if !text.is_empty() {
+        let why = shed_api::name::printable(&String::from_utf8_lossy(&text));
+        let at_ms = u64::try_from(env.context.clock.now().timestamp_millis()).unwrap_or_default();
+        let what = WorkerEnd::Refused(why);
+        let news = WorkerNews { worker: worker.to_owned(), epoch, at_ms, what };
+        if env.posts.send(Post::Worker(news)).await.is_err() {
+            return Error::ShuttingDown;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Whether this is a worker's first start, written when the worker was.
@@ -155,7 +184,7 @@ async fn place(
 }
 
 /// The session of this name, if it has this mark.
-async fn has_ours(
+pub(crate) async fn has_ours(
     env: &OpEnv,
     link: &BoxLink,
     name: &str,

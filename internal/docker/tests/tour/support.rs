@@ -18,6 +18,8 @@ pub(crate) use shed_testing::{docker, try_docker};
 /// A server's rules and tasks on Docker, without doors.
 pub(crate) struct TestDocker {
     pub(crate) app: App,
+    /// The App's own, for what no door shows.
+    pub(crate) store: Store,
     /// The engine under it, for what no door asks.
     pub(crate) engine: Arc<DockerEngine>,
     pub(crate) admin: Person,
@@ -67,9 +69,9 @@ impl TestDocker {
         };
         change(&mut settings, &mut options);
         let engine = Arc::new(DockerEngine::connect(options.clone()));
-        let app = open(dir.path(), &settings, &engine).await;
+        let (app, store) = open(dir.path(), &settings, &engine).await;
         let admin = Person::local("tester".to_owned(), 0);
-        Self { app, engine, admin, options, settings, run, dir }
+        Self { app, store, engine, admin, options, settings, run, dir }
     }
 
     /// Ends the App and starts another on the same engine: with its database, or as after the loss of all data.
@@ -84,7 +86,7 @@ impl TestDocker {
             }
         }
         self.engine = Arc::new(DockerEngine::connect(self.options.clone()));
-        self.app = open(self.dir.path(), &self.settings, &self.engine).await;
+        (self.app, self.store) = open(self.dir.path(), &self.settings, &self.engine).await;
     }
 
     /// A running shed with the server's defaults.
@@ -167,12 +169,12 @@ pub(crate) enum Database {
     Lost,
 }
 
-async fn open(dir: &Path, settings: &Settings, engine: &Arc<DockerEngine>) -> App {
+async fn open(dir: &Path, settings: &Settings, engine: &Arc<DockerEngine>) -> (App, Store) {
     let store = Store::open(dir).unwrap();
     let engine = Arc::clone(engine) as _;
-    let app = App::open(settings.clone(), store, engine, Clock::System).await.unwrap();
+    let app = App::open(settings.clone(), store.clone(), engine, Clock::System).await.unwrap();
     app.settled().await;
-    app
+    (app, store)
 }
 
 fn request(argv: &[&str]) -> ExecRequest {
