@@ -670,9 +670,11 @@ fn with_news(before: &WorkerRow, news: &WorkerNews) -> Option<WorkerRow> {
         WorkerEnd::Started => return None,
         WorkerEnd::Exited(status) => WorkerRow { exit: Some((*status).into()), ..ended },
         // Told already, by the runner itself.
-        WorkerEnd::Refused(_) if before.status == WorkerStatus::Exited => return None,
+        // Told once is told.
+        WorkerEnd::Refused(_) | WorkerEnd::Lost if before.status == WorkerStatus::Exited => {
+            return None;
+        }
         WorkerEnd::Refused(why) => WorkerRow { reason: Some(why.clone()), ..ended },
-        WorkerEnd::Lost if before.status == WorkerStatus::Exited => return None,
         WorkerEnd::Lost => WorkerRow { reason: Some(WITH_SHED.to_owned()), ..ended },
     };
     (after != *before).then_some(after)
