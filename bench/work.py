@@ -80,8 +80,11 @@ def made_by_hand(world, *tmux):
 def creation(size):
     """A session in a running shed with a repository of 2,000 files: `POST …/sessions` with `cat` as its command, from the first byte sent to
     the last one read, when the command runs and the session is listed. Against `docker exec … tmux new-session`, and for a
-    worktree against `docker exec … sh -c 'git worktree add … && tmux new-session'`: whole processes. What was made is removed outside the clock."""
+    worktree against `docker exec … sh -c 'git worktree add … && tmux new-session'`: whole processes. Quick sessions are removed outside the clock. Worktrees
+    stay, each beside the ones before it: ext4 passes over each inode that was deleted within the last half minute when it looks for a new one, and after
+    the removal of thousands of files that would be most of what is measured, on both sides."""
     with shed(repository=True) as (world, kept):
+        count = iter(range(1 << 30))
 
         def quick():
             taken, _ = make(kept, "fresh", ["cat"])
@@ -89,23 +92,24 @@ def creation(size):
             return taken
 
         def worktree():
-            taken, told = make(kept, "fresh", ["cat"], type="worktree")
-            if told["branch"] != "shed/fresh":
+            number = next(count)
+            taken, told = make(kept, f"tree{number}", ["cat"], type="worktree")
+            if told["branch"] != f"shed/tree{number}":
                 raise Failed(f"a worktree was asked for: {told}")
-            remove(kept, "fresh")
             return taken
 
-        def by_hand(line, undo):
+        def by_hand(line, undo="true"):
             def sample():
-                taken = process(made_by_hand(world, "sh", "-c", line), world.env)
+                numbered = line.format(next(count))
+                taken = process(made_by_hand(world, "sh", "-c", numbered), world.env)
                 world.docker(*made_by_hand(world, "sh", "-c", undo)[1:])
                 return taken
 
             return sample
 
-        new, kill = "tmux new-session -d -s hand cat", "tmux kill-session -t =hand"
-        add, gone = "git worktree add -q -b hand /worktrees/hand main", "git worktree remove -f /worktrees/hand; git branch -qD hand"
-        sides = [quick, by_hand(new, kill), worktree, by_hand(f"{add} && {new}", f"{kill}; {gone}")]
+        new = "tmux new-session -d -s hand{0} cat"
+        add = "git worktree add -q -b hand{0} /worktrees/hand{0} main"
+        sides = [quick, by_hand("tmux new-session -d -s hand cat", "tmux kill-session -t =hand"), worktree, by_hand(f"{add} && {new}")]
         ours, theirs, tree, their_tree = interleave(size.samples, *sides)
     for what, samples, rivals, goal, rival in (
         ("create a session, quick", ours, theirs, 0.050, "docker exec … tmux new-session"),
