@@ -165,7 +165,6 @@ async fn wish(test: &TestDocker, wish: Wish) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails; plans/0003"]
 async fn workers_come_back_after_a_stop_and_a_rebuild() {
     let test = TestDocker::start().await;
     test.shed(SHED).await;
@@ -184,7 +183,6 @@ async fn workers_come_back_after_a_stop_and_a_rebuild() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails; plans/0003"]
 async fn workers_come_back_after_their_container_was_killed_or_restarted_by_others() {
     let test = TestDocker::start().await;
     test.shed(SHED).await;
