@@ -47,8 +47,8 @@ pub(crate) enum LinkNews {
     Up(BoxLink),
     /// That link ended.
     Down(BoxLink),
-    /// tmux's state.
-    Picture(Picture),
+    /// tmux's state, and the link that told it.
+    Picture(BoxLink, Picture),
     /// A detached command ended.
     DetachedEnded {
         /// Its tag.
@@ -342,7 +342,7 @@ async fn serve(
                     lock(&open).exited(process, status);
                     continue;
                 }
-                News::Picture(picture) => LinkNews::Picture(picture),
+                News::Picture(picture) => LinkNews::Picture(link.clone(), picture),
                 News::DetachedEnded { tag, status } => LinkNews::DetachedEnded { tag, status },
             };
             news.send(told).await.ok();

@@ -157,8 +157,14 @@ pub(crate) async fn start(
     let (posts, inbox) = mpsc::channel(INBOX);
     let (news, heard) = mpsc::channel(NEWS);
     let (reports, reported) = mpsc::channel(REPORTS);
-    let first =
-        View { row: Arc::new(row.clone()), found: None, link: None, table: None, gone: false };
+    let first = View {
+        row: Arc::new(row.clone()),
+        found: None,
+        link: None,
+        table: None,
+        table_is_old: false,
+        gone: false,
+    };
     let view = watch::Sender::new(first);
     let progress = watch::Sender::new(ProgressState::default());
     let desk = LendDesk::default();
@@ -541,7 +547,10 @@ impl Keeper {
     async fn take_news(&mut self, news: LinkNews) {
         match news {
             LinkNews::Up(link) => {
-                self.show(|view| view.link = Some(link));
+                self.show(|view| {
+                    view.link = Some(link);
+                    view.table_is_old = true;
+                });
                 self.add_event(self.event(EventKind::LinkUp, Actor::Server)).await;
             }
             LinkNews::Down(link) => {
@@ -553,7 +562,11 @@ impl Keeper {
                     self.add_event(self.event(EventKind::LinkDown, Actor::Server)).await;
                 }
             }
-            LinkNews::Picture(picture) => self.take_picture(&picture).await,
+            LinkNews::Picture(link, picture) => {
+                if self.view.borrow().link.as_ref() == Some(&link) {
+                    self.take_picture(&picture).await;
+                }
+            }
             LinkNews::DetachedEnded { tag, status } => {
                 let exit = shed_api::stream::Exit::from(status);
                 let tag: String = shed_api::name::printable(&tag).chars().take(64).collect();
@@ -582,7 +595,10 @@ impl Keeper {
                 tracing::error!(shed = %self.name, %error, "session events were not written");
             }
         }
-        self.show(|view| view.table = Some(Arc::new(table)));
+        self.show(|view| {
+            view.table = Some(Arc::new(table));
+            view.table_is_old = false;
+        });
     }
 
     fn session_event(&mut self, change: SessionChange) -> NewEvent {

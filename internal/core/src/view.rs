@@ -23,6 +23,8 @@ pub(crate) struct View {
     pub(crate) link: Option<BoxLink>,
     /// Its sessions; stays, ageing, while the link is down.
     pub(crate) table: Option<Arc<Table>>,
+    /// The live link has told nothing yet: the table is from before it.
+    pub(crate) table_is_old: bool,
     /// It is deleted; the last view.
     pub(crate) gone: bool,
 }

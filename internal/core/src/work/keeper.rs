@@ -171,8 +171,6 @@ struct Keeper {
     waiting: HashMap<String, VecDeque<Job>>,
     /// The link whose spools are collected.
     link: Option<BoxLink>,
-    /// The table from before that link.
-    stale: Option<Arc<Table>>,
     /// The table that was compared last.
     compared: Option<Arc<Table>>,
     /// When the shed was first seen up since it came up anew.
@@ -224,7 +222,6 @@ pub(crate) async fn start(
         doing: HashMap::new(),
         waiting: HashMap::new(),
         link: None,
-        stale: None,
         compared: None,
         came_up: None,
         vanished: HashMap::new(),

@@ -17,13 +17,9 @@ use crate::work::{collect, layout};
 impl Keeper {
     /// The shed's keeper shows something new.
     pub(super) async fn take_view(&mut self) {
-        let (link, table) = {
-            let view = self.shed_view.borrow_and_update();
-            (view.link.clone(), view.table.clone())
-        };
+        let link = self.shed_view.borrow_and_update().link.clone();
         if link != self.link {
             self.link.clone_from(&link);
-            self.stale = table;
             self.compared = None;
             self.vanished.clear();
             self.show(|view| view.reconciled = false);
@@ -44,9 +40,9 @@ impl Keeper {
         if !self.can_act() {
             return;
         }
-        let table = self.shed_view.borrow().table.clone();
-        let is_news = |known: &Option<Arc<Table>>, table: &Arc<Table>| {
-            known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, table))
+        let table = {
+            let view = self.shed_view.borrow();
+            view.table.clone().filter(|_| !view.table_is_old)
         };
         if let Some(Err(NoSessions::NoTmux)) = table.as_ref().map(|table| &table.sessions) {
             // Nothing comes back where there is no tmux.
@@ -55,9 +51,6 @@ impl Keeper {
         let Some(table) = table.filter(|table| table.sessions.is_ok()) else {
             return;
         };
-        if !is_news(&self.stale, &table) {
-            return;
-        }
         if !self.view.borrow().reconciled {
             self.reconcile(&table).await;
         }
