@@ -1,12 +1,13 @@
 //! The keeper: the one task that may change a shed. Doors post wishes; the keeper decides (`life`), writes the new status
 //! with its event, and only then acts. Operations run beside it and report back, so it always answers.
 
+mod news;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shed_api::{Actor, Code, EventKind, ShedName, ShedStatus};
-use shed_link::Picture;
 use shed_store::{NewEvent, ShedRow, Spec, StatusChange, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,6 @@ use crate::error::Failure;
 use crate::lend::LendDesk;
 use crate::life::{self, Occasion, Op, Repair, Seen, Situation, Verdict, Wish};
 use crate::ops::{After, OpEnv, OpError, Order, Report, run_op};
-use crate::table::{SessionChange, Table, changes};
 use crate::view::{ProgressState, View};
 use crate::work::keeper::WorkHandle;
 use crate::{Context, Error};
@@ -28,8 +28,6 @@ const INBOX: usize = 32;
 const NEWS: usize = 32;
 /// Reports of an operation that wait.
 const REPORTS: usize = 32;
-/// How long a session's appearance is put down to whoever asked for it.
-const EXPECTED_FOR: Duration = Duration::from_secs(10);
 
 /// What a door may post.
 #[derive(Debug)]
@@ -276,7 +274,7 @@ impl Keeper {
                 answer.send(written).ok();
             }
             Post::Expect(session, actor) => {
-                self.expected.retain(|_, (_, since)| since.elapsed() < EXPECTED_FOR);
+                self.expected.retain(|_, (_, since)| since.elapsed() < news::EXPECTED_FOR);
                 self.expected.insert(session, (actor, Instant::now()));
             }
             Post::Seen(found, occasion) => self.take_seen(found, occasion).await,
@@ -541,79 +539,6 @@ impl Keeper {
                 let order = Order { keep_volumes, no_start: !self.row.wanted, ..Order::default() };
                 self.begin(Job { op, actor: Actor::Server, order, waiters: Vec::new() }).await;
             }
-        }
-    }
-
-    async fn take_news(&mut self, news: LinkNews) {
-        match news {
-            LinkNews::Up(link) => {
-                self.show(|view| {
-                    view.link = Some(link);
-                    view.table_is_old = true;
-                });
-                self.add_event(self.event(EventKind::LinkUp, Actor::Server)).await;
-            }
-            LinkNews::Down(link) => {
-                if self.view.borrow().link.as_ref() != Some(&link) {
-                    return;
-                }
-                self.show(|view| view.link = None);
-                if self.row.status == ShedStatus::Running && self.doing.is_none() {
-                    self.add_event(self.event(EventKind::LinkDown, Actor::Server)).await;
-                }
-            }
-            LinkNews::Picture(link, picture) => {
-                if self.view.borrow().link.as_ref() == Some(&link) {
-                    self.take_picture(&picture).await;
-                }
-            }
-            LinkNews::DetachedEnded { tag, status } => {
-                let exit = shed_api::stream::Exit::from(status);
-                let tag: String = shed_api::name::printable(&tag).chars().take(64).collect();
-                let note = match exit {
-                    shed_api::stream::Exit::Code(code) => format!("{tag} exit {code}"),
-                    shed_api::stream::Exit::Signal(name) => format!("{tag} signal {name}"),
-                };
-                let actor = Actor::Shed(self.name.clone());
-                self.add_event(self.event(EventKind::ExecEnded, actor).note(note)).await;
-            }
-        }
-    }
-
-    async fn take_picture(&mut self, picture: &Picture) {
-        let table = Table::read(&self.name, picture);
-        let known = self.view.borrow().table.clone();
-        let news = match &known {
-            Some(known) => changes(known.rows(), table.rows()),
-            None if self.fresh => changes(&[], table.rows()),
-            // A server that was just started does not know what was there before it.
-            None => Vec::new(),
-        };
-        if !news.is_empty() {
-            let events = news.into_iter().map(|change| self.session_event(change)).collect();
-            if let Err(error) = self.context.store.add_events(events).await {
-                tracing::error!(shed = %self.name, %error, "session events were not written");
-            }
-        }
-        self.show(|view| {
-            view.table = Some(Arc::new(table));
-            view.table_is_old = false;
-        });
-    }
-
-    fn session_event(&mut self, change: SessionChange) -> NewEvent {
-        let (kind, session, note) = match change {
-            SessionChange::Created(name) => (EventKind::SessionCreated, name, None),
-            SessionChange::Closed(name) => (EventKind::SessionClosed, name, None),
-            SessionChange::Renamed { from, to } => (EventKind::SessionRenamed, to, Some(from)),
-        };
-        let asked =
-            self.expected.remove(&session).filter(|(_, since)| since.elapsed() < EXPECTED_FOR);
-        let actor = asked.map_or_else(|| Actor::Shed(self.name.clone()), |(actor, _)| actor);
-        let event = self.event(kind, actor).session(&session);
-        match note {
-            Some(note) => event.note(note),
-            None => event,
         }
     }
 
