@@ -10,7 +10,9 @@
 //! command goes on in the window. A worker's command has no tap but a spool and a control socket ([`worker`]).
 
 mod control;
+mod output;
 mod spool;
+mod window;
 mod worker;
 
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -167,6 +167,8 @@ struct Queue {
     lost: u64,
     /// Buffers of records that are written.
     spare: Vec<Vec<u8>>,
+    /// How long may be waited for the disk.
+    credit: Credit,
     /// The thread waits for work.
     is_idle: bool,
     /// The disk refused the last attempt.
@@ -286,7 +288,6 @@ impl Shared {
 pub(crate) struct Spool {
     shared: Arc<Shared>,
     limits: Limits,
-    credit: Credit,
 }
 
 impl Spool {
@@ -295,11 +296,11 @@ impl Spool {
         let theirs = Arc::clone(&shared);
         // A thread that is stuck in a write must not keep the runner: nobody joins it.
         std::thread::spawn(move || write_until_closed(&theirs, files, limits));
-        Self { shared, limits, credit: Credit::new(Instant::now()) }
+        Self { shared, limits }
     }
 
     /// Appends what the command printed.
-    pub(crate) fn output(&mut self, bytes: &[u8]) {
+    pub(crate) fn output(&self, bytes: &[u8]) {
         let limit = self.limits.queue_bytes;
         let mut queue = self.shared.lock();
         if queue.cost + bytes.len() > limit && !queue.is_failing {
@@ -307,10 +308,10 @@ impl Spool {
             let is_full = |queue: &mut Queue| {
                 queue.cost + bytes.len() > limit && !queue.is_failing && !queue.is_done
             };
-            let waited =
-                self.shared.room.wait_timeout_while(queue, self.credit.available(start), is_full);
+            let credit = queue.credit.available(start);
+            let waited = self.shared.room.wait_timeout_while(queue, credit, is_full);
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-            self.credit.spend(start.elapsed());
+            queue.credit.spend(start.elapsed());
         }
         queue.push_output(now_ms(), bytes);
         queue.drop_oldest(limit);
@@ -318,14 +319,14 @@ impl Spool {
     }
 
     /// The command runs as this process.
-    pub(crate) fn started(&mut self, pid: u32) {
+    pub(crate) fn started(&self, pid: u32) {
         let mut queue = self.shared.lock();
         queue.push(Waiting::Other(encode(now_ms(), &Body::Started(pid))));
         self.wake(&queue);
     }
 
     /// The terminal has this size from now on.
-    pub(crate) fn size(&mut self, cols: u16, rows: u16) {
+    pub(crate) fn size(&self, cols: u16, rows: u16) {
         let mut queue = self.shared.lock();
         queue.push_size(encode(now_ms(), &Body::Resize(cols, rows)));
         self.wake(&queue);
@@ -338,12 +339,12 @@ impl Spool {
     }
 
     /// How the command ended.
-    pub(crate) fn exited(self, status: Status) {
+    pub(crate) fn exited(&self, status: Status) {
         self.finish(&Body::Exit(status));
     }
 
     /// Writes the last record and waits for the disk. When it takes too long, output is given up for the end's sake.
-    pub(crate) fn finish(self, end: &Body) {
+    pub(crate) fn finish(&self, end: &Body) {
         let mut queue = self.shared.lock();
         queue.push(Waiting::Other(encode(now_ms(), end)));
         queue.is_closed = true;
@@ -409,6 +410,12 @@ fn write_until_closed(shared: &Shared, mut files: Files, limits: Limits) {
 struct Credit {
     left: Duration,
     since: Instant,
+}
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self::new(Instant::now())
+    }
 }
 
 impl Credit {

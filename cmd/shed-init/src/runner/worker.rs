@@ -12,6 +12,7 @@
 //! When the command ends by itself, what it left running is left alone.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signalfd::SignalFd;
@@ -20,46 +21,34 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, wait};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
-use rustix::termios::{
-    OptionalActions, Termios, Winsize, tcgetpgrp, tcgetwinsize, tcsetattr, tcsetwinsize,
-};
+use rustix::termios::{Winsize, tcgetpgrp, tcgetwinsize, tcsetwinsize};
 use shed_link::control::{Ask, Reply, Report};
 use shed_link::{Program, Spawn, Status, WorkerSpec};
 
 use super::control::{ClientId, Clients};
+use super::output::{Output, WINDOW_LIMIT};
 use super::spool::{Home, LIMITS, Spool};
-use super::{DRAIN_LIMIT, END_LIMIT, QUIET, hear_signals, raw_mode, start_command, time_until};
+use super::window::Window;
+use super::{END_LIMIT, hear_signals, start_command, time_until};
 use crate::reaper::exit_of;
 use crate::record::Body;
 use crate::tree::{self, Frozen};
 
-/// What is read of a terminal in a turn.
+/// What is read of a prelude at once.
 const READ_BYTES: usize = 64 << 10;
-/// The command is read while no more than this waits for the window.
-const WINDOW_AHEAD: usize = 64 << 10;
-/// A window that is full is tried again after so long, and only if that was in vain is it waited for. Its terminal holds
-/// 12 KiB and would wake us for each little piece that tmux takes; so it takes all at once, and tmux always has some.
-const WINDOW_PAUSE: Duration = Duration::from_micros(100);
 /// Input is taken while no more than this waits for the command.
 const INPUT_AHEAD: usize = 64 << 10;
 /// The longest prelude. The rest of a longer one is not shown.
 const MAX_PRELUDE_BYTES: usize = 4 << 20;
 /// How long the prelude may take to come.
 const PRELUDE_LIMIT: Duration = Duration::from_secs(5);
-/// At the end the window has so long to take what was printed.
-const WINDOW_LIMIT: Duration = Duration::from_secs(5);
-/// After that tmux has so long to say that it has read it.
-const SETTLE_LIMIT: Duration = Duration::from_secs(1);
-/// The question for a terminal's state, and the answer. They show nothing, and end whatever sequence was not whole.
-const ARE_YOU_THERE: &[u8] = b"\x1b[5n";
-const I_AM: &[u8] = b"\x1b[0n";
 /// Between two rounds of KILL: something may have been born in between.
 const KILL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Shows the prelude, runs the command and says how it ended. `spawn` is without its worker's part.
 pub(super) fn run(spawn: Spawn, spec: &WorkerSpec, prelude: &OwnedFd) -> Result<Status, String> {
     let signals = hear_signals()?;
-    let mut window = Window::open();
+    let window = Window::open();
     window.print(&read_prelude(prelude));
     if spawn.program == Program::Nothing {
         window.flush_until(Instant::now() + WINDOW_LIMIT);
@@ -95,159 +84,27 @@ fn read_prelude(prelude: &OwnedFd) -> Vec<u8> {
     bytes
 }
 
-/// The tmux window, on our standard input and output.
-#[derive(Debug)]
-struct Window {
-    /// Its own settings, to be put back; `None` once it is gone.
-    before: Option<Termios>,
-    /// What did not fit yet, from `written` on.
-    waiting: Vec<u8>,
-    written: usize,
-    /// The last attempt to write was in vain.
-    is_stuck: bool,
-}
-
-impl Window {
-    fn open() -> Self {
-        let window = Self { before: raw_mode(), waiting: Vec::new(), written: 0, is_stuck: false };
-        // A window that is not read must not keep us from everything else.
-        rustix::io::ioctl_fionbio(std::io::stdout(), true).ok();
-        window
-    }
-
-    fn is_open(&self) -> bool {
-        self.before.is_some()
-    }
-
-    fn n_waiting(&self) -> usize {
-        self.waiting.len() - self.written
-    }
-
-    fn print(&mut self, bytes: &[u8]) {
-        if !self.is_open() {
-            return;
-        }
-        let mut rest = bytes;
-        if self.n_waiting() == 0 {
-            match write_some(bytes) {
-                Some(n_written) => rest = &bytes[n_written..],
-                None => return self.lose(),
-            }
-        }
-        // What is written goes before more comes, or a window that is never empty would grow for ever.
-        if self.written >= WINDOW_AHEAD {
-            self.waiting.drain(..self.written);
-            self.written = 0;
-        }
-        self.waiting.extend_from_slice(rest);
-        self.flush_some();
-        self.is_stuck = false;
-    }
-
-    fn flush(&mut self) {
-        let before = self.n_waiting();
-        self.flush_some();
-        self.is_stuck = before > 0 && self.n_waiting() == before;
-    }
-
-    fn flush_some(&mut self) {
-        while self.n_waiting() > 0 {
-            match write_some(&self.waiting[self.written..]) {
-                Some(0) => return,
-                Some(n_written) => self.written += n_written,
-                None => return self.lose(),
-            }
-        }
-        self.waiting.clear();
-        self.written = 0;
-        // A long prelude must not hold its memory for ever.
-        self.waiting.shrink_to(2 * WINDOW_AHEAD);
-    }
-
-    fn flush_until(&mut self, deadline: Instant) {
-        while self.n_waiting() > 0 && Instant::now() < deadline {
-            let stdout = std::io::stdout();
-            let mut fds = [PollFd::new(&stdout, PollFlags::OUT)];
-            poll(&mut fds, Some(&time_until(deadline))).ok();
-            self.flush();
-        }
-    }
-
-    fn lose(&mut self) {
-        self.before = None;
-        self.waiting = Vec::new();
-        self.written = 0;
-    }
-
-    /// Waits until tmux has read everything. It forgets what is left in the terminal of a window whose program has ended,
-    /// so it is asked for a word that it says only after all that was printed before.
-    fn settle(&mut self) {
-        let deadline = Instant::now() + SETTLE_LIMIT;
-        self.print(ARE_YOU_THERE);
-        self.flush_until(deadline);
-        let mut heard = Vec::new();
-        while self.is_open() && Instant::now() < deadline {
-            let stdin = std::io::stdin();
-            let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
-            poll(&mut fds, Some(&time_until(deadline))).ok();
-            let mut bytes = [0; 256];
-            match rustix::io::read(std::io::stdin(), &mut bytes) {
-                Ok(n_read) if n_read > 0 => heard.extend_from_slice(&bytes[..n_read]),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Ok(_) | Err(_) => return self.lose(),
-            }
-            if heard.windows(I_AM.len()).any(|window| window == I_AM) {
-                return;
-            }
-            // What a person types meanwhile is nobody's.
-            heard.drain(..heard.len().saturating_sub(I_AM.len()));
-        }
-    }
-
-    fn restore(&self) {
-        rustix::io::ioctl_fionbio(std::io::stdout(), false).ok();
-        if let Some(before) = &self.before {
-            tcsetattr(std::io::stdin(), OptionalActions::Now, before).ok();
-        }
-    }
-}
-
-/// How much of it fits; `None` when there is no window any more.
-fn write_some(bytes: &[u8]) -> Option<usize> {
-    match rustix::io::write(std::io::stdout(), bytes) {
-        Ok(n_written) => Some(n_written),
-        Err(Errno::AGAIN | Errno::INTR) => Some(0),
-        Err(_) => None,
-    }
-}
-
 /// What may become ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Signals,
     Command,
     Input,
-    Window,
+    /// All that the command printed is copied.
+    Over,
     Listener,
     Client(ClientId),
-}
-
-/// What the command's terminal did in a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Terminal {
-    Quiet,
-    Printed,
-    Ended,
 }
 
 struct Worker {
     pid: Pid,
     /// The command's terminal.
-    master: OwnedFd,
+    master: Arc<OwnedFd>,
     signals: SignalFd,
     window: Window,
-    /// `None` once the end is written.
-    spool: Option<Spool>,
+    spool: Arc<Spool>,
+    /// `None` once all is copied.
+    output: Option<Output>,
     clients: Clients,
     /// Held until we end.
     _lock: OwnedFd,
@@ -261,11 +118,10 @@ struct Worker {
     frozen: Option<Frozen>,
     /// When the tree is killed; it has been asked to end.
     kill_at: Option<Instant>,
-    /// The kernel took the terminal away from all who held it: the command has ended, or is about to.
-    is_hung_up: bool,
+    /// The end is in the spool.
+    is_told: bool,
     /// Keeps the terminal alive while a command has closed it and may open it again.
     _terminal: Option<OwnedFd>,
-    buffer: Vec<u8>,
 }
 
 impl Worker {
@@ -278,7 +134,7 @@ impl Worker {
         rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| error.to_string())?;
         let home = Home::create(spec)?;
         let failed = |error| format!("cannot begin the spool in {}: {error}", spec.spool);
-        let mut spool = home.spool(LIMITS).map_err(failed)?;
+        let spool = home.spool(LIMITS).map_err(failed)?;
         let (pid, master) = match start_command(spawn, spec.confine.clone()) {
             Ok(started) => started,
             Err(refusal) => {
@@ -289,15 +145,18 @@ impl Worker {
             }
         };
         spool.started(number(pid));
+        let (master, spool) = (Arc::new(master), Arc::new(spool));
+        let output = Output::copy(Arc::clone(&master), window.clone(), Arc::clone(&spool));
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let mut worker = Self {
             pid,
-            is_hung_up: false,
-            _terminal: ioctl_tiocgptpeer(&master, flags).ok(),
+            is_told: false,
+            _terminal: ioctl_tiocgptpeer(&*master, flags).ok(),
             master,
             signals,
             window,
-            spool: Some(spool),
+            spool,
+            output: Some(output.map_err(|error| error.to_string())?),
             clients: Clients::new(home.listener),
             _lock: home.lock,
             to_command: Vec::new(),
@@ -306,27 +165,27 @@ impl Worker {
             is_alone: false,
             frozen: None,
             kill_at: None,
-            buffer: vec![0; READ_BYTES],
         };
         worker.copy_size();
         Ok(worker)
     }
 
-    /// Copies until the command has ended, and when the tree is to end, until that has.
+    /// Goes on until the command has ended and its output is copied, and when the tree is to end, until that has.
     fn run(mut self) -> Status {
         let status = loop {
-            self.turn(None);
-            if self.spool.is_some()
-                && let Some(status) = self.exit
-            {
-                self.drain();
-                if let Some(spool) = self.spool.take() {
-                    spool.exited(status);
+            self.turn();
+            let Some(status) = self.exit else {
+                continue;
+            };
+            match &mut self.output {
+                Some(output) => output.finish(),
+                None if !self.is_told => {
+                    self.spool.exited(status);
+                    self.is_told = true;
                 }
+                None => {}
             }
-            if let Some(status) = self.exit
-                && (self.is_alone || self.kill_at.is_none())
-            {
+            if self.is_told && (self.is_alone || self.kill_at.is_none()) {
                 break status;
             }
         };
@@ -337,47 +196,20 @@ impl Worker {
         status
     }
 
-    /// Copies what the command left in its terminal. Time spent waiting for a slow window does not count, up to a limit.
-    fn drain(&mut self) {
-        let deadline = Instant::now() + WINDOW_LIMIT;
-        let mut spent = Duration::ZERO;
-        while spent < DRAIN_LIMIT && Instant::now() < deadline && !self.is_hung_up {
-            if self.window.n_waiting() > WINDOW_AHEAD {
-                self.turn(Some(deadline));
-                continue;
-            }
-            let start = Instant::now();
-            let terminal = self.turn(Some(start + QUIET));
-            // Somebody else may have woken us: only time says that it is quiet.
-            if self.is_hung_up || terminal == Terminal::Quiet && start.elapsed() >= QUIET {
-                return;
-            }
-            spent += start.elapsed();
-        }
-    }
-
-    /// Waits for something to happen (until the deadline) and does it. Says what the command's terminal did.
-    fn turn(&mut self, deadline: Option<Instant>) -> Terminal {
-        let ready = self.wait(deadline);
+    /// Waits for something to happen and does it.
+    fn turn(&mut self) {
+        let ready = self.wait();
         if self.kill_at.is_some_and(|at| at <= Instant::now()) {
             self.kill_tree();
         }
         self.take_signals();
-        let mut terminal = Terminal::Quiet;
-        if self.is_pausing() {
-            self.window.flush();
-            if self.window.n_waiting() <= WINDOW_AHEAD && self.may_be_read() {
-                terminal = self.copy_output();
-            }
-        }
         for source in ready {
             match source {
-                Source::Signals => {}
-                Source::Window => self.window.flush(),
+                Source::Signals | Source::Command => {}
                 Source::Input => self.copy_input(),
+                Source::Over => self.output = None,
                 Source::Listener => self.clients.accept(),
                 Source::Client(client) => self.clients.move_bytes(client),
-                Source::Command => terminal = self.copy_output(),
             }
         }
         self.flush_command();
@@ -385,48 +217,32 @@ impl Worker {
             self.answer(client, ask);
             self.flush_command();
         }
-        terminal
     }
 
     /// What is ready. A source that is not waited for is not in the set at all: one that has hung up would wake us for
     /// ever.
-    fn wait(&self, deadline: Option<Instant>) -> Vec<Source> {
-        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    fn wait(&self) -> Vec<Source> {
+        let stdin = std::io::stdin();
         let mut sources = vec![(Source::Signals, PollFd::new(&self.signals, PollFlags::IN))];
-        let mut command = PollFlags::empty();
-        let has_room = self.window.n_waiting() <= WINDOW_AHEAD;
-        command.set(PollFlags::IN, has_room && self.may_be_read() && !self.is_pausing());
-        command.set(PollFlags::OUT, !self.to_command.is_empty());
-        if !command.is_empty() {
-            sources.push((Source::Command, PollFd::new(&self.master, command)));
+        if !self.to_command.is_empty() {
+            sources.push((Source::Command, PollFd::new(&self.master, PollFlags::OUT)));
         }
         if self.window.is_open() && self.to_command.len() < INPUT_AHEAD {
             sources.push((Source::Input, PollFd::new(&stdin, PollFlags::IN)));
         }
-        if self.window.n_waiting() > 0 && !self.is_pausing() {
-            sources.push((Source::Window, PollFd::new(&stdout, PollFlags::OUT)));
+        if let Some(output) = &self.output {
+            sources.push((Source::Over, PollFd::new(output.over(), PollFlags::IN)));
         }
         for (client, fd, flags) in self.clients.interests() {
             let source = client.map_or(Source::Listener, Source::Client);
             sources.push((source, PollFd::from_borrowed_fd(fd, flags)));
         }
-        let pause = self.is_pausing().then(|| Instant::now() + WINDOW_PAUSE);
-        let limit = [deadline, self.kill_at, pause].into_iter().flatten().min().map(time_until);
+        let limit = self.kill_at.map(time_until);
         let (names, mut fds): (Vec<Source>, Vec<PollFd<'_>>) = sources.into_iter().unzip();
         // An interrupted wait is a short one.
         poll(&mut fds, limit.as_ref()).ok();
         let ready = names.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
         ready.map(|(name, _)| name).collect()
-    }
-
-    /// Whether the window is full and was not when it was tried last.
-    fn is_pausing(&self) -> bool {
-        self.window.n_waiting() > 0 && !self.window.is_stuck
-    }
-
-    /// Whether the command's terminal has a reader: its output is not over.
-    fn may_be_read(&self) -> bool {
-        !self.is_hung_up && self.spool.is_some()
     }
 
     fn take_signals(&mut self) {
@@ -506,7 +322,7 @@ impl Worker {
         if self.exit.is_some() {
             return Err("the command has ended".to_owned());
         }
-        let group = tcgetpgrp(&self.master).unwrap_or(self.pid);
+        let group = tcgetpgrp(&*self.master).unwrap_or(self.pid);
         kill_process_group(group, signal).map_err(|error| error.to_string())
     }
 
@@ -538,9 +354,9 @@ impl Worker {
         let is_new =
             self.size.is_none_or(|old| (old.ws_col, old.ws_row) != (size.ws_col, size.ws_row));
         if is_new {
-            tcsetwinsize(&self.master, size).ok();
-            if let Some(spool) = &mut self.spool {
-                spool.size(size.ws_col, size.ws_row);
+            tcsetwinsize(&*self.master, size).ok();
+            if !self.is_told {
+                self.spool.size(size.ws_col, size.ws_row);
             }
         }
         self.size = Some(size);
@@ -558,42 +374,13 @@ impl Worker {
 
     fn flush_command(&mut self) {
         while !self.to_command.is_empty() {
-            match rustix::io::write(&self.master, &self.to_command) {
+            match rustix::io::write(&*self.master, &self.to_command) {
                 Ok(n_written) if n_written > 0 => drop(self.to_command.drain(..n_written)),
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR) => return,
                 // Nobody is there to read it.
                 Err(_) => self.to_command.clear(),
             }
         }
-    }
-
-    /// A terminal gives some kilobytes at a time; what is there is taken together.
-    fn copy_output(&mut self) -> Terminal {
-        let mut n_bytes = 0;
-        let mut terminal = Terminal::Printed;
-        while n_bytes < self.buffer.len() {
-            match rustix::io::read(&self.master, &mut self.buffer[n_bytes..]) {
-                Ok(n_read) if n_read > 0 => n_bytes += n_read,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                // A terminal nobody holds any more says so by an error.
-                Ok(_) | Err(_) => {
-                    self.is_hung_up = true;
-                    terminal = Terminal::Ended;
-                    break;
-                }
-            }
-        }
-        let bytes = &self.buffer[..n_bytes];
-        if n_bytes > 0 {
-            self.window.print(bytes);
-            if let Some(spool) = &mut self.spool {
-                spool.output(bytes);
-            }
-        } else if terminal == Terminal::Printed {
-            return Terminal::Quiet;
-        }
-        terminal
     }
 }
 

@@ -1,16 +1,20 @@
 //! Where the output of workers is kept: a directory each, under the server's data. One writer appends, everyone reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use shed_output::{Limits, Log, Reader};
-use tokio::sync::{Semaphore, watch};
+use shed_output::{Compressor, Limits, Log, Reader};
+use tokio::sync::watch;
 
 use crate::Error;
 
-/// Chunks that are compressed at once: it is never urgent, and the other processor has its own work.
-const COMPRESSING: usize = 1;
+/// The compressor rests so many times as long as it worked. Who compresses as fast as a worker prints takes the processor
+/// from it, and all for what is dropped a moment later; a chunk that waits is as safe and only larger.
+const REST: u32 = 9;
 
 /// The logs of a server. Clones are the same.
 #[derive(Debug, Clone)]
@@ -28,7 +32,8 @@ struct Inner {
     bells: Mutex<HashMap<String, watch::Sender<Mark>>>,
     /// Where logs end that were written, or looked at.
     ends: Mutex<HashMap<String, u64>>,
-    compressing: Arc<Semaphore>,
+    /// To the thread that compresses. It ends with us.
+    compress: Sender<Due>,
 }
 
 /// A log that is written.
@@ -38,6 +43,46 @@ pub(crate) struct Cell {
     log: Mutex<Log>,
     /// Where it stands. Says "look".
     mark: watch::Sender<Mark>,
+    /// The compressor has it in its queue.
+    compressing: Arc<AtomicBool>,
+}
+
+/// A log with chunks to compress.
+#[derive(Debug)]
+struct Due {
+    compressor: Compressor,
+    compressing: Arc<AtomicBool>,
+}
+
+/// Starts the thread that compresses what is due, a chunk of each log in turn.
+fn start_compressor() -> Sender<Due> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || compress(&receiver));
+    sender
+}
+
+fn compress(new: &Receiver<Due>) {
+    let mut queue = VecDeque::new();
+    loop {
+        if queue.is_empty() {
+            match new.recv() {
+                Ok(due) => queue.push_back(due),
+                Err(_) => return,
+            }
+        }
+        queue.extend(new.try_iter());
+        let Some(due) = queue.pop_front() else {
+            continue;
+        };
+        let start = Instant::now();
+        // What cannot be compressed now stays as it is until more comes.
+        if matches!(due.compressor.compress_one(), Ok(true)) {
+            queue.push_back(due);
+        } else {
+            due.compressing.store(false, Ordering::Release);
+        }
+        std::thread::sleep(start.elapsed() * REST);
+    }
 }
 
 /// Where a log stands.
@@ -59,7 +104,7 @@ impl Logs {
             open: Mutex::default(),
             bells: Mutex::default(),
             ends: Mutex::default(),
-            compressing: Arc::new(Semaphore::new(COMPRESSING)),
+            compress: start_compressor(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -93,7 +138,13 @@ impl Logs {
         let mark = self.bell(worker);
         // Whoever looked before looks again: they may have seen nothing.
         mark.send_modify(|mark| *mark = Mark { end, epoch, n_notes: mark.n_notes + 1 });
-        let cell = Arc::new(Cell { worker: worker.to_owned(), log: Mutex::new(log), mark });
+        let cell = Cell {
+            worker: worker.to_owned(),
+            log: Mutex::new(log),
+            mark,
+            compressing: Arc::default(),
+        };
+        let cell = Arc::new(cell);
         open.insert(worker.to_owned(), Arc::clone(&cell));
         Ok(cell)
     }
@@ -189,14 +240,12 @@ impl Logs {
             std::mem::replace(mark, after) != after
         });
         if let Some(compressor) = compressor
-            && let Ok(permit) = Arc::clone(&self.inner.compressing).try_acquire_owned()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && !cell.compressing.swap(true, Ordering::AcqRel)
         {
-            // Ends when nothing waits to be compressed; the log goes on meanwhile.
-            runtime.spawn_blocking(move || {
-                while matches!(compressor.compress_one(), Ok(true)) {}
-                drop(permit);
-            });
+            let due = Due { compressor, compressing: Arc::clone(&cell.compressing) };
+            if let Err(SendError(due)) = self.inner.compress.send(due) {
+                due.compressing.store(false, Ordering::Release);
+            }
         }
         Ok(written?)
     }
