@@ -301,9 +301,12 @@ def life(world, size):
         yield Line("create → first exec", created, *goal, "docker run + docker exec", run, f"{ratio:.2f}×")
 
         stops, docker_stops = [], []
+        world.shed("sessions", "new", "model", "default")
+        # It comes back with the shed.
+        is_there = "until tmux has-session -t =default 2> /dev/null; do sleep 0.05; done"
         for _ in range(-(-size.samples // 5)):
             for _ in range(5):
-                world.shed("sessions", "new", "model", "default")
+                world.shed("exec", "model", "--", "sh", "-c", is_there)
                 stops.append(process([worlds.SHED, "stop", "model"], world.env))
                 world.shed("start", "model")
             docker_stops += sleepers(world, words + rights, 5)

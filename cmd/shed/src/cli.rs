@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Create(create::Args),
     #[command(alias = "ls")]
     List(list::Args),
-    Run(run::Args),
+    Run(Box<run::Args>),
     Attach(attach::Args),
     Sessions(sessions::Args),
     Workers(workers::Args),

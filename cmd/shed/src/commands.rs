@@ -16,6 +16,7 @@ pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod gc;
 pub(crate) mod lifecycle;
+mod limits;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod man;
@@ -69,7 +70,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
     match command {
         Command::Create(args) => create::run(args, context).await,
         Command::List(args) => list::run(args, context).await,
-        Command::Run(args) => run::run(args, context).await,
+        Command::Run(args) => run::run(*args, context).await,
         Command::Attach(args) => attach::run(args, context).await,
         Command::Sessions(args) => sessions::run(args, context).await,
         Command::Workers(args) => workers::run(args, context).await,

@@ -108,7 +108,8 @@ impl Client {
         self.send_only(Method::DELETE, &worker_path(shed, session, worker), NOTHING).await
     }
 
-    /// `GET …/workers/{w}/output`: a page from `from` on, of at most `max` bytes.
+    /// `GET …/workers/{w}/output`: a page from `from` on, of at most `max` bytes. When there is nothing it waits for more, at
+    /// most `wait` seconds.
     pub async fn output_page(
         &self,
         shed: &str,
@@ -116,9 +117,10 @@ impl Client {
         worker: &str,
         from: u64,
         max: Option<u64>,
+        wait: Option<u64>,
     ) -> Result<OutputPage, ClientError> {
-        let max = max.map(|max| max.to_string());
-        let query = query(&[("from", Some(from.to_string())), ("max", max)]);
+        let text = |number: Option<u64>| number.map(|number| number.to_string());
+        let query = query(&[("from", text(Some(from))), ("max", text(max)), ("wait", text(wait))]);
         self.get(&format!("{}/output{query}", worker_path(shed, session, worker))).await
     }
 

@@ -1,6 +1,11 @@
 //! `shed doctor`.
 
-use shed_client::Address;
+use std::collections::BTreeMap;
+
+use shed_api::ShedStatus;
+use shed_api::name::printable;
+use shed_api::work::Orphan;
+use shed_client::{Address, Client};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -18,15 +23,16 @@ pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
     let asked = Context::ask_all(&servers, async |client| {
         let info = client.info().await?;
         let health = client.health().await;
-        Ok((info, health))
+        Ok((info, health, orphans(&client).await))
     });
     for (server, answer) in servers.iter().zip(asked.await) {
+        let orphans = answer.as_ref().ok().map(|(_, _, found)| show_orphans(&server.name, found));
         let what = format!("server {}", server.name);
         checks.push(match answer {
             Err(failure) => {
                 check(what, Verdict::Fail, with_hint(&failure, server.client.address()))
             }
-            Ok((info, Ok(health))) if health.ready => {
+            Ok((info, Ok(health), _)) if health.ready => {
                 let other = info.version != env!("CARGO_PKG_VERSION");
                 let verdict = if other { Verdict::Warn } else { Verdict::Pass };
                 let note = if other {
@@ -40,12 +46,55 @@ pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
                     format!("{}{note}, {}, scope {}", info.version, info.engine, info.scope),
                 )
             }
-            Ok((_, Ok(health))) => check(what, Verdict::Fail, health.missing.join("; ")),
-            Ok((_, Err(error))) => check(what, Verdict::Fail, error.to_string()),
+            Ok((_, Ok(health), _)) => check(what, Verdict::Fail, health.missing.join("; ")),
+            Ok((_, Err(error), _)) => check(what, Verdict::Fail, error.to_string()),
         });
+        checks.extend(orphans);
     }
     context.out.data(&serde_json::json!({ "checks": checks }), || show(&checks))?;
     Ok(if has_failed(&checks) { shed_api::problem::exit::FAILED } else { 0 })
+}
+
+/// The orphans of each running shed that has any, or why there is no saying.
+type Orphans = Result<Vec<(String, Vec<Orphan>)>, String>;
+
+async fn orphans(client: &Client) -> Orphans {
+    let sheds = client.sheds().await.map_err(|error| error.to_string())?.sheds;
+    let mut found = Vec::new();
+    for shed in sheds.iter().filter(|shed| shed.status == ShedStatus::Running) {
+        let name = shed.name.as_str();
+        let list = client.orphans(name).await.map_err(|error| format!("{name}: {error}"))?;
+        if !list.orphans.is_empty() {
+            found.push((name.to_owned(), list.orphans));
+        }
+    }
+    Ok(found)
+}
+
+fn show_orphans(server: &str, found: &Orphans) -> Check {
+    let what = format!("orphans {server}");
+    let found = match found {
+        Ok(found) if found.is_empty() => return check(what, Verdict::Pass, "none"),
+        Ok(found) => found,
+        Err(why) => return check(what, Verdict::Warn, printable(why)),
+    };
+    // A session somebody made by hand is nothing to mend.
+    let is_wrong = |orphan: &Orphan| orphan.kind != "session";
+    let verdict = if found.iter().any(|(_, orphans)| orphans.iter().any(is_wrong)) {
+        Verdict::Warn
+    } else {
+        Verdict::Pass
+    };
+    let each = found.iter().map(|(shed, orphans)| {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for orphan in orphans {
+            *kinds.entry(&orphan.kind).or_default() += 1;
+        }
+        let kinds: Vec<String> =
+            kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        format!("{}; shed orphans list {shed}", printable(&kinds.join(", ")))
+    });
+    check(what, verdict, each.collect::<Vec<_>>().join(" · "))
 }
 
 fn with_hint(failure: &Failure, address: &Address) -> String {

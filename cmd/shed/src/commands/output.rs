@@ -16,9 +16,11 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 
-/// The first pause when there is nothing new; it doubles.
+/// So long a question may be without an answer while a worker prints nothing.
+const WAIT_SECONDS: u64 = 15;
+/// The first pause when the server did not wait: the session waits for its turn, or the server is away. It doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest pause when there is nothing new: four questions a second, which the server answers from its log.
+/// The longest pause.
 const LONG_PAUSE: Duration = Duration::from_millis(250);
 /// How long a server that went away is asked again: as long as one may be restarting.
 const SOON: Duration = Duration::from_secs(120);
@@ -90,7 +92,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         };
     }
     let mut from = from;
-    output.rest(&mut from).await?;
+    output.rest(&mut from, None).await?;
     Ok(0)
 }
 
@@ -137,11 +139,12 @@ impl Output<'_> {
         out.raw(&page_bytes(page).map_err(Failure::new)?)
     }
 
-    /// Prints everything from an offset to what is the end now, and moves the offset there.
-    async fn rest(&self, from: &mut u64) -> Result<(), Failure> {
+    /// Prints everything from an offset to what is the end now, and moves the offset there. When there is nothing it waits for
+    /// something, at most `wait` seconds.
+    async fn rest(&self, from: &mut u64, wait: Option<u64>) -> Result<(), Failure> {
         let Self { client, name, session, worker, .. } = self;
         loop {
-            let page = client.output_page(name, session, worker, *from, None).await?;
+            let page = client.output_page(name, session, worker, *from, None, wait).await?;
             if page.end > page.start {
                 self.print(&page)?;
             }
@@ -212,7 +215,7 @@ impl Output<'_> {
         ended: &mut Option<Box<Worker>>,
     ) -> Result<Option<Ending>, Failure> {
         let before = *from;
-        self.rest(from).await?;
+        self.rest(from, Some(WAIT_SECONDS)).await?;
         if *from > before {
             *ended = None;
             return Ok(None);

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap_complete::ArgValueCandidates;
 use shed_api::name::printable;
-use shed_api::session::{NewSession, Session, SessionStatus, SessionType};
+use shed_api::session::{NewSession, Session, SessionLimits, SessionStatus, SessionType};
 use shed_api::stream::AttachOpen;
 use shed_client::Client;
 
 use super::attach;
 use super::completions::sheds;
+use super::limits::Limits;
 use super::output::{Ending, Output, first_worker};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -94,6 +95,14 @@ pub(crate) struct Args {
     /// Start the command again when the shed is
     #[arg(long)]
     restart: bool,
+    /// Line for sh in the shed, before the first worker; its output is the worker `setup`'s
+    #[arg(long, value_name = "LINE")]
+    setup: Option<String>,
+    /// Line for sh in the shed, before the worktree is removed
+    #[arg(long, value_name = "LINE")]
+    teardown: Option<String>,
+    #[command(flatten)]
+    limits: Limits,
     /// Variable for it; without a value, taken from here
     #[arg(short, long, value_name = "K[=V]")]
     env: Vec<String>,
@@ -168,8 +177,16 @@ fn request(args: Args) -> Result<NewSession, Failure> {
         env: env.collect::<Result<BTreeMap<_, _>, _>>()?,
         keep: Some(true),
         restart: args.restart,
+        setup: shell_line(args.setup),
+        teardown: shell_line(args.teardown),
+        limits: args.limits.over(&SessionLimits::default()),
         ..NewSession::default()
     })
+}
+
+/// The words that have a shell read a line. The server itself takes words and gives none to a shell.
+fn shell_line(line: Option<String>) -> Vec<String> {
+    line.map(|line| vec!["sh".to_owned(), "-c".to_owned(), line]).unwrap_or_default()
 }
 
 /// A prompt as it was given, or what is in a file; `-` is standard input. The newline that ends a file is no part of it.

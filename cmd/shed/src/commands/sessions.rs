@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use clap_complete::ArgValueCandidates;
-use shed_api::session::{AutoRespond, Input, NewSession, PatchSession, Session};
+use shed_api::session::{AutoRespond, Input, NewSession, PatchSession, Session, SessionLimits};
 use shed_api::worker::Restart;
 use shed_client::{Client, ClientError};
 
 use super::completions::{sessions, sheds};
 use super::each;
+use super::limits::Limits;
 use super::target::{Target, Targets};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -184,15 +185,21 @@ struct Set {
     /// How prompts of its agents are to be answered
     #[arg(long, value_name = "off|safe|rules")]
     auto_respond: Option<AutoRespond>,
+    #[command(flatten)]
+    limits: Limits,
+    /// Take all limits away
+    #[arg(long, conflicts_with_all = ["max_runtime", "max_output", "max_checkpoint_file", "checkpoint_every"])]
+    no_limits: bool,
 }
 
 impl Set {
-    fn patch(&self) -> PatchSession {
+    /// `limits` are those that are to hold.
+    fn patch(&self, limits: Option<SessionLimits>) -> PatchSession {
         PatchSession {
             name: self.new.clone(),
             title: self.title.clone(),
             tags: (self.no_tags || !self.tags.is_empty()).then(|| self.tags.clone()),
-            limits: None,
+            limits,
             auto_respond: self.auto_respond,
             branch: self.branch.clone(),
         }
@@ -253,7 +260,13 @@ async fn run_command(command: Command, context: &Context) -> Outcome {
         }
         Command::Set(set) => {
             let Target { name, session } = &set.target;
-            let patch = set.patch();
+            let limits = if set.limits.is_given() {
+                // What is sent are all limits: those that are not named here stay.
+                set.limits.over(&client.session(name, session).await?.limits)
+            } else {
+                set.no_limits.then(SessionLimits::default)
+            };
+            let patch = set.patch(limits);
             if patch == PatchSession::default() {
                 return Err(Failure::usage("nothing to change").hint("shed sessions set --help"));
             }

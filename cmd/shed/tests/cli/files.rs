@@ -194,6 +194,16 @@ async fn the_doctor_tells_what_is_right_and_wrong() {
         well.ok().contains("pass  server local") && well.ok().contains("pass  ssh"),
         "{well:?}"
     );
+    assert!(well.ok().contains("pass  orphans local"), "{well:?}");
+    let by_hand = "tmux new-session -d -s hand";
+    desk.run(&["exec", "a", "sh", "-c", by_hand]).await.ok();
+    reports(&desk, "pass  orphans local session 1; shed orphans list a").await;
+    let left = "SHED_SESSION_ID=0123 setsid sleep 1000 > /dev/null 2>&1 &";
+    desk.run(&["exec", "a", "sh", "-c", left]).await.ok();
+    reports(&desk, "warn  orphans local process 1, session 1; shed orphans list a").await;
+    let listed = desk.run(&["orphans", "list", "a", "--json"]).await.json();
+    let pid = listed["orphans"].as_array().unwrap().iter().find(|it| it["kind"] == "process");
+    desk.run(&["orphans", "clean", "a", pid.unwrap()["name"].as_str().unwrap()]).await.ok();
     desk.test.engine.set_down(true);
     shed_testing::eventually("a fault", async || {
         let report = desk.run(&["doctor", "--json"]).await;
@@ -210,6 +220,19 @@ async fn the_doctor_tells_what_is_right_and_wrong() {
     gone.fails(1);
     let report = str::from_utf8(&gone.out).unwrap();
     assert!(report.contains("FAIL  server local") && report.contains("make run"), "{report}");
+}
+
+/// Waits until the doctor says this in a line.
+async fn reports(desk: &Desk, line: &str) {
+    shed_testing::eventually(line, async || {
+        let report = desk.run(&["doctor"]).await;
+        report.ok().lines().any(|it| squeeze(it) == squeeze(line)).then_some(())
+    })
+    .await;
+}
+
+fn squeeze(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,3 +130,21 @@ async fn a_worktree_begins_where_it_is_told_and_goes_by_force() {
     desk.run(&["sessions", "delete", "a", "two", "--force"]).await.ok();
     desk.run(&["exec", "a", "test", "!", "-e", directory]).await.ok();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_comes_before_the_worker_and_teardown_before_the_removal() {
+    let (desk, _) = with_worktree().await;
+    let done = desk.path("torn-down");
+    let teardown = format!("pwd > {}", done.display());
+    let words = ["run", "a", "--worktree", "--name", "set-up", "--max-runtime", "1h"];
+    let lines = ["--setup", "echo $((6 * 7)) > made; cat made", "--teardown", &teardown];
+    let ran = desk.run(&[&words[..], &lines, &["--", "cat", "made"]].concat()).await;
+    assert_eq!(ran.ok(), "42\r\n");
+    let shown = desk.run(&["sessions", "show", "a", "set-up", "--json"]).await.json();
+    assert_eq!(shown["limits"]["runtime_seconds"], 3600);
+    let setup = desk.run(&["output", "a", "set-up", "setup"]).await;
+    assert_eq!(setup.ok(), "42\r\n");
+    desk.run(&["sessions", "delete", "a", "set-up", "--force"]).await.ok();
+    let told = std::fs::read_to_string(&done).unwrap();
+    assert_eq!(told.trim_end(), shown["directory"].as_str().unwrap());
+}

@@ -102,6 +102,19 @@ async fn what_is_remembered_of_a_session_is_changed_and_shown() {
     desk.run(&["sessions", "set", "a", "play", "--title", "", "--no-tags"]).await.ok();
     let shown = desk.run(&["sessions", "show", "a", "play", "--json"]).await.json();
     assert!(shown.get("title").is_none() && shown.get("tags").is_none(), "{shown}");
+    let limits = ["--max-runtime", "8h", "--max-output", "5M"];
+    desk.run(&[&["sessions", "set", "a", "play"][..], &limits].concat()).await.ok();
+    // What is not named stays.
+    desk.run(&["sessions", "set", "a", "play", "--checkpoint-every", "5"]).await.ok();
+    let shown = desk.run(&["sessions", "show", "a", "play", "--json"]).await.json();
+    let expected = serde_json::json!({
+        "runtime_seconds": 28_800, "output_bytes": 5 << 20, "checkpoint_minutes": 5,
+    });
+    assert_eq!(shown["limits"], expected);
+    desk.run(&["sessions", "set", "a", "play", "--no-limits"]).await.ok();
+    let shown = desk.run(&["sessions", "show", "a", "play", "--json"]).await.json();
+    assert!(shown.get("limits").is_none(), "{shown}");
+    desk.run(&["sessions", "set", "a", "play", "--max-runtime", "soon"]).await.fails(2);
     desk.run(&["sessions", "set", "a", "play"]).await.fails(2);
     desk.run(&["sessions", "set", "a", "play", "--auto-respond", "yes"]).await.fails(2);
     desk.run(&["sessions", "set", "a", "play", "--title", "\x1b[31m"]).await.fails(2);

@@ -1,18 +1,25 @@
 //! What workers printed: pages, search, recordings. Read from the log; no shed is asked.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use shed_api::worker::{OutputHit, OutputHits, OutputPage};
 use shed_api::{Scope, SessionRef, ShedName};
 use shed_output::{MAX_PAGE_BYTES, Reader};
+use shed_store::WorkerRow;
 
 use super::App;
 use crate::work::collect::blocking;
+use crate::work::view::Known;
 use crate::{Error, Person};
 
 /// The most lines one reads back at once.
 const MAX_LINES: u32 = 100_000;
 /// The most bytes of a recording: what a player loads.
 const MAX_CAST_BYTES: u64 = 64 << 20;
+
+/// The longest that is waited for output.
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// What to look for in a worker's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +49,47 @@ impl App {
             to_page(reader, page)
         };
         self.read_output(person, name, session, worker, read).await
+    }
+
+    /// Waits until a worker has printed something after `from` or its command does not run, at most for `limit`; how it was
+    /// is then asked as always.
+    pub async fn await_output(
+        &self,
+        person: &Person,
+        name: &ShedName,
+        session: &SessionRef,
+        worker: &str,
+        from: u64,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let what = "to see what a worker printed";
+        let (handle, known) = self.remembered(person, name, session, Scope::Read, what)?;
+        let worker = worker_of(&known, worker)?.id.clone();
+        let mut view = handle.work.view.clone();
+        let mut mark = self.context.logs.mark(&worker);
+        let session = known.row.id.clone();
+        let more = async {
+            loop {
+                let end = mark.borrow_and_update().end.max(self.context.logs.end(&worker));
+                let runs = view.borrow_and_update().runs(&session, &worker);
+                if end > from || !runs {
+                    return;
+                }
+                let changed = tokio::select! {
+                    changed = mark.changed() => changed,
+                    changed = view.changed() => changed,
+                };
+                if changed.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = more => {}
+            () = tokio::time::sleep(limit.min(MAX_WAIT)) => {}
+            () = self.context.stop.cancelled() => {}
+        }
+        Ok(())
     }
 
     /// The last `n_lines` lines, as far as they fit a page.
@@ -122,13 +170,17 @@ impl App {
     ) -> Result<T, Error> {
         let (_, known) =
             self.remembered(person, name, session, Scope::Read, "to see what a worker printed")?;
-        let row = known.worker(worker).ok_or_else(|| Error::NoWorker {
-            session: known.row.name.clone(),
-            worker: worker.to_owned(),
-        })?;
+        let row = worker_of(&known, worker)?;
         let (logs, shed, id) = (self.context.logs.clone(), name.clone(), row.id.clone());
         blocking(move || read(&logs.reader(shed.as_str(), &id)?)).await
     }
+}
+
+fn worker_of<'a>(known: &'a Known, worker: &str) -> Result<&'a WorkerRow, Error> {
+    known.worker(worker).ok_or_else(|| Error::NoWorker {
+        session: known.row.name.clone(),
+        worker: worker.to_owned(),
+    })
 }
 
 fn to_page(reader: &Reader, page: shed_output::Page) -> Result<OutputPage, Error> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use shed_api::name::printable;
 use shed_api::session::{Session, SessionStatus};
-use shed_api::worker::Worker;
+use shed_api::worker::{Worker, WorkerStatus};
 use shed_api::{SessionRef, ShedName, ShedStatus};
 use shed_store::{SessionRow, Unreadable, WorkerRow};
 
@@ -54,6 +54,13 @@ impl WorkView {
         if self.forgotten.len() > MAX_FORGOTTEN {
             self.forgotten.pop_front();
         }
+    }
+
+    /// Whether a worker's command runs or is about to.
+    pub(crate) fn runs(&self, session: &str, worker: &str) -> bool {
+        let known = self.sessions.get(session);
+        let row = known.and_then(|known| known.workers.iter().find(|row| row.id == worker));
+        row.is_some_and(|row| matches!(row.status, WorkerStatus::Starting | WorkerStatus::Running))
     }
 
     /// By name, else by id.

@@ -1,5 +1,7 @@
 //! Workers: what runs in a session, and what it printed.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -94,6 +96,8 @@ pub(crate) struct PageParams {
     max: Option<u64>,
     /// The last so many lines instead, as far as they fit a page.
     lines: Option<u32>,
+    /// Wait so many seconds for more, 20 at most, when there is nothing after `from` and the command runs.
+    wait: Option<u64>,
 }
 
 /// A page of what a worker printed: it ends where the page is full, or where a run of the command does.
@@ -108,14 +112,23 @@ pub(crate) async fn output(
 ) -> Answer<Json<OutputPage>> {
     let app = &state.app;
     let page = match params {
-        PageParams { from: None, max: None, lines: Some(lines) } => {
+        PageParams { from: None, max: None, lines: Some(lines), wait: None } => {
             app.output_tail(&person, &name, &session, &worker, lines).await?
         }
-        PageParams { from, max, lines: None } => {
-            app.output_page(&person, &name, &session, &worker, from.unwrap_or(0), max).await?
+        PageParams { from, max, lines: None, wait } => {
+            let from = from.unwrap_or(0);
+            let page = app.output_page(&person, &name, &session, &worker, from, max).await?;
+            match wait {
+                Some(wait) if page.start == page.end => {
+                    let wait = Duration::from_secs(wait);
+                    app.await_output(&person, &name, &session, &worker, from, wait).await?;
+                    app.output_page(&person, &name, &session, &worker, from, max).await?
+                }
+                _ => page,
+            }
         }
         PageParams { .. } => {
-            let text = "lines excludes from and max: it is counted from the end";
+            let text = "lines excludes from, max and wait: it is counted from the end";
             return Err(Refused::new(Code::InvalidRequest, text));
         }
     };
