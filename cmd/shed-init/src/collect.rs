@@ -30,6 +30,8 @@ const MAX_EPOCHS: usize = 4096;
 const MAX_NEWS: usize = 2 * MAX_EPOCHS;
 /// What is read of the server at once; dozens of requests.
 const READ_BYTES: usize = 4 << 10;
+/// How often everything is looked at where the kernel has no watch left.
+const BLIND_PAUSE: Duration = Duration::from_millis(250);
 /// A runner that has just closed its files gives up its lock a moment later; how long and how often that is looked for.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const LOCK_TRIES: u32 = 50;
@@ -57,6 +59,8 @@ struct Collector {
     closing: BTreeMap<Epoch, u32>,
     /// When it is looked for again.
     look_at: Option<Instant>,
+    /// When everything is looked at again, where something could not be watched.
+    look_again: Option<Instant>,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
     sent: usize,
@@ -77,6 +81,7 @@ impl Collector {
             is_busy: BTreeSet::new(),
             closing: BTreeMap::new(),
             look_at: None,
+            look_again: None,
             inbox: Vec::new(),
             outbox: Vec::new(),
             sent: 0,
@@ -153,7 +158,7 @@ impl Collector {
         interest.set(PollFlags::OUT, !self.outbox.is_empty());
         let limit = if may_sleep {
             let left = |at: Instant| at.saturating_duration_since(Instant::now());
-            self.look_at.map(left)
+            self.look_at.into_iter().chain(self.look_again).min().map(left)
         } else {
             Some(Duration::ZERO)
         };
@@ -174,6 +179,11 @@ impl Collector {
             for change in self.watches.read() {
                 self.take_change(change);
             }
+        }
+        if self.look_again.is_some_and(|at| at <= Instant::now()) {
+            // Asked for again while it is so.
+            self.look_again = Some(Instant::now() + BLIND_PAUSE);
+            self.take_change(Change::Overflow);
         }
         if self.look_at.is_some_and(|at| at <= Instant::now()) {
             self.look_at_locks();
@@ -320,8 +330,8 @@ impl Collector {
     fn find_epochs(&mut self, worker: WorkerId) {
         let dir = self.root.join(worker.to_string());
         // Watched before it is read: nothing that comes in between is missed.
-        if self.watches.add_worker(worker, &dir).is_err() {
-            return;
+        if self.watches.add_worker(worker, &dir).is_err() && dir.is_dir() {
+            self.go_blind();
         }
         let epochs: Vec<u64> = names(&dir).filter_map(|name| parse_epoch(&name)).collect();
         for epoch in epochs {
@@ -329,11 +339,20 @@ impl Collector {
             if self.known.contains_key(&epoch) || self.known.len() >= MAX_EPOCHS {
                 continue;
             }
-            if self.watches.add_epoch(epoch, &self.path(epoch)).is_ok() {
-                self.known.insert(epoch, None);
-                self.news.push_back(Item::Found { of: epoch });
+            if self.watches.add_epoch(epoch, &self.path(epoch)).is_err() {
+                if !self.path(epoch).is_dir() {
+                    continue;
+                }
+                self.go_blind();
             }
+            self.known.insert(epoch, None);
+            self.news.push_back(Item::Found { of: epoch });
         }
+    }
+
+    /// All sheds share the user's watches, and there are none left: from now on it is looked instead.
+    fn go_blind(&mut self) {
+        self.look_again.get_or_insert_with(|| Instant::now() + BLIND_PAUSE);
     }
 }
 

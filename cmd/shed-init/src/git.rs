@@ -73,7 +73,9 @@ fn perform(op: &GitOp) -> Result<Done, Failure> {
     let done = match op {
         GitOp::Facts { directory } => GitDone::Facts(repository::facts(directory)?),
         GitOp::AddWorktree(request) => GitDone::Worktree(worktree::add(request)?),
-        GitOp::Risk { worktree, base } => GitDone::Risk(risk::risk(worktree, base.as_ref())?),
+        GitOp::Risk { worktree, base, branch } => {
+            GitDone::Risk(risk::risk(worktree, base.as_ref(), branch.as_ref())?)
+        }
         GitOp::RemoveWorktree(request) => GitDone::Removed(removal::remove(request)?),
         GitOp::RenameBranch { worktree, from, to } => {
             branch::rename(worktree, from, to)?;

@@ -64,6 +64,9 @@ pub enum GitOp {
         /// Whether its commits are in there is told.
         #[serde(default)]
         base: Option<Rev>,
+        /// The branch that goes with the worktree, whatever is checked out; by default the one that is.
+        #[serde(default)]
+        branch: Option<Branch>,
     },
     /// Remove a worktree and perhaps its branch, into the trash. Answered by [`GitDone::Removed`].
     RemoveWorktree(RemoveWorktree),

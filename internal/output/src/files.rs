@@ -76,7 +76,12 @@ pub(crate) struct Parts {
 pub(crate) fn list(dir: &Path) -> Result<BTreeMap<u64, Parts>, Error> {
     let failed = |source| Error::io("list", dir, source);
     let mut found: BTreeMap<u64, Parts> = BTreeMap::new();
-    for entry in fs::read_dir(dir).map_err(failed)? {
+    let entries = match fs::read_dir(dir) {
+        // Nothing was ever written.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
         let name = entry.map_err(failed)?.file_name();
         match name.to_str().and_then(Name::parse) {
             Some(Name::Raw { start }) => found.entry(start).or_default().raw = true,

@@ -18,7 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use events::NewEvent;
 pub use keys::{KeyRow, TokenRow};
 pub use sessions::{
-    LayoutRow, Remembered, SessionIds, SessionRow, SessionSpec, Unreadable, WorkerRow, WorkerSpec,
+    Deletion, LayoutRow, Remembered, SessionIds, SessionRow, SessionSpec, Unreadable, WorkerRow,
+    WorkerSpec,
 };
 pub use sheds::{ShedRow, Spec, StatusChange};
 

@@ -88,6 +88,18 @@ pub struct SessionSpec {
     /// Since when it runs, for its limit.
     #[serde(default)]
     pub running_since: Option<DateTime<Utc>>,
+    /// While it is being deleted: how.
+    #[serde(default)]
+    pub deletion: Option<Deletion>,
+}
+
+/// A deletion that was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// Also where work would be lost. Whoever takes the deletion up again asks no less than whoever began it.
+    pub force: bool,
+    /// What the session was before.
+    pub was: SessionStatus,
 }
 
 impl SessionSpec {
@@ -119,6 +131,7 @@ impl SessionSpec {
             teardown: Vec::new(),
             closes: true,
             running_since: None,
+            deletion: None,
         }
     }
 }

@@ -52,6 +52,12 @@ impl TestApp {
         self.app = open(self.dir.path(), &self.engine, self.adjust).await;
     }
 
+    /// The same with other settings from now on.
+    pub async fn restart_with(&mut self, adjust: fn(&mut Settings)) {
+        self.adjust = adjust;
+        self.restart().await;
+    }
+
     /// The directory everything is in.
     pub fn dir(&self) -> &Path {
         self.dir.path()

@@ -2,7 +2,7 @@
 
 use shed_api::git::{CommitLine, Risk, quote_path};
 use shed_api::name::printable;
-use shed_link::git::{Base, BoxPath, FailureKind, MAX_SHORT_LIST, Rev};
+use shed_link::git::{Base, BoxPath, Branch, FailureKind, MAX_SHORT_LIST, Rev};
 
 use super::failure::Failure;
 use super::repository::Repository;
@@ -16,8 +16,12 @@ struct Status {
     files: Vec<String>,
 }
 
-/// Looks what would be lost.
-pub(crate) fn risk(worktree: &BoxPath, base: Option<&Rev>) -> Result<Risk, Failure> {
+/// Looks what would be lost with the worktree and a branch, by default the one that is checked out.
+pub(crate) fn risk(
+    worktree: &BoxPath,
+    base: Option<&Rev>,
+    branch: Option<&Branch>,
+) -> Result<Risk, Failure> {
     let repository = Repository::open(worktree)?;
     let words = [
         "--porcelain=v1",
@@ -40,8 +44,16 @@ pub(crate) fn risk(worktree: &BoxPath, base: Option<&Rev>) -> Result<Risk, Failu
             merged: None,
         });
     };
-    let branch = repository.branch()?;
-    let mut range = vec![head.clone(), "--not".to_owned(), "--remotes".to_owned()];
+    let branch = match branch {
+        Some(branch) => Some(branch.as_str().to_owned()),
+        None => repository.branch()?,
+    };
+    let mut range = vec![head.clone()];
+    if let Some(branch) = &branch {
+        // Its commits count also while something else is checked out.
+        range.extend(repository.commit_of(&format!("refs/heads/{branch}"))?);
+    }
+    range.extend(["--not".to_owned(), "--remotes".to_owned()]);
     if let Some(branch) = &branch {
         // Its own branch goes with it.
         range.push(format!("--exclude={branch}"));

@@ -15,6 +15,8 @@ use super::{DRAIN_LIMIT, QUIET, time_until};
 
 /// What a terminal gives at once.
 const READ_BYTES: usize = 4 << 10;
+/// More than a terminal holds: what comes after it was printed by others.
+const LEFT_BYTES: usize = 128 << 10;
 /// At the end the window has so long to take what was printed.
 pub(super) const WINDOW_LIMIT: Duration = Duration::from_secs(5);
 
@@ -74,9 +76,10 @@ impl Output {
 impl Shared {
     fn copy(&self, master: &OwnedFd, window: &Window, spool: &Spool) {
         let mut buffer = vec![0; READ_BYTES];
-        // How long was read since the command's end. Time spent waiting for a slow window does not count.
-        let mut spent = Duration::ZERO;
-        while spent < DRAIN_LIMIT {
+        // Since the command's end. What it left comes first and is all that its terminal held; time spent waiting for a slow
+        // window or disk does not count.
+        let (mut waited, mut n_left) = (Duration::ZERO, 0);
+        while waited < DRAIN_LIMIT && n_left < LEFT_BYTES {
             window.wait_for_room();
             let ending = self.has_ended.load(Ordering::Acquire);
             let start = Instant::now();
@@ -84,18 +87,21 @@ impl Shared {
                 Ok(n_read) if n_read > 0 => {
                     window.print(&buffer[..n_read]);
                     spool.output(&buffer[..n_read]);
+                    if ending {
+                        n_left += n_read;
+                    }
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     if self.wait(master, ending.then_some(QUIET)) == Wait::Quiet {
                         return;
                     }
+                    if ending {
+                        waited += start.elapsed();
+                    }
                 }
                 // A terminal nobody holds any more says so by an error.
                 Ok(_) | Err(_) => return,
-            }
-            if ending {
-                spent += start.elapsed();
             }
         }
     }

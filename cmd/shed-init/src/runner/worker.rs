@@ -56,8 +56,11 @@ pub(super) fn run(spawn: Spawn, spec: &WorkerSpec, prelude: &OwnedFd) -> Result<
         window.restore();
         return Ok(Status::Code(0));
     }
-    let started = Worker::start(spawn, spec, signals, window);
+    let started = Worker::start(spawn, spec, signals, window.clone());
     if let Err(why) = &started {
+        // What was there before is read beside why there is no more.
+        window.flush_until(Instant::now() + WINDOW_LIMIT);
+        window.restore();
         // Where there is no spool, nothing else tells the server.
         send(prelude, why.as_bytes(), SendFlags::NOSIGNAL).ok();
     }

@@ -87,7 +87,7 @@ impl App {
             let removed = leftover::remove_empty(&place.link, &path).await;
             return removed.map_err(|_| Error::Invalid(NO_TREE.to_owned()));
         };
-        let op = GitOp::Risk { worktree: path.clone(), base: None };
+        let op = GitOp::Risk { worktree: path.clone(), base: None, branch: None };
         let (GitDone::Risk(risk), _) = git(&place.link, &op).await? else {
             return Err(unexpected());
         };
@@ -343,7 +343,7 @@ async fn state_of(link: &BoxLink, directory: &Directory) -> State {
     else {
         return State::NoTree;
     };
-    match git(link, &GitOp::Risk { worktree: path, base: None }).await {
+    match git(link, &GitOp::Risk { worktree: path, base: None, branch: None }).await {
         Ok((GitDone::Risk(risk), _)) => State::Risk(risk),
         Ok(_) | Err(_) => State::Unknown,
     }

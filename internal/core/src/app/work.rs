@@ -21,6 +21,9 @@ use crate::work::tree;
 use crate::work::view::Known;
 use crate::{Error, Person};
 
+/// How often a name is made up for a session before that is given up.
+const NAME_TRIES: u32 = 16;
+
 impl App {
     /// Makes a session: a row, its worktree if it has one, and its first worker. Returns when it runs, or when it waits for
     /// its turn.
@@ -37,13 +40,23 @@ impl App {
         let place = self.enter(person, name, Scope::Drive, "to make a session").await?;
         place.needs_tmux()?;
         let request = self.with_its_template(&place, request).await?;
-        let plan = self.plan(&place, request)?;
-        let id = plan.session.id.clone();
-        let (answer, answered) = oneshot::channel();
-        let post = Post::Create(Box::new(plan), person.actor.clone(), answer);
-        place.handle.work.post(post).await?;
-        answered.await.map_err(|_| Error::ShuttingDown)??;
-        self.session_by_id(&place.handle, name, &id)
+        let mut tries = if request.name.is_some() { 1 } else { NAME_TRIES };
+        loop {
+            let plan = self.plan(&place, request.clone())?;
+            let id = plan.session.id.clone();
+            let (answer, answered) = oneshot::channel();
+            let post = Post::Create(Box::new(plan), person.actor.clone(), answer);
+            place.handle.work.post(post).await?;
+            tries -= 1;
+            match answered.await.map_err(|_| Error::ShuttingDown)? {
+                // Somebody was given the name meanwhile, and nobody asked for it.
+                Err(Error::SessionExists { .. }) if tries > 0 => {}
+                made => {
+                    made?;
+                    return self.session_by_id(&place.handle, name, &id);
+                }
+            }
+        }
     }
 
     pub(crate) fn plan(&self, place: &Place, request: NewSession) -> Result<plan::Plan, Error> {
@@ -98,11 +111,18 @@ impl App {
     ) -> Result<Session, Error> {
         let handle = self.keeper(person, name, Scope::Read, "to see a session")?;
         let view = handle.view.borrow().clone();
-        let found = self.joined(name, &view).into_iter().find(|row| match target {
-            SessionRef::Name(name) => row.name == name.as_str() || row.id == name.as_str(),
-            SessionRef::Id(id) => row.tmux_id.as_deref() == Some(&format!("${id}")),
-        });
-        found.ok_or_else(|| no_session(name, target))
+        let rows = self.joined(name, &view);
+        let found = match target {
+            SessionRef::Name(name) => {
+                let by_name = || rows.iter().find(|row| row.name == name.as_str());
+                rows.iter().find(|row| row.id == name.as_str()).or_else(by_name)
+            }
+            SessionRef::Id(id) => {
+                let id = format!("${id}");
+                rows.iter().find(|row| row.tmux_id.as_deref() == Some(&*id))
+            }
+        };
+        found.cloned().ok_or_else(|| no_session(name, target))
     }
 
     fn session_by_id(

@@ -14,6 +14,7 @@ use shed_link::spool::{Ask, Epoch, Item};
 use shed_link::{Io, Program, Spawn, Status, User};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::keeper::{Post, WorkHandle, WorkerEnd, WorkerNews};
@@ -148,7 +149,7 @@ impl Collector {
         while let Some(item) = items.pop_front() {
             match item {
                 Item::Found { of } => self.found(of).await?,
-                Item::Listed => self.listed().await,
+                Item::Listed => self.listed().await?,
                 item => {
                     // What comes in a row is one trip to the disk.
                     let mut batch = vec![item];
@@ -201,17 +202,19 @@ impl Collector {
     }
 
     /// All epochs have been named. A worker that should run and has none is lost.
-    async fn listed(&mut self) {
+    async fn listed(&mut self) -> Result<(), Error> {
         let view = self.work.view.borrow().clone();
         for row in view.sessions.values().flat_map(|known| &known.workers) {
             let is_followed = self
                 .followed
                 .keys()
                 .any(|of| of.epoch == row.epoch && of.worker.to_string() == row.id);
-            if row.status == WorkerStatus::Running && !is_followed {
-                self.tell(&row.id, row.epoch, 0, WorkerEnd::Lost).await;
+            let should_run = row.epoch > 0 && row.status != WorkerStatus::Exited;
+            if should_run && !is_followed {
+                self.tell(&row.id, row.epoch, 0, WorkerEnd::Lost).await?;
             }
         }
+        Ok(())
     }
 
     async fn store(&mut self, items: Vec<Item>) -> Result<(), Error> {
@@ -242,7 +245,7 @@ impl Collector {
             Ok(told)
         });
         for (of, at_ms, what) in told.await? {
-            self.tell(&of.worker.to_string(), of.epoch, at_ms, what).await;
+            self.tell(&of.worker.to_string(), of.epoch, at_ms, what).await?;
         }
         if self.followed.values().any(|followed| followed.over) {
             self.acknowledge().await?;
@@ -251,10 +254,18 @@ impl Collector {
         Ok(())
     }
 
-    async fn tell(&self, worker: &str, epoch: u64, at_ms: u64, what: WorkerEnd) {
+    /// Returns when it is written: a spool goes only after that.
+    async fn tell(
+        &self,
+        worker: &str,
+        epoch: u64,
+        at_ms: u64,
+        what: WorkerEnd,
+    ) -> Result<(), Error> {
         let news = WorkerNews { worker: worker.to_owned(), epoch, at_ms, what };
-        // The keeper is gone when this fails, and with it whoever wants to know.
-        self.work.post(Post::Worker(news)).await.ok();
+        let (done, written) = oneshot::channel();
+        self.work.post(Post::Worker(news, done)).await?;
+        written.await.map_err(|_| Error::ShuttingDown)?
     }
 
     /// Makes safe what was stored, and lets the box forget it.
@@ -326,7 +337,7 @@ fn is_last(item: &Item) -> bool {
 /// Writes an item to its log; what the keeper must know of it.
 fn store_one(
     logs: &Logs,
-    cell: &Cell,
+    cell: &Arc<Cell>,
     of: Epoch,
     item: Item,
 ) -> Result<Option<(Epoch, u64, WorkerEnd)>, Error> {

@@ -4,8 +4,9 @@
 
 mod clock;
 mod compare;
+mod workers;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +15,14 @@ use shed_api::session::SessionStatus;
 use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, EventKind, ShedName, ShedStatus};
 use shed_link::Status;
-use shed_store::{LayoutRow, NewEvent, SessionRow, StoreError, WorkerRow};
+use shed_store::{Deletion, LayoutRow, NewEvent, SessionRow, StoreError, WorkerRow};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::life::{self, Situation, Verdict, Wish};
 use super::ops::{self, OpEnv, Order};
-use super::plan::Plan;
+use super::plan::{self, Plan};
 use super::view::{Known, WorkView};
 use super::windows::{FIRST_EPOCH, started_event};
 use crate::box_link::BoxLink;
@@ -54,8 +55,8 @@ pub(crate) enum Post {
     Change(ChangePost),
     /// An operation is over.
     Done(String, Result<(), Error>),
-    /// Something became of a worker's command.
-    Worker(WorkerNews),
+    /// Something became of a worker's command. Answered when it is written.
+    Worker(WorkerNews, oneshot::Sender<Result<(), Error>>),
     /// A session is forgotten: the last change of its operation.
     Forget(String, Actor, oneshot::Sender<Result<(), Error>>),
     /// So is a worker.
@@ -175,6 +176,10 @@ struct Keeper {
     compared: Option<Arc<Table>>,
     /// When the shed was first seen up since it came up anew.
     came_up: Option<DateTime<Utc>>,
+    /// What is to be done for sessions that have to wait for a place, where it is not their creation.
+    turns: HashMap<String, Job>,
+    /// Sessions whose end at their limit failed, and when it is tried again.
+    not_before: HashMap<String, Instant>,
     /// Sessions whose windows are gone, and when that is final.
     vanished: HashMap<String, Instant>,
     /// When sessions that want checkpoints by the clock were looked at last.
@@ -224,6 +229,8 @@ pub(crate) async fn start(
         link: None,
         compared: None,
         came_up: None,
+        turns: HashMap::new(),
+        not_before: HashMap::new(),
         vanished: HashMap::new(),
         checkpointed: HashMap::new(),
         layout,
@@ -273,7 +280,7 @@ impl Keeper {
             Post::Wish(wish) => self.take_wish(wish).await,
             Post::Change(change) => self.take_change(change).await,
             Post::Done(id, result) => self.finish(&id, result).await,
-            Post::Worker(news) => self.take_news(news).await,
+            Post::Worker(news, done) => drop(done.send(self.take_news(news).await)),
             Post::Forget(id, actor, done) => drop(done.send(self.forget(&id, &actor).await)),
             Post::DropRecord(id, actor, done) => {
                 done.send(self.drop_record(&id, &actor).await).ok();
@@ -295,6 +302,11 @@ impl Keeper {
         answer: oneshot::Sender<Result<(), Error>>,
     ) {
         let Plan { mut session, mut worker } = plan;
+        // Others may have been made since it was planned.
+        let taken = self.all().iter().filter_map(|known| known.row.spec.port_block).collect();
+        if session.spec.port_block.is_none_or(|block| BTreeSet::contains(&taken, &block)) {
+            session.spec.port_block = plan::free_block(&taken);
+        }
         let id = session.id.clone();
         let placed = self.context.slots.enter(self.shed.as_str(), &id, session.created_at);
         if placed {
@@ -355,15 +367,33 @@ impl Keeper {
                 && self.can_act()
                 && self.context.slots.enter(self.shed.as_str(), &row.id, row.created_at)
             {
-                let job = Job {
+                let job = self.turns.remove(&row.id).unwrap_or_else(|| Job {
                     wish: Wish::Create,
                     actor: Actor::Server,
                     order: Order::default(),
                     answer: None,
-                };
+                });
                 self.begin(&row.id, job).await;
             }
         }
+    }
+
+    /// Starts a session that has ended again when there is a place for it; until then it waits.
+    async fn begin_again(&mut self, known: &Known, mut job: Job) {
+        let row = &known.row;
+        if self.context.slots.enter(self.shed.as_str(), &row.id, row.created_at) {
+            return self.begin(&row.id, job).await;
+        }
+        let waits = self.set_status(&row.id, SessionStatus::Waiting, None, &job.actor).await;
+        if let Some(answer) = job.answer.take() {
+            if waits.is_err() {
+                self.context.slots.leave(self.shed.as_str(), &row.id);
+                answer.send(waits).ok();
+                return;
+            }
+            answer.send(Ok(())).ok();
+        }
+        self.turns.insert(row.id.clone(), job);
     }
 
     /// Whether what runs in the shed can be asked and changed.
@@ -392,6 +422,9 @@ impl Keeper {
                 let error = Error::SessionDenied { shed, session, denial };
                 job.answer.map(|answer| answer.send(Err(error)));
             }
+            Verdict::Begin if wish == Wish::Restart && !is_up(&known.row) => {
+                self.begin_again(&known, job).await;
+            }
             Verdict::Begin => self.begin(&session, job).await,
             Verdict::Queue => self.waiting.entry(session).or_default().push_back(job),
             Verdict::Interrupt => {
@@ -404,15 +437,16 @@ impl Keeper {
     }
 
     async fn begin(&mut self, id: &str, job: Job) {
-        let status = match job.wish {
-            Wish::Create => Some(SessionStatus::Creating),
-            Wish::Delete => Some(SessionStatus::Removing),
-            _ => None,
+        self.turns.remove(id);
+        let written = match job.wish {
+            Wish::Create => self.enter_status(id, SessionStatus::Creating, None, &job.actor).await,
+            Wish::Delete => {
+                let force = Some(job.order.force);
+                self.enter_status(id, SessionStatus::Removing, force, &job.actor).await
+            }
+            _ => Ok(()),
         };
-        let is_so = self.known(id).is_some_and(|known| Some(known.row.status) == status);
-        if let (Some(status), false) = (status, is_so)
-            && let Err(error) = self.set_status(id, status, None, &job.actor).await
-        {
+        if let Err(error) = written {
             job.answer.map(|answer| answer.send(Err(error)));
             return;
         }
@@ -453,16 +487,21 @@ impl Keeper {
         } else if let Err(error) = result {
             tracing::warn!(shed = %self.shed, session = id, %error, "what was begun for a session failed");
         }
-        let next = self.waiting.get_mut(id).and_then(VecDeque::pop_front);
-        match next {
-            // Judged again: what was done may have changed what makes sense.
-            Some(Job { wish, actor, order, answer: Some(answer) }) => {
-                let session = id.to_owned();
-                let post = WishPost { session, wish, actor, order, answer };
-                Box::pin(self.take_wish(post)).await;
+        // One that is refused now must not keep those behind it waiting.
+        while !self.doing.contains_key(id) {
+            let Some(job) = self.waiting.get_mut(id).and_then(VecDeque::pop_front) else {
+                self.waiting.remove(id);
+                break;
+            };
+            match job {
+                // Judged again: what was done may have changed what makes sense.
+                Job { wish, actor, order, answer: Some(answer) } => {
+                    let session = id.to_owned();
+                    let post = WishPost { session, wish, actor, order, answer };
+                    self.take_wish(post).await;
+                }
+                job => self.begin(id, job).await,
             }
-            Some(job) => self.begin(id, job).await,
-            None => drop(self.waiting.remove(id)),
         }
         self.compare().await;
     }
@@ -511,45 +550,31 @@ impl Keeper {
         self.change(id, move |known| known.row = row, vec![event]).await.map(drop)
     }
 
-    async fn take_news(&mut self, news: WorkerNews) {
-        let all = self.all();
-        let found = all.iter().find_map(|known| {
-            let worker = known.workers.iter().find(|row| row.id == news.worker)?;
-            Some((known.row.clone(), worker.clone()))
+    /// The status of an operation that begins; of a deletion also how it was asked for.
+    async fn enter_status(
+        &mut self,
+        id: &str,
+        status: SessionStatus,
+        force: Option<bool>,
+        actor: &Actor,
+    ) -> Result<(), Error> {
+        let Some(known) = self.known(id) else {
+            return Ok(());
+        };
+        let (now, before) = (self.now(), &known.row);
+        let mut row = SessionRow { status, ..before.clone() };
+        // Of one that is taken up again it is remembered what the session was.
+        row.spec.deletion = force.map(|force| {
+            let was = before.spec.deletion.map_or(before.status, |deletion| deletion.was);
+            Deletion { force, was }
         });
-        let Some((session, before)) = found else {
-            return;
-        };
-        if before.epoch != news.epoch {
-            return;
-        }
-        let Some(mut after) = with_news(&before, &news) else {
-            return;
-        };
-        if after.status == WorkerStatus::Exited
-            && after.reason.is_none()
-            && self.ended_with_shed(&before)
-        {
-            after.reason = Some(WITH_SHED.to_owned());
-        }
         let mut events = Vec::new();
-        if let Some(note) = end_note(&after).filter(|_| after.status == WorkerStatus::Exited) {
-            let actor = Actor::Shed(self.shed.clone());
-            let event = NewEvent::new(self.now(), EventKind::WorkerExited, actor);
-            let event = event.shed(self.shed.as_str()).session(&session.name);
-            events.push(event.note(format!("{} {note}", after.name)));
+        if before.status != status {
+            row.reason = None;
+            row.status_since = now;
+            events.push(status_event(now, &row, actor));
         }
-        let replace = move |known: &mut Known| {
-            for row in &mut known.workers {
-                if row.id == after.id {
-                    *row = after.clone();
-                }
-            }
-        };
-        if let Err(error) = self.change(&session.id, replace, events).await {
-            tracing::error!(shed = %self.shed, %error, "what became of a worker was not written");
-        }
-        self.settle_place(&session.id);
+        self.change(id, move |known| known.row = row, events).await.map(drop)
     }
 
     /// A session in which nothing runs takes no place from others.
@@ -575,6 +600,8 @@ impl Keeper {
     fn give_up_places(&self) {
         for known in self.all() {
             self.context.slots.leave(self.shed.as_str(), &known.row.id);
+            // Their directory goes with the shed.
+            known.workers.iter().for_each(|worker| self.context.logs.drop_cell(&worker.id));
         }
     }
 
@@ -636,6 +663,11 @@ impl Keeper {
     }
 }
 
+/// Whether it has processes, as far as is remembered.
+fn is_up(row: &SessionRow) -> bool {
+    matches!(row.status, SessionStatus::Running | SessionStatus::Frozen)
+}
+
 async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
@@ -653,28 +685,6 @@ pub(crate) fn status_event(at: DateTime<Utc>, row: &SessionRow, actor: &Actor) -
         .shed(&row.shed)
         .session(&row.name)
         .note(note)
-}
-
-/// The worker's row after news; `None` when they tell nothing new.
-fn with_news(before: &WorkerRow, news: &WorkerNews) -> Option<WorkerRow> {
-    let at = i64::try_from(news.at_ms).ok().and_then(DateTime::from_timestamp_millis);
-    let ended = WorkerRow { status: WorkerStatus::Exited, ended_at: at, ..before.clone() };
-    let after = match &news.what {
-        WorkerEnd::Started if before.status == WorkerStatus::Starting => {
-            let started_at = at.or(before.started_at);
-            WorkerRow { status: WorkerStatus::Running, started_at, ..before.clone() }
-        }
-        WorkerEnd::Started => return None,
-        WorkerEnd::Exited(status) => WorkerRow { exit: Some((*status).into()), ..ended },
-        // Told already, by the runner itself.
-        // Told once is told.
-        WorkerEnd::Refused(_) | WorkerEnd::Lost if before.status == WorkerStatus::Exited => {
-            return None;
-        }
-        WorkerEnd::Refused(why) => WorkerRow { reason: Some(why.clone()), ..ended },
-        WorkerEnd::Lost => WorkerRow { reason: Some(WITH_SHED.to_owned()), ..ended },
-    };
-    (after != *before).then_some(after)
 }
 
 /// How a worker ended, in words.

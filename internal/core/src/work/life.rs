@@ -98,10 +98,9 @@ pub(crate) struct Situation {
 pub(crate) fn decide(situation: Situation, wish: Wish) -> Verdict {
     if let Some(doing) = situation.doing {
         return match (doing, wish) {
-            (Wish::Delete, Wish::Delete) => Verdict::Queue,
-            (Wish::Delete, _) => Verdict::Deny(Denial::Removing),
-            (Wish::Create, Wish::Delete | Wish::Terminate) => Verdict::Interrupt,
+            (Wish::Delete, other) if other != Wish::Delete => Verdict::Deny(Denial::Removing),
             _ if situation.n_waiting >= MAX_WAITING => Verdict::Deny(Denial::TooManyWaiting),
+            (Wish::Create, Wish::Delete | Wish::Terminate) => Verdict::Interrupt,
             _ => Verdict::Queue,
         };
     }

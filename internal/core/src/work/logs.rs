@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SendError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use shed_output::{Compressor, Limits, Log, Reader};
@@ -44,14 +44,30 @@ pub(crate) struct Cell {
     /// Where it stands. Says "look".
     mark: watch::Sender<Mark>,
     /// The compressor has it in its queue.
-    compressing: Arc<AtomicBool>,
+    is_queued: AtomicBool,
+    /// Nobody writes it any more: it is closed when the compressor is done.
+    is_over: AtomicBool,
 }
 
 /// A log with chunks to compress.
 #[derive(Debug)]
 struct Due {
     compressor: Compressor,
-    compressing: Arc<AtomicBool>,
+    cell: Weak<Cell>,
+    logs: Weak<Inner>,
+}
+
+impl Due {
+    /// Nothing more of it can be compressed now.
+    fn done(&self) {
+        let (Some(cell), Some(inner)) = (self.cell.upgrade(), self.logs.upgrade()) else {
+            return;
+        };
+        cell.is_queued.store(false, Ordering::Release);
+        if cell.is_over.load(Ordering::Acquire) {
+            Logs { inner }.drop_cell(&cell.worker);
+        }
+    }
 }
 
 /// Starts the thread that compresses what is due, a chunk of each log in turn.
@@ -79,7 +95,7 @@ fn compress(new: &Receiver<Due>) {
         if matches!(due.compressor.compress_one(), Ok(true)) {
             queue.push_back(due);
         } else {
-            due.compressing.store(false, Ordering::Release);
+            due.done();
         }
         std::thread::sleep(start.elapsed() * REST);
     }
@@ -128,6 +144,7 @@ impl Logs {
     ) -> Result<Arc<Cell>, Error> {
         let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = open.get(worker) {
+            cell.is_over.store(false, Ordering::Release);
             return Ok(Arc::clone(cell));
         }
         let limits =
@@ -142,18 +159,43 @@ impl Logs {
             worker: worker.to_owned(),
             log: Mutex::new(log),
             mark,
-            compressing: Arc::default(),
+            is_queued: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
         };
         let cell = Arc::new(cell);
         open.insert(worker.to_owned(), Arc::clone(&cell));
         Ok(cell)
     }
 
-    /// Closes a log whose worker has ended.
+    /// Closes a log whose worker has ended. One with chunks to compress stays with the compressor until that is done.
     pub(crate) fn close(&self, worker: &str) {
+        let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cell) = open.get(worker) {
+            let log = cell.log.lock().unwrap_or_else(PoisonError::into_inner);
+            if log.pending() > 0 {
+                cell.is_over.store(true, Ordering::Release);
+                return self.compress(cell, &log);
+            }
+        }
+        open.remove(worker);
+        self.forget_bells(&open);
+    }
+
+    /// Closes a log that nobody remembers.
+    pub(crate) fn drop_cell(&self, worker: &str) {
         let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(worker);
         self.forget_bells(&open);
+    }
+
+    /// Has the compressor take what waits in a log.
+    fn compress(&self, cell: &Arc<Cell>, log: &Log) {
+        if !cell.is_queued.swap(true, Ordering::AcqRel) {
+            let logs = Arc::downgrade(&self.inner);
+            let due = Due { compressor: log.compressor(), cell: Arc::downgrade(cell), logs };
+            // The thread ends after us.
+            self.inner.compress.send(due).ok();
+        }
     }
 
     /// Rings when something is written to a log, over all starts of its worker. Of one that is not written it tells
@@ -182,7 +224,7 @@ impl Logs {
 
     /// Removes the log of a worker nobody remembers. Blocks on the disk. One that is gone is no failure.
     pub(crate) fn remove(&self, shed: &str, worker: &str) -> Result<(), Error> {
-        self.close(worker);
+        self.drop_cell(worker);
         self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
         let dir = self.dir(shed, worker);
         match std::fs::remove_dir_all(&dir) {
@@ -224,14 +266,16 @@ impl Logs {
     /// Writes to a log and tells its readers. Blocks on the disk.
     pub(crate) fn write<T>(
         &self,
-        cell: &Cell,
+        cell: &Arc<Cell>,
         write: impl FnOnce(&mut Log) -> Result<T, shed_output::Error>,
         is_note: bool,
     ) -> Result<T, Error> {
         let mut log = cell.log.lock().unwrap_or_else(PoisonError::into_inner);
         let written = write(&mut log);
         let (end, epoch, pending) = (log.end(), log.epoch().unwrap_or(0), log.pending());
-        let compressor = (pending > 0).then(|| log.compressor());
+        if pending > 0 {
+            self.compress(cell, &log);
+        }
         drop(log);
         self.note_end(&cell.worker, end);
         cell.mark.send_if_modified(|mark| {
@@ -239,14 +283,6 @@ impl Logs {
             let after = Mark { end, epoch, n_notes };
             std::mem::replace(mark, after) != after
         });
-        if let Some(compressor) = compressor
-            && !cell.compressing.swap(true, Ordering::AcqRel)
-        {
-            let due = Due { compressor, compressing: Arc::clone(&cell.compressing) };
-            if let Err(SendError(due)) = self.inner.compress.send(due) {
-                due.compressing.store(false, Ordering::Release);
-            }
-        }
         Ok(written?)
     }
 

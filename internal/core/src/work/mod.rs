@@ -15,6 +15,7 @@ pub(crate) mod batch;
 pub(crate) mod collect;
 pub(crate) mod control;
 pub(crate) mod cursor;
+mod deletion;
 pub(crate) mod gc;
 pub(crate) mod git;
 pub(crate) mod images;

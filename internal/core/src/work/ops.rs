@@ -19,10 +19,11 @@ use super::control::Runner;
 use super::git::git;
 use super::keeper::{ChangePost, Post, status_event};
 use super::life::Wish;
-use super::prepare::{close_window, place, run_hook, set_up};
-use super::tree::{checkpoint, remove_worktree, risk};
+use super::prepare::{close_window, place, set_up};
+use super::tree::checkpoint;
 use super::view::{Known, WorkView};
 use super::windows::{self, GRACE, Opening, tmux};
+use super::{deletion, leftover, orphans};
 use crate::box_link::BoxLink;
 use crate::view::View;
 use crate::{Context, Error};
@@ -88,7 +89,7 @@ async fn dispatch(wish: Wish, env: &OpEnv) -> Result<(), Error> {
         Wish::Restore => restore(env).await,
         Wish::Terminate => terminate(env).await,
         Wish::Restart => restart(env).await,
-        Wish::Delete => delete(env).await,
+        Wish::Delete => deletion::delete(env).await,
         Wish::Freeze => freeze(env, true).await,
         Wish::Thaw => freeze(env, false).await,
         Wish::AddWorker => add_worker(env).await,
@@ -206,12 +207,18 @@ async fn create(env: &OpEnv) -> Result<(), Error> {
         }
         Err(error) => {
             let known = env.known()?;
-            if known.row.spec.placed && known.row.spec.kind == SessionType::Worktree {
-                // There is a worktree now, and perhaps work in it: it stays to be looked at.
-                env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
-            } else {
+            let has_worktree =
+                known.row.spec.placed && known.row.spec.kind == SessionType::Worktree;
+            if !has_worktree {
                 // Nothing was made: everything is as it was.
                 undo(env).await;
+            }
+            // A worktree, and perhaps work in it, stays to be looked at; so does what a setup printed. And nobody else would
+            // ever hear of one that had to wait for its turn.
+            let hook_failed = matches!(error, Error::HookFailed { .. });
+            if has_worktree || hook_failed || !env.order.fresh {
+                env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
+            } else {
                 forget(env).await?;
             }
             Err(error)
@@ -260,7 +267,7 @@ fn is_starting(row: &WorkerRow) -> bool {
     row.epoch > 0 && row.status == WorkerStatus::Starting
 }
 
-fn is_alive(row: &WorkerRow) -> bool {
+pub(super) fn is_alive(row: &WorkerRow) -> bool {
     row.epoch > 0 && row.status != WorkerStatus::Exited
 }
 
@@ -275,6 +282,7 @@ async fn shown(env: &OpEnv) {
 
 /// Brings back what went with the shed: names, windows, what was in them, commands that are to be started again.
 async fn restore(env: &OpEnv) -> Result<(), Error> {
+    let link = env.link()?;
     settle(env).await;
     let known = env.known()?;
     let mut lost = Vec::new();
@@ -282,6 +290,10 @@ async fn restore(env: &OpEnv) -> Result<(), Error> {
         match way_back(env, &known.row.name, worker) {
             Some(opening) => {
                 if let Err(error) = windows::open(env, &worker.id, &opening).await {
+                    if link.gone().is_cancelled() {
+                        // The shed went again: the session stays as remembered, and comes back with it.
+                        return Err(error);
+                    }
                     lost.push(format!("{}: {error}", worker.name));
                 }
             }
@@ -346,6 +358,7 @@ async fn terminate(env: &OpEnv) -> Result<(), Error> {
         return env.set_status(SessionStatus::Ended, env.order.why.clone()).await;
     }
     end_everything(env, GRACE).await?;
+    end_leftovers(env).await;
     if let Err(error) = checkpoint(env, "before-terminate", "").await {
         tracing::warn!(shed = %env.shed, session = %known.row.name, %error, "no checkpoint was made of a session that ended");
     }
@@ -353,13 +366,31 @@ async fn terminate(env: &OpEnv) -> Result<(), Error> {
 }
 
 /// Ends every worker's tree and then the tmux session.
-async fn end_everything(env: &OpEnv, grace: Duration) -> Result<(), Error> {
+pub(super) async fn end_everything(env: &OpEnv, grace: Duration) -> Result<(), Error> {
     let known = env.known()?;
     let alive = known.workers.iter().filter(|row| is_alive(row));
     let stopped = alive.map(|worker| windows::stop(env, worker, grace));
     let stopped = futures_util::future::join_all(stopped).await;
     kill_session(env).await?;
     stopped.into_iter().collect()
+}
+
+/// Ends what outlived the commands that had started it, as far as it can be found.
+pub(super) async fn end_leftovers(env: &OpEnv) {
+    let Ok(link) = env.link() else {
+        return;
+    };
+    let ended = async {
+        let found = leftover::processes(&link).await?;
+        let ours = found.iter().filter(|process| {
+            process.session.as_deref() == Some(&*env.id) && !orphans::is_tmux(&process.command)
+        });
+        let ours: Vec<(u32, u64)> = ours.map(|process| (process.pid, process.started)).collect();
+        if ours.is_empty() { Ok(()) } else { leftover::end_processes(&link, &ours).await }
+    };
+    if let Err(error) = ended.await {
+        tracing::warn!(shed = %env.shed, session = env.id, %error, "what commands left running was not ended");
+    }
 }
 
 /// Closes what is left of the session in tmux: windows made by hand among ours.
@@ -410,76 +441,8 @@ async fn restart(env: &OpEnv) -> Result<(), Error> {
     }
 }
 
-/// Ends and forgets a session. What only it has goes to the trash.
-async fn delete(env: &OpEnv) -> Result<(), Error> {
-    let known = env.known()?;
-    let result = try_delete(env, &known).await;
-    if let Err(error) = &result {
-        // As it was, or as far as it came: it can be tried again.
-        let was = match known.row.status {
-            SessionStatus::Removing => SessionStatus::Ended,
-            status => status,
-        };
-        let alive = env.known()?.workers.iter().any(is_alive);
-        let status = if alive { SessionStatus::Running } else { was };
-        env.set_status(status, Some(error.to_string())).await?;
-    }
-    result
-}
-
-async fn try_delete(env: &OpEnv, known: &Known) -> Result<(), Error> {
-    let spec = &known.row.spec;
-    let own_worktree = spec.kind == SessionType::Worktree && spec.shares.is_none() && spec.placed;
-    if !own_worktree {
-        end_everything(env, GRACE).await?;
-        return forget(env).await;
-    }
-    let sharers: Vec<String> = {
-        let view = env.view.borrow();
-        let shares = |other: &&Arc<Known>| other.row.spec.shares.as_deref() == Some(&env.id);
-        view.sessions.values().filter(shares).map(|other| other.row.name.clone()).collect()
-    };
-    if !sharers.is_empty() {
-        let text = format!("its worktree is shared by {}", sharers.join(", "));
-        return Err(Error::SessionBusy {
-            shed: env.shed.clone(),
-            session: known.row.name.clone(),
-            text,
-        });
-    }
-    let link = env.link()?;
-    if !env.order.force {
-        let risk = risk(&link, known).await?;
-        if risk.dirty + risk.untracked + risk.unpushed > 0 {
-            return Err(Error::WorkAtRisk {
-                shed: env.shed.clone(),
-                session: known.row.name.clone(),
-                risk: Box::new(risk),
-            });
-        }
-    }
-    end_everything(env, GRACE).await?;
-    if !spec.teardown.is_empty() {
-        let torn = run_hook(env, "teardown", spec.teardown.clone()).await;
-        if let (Err(error), false) = (&torn, env.order.force) {
-            return Err(Error::Invalid(format!("{error}; --force deletes it all the same")));
-        }
-        end_everything(env, GRACE).await?;
-    }
-    // What is not committed goes to the trash as a checkpoint. A worktree that is broken has none to give.
-    match checkpoint(env, "before-delete", "").await {
-        Ok(_) => {}
-        Err(error) if env.order.force => {
-            tracing::warn!(shed = %env.shed, session = %known.row.name, %error, "no checkpoint was made of a session that is deleted");
-        }
-        Err(error) => return Err(error),
-    }
-    remove_worktree(&link, known).await?;
-    forget(env).await
-}
-
 /// The last change of a session: its rows go. Its output stays until it is tidied up.
-async fn forget(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn forget(env: &OpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let (done, forgotten) = oneshot::channel();
     let post = Post::Forget(known.row.id.clone(), env.actor.clone(), done);
@@ -487,17 +450,30 @@ async fn forget(env: &OpEnv) -> Result<(), Error> {
     forgotten.await.map_err(|_| Error::ShuttingDown)?
 }
 
+async fn freeze_worker(link: &BoxLink, worker: &WorkerRow, on: bool) -> Result<(), Error> {
+    let asked = async {
+        let mut runner = Runner::connect(link, &worker.id, worker.epoch).await?;
+        if on { runner.freeze().await } else { runner.thaw().await }
+    };
+    match asked.await {
+        // It ended just now.
+        Err(Error::Connect(_)) => Ok(()),
+        done => done,
+    }
+}
+
 async fn freeze(env: &OpEnv, on: bool) -> Result<(), Error> {
     let known = env.known()?;
     let link = env.link()?;
-    for worker in known.workers.iter().filter(|row| is_alive(row)) {
-        let mut runner = match Runner::connect(&link, &worker.id, worker.epoch).await {
-            Ok(runner) => runner,
-            // It ended just now.
-            Err(Error::Connect(_)) => continue,
-            Err(error) => return Err(error),
-        };
-        if on { runner.freeze().await? } else { runner.thaw().await? }
+    let alive: Vec<&WorkerRow> = known.workers.iter().filter(|row| is_alive(row)).collect();
+    for (n, worker) in alive.iter().enumerate() {
+        if let Err(error) = freeze_worker(&link, worker, on).await {
+            // All of it or nothing.
+            for worker in alive[..n].iter().filter(|_| on) {
+                freeze_worker(&link, worker, false).await.ok();
+            }
+            return Err(error);
+        }
     }
     let status = if on { SessionStatus::Frozen } else { SessionStatus::Running };
     env.set_status(status, None).await
@@ -629,10 +605,13 @@ async fn rename(env: &OpEnv, known: &Known, name: String) -> Result<(), Error> {
     env.change(move |known| known.row.name = name, Vec::new()).await.map(drop)
 }
 
+/// A longer limit is none: a hundred years in seconds, which clocks can add.
+const LONGEST_RUNTIME: u64 = 100 * 365 * 86_400;
+
 /// How long a session may still run, if that is limited and it does.
 pub(crate) fn runtime_left(row: &SessionRow, now: DateTime<Utc>) -> Option<Duration> {
     let limit = row.spec.limits.runtime_seconds?;
     let since = row.spec.running_since.filter(|_| row.status == SessionStatus::Running)?;
     let ran = (now - since).to_std().unwrap_or_default();
-    Some(Duration::from_secs(limit).saturating_sub(ran))
+    Some(Duration::from_secs(limit.min(LONGEST_RUNTIME)).saturating_sub(ran))
 }

@@ -223,10 +223,15 @@ fn of_processes(evidence: &Evidence<'_>) -> Vec<Found> {
     strange.collect()
 }
 
-/// Whose process it was; `None` of one that belongs to somebody. A tmux server is everybody's, whoever started it.
+/// Whether a command line is tmux's. Its server is everybody's, whoever started it.
+pub(crate) fn is_tmux(command: &str) -> bool {
+    let program = command.split(' ').next().unwrap_or_default();
+    program.rsplit('/').next() == Some("tmux")
+}
+
+/// Whose process it was; `None` of one that belongs to somebody.
 fn belongs_to_nobody(work: &WorkView, process: &Marked) -> Option<String> {
-    let program = process.command.split(' ').next().unwrap_or_default();
-    if program.rsplit('/').next() == Some("tmux") {
+    if is_tmux(&process.command) {
         return None;
     }
     let mark = |mark: &Option<String>| mark.clone().unwrap_or_default();

@@ -200,6 +200,7 @@ pub(crate) fn plan(
         teardown: request.teardown,
         closes: !worker.spec.keep && kind == SessionType::Quick,
         running_since: None,
+        deletion: None,
     };
     let session = SessionRow {
         id,
@@ -448,7 +449,7 @@ fn free_name(taken: &BTreeSet<String>, name: &str) -> String {
 }
 
 /// The first block of ports nobody has; none when all are given away.
-fn free_block(taken: &BTreeSet<u16>) -> Option<u16> {
+pub(crate) fn free_block(taken: &BTreeSet<u16>) -> Option<u16> {
     (0..SessionSettings::PORT_BLOCKS).find(|block| !taken.contains(block))
 }
 

@@ -25,7 +25,7 @@ pub(crate) async fn place(env: &OpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let spec = &known.row.spec;
     let (false, Some(branch), Some(repo)) = (spec.placed, &spec.branch, &spec.repo) else {
-        return Ok(());
+        return take_checkpoint(env, &known).await;
     };
     let op = GitOp::AddWorktree(AddWorktree {
         repo: BoxPath::try_from(repo.clone())?,
@@ -57,10 +57,16 @@ pub(crate) async fn place(env: &OpEnv) -> Result<(), Error> {
         spec.base_commit = Some(added.base_commit);
     };
     let known = env.change(change, Vec::new()).await?;
+    take_checkpoint(env, &known).await
+}
+
+/// Gives a fork the files of its checkpoint, once.
+async fn take_checkpoint(env: &OpEnv, known: &Known) -> Result<(), Error> {
     if let Some((from, n)) = &known.row.spec.from_checkpoint {
-        let view = tree_view(&env.context, &known)?;
+        let view = tree_view(&env.context, known)?;
         let op = GitOp::Restore { view, from: from.parse()?, n: *n, paths: Vec::new() };
-        git(&link, &op).await?;
+        git(&env.link()?, &op).await?;
+        env.change(|known| known.row.spec.from_checkpoint = None, Vec::new()).await?;
     }
     Ok(())
 }

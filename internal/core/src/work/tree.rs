@@ -1,9 +1,12 @@
 //! The files of a session, as git in the shed is asked about them: facts, what a deletion would lose, checkpoints.
 
+use shed_api::git::SkipReason;
+use shed_api::name::printable;
 use shed_api::session::SessionType;
 use shed_api::{Actor, EventKind, SessionName};
 use shed_link::git::{
-    BoxPath, Branch, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev, Snapshot, View as TreeView,
+    BoxPath, Branch, FailureKind, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev, Snapshot,
+    View as TreeView,
 };
 use shed_store::NewEvent;
 
@@ -26,7 +29,9 @@ pub(crate) async fn facts(link: &BoxLink, directory: &str) -> Result<RepoFacts, 
 pub(crate) async fn risk(link: &BoxLink, known: &Known) -> Result<shed_api::git::Risk, Error> {
     let spec = &known.row.spec;
     let base = spec.base_commit.clone().map(Rev::try_from).transpose()?;
-    let op = GitOp::Risk { worktree: BoxPath::try_from(spec.directory.clone())?, base };
+    let branch = spec.branch.clone().filter(|_| spec.made_branch);
+    let branch = branch.map(Branch::try_from).transpose()?;
+    let op = GitOp::Risk { worktree: BoxPath::try_from(spec.directory.clone())?, base, branch };
     match git(link, &op).await?.0 {
         GitDone::Risk(risk) => Ok(risk),
         _ => Err(unexpected()),
@@ -66,6 +71,41 @@ pub(crate) fn tree_view(context: &Context, known: &Known) -> Result<TreeView, Er
         session: git_name(known)?,
         max_file_bytes: limit.unwrap_or(context.settings.sessions.checkpoint_file_bytes),
     })
+}
+
+/// Makes the last checkpoint of a worktree that is removed, whatever the size of its files: what is not in it is gone.
+pub(crate) async fn last_checkpoint(env: &OpEnv) -> Result<(), Error> {
+    let mut known = Known::clone(&*env.known()?);
+    known.row.spec.limits.checkpoint_file_bytes = Some(u64::MAX);
+    let (context, link) = (&env.context, env.link()?);
+    let taken = match take_checkpoint(context, &link, &known, "before-delete", "").await {
+        // Broken or gone: it has nothing to give.
+        Err(Error::Git { kind: FailureKind::NotARepository | FailureKind::NotFound, text })
+            if env.order.force =>
+        {
+            tracing::warn!(shed = %env.shed, session = %known.row.name, %text, "no checkpoint was made of a session that is deleted");
+            return Ok(());
+        }
+        taken => taken?,
+    };
+    match taken.skipped.first() {
+        None => Ok(()),
+        Some(first) => {
+            let path = printable(&first.path);
+            let why = match first.reason {
+                SkipReason::TooLarge => "too large",
+                SkipReason::Unreadable => "not readable",
+                SkipReason::Repository => "a repository of its own",
+                SkipReason::Refused => "refused by git",
+            };
+            let (shed, n) = (&env.shed, taken.n_skipped);
+            Err(Error::Invalid(format!(
+                "{n} of its files cannot be put in the trash; the first is {path:?} ({}); move them away or remove them: \
+                 shed exec {shed} -w {} -- ls -la",
+                why, known.row.spec.directory,
+            )))
+        }
+    }
 }
 
 /// Makes a checkpoint of the session's directory. `None` where there is no repository.

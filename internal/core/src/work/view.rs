@@ -63,10 +63,10 @@ impl WorkView {
         row.is_some_and(|row| matches!(row.status, WorkerStatus::Starting | WorkerStatus::Running))
     }
 
-    /// By name, else by id.
+    /// By id, else by name: no session can take another's id as its name.
     pub(crate) fn find(&self, name_or_id: &str) -> Option<&Arc<Known>> {
-        let by_name = self.sessions.values().find(|known| known.row.name == name_or_id);
-        by_name.or_else(|| self.sessions.get(name_or_id))
+        let by_name = || self.sessions.values().find(|known| known.row.name == name_or_id);
+        self.sessions.get(name_or_id).or_else(by_name)
     }
 
     /// The one a request points at. `$3` is tmux's and is looked up in its table.

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use shed_api::worker::WorkerStatus;
-use shed_api::{Actor, EventKind};
+use shed_api::{Actor, EventKind, ShedStatus};
 use shed_link::spool::WorkerId;
 use shed_link::{Confine, Io, Program, Run, Spawn, Status, User, WorkerSpec};
 use shed_store::{NewEvent, SessionRow, WorkerRow};
 use shed_tmux::TmuxError;
 use shed_tmux::argv::{self, Target, WorkerWindow};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::agents::Start;
@@ -70,23 +72,14 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
         Opening::Command { .. } => env.begin_epoch(worker).await?,
         Opening::Notice(_) => before,
     };
-    let mut spawn = spawn(env, &link, &known, &row, opening)?;
-    if let Some(confine) = spawn.worker.as_mut().and_then(|worker| worker.confine.as_mut()) {
-        confine.write = existing(&link, &confine.write).await?;
+    let placed = start(env, &link, &known, &row, opening).await;
+    if let (Err(error), Opening::Command { .. }, false) =
+        (&placed, opening, link.gone().is_cancelled())
+    {
+        // Nothing else would ever say that it does not start. Of a shed that went it is said when it is back.
+        tell_refused(env, worker, row.epoch, error.to_string()).await;
     }
-    let (ours, theirs) = socket_pair()?;
-    let token = uuid::Uuid::new_v4().simple().to_string();
-    link.offer(token.clone(), spawn, theirs).await?;
-    let hello = link.hello();
-    let window = WorkerWindow {
-        name: row.name.clone(),
-        mark: row.id.clone(),
-        keep: row.spec.keep || row.spec.hook || matches!(opening, Opening::Notice(_)),
-        command: vec![hello.program.clone(), "run".to_owned(), hello.socket.clone(), token],
-    };
-    let nothing_there = env.order.fresh && is_first(&row);
-    place(env, &link, &known, &window, nothing_there).await?;
-    let mut socket = to_tokio(ours)?;
+    let mut socket = placed?;
     let shown = async {
         // A runner that is gone has said so in its window.
         socket.write_all(&prelude).await.ok();
@@ -102,27 +95,56 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
     }
 }
 
+/// Opens the window with a runner in it; the socket is for its prelude.
+async fn start(
+    env: &OpEnv,
+    link: &BoxLink,
+    known: &Known,
+    row: &WorkerRow,
+    opening: &Opening,
+) -> Result<UnixStream, Error> {
+    let mut spawn = spawn(env, link, known, row, opening)?;
+    if let Some(confine) = spawn.worker.as_mut().and_then(|worker| worker.confine.as_mut()) {
+        confine.write = existing(link, &confine.write).await?;
+    }
+    let (ours, theirs) = socket_pair()?;
+    let token = uuid::Uuid::new_v4().simple().to_string();
+    link.offer(token.clone(), spawn, theirs).await?;
+    let hello = link.hello();
+    let window = WorkerWindow {
+        name: row.name.clone(),
+        mark: row.id.clone(),
+        keep: row.spec.keep || row.spec.hook || matches!(opening, Opening::Notice(_)),
+        command: vec![hello.program.clone(), "run".to_owned(), hello.socket.clone(), token],
+    };
+    let nothing_there = env.order.fresh && is_first(row);
+    place(env, link, known, &window, nothing_there).await?;
+    to_tokio(ours)
+}
+
 /// Waits for a runner that says that it could not begin, and passes that on: it has no spool from which it would come.
 /// Never ready for any other reason than the server's end.
-async fn refusal(
-    env: &OpEnv,
-    worker: &str,
-    epoch: u64,
-    socket: &mut tokio::net::UnixStream,
-) -> Error {
+async fn refusal(env: &OpEnv, worker: &str, epoch: u64, socket: &mut UnixStream) -> Error {
     let mut text = Vec::new();
     // What it said before it was lost counts.
     socket.take(MAX_REFUSAL_BYTES).read_to_end(&mut text).await.ok();
     if !text.is_empty() {
         let why = shed_api::name::printable(&String::from_utf8_lossy(&text));
-        let at_ms = u64::try_from(env.context.clock.now().timestamp_millis()).unwrap_or_default();
-        let what = WorkerEnd::Refused(why);
-        let news = WorkerNews { worker: worker.to_owned(), epoch, at_ms, what };
-        if env.posts.send(Post::Worker(news)).await.is_err() {
-            return Error::ShuttingDown;
-        }
+        tell_refused(env, worker, epoch, why).await;
     }
     std::future::pending().await
+}
+
+/// Has it written that a start failed, unless the command is known to have ended.
+async fn tell_refused(env: &OpEnv, worker: &str, epoch: u64, why: String) {
+    let at_ms = u64::try_from(env.now().timestamp_millis()).unwrap_or_default();
+    let what = WorkerEnd::Refused(why);
+    let news = WorkerNews { worker: worker.to_owned(), epoch, at_ms, what };
+    let (done, written) = oneshot::channel();
+    // A keeper that is gone writes nothing more.
+    if env.posts.send(Post::Worker(news, done)).await.is_ok() {
+        written.await.map(drop).ok();
+    }
 }
 
 /// Whether this is a worker's first start, written when the worker was.
@@ -376,7 +398,9 @@ async fn started(env: &OpEnv, worker: &str, epoch: u64) -> Result<(), Error> {
 
 /// Ends a worker's processes, and waits until their end is written.
 pub(crate) async fn stop(env: &OpEnv, worker: &WorkerRow, grace: Duration) -> Result<(), Error> {
-    if worker.status == WorkerStatus::Exited {
+    // Of a shed that is stopped nothing runs, whatever could not be told any more.
+    let is_stopped = env.shed_view.borrow().status() == ShedStatus::Stopped;
+    if worker.status == WorkerStatus::Exited || is_stopped {
         return Ok(());
     }
     let link = env.link()?;

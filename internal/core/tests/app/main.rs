@@ -10,5 +10,6 @@ mod sessions;
 mod support;
 mod tidy;
 mod trees;
+mod turns;
 mod viewers;
 mod workers;

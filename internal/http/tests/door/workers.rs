@@ -1,5 +1,7 @@
 //! What runs in sessions, over REST, on real tmux: their life, their workers, and what those printed.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use shed_api::Scope;
 use shed_testing::eventually;
@@ -143,6 +145,29 @@ async fn output_is_read_in_pages_by_lines_and_exactly() {
     for bad in ["lines=2&from=1", "lines=2&max=1", "from=-1", "max=x", "lines=1.5", "form=1"] {
         assert_eq!(door.refused(get(&format!("{WORKER}/output?{bad}"))).await, invalid, "{bad}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_output_is_waited_for_until_the_command_ends() {
+    let door = with_work("echo one; read line; echo two; read line; exit 3").await;
+    let end = printed(&door, 5).await["log_end"].as_u64().unwrap();
+    let typed = || post(&format!("{WORK}/input"), r#"{"text":"x","enter":true}"#);
+    let start = Instant::now();
+    let asked = |from: u64| door.json(get(&format!("{WORKER}/output?from={from}&wait=20")), 200);
+    let (page, reply) = tokio::join!(asked(end), door.ask(typed()));
+    assert_eq!(reply.status, 204);
+    assert!(page["end"].as_u64().unwrap() > end, "{page}");
+    let mut end = end;
+    while let Some(next) = asked(end).await["end"].as_u64().filter(|next| *next > end) {
+        end = next;
+        // "one", what was typed, "two": the second line it reads.
+        if (5 + 3 + 5..5 + 3 + 5 + 3).contains(&end) {
+            assert_eq!(door.ask(typed()).await.status, 204);
+        }
+    }
+    // Nothing more comes, and nobody waited for it.
+    assert_eq!(ended(&door).await["exit"]["code"], 3);
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

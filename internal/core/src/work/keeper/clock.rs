@@ -13,12 +13,17 @@ use crate::work::ops::{self, Order};
 use crate::work::tree;
 use crate::work::view::Known;
 
+/// Between two attempts to end a session whose time is over.
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
+
 impl Keeper {
     /// When the next thing happens by itself.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let limits = self.all().into_iter().filter_map(|known| {
-            let left = ops::runtime_left(&known.row, self.now())?;
-            (!self.doing.contains_key(&known.row.id)).then(|| Instant::now() + left)
+            let id = &known.row.id;
+            let due = Instant::now() + ops::runtime_left(&known.row, self.now())?;
+            let again = self.not_before.get(id).map_or(due, |again| due.max(*again));
+            (self.can_act() && !self.doing.contains_key(id)).then_some(again)
         });
         let vanished = self.vanished.values().copied();
         let checkpoints = self.all().into_iter().filter_map(|known| self.checkpoint_due(&known));
@@ -44,10 +49,14 @@ impl Keeper {
                 self.end_by_itself(&id).await;
             }
         }
+        self.not_before.retain(|_, again| *again > now);
         for known in self.all() {
             let row = &known.row;
             let left = ops::runtime_left(row, self.now());
-            if left.is_some_and(|left| left.is_zero()) && !self.doing.contains_key(&row.id) {
+            let may = self.can_act() && !self.not_before.contains_key(&row.id);
+            if may && left.is_some_and(|left| left.is_zero()) && !self.doing.contains_key(&row.id) {
+                // What cannot be ended now is not tried without a pause.
+                self.not_before.insert(row.id.clone(), now + RETRY_PAUSE);
                 let order = Order { why: Some("its time is over".to_owned()), ..Order::default() };
                 let job = Job { wish: Wish::Terminate, actor: Actor::Server, order, answer: None };
                 self.begin(&row.id, job).await;

@@ -33,6 +33,21 @@ impl Keeper {
             }
         }
         self.compare().await;
+        self.give_way();
+        if self.view.borrow().reconciled {
+            self.admit().await;
+        }
+    }
+
+    /// A shed that is stopped takes no place from others, and one that cannot begin anything does not stand in their line.
+    fn give_way(&self) {
+        let is_stopped = self.shed_view.borrow().status() == ShedStatus::Stopped;
+        for known in self.all() {
+            let waits = known.row.status == SessionStatus::Waiting && !self.can_act();
+            if is_stopped || waits {
+                self.context.slots.leave(self.shed.as_str(), &known.row.id);
+            }
+        }
     }
 
     /// Compares what should be with what tmux says.
@@ -99,7 +114,7 @@ impl Keeper {
             let job = |wish: Wish| Job {
                 wish,
                 actor: Actor::Server,
-                order: Order { force: true, ..Order::default() },
+                order: Order::default(),
                 answer: None,
             };
             match row.status {
@@ -118,7 +133,11 @@ impl Keeper {
                     self.context.slots.keep(self.shed.as_str(), &row.id);
                     self.begin(&row.id, job(Wish::Create)).await;
                 }
-                SessionStatus::Removing => self.begin(&row.id, job(Wish::Delete)).await,
+                SessionStatus::Removing => {
+                    let mut job = job(Wish::Delete);
+                    job.order.force = row.spec.deletion.is_some_and(|deletion| deletion.force);
+                    self.begin(&row.id, job).await;
+                }
                 SessionStatus::Waiting
                 | SessionStatus::Ended
                 | SessionStatus::Failed
@@ -159,6 +178,11 @@ impl Keeper {
         let Some(link) = self.link.clone() else {
             return;
         };
+        if !orderly && self.doing.values().any(|doing| doing.wish == Wish::Restore) {
+            // With this boot as the last one remembered, what is still to come back would be missed as if it had ended.
+            self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
+            return;
+        }
         let table = self.compared.clone();
         let fresh = if orderly { layout::read(&link).await } else { None };
         let Some(body) = fresh.or_else(|| table.map(|table| table.text.to_string())) else {

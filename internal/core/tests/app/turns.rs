@@ -1,0 +1,266 @@
+//! What waits for what: sessions for a place, wishes for the one before, deletions for the end of a server that was cut off.
+
+use std::path::PathBuf;
+
+use shed_api::session::{NewSession, Session, SessionLimits, SessionStatus, SessionType};
+use shed_api::worker::{NewWorker, Restart, WorkerStatus};
+use shed_api::{Code, ShedStatus};
+use shed_core::life::Wish;
+use shed_core::{Agent, Concurrency};
+use shed_testing::{TestApp, eventually};
+
+use crate::support::{problem, session, sh, shed, words};
+
+async fn make_in(test: &TestApp, name: &str, request: NewSession) -> Session {
+    test.app.new_session(&test.admin, &shed(name), request).await.unwrap()
+}
+
+fn kept(name: &str, argv: &[&str]) -> NewSession {
+    NewSession {
+        name: Some(name.to_owned()),
+        command: words(argv),
+        keep: Some(true),
+        ..NewSession::default()
+    }
+}
+
+fn get(test: &TestApp, in_shed: &str, name: &str) -> Session {
+    test.app.session(&test.admin, &shed(in_shed), &session(name)).unwrap()
+}
+
+async fn status(test: &TestApp, in_shed: &str, name: &str, expected: SessionStatus) -> Session {
+    eventually(&format!("{name} is {expected}"), async || {
+        let found = test.app.session(&test.admin, &shed(in_shed), &session(name)).ok()?;
+        (found.status == expected).then_some(found)
+    })
+    .await
+}
+
+async fn one_at_a_time() -> TestApp {
+    TestApp::start_with(|settings| {
+        settings.sessions.concurrency = Concurrency { server: Some(1), shed: None };
+    })
+    .await
+}
+
+/// A shed with a repository and a directory for files that the test and the shed share.
+async fn with_repository(test: &TestApp) -> PathBuf {
+    test.shed("a").await;
+    let line = "git init -q -b main . && git config user.name T && git config user.email t@e.x && \
+                echo one > one.txt && git add -A && git commit -qm first";
+    sh(test, "a", line).await;
+    test.dir().join("signs")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shed_that_is_stopped_keeps_nobody_waiting() {
+    let test = one_at_a_time().await;
+    test.shed("a").await;
+    test.shed("b").await;
+    let long = ["sleep", "1000"];
+    make_in(&test, "a", kept("first", &long)).await;
+    assert_eq!(make_in(&test, "b", kept("second", &long)).await.status, SessionStatus::Waiting);
+    assert_eq!(make_in(&test, "a", kept("third", &long)).await.status, SessionStatus::Waiting);
+    test.app.wish(&test.admin, &shed("b"), Wish::Stop).await.unwrap();
+    test.app.terminate_session(&test.admin, &shed("a"), &session("first")).await.unwrap();
+    // The older one cannot run now.
+    status(&test, "a", "third", SessionStatus::Running).await;
+    // What went with its shed takes no place either.
+    test.app.wish(&test.admin, &shed("b"), Wish::Start).await.unwrap();
+    assert_eq!(get(&test, "b", "second").status, SessionStatus::Waiting);
+    test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    status(&test, "b", "second", SessionStatus::Running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_started_again_waits_for_a_place_too() {
+    let test = one_at_a_time().await;
+    test.shed("a").await;
+    let (name, long) = (shed("a"), ["sleep", "1000"]);
+    make_in(&test, "a", kept("first", &long)).await;
+    test.app.terminate_session(&test.admin, &name, &session("first")).await.unwrap();
+    make_in(&test, "a", kept("second", &long)).await;
+    let again = Restart::default();
+    let told = test.app.restart_session(&test.admin, &name, &session("first"), again).await;
+    assert_eq!(told.unwrap().status, SessionStatus::Waiting);
+    test.app.terminate_session(&test.admin, &name, &session("second")).await.unwrap();
+    let first = status(&test, "a", "first", SessionStatus::Running).await;
+    assert_eq!(first.workers[0].epoch, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waited_in_vain_is_told_of() {
+    let test = one_at_a_time().await;
+    with_repository(&test).await;
+    make_in(&test, "a", kept("first", &["sleep", "1000"])).await;
+    let worktree = NewSession {
+        kind: Some(SessionType::Worktree),
+        base: Some("no-such-ref".to_owned()),
+        ..kept("second", &["cat"])
+    };
+    assert_eq!(make_in(&test, "a", worktree).await.status, SessionStatus::Waiting);
+    test.app.terminate_session(&test.admin, &shed("a"), &session("first")).await.unwrap();
+    let failed = status(&test, "a", "second", SessionStatus::Failed).await;
+    assert!(failed.reason.unwrap().contains("no-such-ref"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_refused_does_not_hold_up_the_next() {
+    let test = TestApp::start().await;
+    let signs = with_repository(&test).await;
+    let wait = format!("until test -e {}; do sleep 0.02; done; exit 1", signs.display());
+    let request = NewSession {
+        kind: Some(SessionType::Worktree),
+        setup: words(&["sh", "-c", &wait]),
+        ..kept("work", &["cat"])
+    };
+    let (name, work) = (shed("a"), session("work"));
+    let making = test.app.new_session(&test.admin, &name, request);
+    let others = async {
+        status(&test, "a", "work", SessionStatus::Creating).await;
+        let more = NewWorker { command: words(&["cat"]), ..NewWorker::default() };
+        let adding = test.app.add_worker(&test.admin, &name, &work, more);
+        let patching = test.app.freeze_session(&test.admin, &name, &work, true);
+        let third = async {
+            // The other two were posted before.
+            tokio::task::yield_now().await;
+            std::fs::write(&signs, "").unwrap();
+        };
+        tokio::join!(adding, patching, third)
+    };
+    let (made, (added, frozen, ())) = tokio::join!(making, others);
+    assert!(made.is_err());
+    assert_eq!(problem(added).code, Code::Busy);
+    assert_eq!(problem(frozen).code, Code::Busy);
+    assert_eq!(get(&test, "a", "work").status, SessionStatus::Failed);
+    test.app.delete_session(&test.admin, &name, &work, true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_cut_off_is_not_forced_by_going_on() {
+    let mut test = TestApp::start().await;
+    let signs = with_repository(&test).await;
+    let began = signs.with_extension("began");
+    let line = format!(
+        "touch {}; until test -e {}; do sleep 0.02; done",
+        began.display(),
+        signs.display()
+    );
+    let request = NewSession {
+        kind: Some(SessionType::Worktree),
+        teardown: words(&["sh", "-c", &line]),
+        ..kept("work", &["cat"])
+    };
+    let directory = PathBuf::from(make_in(&test, "a", request).await.directory.unwrap());
+    let app = test.app.clone();
+    let admin = test.admin.clone();
+    let deleting = tokio::spawn(async move {
+        app.delete_session(&admin, &shed("a"), &session("work"), false).await
+    });
+    eventually("the teardown", async || began.exists().then_some(())).await;
+    let precious = directory.join("precious.txt");
+    test.restart_after(|_| {
+        std::fs::write(&precious, "not committed").unwrap();
+        std::fs::write(&signs, "").unwrap();
+    })
+    .await;
+    drop(deleting);
+    let kept = eventually("what became of it", async || {
+        let found = test.app.session(&test.admin, &shed("a"), &session("work")).ok()?;
+        (found.status != SessionStatus::Removing).then_some(found)
+    })
+    .await;
+    assert!(kept.reason.unwrap().contains("1 new file"));
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "not committed");
+    test.app.delete_session(&test.admin, &shed("a"), &session("work"), true).await.unwrap();
+    assert!(!directory.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_one_that_is_not_deleted_stays_frozen() {
+    let test = TestApp::start().await;
+    with_repository(&test).await;
+    let request =
+        NewSession { kind: Some(SessionType::Worktree), ..kept("work", &["sleep", "1000"]) };
+    let made = make_in(&test, "a", request).await;
+    std::fs::write(PathBuf::from(made.directory.unwrap()).join("new.txt"), "not committed")
+        .unwrap();
+    let (name, work) = (shed("a"), session("work"));
+    test.app.freeze_session(&test.admin, &name, &work, true).await.unwrap();
+    let refused = test.app.delete_session(&test.admin, &name, &work, false).await;
+    assert_eq!(problem(refused).code, Code::WorkWouldBeLost);
+    assert_eq!(get(&test, "a", "work").status, SessionStatus::Frozen);
+    let thawed = test.app.freeze_session(&test.admin, &name, &work, false).await.unwrap();
+    assert_eq!(thawed.status, SessionStatus::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_that_pass_while_the_shed_is_stopped_or_never_harm_nobody() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let limited = |name: &str, seconds: u64| NewSession {
+        limits: Some(SessionLimits { runtime_seconds: Some(seconds), ..SessionLimits::default() }),
+        restart: true,
+        ..kept(name, &["sleep", "1000"])
+    };
+    make_in(&test, "a", limited("endless", u64::MAX)).await;
+    make_in(&test, "a", limited("short", 3)).await;
+    test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    assert_eq!(test.app.shed(&test.admin, &shed("a")).unwrap().status, ShedStatus::Stopped);
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    // It comes back with its shed, and has its time again.
+    test.app.wish(&test.admin, &shed("a"), Wish::Start).await.unwrap();
+    status(&test, "a", "endless", SessionStatus::Running).await;
+    let short = status(&test, "a", "short", SessionStatus::Ended).await;
+    assert_eq!(short.reason.as_deref(), Some("its time is over"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_are_made_at_once_share_neither_name_nor_ports() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let request =
+        || NewSession { name: None, ..kept("", &["sh", "-c", "echo $SHED_PORT; exec cat"]) };
+    let all = (0..6).map(|_| make_in(&test, "a", request()));
+    let made = futures_util::future::join_all(all).await;
+    let mut ports = Vec::new();
+    for one in &made {
+        let worker = &one.workers[0].name;
+        let id = one.id.parse().unwrap();
+        ports.push(
+            eventually("its port", async || {
+                let name = shed("a");
+                let page = test.app.output_page(&test.admin, &name, &id, worker, 0, None);
+                page.await.ok().map(|page| page.text).filter(|text| text.ends_with('\n'))
+            })
+            .await,
+        );
+    }
+    let mut once = ports.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), made.len(), "{ports:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_cannot_be_started_is_told_of() {
+    let mut test = TestApp::start_with(|settings| {
+        let agent = Agent { command: words(&["sleep", "1000"]), ..Agent::default() };
+        settings.sessions.agents.insert("helper".to_owned(), agent);
+    })
+    .await;
+    test.shed("a").await;
+    let agent = NewSession {
+        name: Some("work".to_owned()),
+        agent: Some("helper".to_owned()),
+        ..NewSession::default()
+    };
+    make_in(&test, "a", agent).await;
+    test.restart_with(|settings| drop(settings.sessions.agents.remove("helper"))).await;
+    let (name, work, again) = (shed("a"), session("work"), Restart::default());
+    let started = test.app.restart_worker(&test.admin, &name, &work, "helper", again).await;
+    assert!(started.is_err());
+    let worker = test.app.worker(&test.admin, &name, &work, "helper").unwrap();
+    assert_eq!(worker.status, WorkerStatus::Exited);
+    assert!(worker.reason.unwrap().contains("helper"));
+}
