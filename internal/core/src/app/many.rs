@@ -165,7 +165,7 @@ impl App {
         let status =
             self.keeper(person, shed, Scope::Read, "to see sessions")?.view.borrow().status();
         let risk = if batch::needs_risk(batch, known, status) {
-            Some(self.session_risk(person, shed, &self.by_id(shed, known)?).await?)
+            Some(self.session_risk(person, shed, &known.row.id.parse()?).await?)
         } else {
             None
         };
@@ -182,7 +182,7 @@ impl App {
         if let Some(already) = batch::already(batch, known) {
             return Ok(already.to_owned());
         }
-        let session = self.by_id(shed, known)?;
+        let session: SessionRef = known.row.id.parse()?;
         let done = match batch.op {
             BatchOp::Terminate => {
                 self.terminate_session(person, shed, &session).await?;
@@ -228,19 +228,6 @@ impl App {
             }
         };
         Ok(done.to_owned())
-    }
-
-    /// How a request points at a session by its id. Another session may have that as its name.
-    fn by_id(&self, shed: &ShedName, known: &Known) -> Result<SessionRef, Error> {
-        let id = &known.row.id;
-        let view = self.handle(shed).map(|handle| handle.work.view.borrow().clone());
-        let namesake = view.is_some_and(|view| view.find(id).is_some_and(|it| it.row.id != *id));
-        if namesake {
-            let text = "another session has its id as a name".to_owned();
-            let session = known.row.name.clone();
-            return Err(Error::SessionBusy { shed: shed.clone(), session, text });
-        }
-        Ok(id.parse()?)
     }
 
     /// What was deleted in a shed's repositories and can be brought back, by name.
