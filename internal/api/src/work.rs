@@ -193,6 +193,15 @@ pub struct TemplateList {
     pub templates: Vec<NamedTemplate>,
 }
 
+/// `POST /api/templates/check`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CheckTemplate {
+    /// What is in the file.
+    pub text: String,
+}
+
 /// `POST /api/sheds/{n}/gc`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

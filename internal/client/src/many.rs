@@ -2,7 +2,10 @@
 
 use hyper::Method;
 use shed_api::git::{RestoreTrash, TrashList};
-use shed_api::work::{Batch, BatchResult, CleanOrphans, Gc, GcReport, OrphanList, TemplateList};
+use shed_api::work::{
+    Batch, BatchResult, CheckTemplate, CleanOrphans, Gc, GcReport, OrphanList, Template,
+    TemplateList,
+};
 
 use crate::calls::shed_path;
 use crate::{Client, ClientError};
@@ -21,6 +24,11 @@ impl Client {
     /// `POST /api/sheds/{n}/gc`.
     pub async fn gc(&self, shed: &str, request: &Gc) -> Result<GcReport, ClientError> {
         self.send(Method::POST, &format!("{}/gc", shed_path(shed)), request).await
+    }
+
+    /// `POST /api/templates/check`.
+    pub async fn check_template(&self, text: String) -> Result<Template, ClientError> {
+        self.send(Method::POST, "/api/templates/check", &CheckTemplate { text }).await
     }
 
     /// `GET /api/sheds/{n}/orphans`.

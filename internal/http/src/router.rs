@@ -82,6 +82,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         // Many at once, and what is kept.
         .routes(routes!(many::batch))
         .routes(routes!(many::templates))
+        .routes(routes!(many::check_template))
         .routes(routes!(many::gc))
         .routes(routes!(many::orphans))
         .routes(routes!(many::clean))

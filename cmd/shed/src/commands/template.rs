@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap_complete::ArgValueCandidates;
 use shed_api::name::printable;
-use shed_api::work::{NamedTemplate, Template};
+use shed_api::work::NamedTemplate;
 
 use super::completions::sheds;
 use crate::context::Context;
@@ -12,7 +12,7 @@ use crate::failure::{Failure, Outcome};
 use crate::names;
 use shed_report::table;
 
-/// The longest file that is taken for a template. Its prompt is the most of it.
+/// The longest file that is sent. The server takes less.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Show what sessions can be made from
@@ -46,7 +46,7 @@ enum Command {
         /// Template
         template: String,
     },
-    /// Read files on this machine as templates; exit 1 if one is none
+    /// Have the server read files of this machine as templates; exit 2 if one is none
     Check {
         /// Files
         #[arg(required = true, value_name = "FILE")]
@@ -77,10 +77,14 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
             Ok(0)
         }
         Command::Check { files } => {
+            let client = context.client()?;
             let check = async |file: &str| {
-                read(Path::new(file))?;
-                context.out.say(&format!("{file} is a template"));
-                Ok(())
+                let checked = client.check_template(read(Path::new(file))?).await;
+                let template = checked.map_err(|error| {
+                    let failure = Failure::from(error);
+                    Failure { text: format!("{file}: {}", failure.text), ..failure }
+                })?;
+                context.out.data(&template, || format!("{file} is a template\n"))
             };
             let files: Vec<String> =
                 files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
@@ -89,7 +93,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     }
 }
 
-fn read(file: &Path) -> Result<Template, Failure> {
+fn read(file: &Path) -> Result<String, Failure> {
     use std::io::Read as _;
     let shown = file.display();
     let mut text = String::new();
@@ -101,7 +105,7 @@ fn read(file: &Path) -> Result<Template, Failure> {
             "{shown}: a template has at most {MAX_FILE_BYTES} bytes"
         )));
     }
-    toml::from_str(&text).map_err(|error| Failure::new(format!("{shown}: {error}")))
+    Ok(text)
 }
 
 fn rows(templates: &[NamedTemplate]) -> String {

@@ -50,10 +50,14 @@ async fn templates_are_listed_shown_checked_and_used() {
     // What is shown is a template itself.
     std::fs::write(desk.path("good.toml"), &shown.out).unwrap();
     std::fs::write(desk.path("bad.toml"), "title = 1\n").unwrap();
+    let both = "agent = 'claude'\ncommand = ['true']\n";
+    std::fs::write(desk.path("both.toml"), both).unwrap();
+    desk.run(&["template", "check", "both.toml"]).await.fails(2);
     desk.run(&["template", "check", "good.toml"]).await.ok();
     let checked = desk.run(&["template", "check", "bad.toml", "good.toml", "none.toml"]).await;
-    let said = checked.fails(1);
-    assert!(said.contains("bad.toml") && said.contains("good.toml is a template"), "{said}");
+    let said = checked.fails(2);
+    assert!(said.contains("bad.toml: line 1"), "{said}");
+    assert_eq!(checked.out, b"good.toml is a template\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

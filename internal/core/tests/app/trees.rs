@@ -217,3 +217,38 @@ async fn a_repository_that_cannot_be_branched_leaves_nothing_behind() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_with_force_is_whole_in_the_trash() {
+    let test = with_repository().await;
+    let made = make(&test, worktree("big")).await;
+    // Larger than what checkpoints take by the way.
+    inside(&test, &made, "head -c 12000000 /dev/zero > big.bin; git init -q inner").await;
+    inside(
+        &test,
+        &made,
+        "cd inner && git -c user.name=T -c user.email=t@example.com commit -q --allow-empty -m x",
+    )
+    .await;
+    let (name, big) = (shed("a"), session("big"));
+    let refused = test.app.delete_session(&test.admin, &name, &big, true).await;
+    assert!(problem(refused).detail.contains("\"inner"), "a repository in it cannot be kept");
+    inside(&test, &made, "rm -rf inner").await;
+    test.app.delete_session(&test.admin, &name, &big, true).await.unwrap();
+    let trash = test.app.trash(&test.admin, &name).await.unwrap();
+    let kept = trash.iter().find(|entry| entry.name.contains(".ckpt")).unwrap();
+    let size = sh(&test, "a", &format!("git cat-file -s {}:big.bin", kept.name)).await;
+    assert_eq!(size.stdout.trim(), "12000000", "{size:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_of_its_branch_count_whatever_is_checked_out() {
+    let test = with_repository().await;
+    let made = make(&test, worktree("fix")).await;
+    inside(&test, &made, "git commit -q --allow-empty -m work && git switch -q --detach main")
+        .await;
+    let (name, fix) = (shed("a"), session("fix"));
+    let refused = test.app.delete_session(&test.admin, &name, &fix, false).await;
+    assert_eq!(problem(refused).code, Code::WorkWouldBeLost);
+    assert_eq!(inside(&test, &made, "git log -1 --format=%s shed/fix").await, "work\n");
+}

@@ -4,7 +4,10 @@ use axum::Json;
 use axum::http::StatusCode;
 use shed_api::Problem;
 use shed_api::git::{RestoreTrash, TrashList};
-use shed_api::work::{Batch, BatchResult, CleanOrphans, Gc, GcReport, OrphanList, TemplateList};
+use shed_api::work::{
+    Batch, BatchResult, CheckTemplate, CleanOrphans, Gc, GcReport, OrphanList, Template,
+    TemplateList,
+};
 
 use crate::extract::{Answer, Body, Door, OfShed, OptionalBody, Who};
 
@@ -28,6 +31,17 @@ pub(crate) async fn templates(
     OfShed(name): OfShed,
 ) -> Answer<Json<TemplateList>> {
     Ok(Json(state.app.templates(&person, &name).await?))
+}
+
+/// Reads a template's file as it would be read when a session is made from it. Refused with its line where it is none.
+#[utoipa::path(post, path = "/api/templates/check", tag = "many", request_body = CheckTemplate,
+    responses((status = 200, body = Template), (status = 400, body = Problem), (status = 413, body = Problem)))]
+pub(crate) async fn check_template(
+    Door(state): Door,
+    Who(_): Who,
+    Body(request): Body<CheckTemplate>,
+) -> Answer<Json<Template>> {
+    Ok(Json(state.app.check_template(&request.text)?))
 }
 
 /// Removes what is kept for sessions that are gone for long, and tells of every byte that is kept why. A dry run needs

@@ -110,6 +110,7 @@ pub(crate) const ROUTES: &[Route] = &[
     route("GET", "/api/sheds/{n}/sessions/{s}/attach", READ, None, NO_SHED),
     route("POST", "/api/batch", DRIVE, Some(r#"{"ids":["none"],"op":"terminate"}"#), OK),
     route("GET", "/api/sheds/{n}/templates", READ, None, NO_SHED),
+    route("POST", "/api/templates/check", READ, Some(r#"{"text":""}"#), OK),
     route("POST", "/api/sheds/{n}/gc", DRIVE, None, NO_SHED),
     route("GET", "/api/sheds/{n}/orphans", READ, None, NO_SHED),
     route("POST", "/api/sheds/{n}/orphans/clean", DRIVE, Some(r#"{"names":["x"]}"#), NO_SHED),
