@@ -85,7 +85,7 @@ impl Shared {
             let start = Instant::now();
             match rustix::io::read(master, &mut buffer) {
                 Ok(n_read) if n_read > 0 => {
-                    window.print(&buffer[..n_read]);
+                    window.show(&buffer[..n_read]);
                     spool.output(&buffer[..n_read]);
                     if ending {
                         n_left += n_read;

@@ -12,6 +12,8 @@ use super::{raw_mode, time_until};
 
 /// More is taken while no more than this waits. As much again is being written.
 const AHEAD: usize = 32 << 10;
+/// What is written at once: an echo, a line.
+const LITTLE: usize = 256;
 /// At the end tmux has so long to say that it has read everything.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 /// The question for a terminal's state, and the answer. They show nothing, and end whatever sequence was not whole.
@@ -86,6 +88,25 @@ impl Window {
                 self.shared.work.notify_one();
             }
         }
+    }
+
+    /// The same from the thread that copies: a little for a window that waits for nothing is written at once, which spares who
+    /// types the way over the other thread. Blocks as a terminal does.
+    pub(super) fn show(&self, bytes: &[u8]) {
+        let mut state = self.lock();
+        let is_busy = state.is_writing || !state.waiting.is_empty();
+        if state.is_gone || is_busy || bytes.len() > LITTLE {
+            drop(state);
+            return self.print(bytes);
+        }
+        state.is_writing = true;
+        drop(state);
+        if !write_all(bytes) {
+            return self.lose();
+        }
+        self.lock().is_writing = false;
+        self.shared.work.notify_one();
+        self.shared.room.notify_all();
     }
 
     /// Waits until there is room for more, or until the limit that [`Window::limit`] set.
@@ -166,9 +187,7 @@ impl Window {
         loop {
             {
                 let mut state = self.lock();
-                state.is_writing = false;
-                self.shared.room.notify_all();
-                while state.waiting.is_empty() && !state.is_gone {
+                while (state.waiting.is_empty() || state.is_writing) && !state.is_gone {
                     state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
                 if state.is_gone {
@@ -184,6 +203,8 @@ impl Window {
             bytes.clear();
             // A long prelude must not hold its memory for ever.
             bytes.shrink_to(2 * AHEAD);
+            self.lock().is_writing = false;
+            self.shared.room.notify_all();
         }
     }
 }

@@ -500,6 +500,8 @@ impl Keeper {
                     let post = WishPost { session, wish, actor, order, answer };
                     self.take_wish(post).await;
                 }
+                // Perhaps what was done just now brought it back.
+                Job { wish: Wish::Restore, .. } if !self.is_missing(id) => {}
                 job => self.begin(id, job).await,
             }
         }

@@ -274,8 +274,12 @@ pub(super) fn is_alive(row: &WorkerRow) -> bool {
 /// Waits until the table shows the session, so that whoever made it can list it.
 async fn shown(env: &OpEnv) {
     let mut view = env.shed_view.clone();
-    let there = view
-        .wait_for(|view| view.table.as_ref().is_some_and(|table| table.marked(&env.id).is_some()));
+    let link = env.link().ok();
+    let there = view.wait_for(|view| {
+        // A shed that went shows nothing more.
+        view.link != link
+            || view.table.as_ref().is_some_and(|table| table.marked(&env.id).is_some())
+    });
     // One that ended at once is never shown.
     timeout(SHOW_LIMIT, there).await.map(drop).ok();
 }

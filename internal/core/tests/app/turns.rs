@@ -264,3 +264,22 @@ async fn a_worker_that_cannot_be_started_is_told_of() {
     assert_eq!(worker.status, WorkerStatus::Exited);
     assert!(worker.reason.unwrap().contains("helper"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shed_that_goes_while_its_sessions_come_back_brings_them_back_the_next_time() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let shell = NewSession { name: Some("default".to_owned()), ..NewSession::default() };
+    make_in(&test, "a", shell).await;
+    let name = shed("a");
+    for _ in 0..8 {
+        test.app.wish(&test.admin, &name, Wish::Stop).await.unwrap();
+        test.app.wish(&test.admin, &name, Wish::Start).await.unwrap();
+        // Its window is there before all of it is.
+        eventually("its window", async || {
+            let found = test.app.session(&test.admin, &shed("a"), &session("default")).ok()?;
+            (found.window_count == 1).then_some(())
+        })
+        .await;
+    }
+}

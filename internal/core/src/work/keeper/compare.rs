@@ -7,7 +7,7 @@ use shed_api::{Actor, ShedStatus};
 use shed_store::{LayoutRow, WorkerRow};
 use tokio::time::Instant;
 
-use super::{Job, Keeper, LAYOUT_PAUSE, VANISH_GRACE, WorkHandle};
+use super::{Job, Keeper, LAYOUT_PAUSE, VANISH_GRACE, WorkHandle, is_up};
 use crate::table::{NoSessions, Table};
 use crate::work::life::Wish;
 use crate::work::ops::Order;
@@ -109,6 +109,16 @@ impl Keeper {
         for known in self.all() {
             let row = &known.row;
             if self.doing.contains_key(&row.id) {
+                // What is being done began before the shed went: when it is over, the session may be missing.
+                if !same_boot && is_up(row) {
+                    let job = Job {
+                        wish: Wish::Restore,
+                        actor: Actor::Server,
+                        order: Order::default(),
+                        answer: None,
+                    };
+                    self.waiting.entry(row.id.clone()).or_default().push_front(job);
+                }
                 continue;
             }
             let job = |wish: Wish| Job {
@@ -154,6 +164,14 @@ impl Keeper {
         self.show(|view| view.reconciled = true);
         self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
         self.admit().await;
+    }
+
+    /// Whether a session should be there and tmux, asked since the shed came up, does not have it.
+    pub(super) fn is_missing(&self, id: &str) -> bool {
+        let view = self.shed_view.borrow();
+        let table = view.table.as_ref().filter(|_| !view.table_is_old);
+        self.known(id).is_some_and(|known| is_up(&known.row))
+            && table.is_some_and(|table| table.marked(id).is_none())
     }
 
     /// All its windows closed.
