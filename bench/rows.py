@@ -186,15 +186,18 @@ def attach(pair, size):
 
 
 def keystrokes(pair, size):
-    """Two ssh clients, each at its own terminal, each attached to a tmux session that runs `cat`: a key is written to one
-    terminal and timed until its echo is read there, then the same at the other. A line is emptied (Ctrl-U) every 60 keys, not timed.
+    """Three ssh clients, each at its own terminal, each attached to a tmux session that runs `cat`: in a plain window of the shed's, in a
+    worker of the shed's, in a plain window of the rival's. A key is written to one
+    terminal and timed until its echo is read there, then the same at the next. A line is emptied (Ctrl-U) every 60 keys, not timed.
     After each key what tmux still has to say is read, until 1 ms of silence. The first 100 keys do not count."""
     world = pair.world
     shed, host, port = pair.shed
     pair.session("keys", "exec cat")
     tmux = ["tmux", "new", "-A", "-s", "keys"]
-    sides = [world.ssh((f"{shed}+keys", host, port), options=("-t",)), world.ssh(pair.sshd, *tmux, options=("-t",))]
-    terminals, samples = [], ([], [])
+    world.shed("exec", "one", "--", "tmux", "new-session", "-d", "-s", "plain", "sh", "-c", "exec cat")
+    ours = [world.ssh((f"{shed}+{name}", host, port), options=("-t",)) for name in ("plain", "keys")]
+    sides = [*ours, world.ssh(pair.sshd, *tmux, options=("-t",))]
+    terminals, samples = [], ([], [], [])
     uncounted = 100
     try:
         for argv in sides:
@@ -219,17 +222,19 @@ def keystrokes(pair, size):
         raise
     finally:
         pair.end_session("keys")
-    ours, theirs = samples
-    middle, high = p50(ours) / p50(theirs), p99(ours) / p99(theirs)
-    yield Line(
-        "keystroke echo through SSH and tmux",
-        ours,
-        middle <= 1.15 and high <= 1.5,
-        "p50 ≤ 1.15×, p99 ≤ 1.5×",
-        "sshd, tmux",
-        theirs,
-        f"p50 {middle:.2f}×, p99 {high:.2f}×",
-    )
+        world.shed("sessions", "kill", "one", "plain")
+    plain, worker, theirs = samples
+    for what, ours in (("keystroke echo through SSH and tmux", plain), ("the same in a worker", worker)):
+        middle, high = p50(ours) / p50(theirs), p99(ours) / p99(theirs)
+        yield Line(
+            what,
+            ours,
+            middle <= 1.15 and high <= 1.5,
+            "p50 ≤ 1.15×, p99 ≤ 1.5×",
+            "sshd, tmux",
+            theirs,
+            f"p50 {middle:.2f}×, p99 {high:.2f}×",
+        )
 
 
 def transfers(pair, size):
