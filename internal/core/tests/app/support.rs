@@ -1,5 +1,6 @@
 //! Short ways to say what most tests say.
 
+use shed_api::session::NewSession;
 use shed_api::stream::{AttachOpen, ExecOpen, ExecRequest, ExecResult, ExecSpec, Tty};
 use shed_api::{Problem, SessionRef, ShedName};
 use shed_core::{Attach, Error, Running, read_some};
@@ -93,4 +94,14 @@ pub(crate) async fn repository(test: &TestApp, name: &str) {
     )
     .await;
     assert_eq!(made.exit, 0, "{}", made.stderr);
+}
+
+/// A session whose window stays when its command has ended.
+pub(crate) fn kept(name: &str, argv: &[&str]) -> NewSession {
+    NewSession {
+        name: Some(name.to_owned()),
+        command: words(argv),
+        keep: Some(true),
+        ..NewSession::default()
+    }
 }

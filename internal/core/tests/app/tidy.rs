@@ -11,19 +11,10 @@ use shed_core::Person;
 use shed_core::life::Wish;
 use shed_testing::{TestApp, eventually};
 
-use crate::support::{problem, repository, session, sh, shed, words};
+use crate::support::{kept, problem, repository, session, sh, shed, words};
 
 async fn make(test: &TestApp, request: NewSession) -> Session {
     test.app.new_session(&test.admin, &shed("a"), request).await.unwrap()
-}
-
-fn kept(name: &str, argv: &[&str]) -> NewSession {
-    NewSession {
-        name: Some(name.to_owned()),
-        command: words(argv),
-        keep: Some(true),
-        ..NewSession::default()
-    }
 }
 
 async fn orphans(test: &TestApp) -> Vec<Orphan> {

@@ -9,19 +9,10 @@ use shed_core::life::Wish;
 use shed_core::{Agent, Concurrency};
 use shed_testing::{TestApp, eventually};
 
-use crate::support::{problem, session, sh, shed, words};
+use crate::support::{kept, problem, session, sh, shed, words};
 
 async fn make_in(test: &TestApp, name: &str, request: NewSession) -> Session {
     test.app.new_session(&test.admin, &shed(name), request).await.unwrap()
-}
-
-fn kept(name: &str, argv: &[&str]) -> NewSession {
-    NewSession {
-        name: Some(name.to_owned()),
-        command: words(argv),
-        keep: Some(true),
-        ..NewSession::default()
-    }
 }
 
 fn get(test: &TestApp, in_shed: &str, name: &str) -> Session {

@@ -8,19 +8,10 @@ use shed_core::Concurrency;
 use shed_core::life::Wish;
 use shed_testing::{TestApp, eventually};
 
-use crate::support::{problem, session, sh, shed, words};
+use crate::support::{kept, problem, session, sh, shed, words};
 
 async fn make(test: &TestApp, request: NewSession) -> Session {
     test.app.new_session(&test.admin, &shed("a"), request).await.unwrap()
-}
-
-fn kept(name: &str, argv: &[&str]) -> NewSession {
-    NewSession {
-        name: Some(name.to_owned()),
-        command: words(argv),
-        keep: Some(true),
-        ..NewSession::default()
-    }
 }
 
 fn get(test: &TestApp, name: &str) -> Session {
