@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use shed_api::session::{NewSession, Session, SessionLimits, SessionStatus, SessionType};
+use shed_api::session::{
+    NewSession, PatchSession, Session, SessionLimits, SessionStatus, SessionType,
+};
 use shed_api::worker::{NewWorker, Restart, WorkerStatus};
 use shed_api::{Code, ShedStatus};
 use shed_core::life::Wish;
@@ -195,14 +197,18 @@ async fn limits_that_pass_while_the_shed_is_stopped_or_never_harm_nobody() {
         ..kept(name, &["sleep", "1000"])
     };
     make_in(&test, "a", limited("endless", u64::MAX)).await;
-    make_in(&test, "a", limited("short", 3)).await;
-    test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
-    assert_eq!(test.app.shed(&test.admin, &shed("a")).unwrap().status, ShedStatus::Stopped);
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    // It comes back with its shed, and has its time again.
-    test.app.wish(&test.admin, &shed("a"), Wish::Start).await.unwrap();
+    make_in(&test, "a", limited("short", 3600)).await;
+    let (name, short) = (shed("a"), session("short"));
+    test.app.wish(&test.admin, &name, Wish::Stop).await.unwrap();
+    assert_eq!(test.app.shed(&test.admin, &name).unwrap().status, ShedStatus::Stopped);
+    let over = SessionLimits { runtime_seconds: Some(0), ..SessionLimits::default() };
+    let patch = PatchSession { limits: Some(over), ..PatchSession::default() };
+    test.app.patch_session(&test.admin, &name, &short, patch).await.unwrap();
+    // It comes back with its shed, and only then its time counts.
+    test.app.wish(&test.admin, &name, Wish::Start).await.unwrap();
     status(&test, "a", "endless", SessionStatus::Running).await;
     let short = status(&test, "a", "short", SessionStatus::Ended).await;
+    assert_eq!(short.workers[0].epoch, 2, "it was ended while its shed was stopped");
     assert_eq!(short.reason.as_deref(), Some("its time is over"));
 }
 
