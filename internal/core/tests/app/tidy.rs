@@ -335,3 +335,19 @@ async fn only_what_nobody_remembers_and_is_old_is_tidied_up() {
         Code::Forbidden
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_outlived_a_command_ends_with_its_session() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let line = "setsid sleep 1004 >/dev/null 2>&1 & \
+        until grep -q sleep /proc/$!/comm; do sleep 0.01; done; exit 0";
+    make(&test, kept("left", &["sh", "-c", line])).await;
+    eventually("what it left", async || {
+        let found = orphans(&test).await;
+        found.iter().any(|it| it.detail.contains("sleep 1004")).then_some(())
+    })
+    .await;
+    test.app.terminate_session(&test.admin, &shed("a"), &session("left")).await.unwrap();
+    assert_eq!(orphans(&test).await, []);
+}
