@@ -27,14 +27,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::{BoxState, Engine, EngineError, Found};
-use crate::keeper::{self, KeeperHandle, Post};
-use crate::life::Occasion;
+use crate::files::diff_watch::Numbers;
+use crate::output::logs::Logs;
+use crate::output::previews::Previews;
+use crate::output::viewers::Viewers;
+use crate::scheduler::admission::Slots;
 use crate::settings::{Clock, Settings};
-use crate::work::logs::Logs;
-use crate::work::numbers::Numbers;
-use crate::work::previews::Previews;
-use crate::work::slots::Slots;
-use crate::work::viewers::Viewers;
+use crate::shed::keeper::{self, KeeperHandle, Post};
+use crate::shed::life::Occasion;
 use crate::{Context, Error, Person};
 
 /// The first pause after the engine went away; it doubles.

@@ -7,8 +7,8 @@ use shed_link::git::FailureKind;
 use shed_store::StoreError;
 
 use crate::engine::EngineError;
-use crate::life::Denial;
-use crate::work::life::Denial as SessionDenial;
+use crate::session::life::Denial as SessionDenial;
+use crate::shed::life::Denial;
 
 /// Why something was not done. [`Error::problem`] is what people see; what is only for the log stays in the variant.
 #[derive(Debug, thiserror::Error)]

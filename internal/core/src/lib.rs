@@ -5,23 +5,19 @@
 //! (`ops`) on the engine's port and the shed's link. Nothing here knows HTTP, SSH or a container engine by name.
 
 mod access;
+mod agents;
 mod app;
 mod box_link;
-mod checkout;
 pub mod engine;
 mod error;
-mod keeper;
-mod lend;
-pub mod life;
-mod mounts;
-mod ops;
-pub mod patch;
-mod repo;
+mod files;
+mod housekeeping;
+mod output;
+mod scheduler;
+mod session;
 mod settings;
+mod shed;
 mod stream;
-mod table;
-mod view;
-mod work;
 
 use std::sync::Arc;
 
@@ -30,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use access::{Person, TOKEN_PREFIX};
+pub use agents::{Agent, built_in as built_in_agents};
 pub use app::App;
 pub use app::credentials::Credentials;
 pub use app::exec::{Attach, Exec, ExecKind, Started};
@@ -39,16 +36,17 @@ pub use app::sheds::{ProgressReader, Removal};
 pub use app::tree::DiffQuery;
 pub use app::viewer::{Hands, MAX_IMAGE_BYTES, Viewer, WatchWorker};
 pub use app::worker_output::OutputSearch;
-pub use checkout::{KEPT, NOT_EMPTY};
 pub use error::{Error, Failure};
-pub use keeper::Answer;
-pub use mounts::MountPolicy;
+pub use files::patch;
+pub use scheduler::admission::Concurrency;
+pub use session::life::Denial as SessionDenial;
+pub use session::settings::SessionSettings;
 pub use settings::{Clock, Defaults, PULSE, STOP_LIMIT, Settings};
+pub use shed::clone::{KEPT, NOT_EMPTY};
+pub use shed::keeper::Answer;
+pub use shed::life;
+pub use shed::mounts::MountPolicy;
 pub use stream::{Connection, Control, Duplex, ExitWait, Running, n_readable, read_some};
-pub use work::agents::{Agent, built_in as built_in_agents};
-pub use work::life::Denial as SessionDenial;
-pub use work::settings::SessionSettings;
-pub use work::slots::Concurrency;
 
 /// What every task of the server shares.
 pub(crate) struct Context {
@@ -65,15 +63,15 @@ pub(crate) struct Context {
     /// Cancelled when the server begins to go away.
     pub(crate) door_stop: CancellationToken,
     /// How many sessions may run at once.
-    pub(crate) slots: work::slots::Slots,
+    pub(crate) slots: scheduler::admission::Slots,
     /// Diffs that somebody watches.
-    pub(crate) numbers: work::numbers::Numbers,
+    pub(crate) numbers: files::diff_watch::Numbers,
     /// What workers print.
-    pub(crate) logs: work::logs::Logs,
+    pub(crate) logs: output::logs::Logs,
     /// Who watches workers.
-    pub(crate) viewers: work::viewers::Viewers,
+    pub(crate) viewers: output::viewers::Viewers,
     /// What workers look like.
-    pub(crate) previews: work::previews::Previews,
+    pub(crate) previews: output::previews::Previews,
     /// Moves whenever any shed's view does. Says "look", carries nothing else.
     pub(crate) bell: watch::Sender<u64>,
 }

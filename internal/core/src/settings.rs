@@ -7,8 +7,8 @@ use std::time::Duration;
 use chrono::SubsecRound as _;
 use shed_api::shed::{Limits, Mount, Network};
 
-use crate::mounts::MountPolicy;
-use crate::work::settings::SessionSettings;
+use crate::session::settings::SessionSettings;
+use crate::shed::mounts::MountPolicy;
 
 /// How long a shed's shed-init may take to say hello.
 pub(crate) const HELLO_LIMIT: Duration = Duration::from_secs(10);

@@ -121,7 +121,7 @@ fn each_foreign_world_is_known_to_one_crate() {
 
 #[test]
 fn what_decides_knows_neither_link_nor_store() {
-    for file in ["life.rs", "access.rs", "mounts.rs", "repo.rs"] {
+    for file in ["shed/life.rs", "access.rs", "shed/mounts.rs", "shed/repo.rs"] {
         let text = std::fs::read_to_string(root().join("internal/core/src").join(file)).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
         for world in ["shed_link", "shed_store", ".await", "Utc::now"] {

@@ -12,9 +12,9 @@ use tokio::time::timeout;
 
 use super::App;
 use super::sessions::{Place, no_session};
-use crate::keeper::KeeperHandle;
-use crate::life::Wish;
-use crate::ops::Order;
+use crate::shed::keeper::KeeperHandle;
+use crate::shed::life::Wish;
+use crate::shed::operations::Order;
 use crate::stream::{Running, n_readable, read_some, start};
 use crate::{Error, Person};
 

@@ -16,12 +16,13 @@ use shed_link::git::{Branch, GitDone, GitOp, ShedRef};
 use super::App;
 use super::sessions::Place;
 use crate::box_link::BoxLink;
-use crate::work::collect::blocking;
-use crate::work::git::{git, unexpected};
-use crate::work::leftover::{self, Repo};
-use crate::work::templates::{self, Source};
-use crate::work::view::{Known, WorkView};
-use crate::work::{batch, plan};
+use crate::files::git::{git, unexpected};
+use crate::housekeeping::leftover::{self, Repo};
+use crate::output::collector::blocking;
+use crate::session::batch;
+use crate::session::plan;
+use crate::session::templates::{self, Source};
+use crate::session::view::{Known, WorkView};
 use crate::{Error, Person};
 
 /// What a batch is about: a session, or an id that means none this person may see.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::App;
-use crate::work::previews::{Shot, Told, changes};
+use crate::output::previews::{Shot, Told, changes};
 use crate::{Error, Person};
 
 /// Rows of each worker, when nobody says how many.

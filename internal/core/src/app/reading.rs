@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use super::{App, EngineState};
 use crate::box_link::BoxLink;
 use crate::engine::EngineError;
-use crate::view::View;
-use crate::work::view::join;
+use crate::session::view::join;
+use crate::shed::view::View;
 use crate::{Error, Person};
 
 /// How long one look lasts, in seconds: whoever looks on renews it sooner.

@@ -11,10 +11,10 @@ use shed_tmux::argv::{self, Target};
 
 use super::App;
 use crate::box_link::BoxLink;
-use crate::keeper::{KeeperHandle, Post};
-use crate::table::NoSessions;
-use crate::work::life::Denial;
-use crate::work::view::Known;
+use crate::session::life::Denial;
+use crate::session::table::NoSessions;
+use crate::session::view::Known;
+use crate::shed::keeper::{KeeperHandle, Post};
 use crate::{Error, Person};
 
 /// How long tmux may take.
@@ -260,7 +260,7 @@ impl Place {
     /// Waits until the live table shows the session, so that whoever made it can list it.
     pub(crate) async fn shown(&self, target: &SessionRef) -> Result<Session, Error> {
         let mut view = self.handle.view.clone();
-        let find = |view: &crate::view::View| {
+        let find = |view: &crate::shed::view::View| {
             view.table.as_ref().and_then(|table| table.find(target).cloned())
         };
         let wait = async {

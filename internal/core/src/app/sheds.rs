@@ -10,13 +10,14 @@ use shed_store::{NewEvent, ShedRow, Spec, StoreError};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 
-use super::{App, start_keeper};
+use super::App;
+use super::start_keeper;
 use crate::engine::EngineError;
-use crate::keeper::{Answer, KeeperHandle, Post};
-use crate::life::{Denial, Wish};
-use crate::ops::Order;
-use crate::repo::{self, Repo};
-use crate::view::ProgressState;
+use crate::shed::keeper::{Answer, KeeperHandle, Post};
+use crate::shed::life::{Denial, Wish};
+use crate::shed::operations::Order;
+use crate::shed::repo::{self, Repo};
+use crate::shed::view::ProgressState;
 use crate::{Error, Person};
 
 /// The least memory a shed can live with.

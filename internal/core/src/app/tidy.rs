@@ -15,13 +15,13 @@ use super::App;
 use super::many::{repositories, trash_of};
 use super::sessions::Place;
 use crate::box_link::BoxLink;
-use crate::keeper::KeeperHandle;
-use crate::work::collect::blocking;
-use crate::work::gc::{self, DEFAULT_DAYS, Entry, Rules, State, Thing as Kept};
-use crate::work::git::{git, unexpected};
-use crate::work::keeper::Post;
-use crate::work::leftover::{self, Directory, Repo};
-use crate::work::orphans::{self, Evidence, Found, Thing};
+use crate::files::git::{git, unexpected};
+use crate::housekeeping::leftover::{self, Directory, Repo};
+use crate::housekeeping::orphans::{self, Evidence, Found, Thing};
+use crate::housekeeping::retention::{self, DEFAULT_DAYS, Entry, Rules, State, Thing as Kept};
+use crate::output::collector::blocking;
+use crate::session::keeper::Post;
+use crate::shed::keeper::KeeperHandle;
 use crate::{Error, Person};
 
 /// Questions to git at once.
@@ -128,7 +128,7 @@ impl App {
         let link = &place.link;
         let logs_dir = self.context.logs.shed_dir(name.as_str());
         // What is there is looked at first and what is remembered after: nobody's is what has no row then.
-        let logs = blocking(move || Ok(gc::log_dirs(&logs_dir))).await?;
+        let logs = blocking(move || Ok(retention::log_dirs(&logs_dir))).await?;
         let spools = leftover::spools(link).await?;
         let repos = repositories(&place).await?;
         let mut refs = Vec::new();
@@ -152,7 +152,7 @@ impl App {
             entries.extend(rules.trash(n, trash));
         }
         let freed_refs = measure(link, &rules, &repos, &directories, &mut entries).await?;
-        gc::sort(&mut entries);
+        retention::sort(&mut entries);
         let mut freed_bytes = freed_refs;
         if !gc.dry_run {
             freed_bytes = self.remove(&place, &repos, &mut entries, freed_refs).await;

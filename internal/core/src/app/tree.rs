@@ -12,12 +12,12 @@ use tokio::sync::{oneshot, watch};
 
 use super::App;
 use crate::box_link::BoxLink;
-use crate::patch::{self, Extent};
-use crate::work::git::{git, unexpected};
-use crate::work::keeper::Post;
-use crate::work::numbers::Numbers;
-use crate::work::tree::{facts, git_name, take_checkpoint, tree_view};
-use crate::work::view::Known;
+use crate::files::diff_watch::Numbers;
+use crate::files::git::{git, unexpected};
+use crate::files::patch::{self, Extent};
+use crate::files::worktree::{facts, git_name, take_checkpoint, tree_view};
+use crate::session::keeper::Post;
+use crate::session::view::Known;
 use crate::{Error, Person};
 
 /// What is compared.
@@ -37,7 +37,7 @@ pub struct DiffQuery {
 struct Tree {
     known: std::sync::Arc<Known>,
     link: BoxLink,
-    handle: crate::keeper::KeeperHandle,
+    handle: crate::shed::keeper::KeeperHandle,
 }
 
 impl App {

@@ -19,14 +19,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::App;
-use crate::view::View;
-use crate::work::collect::blocking;
-use crate::work::cursor::{self, Cursor, Look, Next};
-use crate::work::images;
-use crate::work::logs::Mark;
-use crate::work::seats::{Seats, Size};
-use crate::work::view::WorkView;
-use crate::work::viewers::{Place, Subject, find};
+use crate::output::collector::blocking;
+use crate::output::cursor::{self, Cursor, Look, Next};
+use crate::output::images;
+use crate::output::logs::Mark;
+use crate::output::seats::{Seats, Size};
+use crate::output::viewers::{Place, Subject, find};
+use crate::session::view::WorkView;
+use crate::shed::view::View;
 use crate::{Error, Person};
 
 /// The largest picture that can be given to a worker, in bytes.
@@ -228,7 +228,7 @@ impl Viewer {
 
     async fn read(&mut self, mark: Mark, ended: bool) -> Result<(), Error> {
         let Subject { context, shed, worker, .. } = &self.subject;
-        let at = |logs: crate::work::logs::Logs| (logs, shed.clone(), worker.clone());
+        let at = |logs: crate::output::logs::Logs| (logs, shed.clone(), worker.clone());
         if let Some(from) = self.cursor {
             let (logs, shed, worker) = at(context.logs.clone());
             let look = move || match logs.find_reader(shed.as_str(), &worker)? {

@@ -24,9 +24,9 @@ use tokio::time::timeout;
 
 use super::App;
 use super::sessions::{Place, no_session};
+use crate::session::control::Runner;
+use crate::shed::view::View;
 use crate::stream::{Control, ExitWait, Running, new_pipe, socket_pair, to_tokio};
-use crate::view::View;
-use crate::work::control::Runner;
 use crate::{Error, Person};
 
 /// How long a window may take to open and its runner to claim the command.

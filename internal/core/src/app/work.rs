@@ -12,13 +12,13 @@ use tokio::sync::oneshot;
 
 use super::App;
 use super::sessions::{Place, no_session};
-use crate::keeper::KeeperHandle;
-use crate::work::keeper::Post;
-use crate::work::life::Wish;
-use crate::work::ops::Order;
-use crate::work::plan;
-use crate::work::tree;
-use crate::work::view::Known;
+use crate::files::worktree;
+use crate::session::keeper::Post;
+use crate::session::life::Wish;
+use crate::session::operations::Order;
+use crate::session::plan;
+use crate::session::view::Known;
+use crate::shed::keeper::KeeperHandle;
 use crate::{Error, Person};
 
 /// How often a name is made up for a session before that is given up.
@@ -378,7 +378,7 @@ impl App {
     ) -> Result<shed_api::git::Risk, Error> {
         let (_, known) = self.remembered(person, name, target, Scope::Read, "to see a session")?;
         let place = self.enter_awake(person, name, Scope::Read, "to see a session").await?;
-        tree::risk(&place.link, &known).await
+        worktree::risk(&place.link, &known).await
     }
 
     /// A session's workers.

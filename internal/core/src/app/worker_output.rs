@@ -9,8 +9,8 @@ use shed_output::{MAX_PAGE_BYTES, Reader};
 use shed_store::WorkerRow;
 
 use super::App;
-use crate::work::collect::blocking;
-use crate::work::view::Known;
+use crate::output::collector::blocking;
+use crate::session::view::Known;
 use crate::{Error, Person};
 
 /// The most lines one reads back at once.

@@ -1,0 +1,163 @@
+//! The numbers of a session's diff, kept fresh while somebody watches: a watcher in the shed tells when files or commits
+//! changed, and only then git is asked. Once for all who watch; nothing at all when nobody does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shed_api::git::DiffNumbers;
+use shed_link::git::TreeNews;
+use shed_link::{Io, Program, Spawn, User};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::app::tree::numbers;
+use crate::box_link::BoxLink;
+use crate::session::view::Known;
+use crate::stream::{Running, read_some, start};
+use crate::{Context, Error};
+
+/// The shortest time between two counts: an agent that writes all the time is counted twice a second.
+const PERIOD: Duration = Duration::from_millis(500);
+/// How often a tree is counted that has more directories than can be watched.
+const PARTIAL_PERIOD: Duration = Duration::from_secs(5);
+/// After a failure.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The longest line of the watcher's.
+const MAX_LINE_BYTES: usize = 64 << 10;
+
+type Numbered = watch::Sender<Option<DiffNumbers>>;
+
+/// Sessions that are watched. Clones are the same. The lock is held for single looks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Numbers {
+    watched: Arc<Mutex<HashMap<String, Numbered>>>,
+}
+
+impl Numbers {
+    /// The numbers of a session, `None` until they are known first. The work ends when the last receiver is dropped.
+    pub(crate) fn subscribe(
+        context: &Arc<Context>,
+        link: BoxLink,
+        known: Arc<Known>,
+    ) -> watch::Receiver<Option<DiffNumbers>> {
+        let id = known.row.id.clone();
+        let mut watched = context.numbers.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = watched.get(&id).filter(|sender| !sender.is_closed()) {
+            return sender.subscribe();
+        }
+        let sender = watch::Sender::new(None);
+        let receiver = sender.subscribe();
+        watched.insert(id.clone(), sender.clone());
+        drop(watched);
+        let task = Arc::clone(context);
+        context.tasks.spawn(async move {
+            let gone = link.gone();
+            tokio::select! {
+                () = watch(&task, &link, &known, &sender) => {}
+                () = sender.closed() => {}
+                () = gone.cancelled() => {}
+                () = task.stop.cancelled() => {}
+            }
+            let mut watched = task.numbers.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            // Somebody may have begun to watch again, with a sender of their own.
+            if watched.get(&id).is_some_and(|known| known.same_channel(&sender)) {
+                watched.remove(&id);
+            }
+        });
+        receiver
+    }
+}
+
+/// Counts, and counts again whenever the shed tells of a change.
+async fn watch(context: &Arc<Context>, link: &BoxLink, known: &Arc<Known>, sender: &Numbered) {
+    loop {
+        if let Err(error) = try_watch(context, link, known, sender).await {
+            tracing::debug!(session = %known.row.name, %error, "a session's files are not watched for a moment");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn try_watch(
+    context: &Arc<Context>,
+    link: &BoxLink,
+    known: &Arc<Known>,
+    sender: &Numbered,
+) -> Result<(), Error> {
+    let spawn = Spawn {
+        program: Program::Own(vec!["watch-tree".to_owned(), known.row.spec.directory.clone()]),
+        env: Vec::new(),
+        directory: None,
+        user: User::Dev,
+        io: Io::Pipes,
+        detached: None,
+        worker: None,
+    };
+    let mut running = start(link, spawn).await?;
+    let mut lines = Lines::default();
+    loop {
+        let since = Instant::now();
+        // What changes while git counts makes the watcher speak again.
+        let counted = numbers(context, link, known).await?;
+        sender.send_if_modified(|now| {
+            let changed = now.as_ref() != Some(&counted);
+            *now = Some(counted);
+            changed
+        });
+        let partial = lines.partial;
+        tokio::select! {
+            told = lines.next(&mut running) => told?,
+            () = tokio::time::sleep(PARTIAL_PERIOD), if partial => {}
+        }
+        tokio::time::sleep_until(since + PERIOD).await;
+        lines.forget_waiting(&mut running).await?;
+    }
+}
+
+/// The watcher's lines.
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    partial: bool,
+}
+
+impl Lines {
+    /// Waits for the next change.
+    async fn next(&mut self, running: &mut Running) -> Result<(), Error> {
+        loop {
+            if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.bytes.drain(..=end).collect();
+                // A line of a newer watcher's that we do not know says that something changed, too.
+                if let Ok(news) = serde_json::from_slice::<TreeNews>(&line) {
+                    self.partial = news.partial;
+                    if news.news == shed_link::git::TreeEvent::Watching {
+                        continue;
+                    }
+                }
+                return Ok(());
+            }
+            self.read(running).await?;
+        }
+    }
+
+    /// What was told while the last count was made is answered by the next.
+    async fn forget_waiting(&mut self, running: &mut Running) -> Result<(), Error> {
+        while crate::n_readable(&running.output) > 0 {
+            self.read(running).await?;
+        }
+        let end = self.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.bytes.drain(..end);
+        Ok(())
+    }
+
+    async fn read(&mut self, running: &mut Running) -> Result<(), Error> {
+        let mut buffer = [0; 4 << 10];
+        let n_read = read_some(&mut running.output, &mut buffer).await.unwrap_or(0);
+        if n_read == 0 || self.bytes.len() > MAX_LINE_BYTES {
+            return Err(Error::Connect("the watcher in the shed ended".to_owned()));
+        }
+        self.bytes.extend(&buffer[..n_read]);
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! The files of a session, as git in the shed is asked about them: facts, what a deletion would lose, checkpoints.
+
+use shed_api::git::SkipReason;
+use shed_api::name::printable;
+use shed_api::session::SessionType;
+use shed_api::{Actor, EventKind, SessionName};
+use shed_link::git::{
+    BoxPath, Branch, FailureKind, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev, Snapshot,
+    View as TreeView,
+};
+use shed_store::NewEvent;
+
+use crate::box_link::BoxLink;
+use crate::files::git::{git, unexpected};
+use crate::session::operations::OpEnv;
+use crate::session::view::Known;
+use crate::{Context, Error};
+
+/// What git says of a directory.
+pub(crate) async fn facts(link: &BoxLink, directory: &str) -> Result<RepoFacts, Error> {
+    let op = GitOp::Facts { directory: BoxPath::try_from(directory.to_owned())? };
+    match git(link, &op).await?.0 {
+        GitDone::Facts(facts) => Ok(facts),
+        _ => Err(unexpected()),
+    }
+}
+
+/// What deleting the session would lose.
+pub(crate) async fn risk(link: &BoxLink, known: &Known) -> Result<shed_api::git::Risk, Error> {
+    let spec = &known.row.spec;
+    let base = spec.base_commit.clone().map(Rev::try_from).transpose()?;
+    let branch = spec.branch.clone().filter(|_| spec.made_branch);
+    let branch = branch.map(Branch::try_from).transpose()?;
+    let op = GitOp::Risk { worktree: BoxPath::try_from(spec.directory.clone())?, base, branch };
+    match git(link, &op).await?.0 {
+        GitDone::Risk(risk) => Ok(risk),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(crate) async fn remove_worktree(link: &BoxLink, known: &Known) -> Result<(), Error> {
+    let spec = &known.row.spec;
+    let (Some(repo), Some(branch)) = (&spec.repo, &spec.branch) else {
+        return Ok(());
+    };
+    let name: SessionName = known.row.name.parse()?;
+    let op = GitOp::RemoveWorktree(RemoveWorktree {
+        repo: BoxPath::try_from(repo.clone())?,
+        path: BoxPath::try_from(spec.directory.clone())?,
+        branch: Branch::try_from(branch.clone())?,
+        delete_branch: spec.made_branch,
+        trash: name,
+        session: Some(git_name(known)?),
+        state: None,
+    });
+    git(link, &op).await.map(drop)
+}
+
+/// Under which name git keeps the session's index and checkpoints: its id, which no other session ever gets.
+pub(crate) fn git_name(known: &Known) -> Result<SessionName, Error> {
+    Ok(known.row.id.parse()?)
+}
+
+/// The session's working tree, as git is told of it.
+pub(crate) fn tree_view(context: &Context, known: &Known) -> Result<TreeView, Error> {
+    let spec = &known.row.spec;
+    let limit = spec.limits.checkpoint_file_bytes;
+    Ok(TreeView {
+        worktree: BoxPath::try_from(spec.directory.clone())?,
+        state: None,
+        session: git_name(known)?,
+        max_file_bytes: limit.unwrap_or(context.settings.sessions.checkpoint_file_bytes),
+    })
+}
+
+/// Makes the last checkpoint of a worktree that is removed, whatever the size of its files: what is not in it is gone.
+pub(crate) async fn last_checkpoint(env: &OpEnv) -> Result<(), Error> {
+    let mut known = Known::clone(&*env.known()?);
+    known.row.spec.limits.checkpoint_file_bytes = Some(u64::MAX);
+    let (context, link) = (&env.context, env.link()?);
+    let taken = match take_checkpoint(context, &link, &known, "before-delete", "").await {
+        // Broken or gone: it has nothing to give.
+        Err(Error::Git { kind: FailureKind::NotARepository | FailureKind::NotFound, text })
+            if env.order.force =>
+        {
+            tracing::warn!(shed = %env.shed, session = %known.row.name, %text, "no checkpoint was made of a session that is deleted");
+            return Ok(());
+        }
+        taken => taken?,
+    };
+    match taken.skipped.first() {
+        None => Ok(()),
+        Some(first) => {
+            let path = printable(&first.path);
+            let why = match first.reason {
+                SkipReason::TooLarge => "too large",
+                SkipReason::Unreadable => "not readable",
+                SkipReason::Repository => "a repository of its own",
+                SkipReason::Refused => "refused by git",
+            };
+            let (shed, n) = (&env.shed, taken.n_skipped);
+            Err(Error::Invalid(format!(
+                "{n} of its files cannot be put in the trash; the first is {path:?} ({}); move them away or remove them: \
+                 shed exec {shed} -w {} -- ls -la",
+                why, known.row.spec.directory,
+            )))
+        }
+    }
+}
+
+/// Makes a checkpoint of the session's directory. `None` where there is no repository.
+pub(crate) async fn checkpoint(
+    env: &OpEnv,
+    kind: &str,
+    message: &str,
+) -> Result<Option<Snapshot>, Error> {
+    let known = env.known()?;
+    if known.row.spec.kind != SessionType::Worktree || !known.row.spec.placed {
+        return Ok(None);
+    }
+    let taken = take_checkpoint(&env.context, &env.link()?, &known, kind, message).await?;
+    if !taken.unchanged {
+        let event = NewEvent::new(env.now(), EventKind::CheckpointMade, env.actor.clone())
+            .shed(env.shed.as_str())
+            .session(&known.row.name)
+            .note(taken.checkpoint.n.to_string());
+        env.change(|_| {}, vec![event]).await?;
+    }
+    Ok(Some(taken))
+}
+
+/// Makes a checkpoint and tells nobody.
+pub(crate) async fn take_checkpoint(
+    context: &Context,
+    link: &BoxLink,
+    known: &Known,
+    kind: &str,
+    message: &str,
+) -> Result<Snapshot, Error> {
+    let op = GitOp::Snapshot {
+        view: tree_view(context, known)?,
+        message: message.to_owned(),
+        kind: kind.parse()?,
+    };
+    match git(link, &op).await?.0 {
+        GitDone::Snapshot(taken) => Ok(taken),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Makes a checkpoint because it is time, with its event if there was anything to keep.
+pub(crate) async fn timer_checkpoint(
+    context: &Context,
+    link: &BoxLink,
+    known: &Known,
+) -> Result<(), Error> {
+    let taken = take_checkpoint(context, link, known, "timer", "").await?;
+    if taken.unchanged {
+        return Ok(());
+    }
+    let event = NewEvent::new(context.clock.now(), EventKind::CheckpointMade, Actor::Server)
+        .shed(&known.row.shed)
+        .session(&known.row.name)
+        .note(taken.checkpoint.n.to_string());
+    Ok(context.store.add_events(vec![event]).await?)
+}

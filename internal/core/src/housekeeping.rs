@@ -1,0 +1,5 @@
+//! What sessions leave behind: orphans, what is kept and for how long, the trash.
+
+pub(crate) mod leftover;
+pub(crate) mod orphans;
+pub(crate) mod retention;

@@ -1,0 +1,229 @@
+//! What is asked of a shed to find out what is in it: templates, worktrees, processes, spools, repositories. All of it
+//! runs as `dev`, without a shell, and is bounded; what comes back is checked and shown, never believed.
+
+use std::collections::BTreeSet;
+
+use futures_util::StreamExt as _;
+use shed_link::git::{BoxPath, GitDone, GitOp, RepoFacts};
+use shed_link::leftover::{MAX_MARKED, MAX_SPOOLS, Marked, SpoolDir};
+use shed_link::{Ran, Refusal, Run, Status};
+
+use crate::Error;
+use crate::box_link::BoxLink;
+use crate::files::git::{git, unexpected};
+use crate::output::collector::spool_dir;
+use crate::session::plan;
+use crate::session::templates::{
+    self, File, IN_REPOSITORY, MAX_TEMPLATE_BYTES, MAX_TEMPLATES, SUFFIX,
+};
+
+/// How long a listing may take: a disk may be slow, and nobody waits for a shed that hangs.
+const RUN_LIMIT_MS: u64 = 15_000;
+/// The most worktrees that are looked at. A shed has dozens.
+pub(crate) const MAX_WORKTREES: usize = 500;
+/// The most repositories whose trash and checkpoints are looked at.
+pub(crate) const MAX_REPOSITORIES: usize = 16;
+/// Questions a shed is asked at once: each is a process in there.
+const AT_ONCE: usize = 4;
+
+/// A directory among the worktrees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Directory {
+    /// As the shed says; perhaps not one that can be asked about.
+    pub(crate) path: String,
+    /// What git knows of it; `None` when it was not asked.
+    pub(crate) facts: Option<RepoFacts>,
+}
+
+/// A repository of a shed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Repo {
+    /// A directory of it that is no worktree.
+    pub(crate) path: BoxPath,
+    /// What all its worktrees share.
+    pub(crate) common_dir: String,
+}
+
+/// Where the repository is that is meant when none is named.
+pub(crate) fn workspace(link: &BoxLink) -> &str {
+    let said = link.hello().workspace.as_str();
+    if said.is_empty() { plan::WORKSPACE } else { said }
+}
+
+async fn run(link: &BoxLink, argv: Vec<String>) -> Result<Ran, Error> {
+    let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: RUN_LIMIT_MS };
+    link.run_with(run).await
+}
+
+fn words(list: &[&str]) -> Vec<String> {
+    list.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Files or directories in a directory, without what is in them. None where there is no such directory.
+async fn find(link: &BoxLink, dir: &str, tests: &[&str]) -> Result<Vec<String>, Error> {
+    let mut argv = words(&["find", dir, "-mindepth", "1", "-maxdepth", "1"]);
+    argv.extend(words(tests));
+    argv.push("-print0".to_owned());
+    let ran = match run(link, argv).await {
+        // A small image without it shows nothing, and works otherwise.
+        Err(Error::Refused(Refusal::NotExecutable { missing: true, program, .. })) => {
+            tracing::info!(%program, dir, "there is no such program in the shed's image; nothing is listed");
+            return Ok(Vec::new());
+        }
+        ran => ran?,
+    };
+    let mut paths: Vec<String> =
+        ran.stdout.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect();
+    if ran.truncated {
+        // Its last name may be a part of one.
+        paths.pop();
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// The repository's templates, by name. With a name only that one; it is a checked name.
+pub(crate) async fn templates(link: &BoxLink, only: Option<&str>) -> Result<Vec<File>, Error> {
+    let dir = format!("{}/{IN_REPOSITORY}", workspace(link));
+    let pattern = format!("{}{SUFFIX}", only.unwrap_or("*"));
+    let mut paths = find(link, &dir, &["-name", &pattern, "-type", "f"]).await?;
+    paths.truncate(MAX_TEMPLATES);
+    let read = paths.into_iter().map(|path| async move {
+        let file = path.rsplit('/').next().unwrap_or_default();
+        let name = file.strip_suffix(SUFFIX).unwrap_or(file).to_owned();
+        let limit = (MAX_TEMPLATE_BYTES + 1).to_string();
+        let ran = run(link, words(&["head", "-c", &limit, "--", &path])).await?;
+        let text = match ran.status {
+            Status::Code(0) if ran.truncated || ran.stdout.len() > MAX_TEMPLATE_BYTES => {
+                Err(templates::too_large())
+            }
+            Status::Code(0) => Ok(ran.stdout),
+            Status::Code(_) | Status::Signal(_) => Err(ran.stderr),
+        };
+        Ok(File { name, text })
+    });
+    let read: Vec<Result<File, Error>> =
+        futures_util::stream::iter(read).buffered(AT_ONCE).collect().await;
+    read.into_iter().collect()
+}
+
+/// The directories among the worktrees. Git is asked about those not in `known`.
+pub(crate) async fn worktrees(
+    link: &BoxLink,
+    known: &BTreeSet<&str>,
+) -> Result<Vec<Directory>, Error> {
+    let root = link.hello().worktrees.clone();
+    if root.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut paths = find(link, &root, &["-type", "d", "!", "-name", ".shed"]).await?;
+    paths.truncate(MAX_WORKTREES);
+    let looked = paths.into_iter().map(|path| async move {
+        if known.contains(path.as_str()) {
+            return Directory { path, facts: None };
+        }
+        let facts = match BoxPath::try_from(path.clone()) {
+            Ok(directory) => facts(link, directory).await.ok(),
+            Err(_) => None,
+        };
+        Directory { path, facts }
+    });
+    Ok(futures_util::stream::iter(looked).buffered(AT_ONCE).collect().await)
+}
+
+/// What git knows of a directory.
+pub(crate) async fn facts(link: &BoxLink, directory: BoxPath) -> Result<RepoFacts, Error> {
+    match git(link, &GitOp::Facts { directory }).await?.0 {
+        GitDone::Facts(facts) => Ok(facts),
+        _ => Err(unexpected()),
+    }
+}
+
+/// The repositories of these directories, each once.
+pub(crate) async fn repositories(
+    link: &BoxLink,
+    directories: BTreeSet<String>,
+) -> Result<Vec<Repo>, Error> {
+    let mut repos: Vec<Repo> = Vec::new();
+    for directory in std::iter::once(workspace(link).to_owned()).chain(directories) {
+        if repos.len() >= MAX_REPOSITORIES {
+            break;
+        }
+        let Ok(path) = BoxPath::try_from(directory) else {
+            continue;
+        };
+        let facts = match facts(link, path.clone()).await {
+            // A directory that is gone has no repository any more.
+            Err(Error::Git { .. } | Error::Invalid(_)) => continue,
+            facts => facts?,
+        };
+        if let Some(common_dir) = facts.common_dir.filter(|_| facts.repository)
+            && !repos.iter().any(|repo| repo.common_dir == common_dir)
+        {
+            repos.push(Repo { path, common_dir });
+        }
+    }
+    Ok(repos)
+}
+
+/// The processes that carry a mark.
+pub(crate) async fn processes(link: &BoxLink) -> Result<Vec<Marked>, Error> {
+    own(link, &["orphans"], MAX_MARKED).await
+}
+
+/// Ends processes.
+pub(crate) async fn end_processes(link: &BoxLink, ended: &[(u32, u64)]) -> Result<(), Error> {
+    let mut argv = vec!["orphans".to_owned()];
+    argv.extend(ended.iter().map(|(pid, started)| format!("{pid}:{started}")));
+    done(&tell(link, argv).await?)
+}
+
+/// The spools of all workers.
+pub(crate) async fn spools(link: &BoxLink) -> Result<Vec<SpoolDir>, Error> {
+    own(link, &["spools", &spool_dir(link)], MAX_SPOOLS).await
+}
+
+/// Removes the spools of these workers, unless a runner writes there.
+pub(crate) async fn remove_spools(link: &BoxLink, workers: &[String]) -> Result<(), Error> {
+    let mut argv = words(&["spools", &spool_dir(link)]);
+    argv.extend(workers.iter().cloned());
+    done(&tell(link, argv).await?)
+}
+
+/// Removes a directory in which nothing is.
+pub(crate) async fn remove_empty(link: &BoxLink, path: &BoxPath) -> Result<(), Error> {
+    done(&run(link, words(&["rmdir", "--", path.as_str()])).await?)
+}
+
+async fn tell(link: &BoxLink, mut argv: Vec<String>) -> Result<Ran, Error> {
+    argv.insert(0, link.hello().program.clone());
+    run(link, argv).await
+}
+
+fn done(ran: &Ran) -> Result<(), Error> {
+    if ran.status == Status::Code(0) {
+        return Ok(());
+    }
+    let said = shed_api::name::printable(&ran.stderr.trim().replace('\n', "; "));
+    Err(Error::Connect(format!("the shed did not do it: {said}")))
+}
+
+/// Asks a face of shed-init that prints lines of JSON.
+async fn own<T: serde::de::DeserializeOwned>(
+    link: &BoxLink,
+    face: &[&str],
+    most: usize,
+) -> Result<Vec<T>, Error> {
+    let ran = tell(link, words(face)).await?;
+    if ran.status == Status::Code(2) {
+        // It does not know the question.
+        return Err(Error::Refused(Refusal::Unsupported));
+    }
+    done(&ran)?;
+    let nonsense = || Error::Connect(format!("{} in the shed did not answer", face[0]));
+    let mut lines = ran.stdout.lines();
+    if ran.truncated {
+        lines.next_back();
+    }
+    lines.take(most).map(|line| serde_json::from_str(line).map_err(|_| nonsense())).collect()
+}

@@ -1,0 +1,296 @@
+//! What workers look like, for many who glance: one model of a terminal for each worker that somebody looks at, drawn from
+//! its log at most five times a second, and dropped a little after the last one looked away. Nobody looks: nothing runs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shed_api::ShedName;
+use shed_api::worker::PreviewLine;
+use shed_output::{MAX_PAGE_BYTES, Redrawn, Size, redraw};
+use tokio::sync::{Notify, watch};
+
+use crate::output::collector::blocking;
+use crate::output::cursor::USUAL;
+use crate::{Context, Error};
+
+/// Between two drawings of a worker: five a second are as much as anyone can follow.
+const PERIOD: Duration = Duration::from_millis(200);
+/// How long a model is kept after the last look: who scrolls comes back.
+const LINGER: Duration = Duration::from_secs(10);
+/// How much is drawn of what a worker printed since the last drawing. Of more, the end.
+const REDRAW_BYTES: u64 = 256 << 10;
+/// Models at once: each is some hundred kilobytes.
+const MAX_MODELS: usize = 512;
+
+/// The models of a server. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Previews {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    models: Mutex<HashMap<String, Handle>>,
+    /// Moves whenever a model has drawn something new.
+    bell: watch::Sender<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Handle {
+    shots: watch::Sender<Arc<Shot>>,
+    /// Somebody looks again.
+    look: Arc<Notify>,
+}
+
+/// What a terminal looks like.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Shot {
+    /// `None` until it was drawn once.
+    pub(crate) size: Option<Size>,
+    /// From the top.
+    pub(crate) rows: Vec<String>,
+}
+
+impl Previews {
+    /// Looks at a worker; `None` if there are too many models already.
+    pub(crate) fn watch(
+        &self,
+        context: &Arc<Context>,
+        shed: &ShedName,
+        worker: &str,
+    ) -> Option<watch::Receiver<Arc<Shot>>> {
+        let mut models = self.models();
+        if let Some(handle) = models.get(worker) {
+            let shots = handle.shots.subscribe();
+            handle.look.notify_one();
+            return Some(shots);
+        }
+        if models.len() >= MAX_MODELS {
+            return None;
+        }
+        let handle = Handle { shots: watch::Sender::default(), look: Arc::default() };
+        let shots = handle.shots.subscribe();
+        models.insert(worker.to_owned(), handle.clone());
+        let model = Model {
+            previews: self.clone(),
+            context: Arc::clone(context),
+            shed: shed.clone(),
+            worker: worker.to_owned(),
+            handle,
+        };
+        context.tasks.spawn(model.run());
+        Some(shots)
+    }
+
+    /// Says "look": some model has drawn something new.
+    pub(crate) fn bell(&self) -> watch::Receiver<u64> {
+        self.inner.bell.subscribe()
+    }
+
+    /// How many models there are.
+    pub(crate) fn n_models(&self) -> usize {
+        self.models().len()
+    }
+
+    fn models(&self) -> std::sync::MutexGuard<'_, HashMap<String, Handle>> {
+        self.inner.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a model that nobody looks at; false if somebody does.
+    fn close(&self, worker: &str, handle: &Handle) -> bool {
+        let mut models = self.models();
+        let is_unseen = handle.shots.receiver_count() == 0;
+        if is_unseen {
+            models.remove(worker);
+        }
+        is_unseen
+    }
+}
+
+/// The task of a model. Owned by the server; ends a little after the last look, or with the server.
+struct Model {
+    previews: Previews,
+    context: Arc<Context>,
+    shed: ShedName,
+    worker: String,
+    handle: Handle,
+}
+
+impl Model {
+    async fn run(self) {
+        let stop = self.context.stop.clone();
+        tokio::select! {
+            () = self.follow() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn follow(&self) {
+        let mut mark = self.context.logs.mark(&self.worker);
+        let mut drawn = None;
+        loop {
+            mark.borrow_and_update();
+            match self.draw(drawn.take()).await {
+                Ok(Some(now)) => {
+                    self.show(&now);
+                    drawn = Some(now);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(shed = %self.shed, %error, "a worker's preview was not drawn");
+                }
+            }
+            tokio::time::sleep(PERIOD).await;
+            if self.idle(&mut mark).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to draw and somebody to look; true if nobody came.
+    async fn idle(&self, mark: &mut watch::Receiver<crate::output::logs::Mark>) -> bool {
+        loop {
+            tokio::select! {
+                changed = mark.changed() => return changed.is_err(),
+                () = self.handle.shots.closed() => {}
+            }
+            tokio::select! {
+                // What was printed meanwhile is drawn at once.
+                () = self.handle.look.notified() => {}
+                () = tokio::time::sleep(LINGER) => if self.previews.close(&self.worker, &self.handle) {
+                    return true;
+                },
+            }
+        }
+    }
+
+    async fn draw(&self, drawn: Option<Redrawn>) -> Result<Option<Redrawn>, Error> {
+        let (logs, shed) = (self.context.logs.clone(), self.shed.clone());
+        let worker = self.worker.clone();
+        blocking(move || match logs.find_reader(shed.as_str(), &worker)? {
+            Some(reader) => Ok(Some(draw_on(&reader, drawn)?)),
+            None => Ok(None),
+        })
+        .await
+    }
+
+    fn show(&self, drawn: &Redrawn) {
+        let shot = Shot { size: Some(drawn.screen.size()), rows: drawn.screen.rows_ansi() };
+        let is_new = self.handle.shots.send_if_modified(|known| {
+            let is_new = **known != shot;
+            if is_new {
+                *known = Arc::new(shot);
+            }
+            is_new
+        });
+        if is_new {
+            self.previews.inner.bell.send_modify(|n| *n += 1);
+        }
+    }
+}
+
+/// Draws what was printed since, or the end anew.
+fn draw_on(
+    reader: &shed_output::Reader,
+    drawn: Option<Redrawn>,
+) -> Result<Redrawn, shed_output::Error> {
+    let status = reader.status()?;
+    let near = drawn.filter(|drawn| {
+        let since = status.end.checked_sub(drawn.end);
+        drawn.epoch == status.epoch && since.is_some_and(|since| since <= REDRAW_BYTES)
+    });
+    if let Some(mut drawn) = near {
+        if let Some(size) = status.size {
+            drawn.screen.resize(size.cols, size.rows);
+        }
+        while drawn.end < status.end {
+            let page = reader.range(drawn.end, MAX_PAGE_BYTES)?;
+            if page.gap_before > 0 || page.bytes.is_empty() || page.epoch != drawn.epoch {
+                return redraw(reader, USUAL, REDRAW_BYTES);
+            }
+            drawn.screen.feed(&page.bytes);
+            drawn.end = page.end;
+        }
+        return Ok(drawn);
+    }
+    redraw(reader, USUAL, REDRAW_BYTES)
+}
+
+/// What somebody who looks was told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    size: Option<Size>,
+    rows: BTreeMap<u16, String>,
+}
+
+/// The rows to tell: of the last `n_rows` up to the last that is not blank, those that look different from what was told;
+/// and of what was told below, that it is blank. And whether they are all there is. `None` if there is nothing to tell.
+pub(crate) fn changes(
+    told: &mut Told,
+    shot: &Shot,
+    n_rows: u16,
+) -> Option<(bool, Vec<PreviewLine>)> {
+    shot.size?;
+    let n_used = shot.rows.iter().rposition(|row| !row.is_empty()).map_or(0, |last| last + 1);
+    let n_used = u16::try_from(n_used).unwrap_or(u16::MAX);
+    let first = n_used.saturating_sub(n_rows);
+    let whole = told.size != shot.size;
+    if whole {
+        *told = Told { size: shot.size, rows: BTreeMap::new() };
+    }
+    told.rows.retain(|row, _| *row >= first);
+    let mut lines = Vec::new();
+    for (row, text) in (0..).zip(&shot.rows).skip(usize::from(first)) {
+        let known = told.rows.get(&row);
+        let is_seen = row < n_used || known.is_some();
+        if is_seen && known != Some(text) {
+            told.rows.insert(row, text.clone());
+            lines.push(PreviewLine { row, text: text.clone() });
+        }
+    }
+    (whole || !lines.is_empty()).then_some((whole, lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shot(rows: &[&str]) -> Shot {
+        let rows: Vec<String> = rows.iter().map(|row| (*row).to_owned()).collect();
+        let n_rows = u16::try_from(rows.len()).unwrap();
+        Shot { size: Some(Size { cols: 80, rows: n_rows }), rows }
+    }
+
+    fn told(told: &mut Told, rows: &[&str]) -> Option<(bool, Vec<(u16, String)>)> {
+        let (whole, lines) = changes(told, &shot(rows), 2)?;
+        Some((whole, lines.into_iter().map(|line| (line.row, line.text)).collect()))
+    }
+
+    fn lines(list: &[(u16, &str)]) -> Vec<(u16, String)> {
+        list.iter().map(|(row, text)| (*row, (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn first_whole_and_then_what_changed() {
+        let mut known = Told::default();
+        assert_eq!(changes(&mut known, &Shot::default(), 2), None);
+        assert_eq!(told(&mut known, &["a", "", "", ""]), Some((true, lines(&[(0, "a")]))));
+        assert_eq!(told(&mut known, &["a", "", "", ""]), None);
+        let next = told(&mut known, &["a", "", "c", ""]);
+        assert_eq!(next, Some((false, lines(&[(1, ""), (2, "c")]))));
+        assert_eq!(told(&mut known, &["x", "", "c", ""]), None, "above what is shown");
+        let cleared = told(&mut known, &["x", "", "", ""]);
+        assert_eq!(cleared, Some((false, lines(&[(0, "x"), (2, "")]))));
+        // Another size is another screen.
+        let other = told(&mut known, &["x", ""]);
+        assert_eq!(other, Some((true, lines(&[(0, "x")]))));
+    }
+
+    #[test]
+    fn a_blank_screen_is_told_once() {
+        let mut known = Told::default();
+        assert_eq!(told(&mut known, &["", ""]), Some((true, Vec::new())));
+        assert_eq!(told(&mut known, &["", ""]), None);
+    }
+}

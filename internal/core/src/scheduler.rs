@@ -1,0 +1,3 @@
+//! Which sessions may run, and when.
+
+pub(crate) mod admission;

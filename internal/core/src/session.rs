@@ -1,0 +1,25 @@
+//! The sessions of a shed and their workers.
+//!
+//! ```text
+//!   App ──request──▶ session keeper ──begins──▶ operation ──▶ git, tmux, runners in the container
+//!                     ▲   │  ▲                      │
+//!      tmux's table ──┘   │  └──── changes ─────────┘
+//!                         ▼
+//!                    rows, view      collector ──▶ logs, exits of workers ──▶ session keeper
+//! ```
+//!
+//! The keeper writes a change first and shows it then; operations change rows through it.
+
+pub(crate) mod batch;
+pub(crate) mod control;
+pub(crate) mod hooks;
+pub(crate) mod keeper;
+pub(crate) mod layout;
+pub(crate) mod life;
+pub(crate) mod operations;
+pub(crate) mod plan;
+pub(crate) mod settings;
+pub(crate) mod table;
+pub(crate) mod templates;
+pub(crate) mod view;
+pub(crate) mod windows;

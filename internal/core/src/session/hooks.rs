@@ -1,0 +1,180 @@
+//! What comes before a session's first worker: its worktree, and its setup.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use shed_api::worker::WorkerStatus;
+use shed_link::git::{AddWorktree, BoxPath, Branch, GitDone, GitOp, Rev, Start as GitStart};
+use shed_store::{WorkerRow, WorkerSpec};
+use shed_tmux::argv;
+use tokio::time::timeout;
+
+use crate::Error;
+use crate::files::git::{git, unexpected};
+use crate::files::worktree::{facts, tree_view};
+use crate::session::operations::OpEnv;
+use crate::session::plan;
+use crate::session::view::Known;
+use crate::session::windows::{self, Opening, tmux};
+
+/// How long a setup or teardown may take.
+const HOOK_LIMIT: Duration = Duration::from_secs(1800);
+
+/// Makes the worktree, if the session needs one and has none.
+pub(crate) async fn place(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    let spec = &known.row.spec;
+    let (false, Some(branch), Some(repo)) = (spec.placed, &spec.branch, &spec.repo) else {
+        return take_checkpoint(env, &known).await;
+    };
+    let op = GitOp::AddWorktree(AddWorktree {
+        repo: BoxPath::try_from(repo.clone())?,
+        path: BoxPath::try_from(spec.directory.clone())?,
+        branch: Branch::try_from(branch.clone())?,
+        base: git_start(spec.base.as_deref())?,
+        fetch: spec.fetch,
+        existing: spec.existing_branch,
+    });
+    let link = env.link()?;
+    let (done, _) = env.unless_called_off(git(&link, &op)).await??;
+    let GitDone::Worktree(added) = done else {
+        return Err(unexpected());
+    };
+    if !added.not_copied.is_empty() {
+        tracing::info!(shed = %env.shed, session = %known.row.name, n = added.n_not_copied, "some files of .worktreeinclude were not copied");
+    }
+    // A branch that exists is compared with the default branch, not with itself.
+    let compared = if spec.existing_branch {
+        facts(&link, repo).await?.default_branch
+    } else {
+        added.base_ref
+    };
+    let change = move |known: &mut Known| {
+        let spec = &mut known.row.spec;
+        spec.placed = true;
+        spec.branch = Some(added.branch);
+        spec.base = compared.or(spec.base.take());
+        spec.base_commit = Some(added.base_commit);
+    };
+    let known = env.change(change, Vec::new()).await?;
+    take_checkpoint(env, &known).await
+}
+
+/// Gives a fork the files of its checkpoint, once.
+async fn take_checkpoint(env: &OpEnv, known: &Known) -> Result<(), Error> {
+    if let Some((from, n)) = &known.row.spec.from_checkpoint {
+        let view = tree_view(&env.context, known)?;
+        let op = GitOp::Restore { view, from: from.parse()?, n: *n, paths: Vec::new() };
+        git(&env.link()?, &op).await?;
+        env.change(|known| known.row.spec.from_checkpoint = None, Vec::new()).await?;
+    }
+    Ok(())
+}
+
+fn git_start(base: Option<&str>) -> Result<GitStart, Error> {
+    let Some(base) = base else {
+        return Ok(GitStart::Default);
+    };
+    match base.strip_prefix("pr/").map(str::parse) {
+        Some(Ok(number)) => Ok(GitStart::Pull(number)),
+        Some(Err(_)) => Err(Error::Invalid(format!("{base:?} is no pull request: use pr/N"))),
+        None => Ok(GitStart::Rev(Rev::try_from(base.to_owned())?)),
+    }
+}
+
+/// Runs the session's setup as a worker of its own, if it has one that was not run to its end.
+pub(crate) async fn set_up(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    if known.row.spec.set_up {
+        return Ok(());
+    }
+    run_hook(env, "setup", known.row.spec.setup.clone()).await?;
+    env.change(|known| known.row.spec.set_up = true, Vec::new()).await.map(drop)
+}
+
+/// Runs a command as a worker and waits for its end; anything but 0 is a failure.
+pub(crate) async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> Result<(), Error> {
+    let known = env.known()?;
+    let there = known.workers.iter().find(|row| row.spec.hook && row.name == name);
+    let worker = if let Some(row) = there {
+        row.id.clone()
+    } else {
+        let row = hook_row(&known, name, command, env.now());
+        let id = row.id.clone();
+        env.change(move |known| known.workers.push(row), Vec::new()).await?;
+        id
+    };
+    let opened = windows::open(env, &worker, &Opening::Command { continues: false });
+    env.unless_called_off(opened).await??;
+    let mut view = env.view.clone();
+    let ended = view.wait_for(|view| {
+        let row = view
+            .sessions
+            .get(&env.id)
+            .and_then(|known| known.workers.iter().find(|row| row.id == worker));
+        row.is_none_or(|row| row.status == WorkerStatus::Exited)
+    });
+    let late = || Error::TimedOut(format!("the {name} did not end in time"));
+    let ended = env.unless_called_off(timeout(HOOK_LIMIT, ended)).await?;
+    drop(ended.map_err(|_| late())?.map_err(|_| Error::ShuttingDown)?);
+    let known = env.known()?;
+    let row = known.workers.iter().find(|row| row.id == worker);
+    match row.and_then(|row| row.exit.clone()) {
+        Some(shed_api::stream::Exit::Code(0)) => {
+            // Its window has nothing more to show; its log stays.
+            close_window(env, &worker).await;
+            Ok(())
+        }
+        exit => {
+            let how = exit.map_or_else(
+                || "nobody knows how".to_owned(),
+                |exit| match exit {
+                    shed_api::stream::Exit::Code(code) => format!("exit {code}"),
+                    shed_api::stream::Exit::Signal(signal) => format!("signal {signal}"),
+                },
+            );
+            Err(Error::HookFailed {
+                shed: env.shed.clone(),
+                session: known.row.name.clone(),
+                hook: name.to_owned(),
+                how,
+            })
+        }
+    }
+}
+
+fn hook_row(known: &Known, name: &str, command: Vec<String>, now: DateTime<Utc>) -> WorkerRow {
+    WorkerRow {
+        id: plan::new_id(),
+        session: known.row.id.clone(),
+        name: name.to_owned(),
+        status: WorkerStatus::Starting,
+        epoch: 0,
+        exit: None,
+        reason: None,
+        created_at: now,
+        started_at: None,
+        ended_at: None,
+        spec: WorkerSpec {
+            kind: shed_api::worker::WorkerKind::Terminal,
+            agent: None,
+            model: None,
+            prompt: None,
+            conversation: None,
+            command,
+            directory: None,
+            env: std::collections::BTreeMap::new(),
+            keep: true,
+            restart: false,
+            hook: true,
+        },
+    }
+}
+
+pub(crate) async fn close_window(env: &OpEnv, worker: &str) {
+    let window = env.shed_view.borrow().table.as_ref().and_then(|table| table.window_of(worker));
+    if let (Some(window), Ok(link)) = (window, env.link()) {
+        // It may have closed by itself.
+        tmux(env, &link, argv::kill_window(&window)).await.ok();
+    }
+}

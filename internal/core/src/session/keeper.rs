@@ -1,0 +1,700 @@
+//! The session keeper: the one task that may change what is remembered of a shed's sessions. Doors and operations post;
+//! it judges (`life`), writes, shows, and only then starts what acts. It follows the shed's own keeper by its view: a link
+//! that comes up is collected from, a table of tmux's is compared with what should be there.
+
+mod exits;
+mod reconcile;
+mod timers;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use shed_api::session::SessionStatus;
+use shed_api::worker::WorkerStatus;
+use shed_api::{Actor, EventKind, ShedName, ShedStatus};
+use shed_link::Status;
+use shed_store::{Deletion, LayoutRow, NewEvent, SessionRow, StoreError, WorkerRow};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::box_link::BoxLink;
+use crate::session::life::{self, Situation, Verdict, Wish};
+use crate::session::operations::{self, OpEnv, Order};
+use crate::session::plan::{self, Plan};
+use crate::session::table::Table;
+use crate::session::view::{Known, WorkView};
+use crate::session::windows::{FIRST_EPOCH, started_event};
+use crate::shed::view::View;
+use crate::{Context, Error};
+
+/// Posts that wait for the keeper.
+const INBOX: usize = 64;
+/// A session whose windows are gone is over when they are still gone after this: a shed that is being stopped from
+/// outside loses its windows a moment before its link.
+const VANISH_GRACE: Duration = Duration::from_millis(1500);
+/// How long a stop of the shed waits for what tmux looks like.
+const STOPPING_LIMIT: Duration = Duration::from_secs(3);
+/// What tmux looks like is written this long after it changed, so that a burst is one write.
+const LAYOUT_PAUSE: Duration = Duration::from_secs(2);
+
+/// Why a worker has ended whose shed did.
+pub(crate) const WITH_SHED: &str = "it was ended with the shed";
+
+/// What may be posted.
+pub(crate) enum Post {
+    /// A session is to be.
+    Create(Box<Plan>, Actor, oneshot::Sender<Result<(), Error>>),
+    /// A tmux session made by hand is to be remembered; its windows stay as they are.
+    Adopt(Box<SessionRow>, Actor, oneshot::Sender<Result<(), Error>>),
+    /// Somebody wants something of a session.
+    Wish(WishPost),
+    /// An operation changes what it works on.
+    Change(ChangePost),
+    /// An operation is over.
+    Done(String, Result<(), Error>),
+    /// Something became of a worker's command. Answered when it is written.
+    Worker(WorkerNews, oneshot::Sender<Result<(), Error>>),
+    /// A session is forgotten: the last change of its operation.
+    Forget(String, Actor, oneshot::Sender<Result<(), Error>>),
+    /// So is a worker.
+    RemoveWorker(String, String, NewEvent, oneshot::Sender<Result<(), Error>>),
+    /// A row that cannot be read is dropped, by its id.
+    DropRecord(String, Actor, oneshot::Sender<Result<(), Error>>),
+    /// The shed is about to be stopped in an orderly way.
+    Stopping(oneshot::Sender<()>),
+}
+
+/// A wish, who has it, and what goes with it.
+pub(crate) struct WishPost {
+    pub(crate) session: String,
+    pub(crate) wish: Wish,
+    pub(crate) actor: Actor,
+    pub(crate) order: Order,
+    pub(crate) answer: oneshot::Sender<Result<(), Error>>,
+}
+
+/// A change of one session, made by the keeper for an operation.
+pub(crate) struct ChangePost {
+    pub(crate) session: String,
+    pub(crate) change: Box<dyn FnOnce(&mut Known) + Send>,
+    pub(crate) events: Vec<NewEvent>,
+    pub(crate) done: oneshot::Sender<Result<Arc<Known>, Error>>,
+}
+
+/// What became of a worker's command, from its spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WorkerNews {
+    pub(crate) worker: String,
+    pub(crate) epoch: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) what: WorkerEnd,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WorkerEnd {
+    /// It runs.
+    Started,
+    /// It ended.
+    Exited(Status),
+    /// It could not be started; why.
+    Refused(String),
+    /// Its runner is gone and nobody knows how it ended.
+    Lost,
+}
+
+/// How everyone else reaches a session keeper.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkHandle {
+    posts: mpsc::Sender<Post>,
+    pub(crate) view: watch::Receiver<Arc<WorkView>>,
+}
+
+impl WorkHandle {
+    /// Posts; an error if the keeper has ended.
+    pub(crate) async fn post(&self, post: Post) -> Result<(), Error> {
+        self.posts.send(post).await.map_err(|_| Error::ShuttingDown)
+    }
+
+    /// The shed is about to stop: what tmux looks like is written first, if it can be told soon.
+    pub(crate) async fn stopping(&self) {
+        let (done, written) = oneshot::channel();
+        if self.post(Post::Stopping(done)).await.is_ok() {
+            tokio::time::timeout(STOPPING_LIMIT, written).await.map(drop).ok();
+        }
+    }
+
+    /// Posts a wish and waits for its end.
+    pub(crate) async fn wish(
+        &self,
+        session: &str,
+        wish: Wish,
+        actor: Actor,
+        order: Order,
+    ) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        let post = WishPost { session: session.to_owned(), wish, actor, order, answer };
+        self.post(Post::Wish(post)).await?;
+        answered.await.map_err(|_| Error::ShuttingDown)?
+    }
+}
+
+/// How a wish is answered.
+type Answer = oneshot::Sender<Result<(), Error>>;
+
+/// An operation under way: what it is, who waits for it, and what calls it off.
+struct Doing {
+    wish: Wish,
+    answer: Option<Answer>,
+    cancel: CancellationToken,
+}
+
+/// An operation that waits.
+struct Job {
+    wish: Wish,
+    actor: Actor,
+    order: Order,
+    answer: Option<Answer>,
+}
+
+struct Keeper {
+    context: Arc<Context>,
+    shed: ShedName,
+    posts: mpsc::Sender<Post>,
+    /// The shed's own keeper.
+    shed_posts: mpsc::Sender<crate::shed::keeper::Post>,
+    view: watch::Sender<Arc<WorkView>>,
+    shed_view: watch::Receiver<View>,
+    doing: HashMap<String, Doing>,
+    waiting: HashMap<String, VecDeque<Job>>,
+    /// The link whose spools are collected.
+    link: Option<BoxLink>,
+    /// The table that was compared last.
+    compared: Option<Arc<Table>>,
+    /// When the shed was first seen up since it came up anew.
+    came_up: Option<DateTime<Utc>>,
+    /// What is to be done for sessions that have to wait for a place, where it is not their creation.
+    turns: HashMap<String, Job>,
+    /// Sessions whose end at their limit failed, and when it is tried again.
+    not_before: HashMap<String, Instant>,
+    /// Sessions whose windows are gone, and when that is final.
+    vanished: HashMap<String, Instant>,
+    /// When sessions that want checkpoints by the clock were looked at last.
+    checkpointed: HashMap<String, Instant>,
+    /// What was last written of tmux, and when the next is due.
+    layout: Option<LayoutRow>,
+    layout_due: Option<Instant>,
+    stop: CancellationToken,
+}
+
+/// Starts the session keeper of a shed. Ends with the shed or the server.
+pub(crate) async fn start(
+    context: &Arc<Context>,
+    shed: ShedName,
+    shed_posts: mpsc::Sender<crate::shed::keeper::Post>,
+    shed_view: watch::Receiver<View>,
+    stop: CancellationToken,
+) -> Result<WorkHandle, Error> {
+    let remembered = context.store.remembered(shed.to_string()).await?;
+    let layout = context.store.layout(shed.to_string()).await?;
+    let mut view = WorkView { unreadable: remembered.unreadable, ..WorkView::default() };
+    let mut workers: BTreeMap<String, Vec<WorkerRow>> = BTreeMap::new();
+    for worker in remembered.workers {
+        workers.entry(worker.session.clone()).or_default().push(worker);
+    }
+    for row in remembered.sessions {
+        let workers = workers.remove(&row.id).unwrap_or_default();
+        view.sessions.insert(row.id.clone(), Arc::new(Known { row, workers }));
+    }
+    let of_workers = view.sessions.values().flat_map(|known| &known.workers);
+    let ids: Vec<String> = of_workers.map(|row| row.id.clone()).collect();
+    let (logs, of_shed) = (context.logs.clone(), shed.to_string());
+    // Only for what lists show; nobody waits for it.
+    context.tasks.spawn_blocking(move || logs.look(&of_shed, &ids));
+    let (posts, inbox) = mpsc::channel(INBOX);
+    let view = watch::Sender::new(Arc::new(view));
+    let handle = WorkHandle { posts: posts.clone(), view: view.subscribe() };
+    let keeper = Keeper {
+        context: Arc::clone(context),
+        shed,
+        posts,
+        shed_posts,
+        view,
+        shed_view,
+        doing: HashMap::new(),
+        waiting: HashMap::new(),
+        link: None,
+        compared: None,
+        came_up: None,
+        turns: HashMap::new(),
+        not_before: HashMap::new(),
+        vanished: HashMap::new(),
+        checkpointed: HashMap::new(),
+        layout,
+        layout_due: None,
+        stop,
+    };
+    context.tasks.spawn(keeper.run(inbox));
+    Ok(handle)
+}
+
+impl Keeper {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Post>) {
+        let mut places = self.context.slots.bell();
+        self.take_view().await;
+        loop {
+            let due = self.next_due();
+            tokio::select! {
+                post = inbox.recv() => match post {
+                    Some(post) => self.take(post).await,
+                    None => return,
+                },
+                changed = self.shed_view.changed() => {
+                    if changed.is_err() || self.shed_view.borrow().gone {
+                        return self.give_up_places();
+                    }
+                    self.take_view().await;
+                }
+                _ = places.changed() => self.admit().await,
+                () = sleep_until(due) => self.take_due().await,
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn known(&self, id: &str) -> Option<Arc<Known>> {
+        self.view.borrow().sessions.get(id).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Known>> {
+        self.view.borrow().sessions.values().cloned().collect()
+    }
+
+    async fn take(&mut self, post: Post) {
+        match post {
+            Post::Create(plan, actor, answer) => self.create(*plan, actor, answer).await,
+            Post::Adopt(row, actor, answer) => self.adopt(*row, &actor, answer).await,
+            Post::Wish(wish) => self.take_wish(wish).await,
+            Post::Change(change) => self.take_change(change).await,
+            Post::Done(id, result) => self.finish(&id, result).await,
+            Post::Worker(news, done) => drop(done.send(self.take_news(news).await)),
+            Post::Forget(id, actor, done) => drop(done.send(self.forget(&id, &actor).await)),
+            Post::DropRecord(id, actor, done) => {
+                done.send(self.drop_record(&id, &actor).await).ok();
+            }
+            Post::RemoveWorker(session, worker, event, done) => {
+                done.send(self.remove_worker(&session, worker, event).await).ok();
+            }
+            Post::Stopping(done) => {
+                self.write_layout(true).await;
+                done.send(()).ok();
+            }
+        }
+    }
+
+    async fn create(
+        &mut self,
+        plan: Plan,
+        actor: Actor,
+        answer: oneshot::Sender<Result<(), Error>>,
+    ) {
+        let Plan { mut session, mut worker } = plan;
+        // Others may have been made since it was planned.
+        let taken = self.all().iter().filter_map(|known| known.row.spec.port_block).collect();
+        if session.spec.port_block.is_none_or(|block| BTreeSet::contains(&taken, &block)) {
+            session.spec.port_block = plan::free_block(&taken);
+        }
+        let id = session.id.clone();
+        let placed = self.context.slots.enter(self.shed.as_str(), &id, session.created_at);
+        if placed {
+            session.status = SessionStatus::Creating;
+            if session.spec.placed && session.spec.set_up {
+                // Nothing comes before its first start: one write for both.
+                worker.epoch = FIRST_EPOCH;
+            }
+        }
+        let mut happened = vec![status_event(self.now(), &session, &actor)];
+        if worker.epoch == FIRST_EPOCH {
+            happened.push(started_event(self.now(), &session, &worker, &actor));
+        }
+        let added = self.context.store.add_session(session.clone(), vec![worker.clone()], happened);
+        if let Err(error) = added.await {
+            self.context.slots.leave(self.shed.as_str(), &id);
+            let error = match error {
+                StoreError::Exists(_) => {
+                    Error::SessionExists { shed: self.shed.clone(), session: session.name }
+                }
+                error => error.into(),
+            };
+            answer.send(Err(error)).ok();
+            return;
+        }
+        self.put(Known { row: session, workers: vec![worker] });
+        if placed {
+            let order = Order { fresh: true, ..Order::default() };
+            let job = Job { wish: Wish::Create, actor, order, answer: Some(answer) };
+            self.begin(&id, job).await;
+        } else {
+            // It is there, and its turn will come: that is all the caller waits for.
+            answer.send(Ok(())).ok();
+        }
+    }
+
+    async fn adopt(
+        &mut self,
+        row: SessionRow,
+        actor: &Actor,
+        answer: oneshot::Sender<Result<(), Error>>,
+    ) {
+        let event = status_event(self.now(), &row, actor);
+        let added = self.context.store.add_session(row.clone(), Vec::new(), vec![event]).await;
+        if added.is_ok() {
+            self.context.slots.keep(self.shed.as_str(), &row.id);
+            self.put(Known { row, workers: Vec::new() });
+        }
+        answer.send(added.map_err(Error::from)).ok();
+    }
+
+    /// Begins what it is the turn of.
+    async fn admit(&mut self) {
+        for known in self.all() {
+            let row = &known.row;
+            if row.status == SessionStatus::Waiting
+                && !self.doing.contains_key(&row.id)
+                && self.can_act()
+                && self.context.slots.enter(self.shed.as_str(), &row.id, row.created_at)
+            {
+                let job = self.turns.remove(&row.id).unwrap_or_else(|| Job {
+                    wish: Wish::Create,
+                    actor: Actor::Server,
+                    order: Order::default(),
+                    answer: None,
+                });
+                self.begin(&row.id, job).await;
+            }
+        }
+    }
+
+    /// Starts a session that has ended again when there is a place for it; until then it waits.
+    async fn begin_again(&mut self, known: &Known, mut job: Job) {
+        let row = &known.row;
+        if self.context.slots.enter(self.shed.as_str(), &row.id, row.created_at) {
+            return self.begin(&row.id, job).await;
+        }
+        let waits = self.set_status(&row.id, SessionStatus::Waiting, None, &job.actor).await;
+        if let Some(answer) = job.answer.take() {
+            if waits.is_err() {
+                self.context.slots.leave(self.shed.as_str(), &row.id);
+                answer.send(waits).ok();
+                return;
+            }
+            answer.send(Ok(())).ok();
+        }
+        self.turns.insert(row.id.clone(), job);
+    }
+
+    /// Whether what runs in the shed can be asked and changed.
+    fn can_act(&self) -> bool {
+        let view = self.shed_view.borrow();
+        view.link.is_some() && view.status() == ShedStatus::Running
+    }
+
+    async fn take_wish(&mut self, post: WishPost) {
+        let WishPost { session, wish, actor, order, answer } = post;
+        let Some(known) = self.known(&session) else {
+            let error = Error::NoSession { shed: self.shed.clone(), session };
+            answer.send(Err(error)).ok();
+            return;
+        };
+        let doing = self.doing.get(&session).map(|doing| doing.wish);
+        let n_waiting = self.waiting.get(&session).map_or(0, VecDeque::len);
+        let situation = Situation { status: known.row.status, doing, n_waiting };
+        let job = Job { wish, actor, order, answer: Some(answer) };
+        match life::decide(situation, wish) {
+            Verdict::Already => {
+                job.answer.map(|answer| answer.send(Ok(())));
+            }
+            Verdict::Deny(denial) => {
+                let (shed, session) = (self.shed.clone(), known.row.name.clone());
+                let error = Error::SessionDenied { shed, session, denial };
+                job.answer.map(|answer| answer.send(Err(error)));
+            }
+            Verdict::Begin if wish == Wish::Restart && !is_up(&known.row) => {
+                self.begin_again(&known, job).await;
+            }
+            Verdict::Begin => self.begin(&session, job).await,
+            Verdict::Queue => self.waiting.entry(session).or_default().push_back(job),
+            Verdict::Interrupt => {
+                if let Some(doing) = self.doing.get(&session) {
+                    doing.cancel.cancel();
+                }
+                self.waiting.entry(session).or_default().push_back(job);
+            }
+        }
+    }
+
+    async fn begin(&mut self, id: &str, job: Job) {
+        self.turns.remove(id);
+        let written = match job.wish {
+            Wish::Create => self.enter_status(id, SessionStatus::Creating, None, &job.actor).await,
+            Wish::Delete => {
+                let force = Some(job.order.force);
+                self.enter_status(id, SessionStatus::Removing, force, &job.actor).await
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = written {
+            job.answer.map(|answer| answer.send(Err(error)));
+            return;
+        }
+        let cancel = self.stop.child_token();
+        let env = OpEnv {
+            context: Arc::clone(&self.context),
+            shed: self.shed.clone(),
+            id: id.to_owned(),
+            posts: self.posts.clone(),
+            shed_posts: self.shed_posts.clone(),
+            view: self.view.subscribe(),
+            shed_view: self.shed_view.clone(),
+            cancel: cancel.clone(),
+            actor: job.actor,
+            order: job.order,
+        };
+        let doing = Doing { wish: job.wish, answer: job.answer, cancel };
+        self.doing.insert(id.to_owned(), doing);
+        self.context.tasks.spawn(operations::run(job.wish, env));
+    }
+
+    async fn finish(&mut self, id: &str, result: Result<(), Error>) {
+        let Some(Doing { wish, answer, .. }) = self.doing.remove(id) else {
+            return;
+        };
+        if wish == Wish::Delete && result.is_ok() {
+            self.context.slots.leave(self.shed.as_str(), id);
+            for job in self.waiting.remove(id).into_iter().flatten() {
+                // It is gone, which is what a second deletion wanted.
+                let gone = Error::NoSession { shed: self.shed.clone(), session: id.to_owned() };
+                let told = if job.wish == Wish::Delete { Ok(()) } else { Err(gone) };
+                job.answer.map(|answer| answer.send(told));
+            }
+        }
+        self.settle_place(id);
+        if let Some(answer) = answer {
+            answer.send(result).ok();
+        } else if let Err(error) = result {
+            tracing::warn!(shed = %self.shed, session = id, %error, "what was begun for a session failed");
+        }
+        // One that is refused now must not keep those behind it waiting.
+        while !self.doing.contains_key(id) {
+            let Some(job) = self.waiting.get_mut(id).and_then(VecDeque::pop_front) else {
+                self.waiting.remove(id);
+                break;
+            };
+            match job {
+                // Judged again: what was done may have changed what makes sense.
+                Job { wish, actor, order, answer: Some(answer) } => {
+                    let session = id.to_owned();
+                    let post = WishPost { session, wish, actor, order, answer };
+                    self.take_wish(post).await;
+                }
+                // Perhaps what was done just now brought it back.
+                Job { wish: Wish::Restore, .. } if !self.is_missing(id) => {}
+                job => self.begin(id, job).await,
+            }
+        }
+        self.compare().await;
+    }
+
+    async fn take_change(&mut self, post: ChangePost) {
+        let ChangePost { session, change, events, done } = post;
+        let changed = self.change(&session, change, events).await;
+        done.send(changed).ok();
+    }
+
+    /// Written, then shown.
+    async fn change(
+        &mut self,
+        id: &str,
+        change: impl FnOnce(&mut Known),
+        events: Vec<NewEvent>,
+    ) -> Result<Arc<Known>, Error> {
+        let Some(known) = self.known(id) else {
+            return Err(Error::NoSession { shed: self.shed.clone(), session: id.to_owned() });
+        };
+        let mut after = Known::clone(&known);
+        change(&mut after);
+        let row = (after.row != known.row).then(|| after.row.clone());
+        let workers: Vec<WorkerRow> =
+            after.workers.iter().filter(|row| !known.workers.contains(row)).cloned().collect();
+        if row.is_some() || !workers.is_empty() || !events.is_empty() {
+            self.context.store.write_session(row, workers, events).await?;
+        }
+        self.put(after);
+        self.known(id).ok_or(Error::ShuttingDown)
+    }
+
+    async fn set_status(
+        &mut self,
+        id: &str,
+        status: SessionStatus,
+        reason: Option<String>,
+        actor: &Actor,
+    ) -> Result<(), Error> {
+        let Some(known) = self.known(id) else {
+            return Ok(());
+        };
+        let now = self.now();
+        let row = SessionRow { status, reason, status_since: now, ..known.row.clone() };
+        let event = status_event(now, &row, actor);
+        self.change(id, move |known| known.row = row, vec![event]).await.map(drop)
+    }
+
+    /// The status of an operation that begins; of a deletion also how it was asked for.
+    async fn enter_status(
+        &mut self,
+        id: &str,
+        status: SessionStatus,
+        force: Option<bool>,
+        actor: &Actor,
+    ) -> Result<(), Error> {
+        let Some(known) = self.known(id) else {
+            return Ok(());
+        };
+        let (now, before) = (self.now(), &known.row);
+        let mut row = SessionRow { status, ..before.clone() };
+        // Of one that is taken up again it is remembered what the session was.
+        row.spec.deletion = force.map(|force| {
+            let was = before.spec.deletion.map_or(before.status, |deletion| deletion.was);
+            Deletion { force, was }
+        });
+        let mut events = Vec::new();
+        if before.status != status {
+            row.reason = None;
+            row.status_since = now;
+            events.push(status_event(now, &row, actor));
+        }
+        self.change(id, move |known| known.row = row, events).await.map(drop)
+    }
+
+    /// A session in which nothing runs takes no place from others.
+    fn settle_place(&self, id: &str) {
+        if self.doing.contains_key(id) {
+            return;
+        }
+        let known = self.known(id);
+        let runs = known.is_some_and(|known| {
+            let alive = |row: &WorkerRow| row.status != WorkerStatus::Exited;
+            let by_hand = known.workers.is_empty();
+            matches!(known.row.status, SessionStatus::Running | SessionStatus::Frozen)
+                && (by_hand || known.workers.iter().any(alive))
+        });
+        let waits = self.known(id).is_some_and(|known| known.row.status == SessionStatus::Waiting);
+        if runs {
+            self.context.slots.keep(self.shed.as_str(), id);
+        } else if !waits {
+            self.context.slots.leave(self.shed.as_str(), id);
+        }
+    }
+
+    fn give_up_places(&self) {
+        for known in self.all() {
+            self.context.slots.leave(self.shed.as_str(), &known.row.id);
+            // Their directory goes with the shed.
+            known.workers.iter().for_each(|worker| self.context.logs.drop_cell(&worker.id));
+        }
+    }
+
+    async fn forget(&mut self, id: &str, actor: &Actor) -> Result<(), Error> {
+        let Some(known) = self.known(id) else {
+            return Ok(());
+        };
+        let event = NewEvent::new(self.now(), EventKind::SessionRemoved, actor.clone())
+            .shed(self.shed.as_str())
+            .session(&known.row.name);
+        self.context.store.remove_session(id.to_owned(), event).await?;
+        self.show(|view| view.forget(id));
+        Ok(())
+    }
+
+    /// Drops a row that cannot be read; of any other nothing is done.
+    async fn drop_record(&mut self, id: &str, actor: &Actor) -> Result<(), Error> {
+        let record = self.view.borrow().unreadable.iter().find(|record| record.id == id).cloned();
+        let Some(record) = record else {
+            return Ok(());
+        };
+        let event = NewEvent::new(self.now(), EventKind::SessionRemoved, actor.clone())
+            .shed(self.shed.as_str())
+            .session(&record.name)
+            .note("its record could not be read");
+        self.context.store.drop_record(id.to_owned(), event).await?;
+        // With a session go its workers' rows.
+        self.show(|view| view.unreadable.retain(|it| it.id != id && it.session != id));
+        Ok(())
+    }
+
+    async fn remove_worker(
+        &mut self,
+        session: &str,
+        worker: String,
+        event: NewEvent,
+    ) -> Result<(), Error> {
+        self.context.store.remove_worker(worker.clone(), event).await?;
+        if let Some(known) = self.known(session) {
+            let mut known = Known::clone(&known);
+            known.workers.retain(|row| row.id != worker);
+            self.put(known);
+        }
+        self.settle_place(session);
+        Ok(())
+    }
+
+    fn put(&self, known: Known) {
+        self.show(|view| drop(view.sessions.insert(known.row.id.clone(), Arc::new(known))));
+    }
+
+    fn show(&self, change: impl FnOnce(&mut WorkView)) {
+        self.view.send_modify(|view| change(Arc::make_mut(view)));
+        self.context.bell.send_modify(|generation| *generation += 1);
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.context.clock.now()
+    }
+}
+
+/// Whether it has processes, as far as is remembered.
+fn is_up(row: &SessionRow) -> bool {
+    matches!(row.status, SessionStatus::Running | SessionStatus::Frozen)
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The event that a session has this status now.
+pub(crate) fn status_event(at: DateTime<Utc>, row: &SessionRow, actor: &Actor) -> NewEvent {
+    let note = match &row.reason {
+        Some(reason) => format!("{}: {reason}", row.status),
+        None => row.status.to_string(),
+    };
+    NewEvent::new(at, EventKind::SessionStatus, actor.clone())
+        .shed(&row.shed)
+        .session(&row.name)
+        .note(note)
+}
+
+/// How a worker ended, in words.
+pub(crate) fn end_note(row: &WorkerRow) -> Option<String> {
+    match (&row.exit, &row.reason) {
+        (Some(shed_api::stream::Exit::Code(code)), _) => Some(format!("exit {code}")),
+        (Some(shed_api::stream::Exit::Signal(name)), _) => Some(format!("signal {name}")),
+        (None, Some(reason)) => Some(reason.clone()),
+        (None, None) => None,
+    }
+}

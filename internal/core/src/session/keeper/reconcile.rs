@@ -1,0 +1,234 @@
+//! Comparing what should be with what tmux lists: when a link comes up, and whenever the list changes.
+
+use std::sync::Arc;
+
+use shed_api::session::SessionStatus;
+use shed_api::{Actor, ShedStatus};
+use shed_store::{LayoutRow, WorkerRow};
+use tokio::time::Instant;
+
+use super::is_up;
+use super::{Job, Keeper, LAYOUT_PAUSE, VANISH_GRACE, WorkHandle};
+use crate::output::collector;
+use crate::session::layout;
+use crate::session::life::Wish;
+use crate::session::operations::Order;
+use crate::session::table::{NoSessions, Table};
+use crate::session::view::Known;
+
+impl Keeper {
+    /// The shed's keeper shows something new.
+    pub(super) async fn take_view(&mut self) {
+        let link = self.shed_view.borrow_and_update().link.clone();
+        if link != self.link {
+            self.link.clone_from(&link);
+            self.compared = None;
+            self.vanished.clear();
+            self.show(|view| view.reconciled = false);
+            if self.link.is_some() && !self.is_same_boot() {
+                self.came_up = Some(self.now());
+            }
+            if let Some(link) = link {
+                let handle = WorkHandle { posts: self.posts.clone(), view: self.view.subscribe() };
+                let context = Arc::clone(&self.context);
+                self.context.tasks.spawn(collector::run(context, self.shed.clone(), link, handle));
+            }
+        }
+        self.compare().await;
+        self.give_way();
+        if self.view.borrow().reconciled {
+            self.admit().await;
+        }
+    }
+
+    /// A shed that is stopped takes no place from others, and one that cannot begin anything does not stand in their line.
+    fn give_way(&self) {
+        let is_stopped = self.shed_view.borrow().status() == ShedStatus::Stopped;
+        for known in self.all() {
+            let waits = known.row.status == SessionStatus::Waiting && !self.can_act();
+            if is_stopped || waits {
+                self.context.slots.leave(self.shed.as_str(), &known.row.id);
+            }
+        }
+    }
+
+    /// Compares what should be with what tmux says.
+    pub(super) async fn compare(&mut self) {
+        if !self.can_act() {
+            return;
+        }
+        let table = {
+            let view = self.shed_view.borrow();
+            view.table.clone().filter(|_| !view.table_is_old)
+        };
+        if let Some(Err(NoSessions::NoTmux)) = table.as_ref().map(|table| &table.sessions) {
+            // Nothing comes back where there is no tmux.
+            return self.show(|view| view.reconciled = true);
+        }
+        let Some(table) = table.filter(|table| table.sessions.is_ok()) else {
+            return;
+        };
+        if !self.view.borrow().reconciled {
+            self.reconcile(&table).await;
+        }
+        self.compared = Some(Arc::clone(&table));
+        for known in self.all() {
+            self.compare_one(&known, &table).await;
+        }
+        let text = layout::structure(&table.listing);
+        let written = self.layout.as_ref().map(|row| layout::structure_of(&row.body));
+        if written != Some(text) && self.layout_due.is_none() {
+            self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
+        }
+    }
+
+    async fn compare_one(&mut self, known: &Known, table: &Table) {
+        let row = &known.row;
+        let runs = matches!(row.status, SessionStatus::Running | SessionStatus::Frozen);
+        if !runs || self.doing.contains_key(&row.id) {
+            self.vanished.remove(&row.id);
+            return;
+        }
+        let Some(listed) = table.marked(&row.id) else {
+            let at = self.vanished.entry(row.id.clone());
+            at.or_insert_with(|| Instant::now() + VANISH_GRACE);
+            return;
+        };
+        self.vanished.remove(&row.id);
+        if listed.name != row.name && listed.name.parse::<shed_api::SessionName>().is_ok() {
+            // Renamed by hand, inside.
+            let name = listed.name.clone();
+            let renamed = self.change(&row.id, |known| known.row.name = name, Vec::new());
+            if let Err(error) = renamed.await {
+                tracing::warn!(shed = %self.shed, %error, "a session's new name was not written");
+            }
+        }
+    }
+
+    /// The shed came up, or the server did: what is remembered meets what is there.
+    async fn reconcile(&mut self, table: &Arc<Table>) {
+        let same_boot = self.is_same_boot();
+        for known in self.all() {
+            let row = &known.row;
+            if self.doing.contains_key(&row.id) {
+                // What is being done began before the shed went: when it is over, the session may be missing.
+                if !same_boot && is_up(row) {
+                    let job = Job {
+                        wish: Wish::Restore,
+                        actor: Actor::Server,
+                        order: Order::default(),
+                        answer: None,
+                    };
+                    self.waiting.entry(row.id.clone()).or_default().push_front(job);
+                }
+                continue;
+            }
+            let job = |wish: Wish| Job {
+                wish,
+                actor: Actor::Server,
+                order: Order::default(),
+                answer: None,
+            };
+            match row.status {
+                SessionStatus::Running | SessionStatus::Frozen => {
+                    self.context.slots.keep(self.shed.as_str(), &row.id);
+                    let thawed = row.status == SessionStatus::Frozen && !same_boot;
+                    if thawed {
+                        let running = SessionStatus::Running;
+                        self.set_status(&row.id, running, None, &Actor::Server).await.ok();
+                    }
+                    if table.marked(&row.id).is_none() && !same_boot {
+                        self.begin(&row.id, job(Wish::Restore)).await;
+                    }
+                }
+                SessionStatus::Creating => {
+                    self.context.slots.keep(self.shed.as_str(), &row.id);
+                    self.begin(&row.id, job(Wish::Create)).await;
+                }
+                SessionStatus::Removing => {
+                    let mut job = job(Wish::Delete);
+                    job.order.force = row.spec.deletion.is_some_and(|deletion| deletion.force);
+                    self.begin(&row.id, job).await;
+                }
+                SessionStatus::Waiting
+                | SessionStatus::Ended
+                | SessionStatus::Failed
+                | SessionStatus::Stopped
+                | SessionStatus::Orphaned => {}
+            }
+        }
+        if !same_boot
+            && let Some(layout) = self.layout.clone()
+            && let Some(link) = self.link.clone()
+        {
+            layout::restore(&self.context, &self.shed, &link, &layout).await;
+        }
+        self.show(|view| view.reconciled = true);
+        self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
+        self.admit().await;
+    }
+
+    /// Whether a session should be there and tmux, asked since the shed came up, does not have it.
+    pub(super) fn is_missing(&self, id: &str) -> bool {
+        let view = self.shed_view.borrow();
+        let table = view.table.as_ref().filter(|_| !view.table_is_old);
+        self.known(id).is_some_and(|known| is_up(&known.row))
+            && table.is_some_and(|table| table.marked(id).is_none())
+    }
+
+    /// All its windows closed.
+    pub(super) async fn end_by_itself(&mut self, id: &str) {
+        let Some(known) = self.known(id) else {
+            return;
+        };
+        let actor = Actor::Shed(self.shed.clone());
+        let ended = if known.row.spec.closes {
+            self.forget(id, &actor).await
+        } else {
+            self.set_status(id, SessionStatus::Ended, None, &actor).await
+        };
+        if let Err(error) = ended {
+            tracing::error!(shed = %self.shed, %error, "the end of a session was not written");
+        }
+        self.settle_place(id);
+    }
+
+    /// Remembers what tmux looks like.
+    pub(super) async fn write_layout(&mut self, orderly: bool) {
+        let Some(link) = self.link.clone() else {
+            return;
+        };
+        if !orderly && self.doing.values().any(|doing| doing.wish == Wish::Restore) {
+            // With this boot as the last one remembered, what is still to come back would be missed as if it had ended.
+            self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
+            return;
+        }
+        let table = self.compared.clone();
+        let fresh = if orderly { layout::read(&link).await } else { None };
+        let Some(body) = fresh.or_else(|| table.map(|table| table.text.to_string())) else {
+            return;
+        };
+        let boot = link.hello().boot.clone();
+        let row = LayoutRow { at: self.now(), orderly, boot, body };
+        match self.context.store.set_layout(self.shed.to_string(), row.clone()).await {
+            Ok(()) => self.layout = Some(row),
+            Err(error) => {
+                tracing::error!(shed = %self.shed, %error, "what tmux looks like was not written");
+            }
+        }
+    }
+
+    /// Whether what ended now ended with the shed: it is on its way down, or it came up again and what is told is from
+    /// before.
+    pub(super) fn ended_with_shed(&self, worker: &WorkerRow) -> bool {
+        let status = self.shed_view.borrow().status();
+        let up = matches!(status, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed);
+        !up || self.came_up.is_some_and(|at| worker.started_at.is_none_or(|since| since < at))
+    }
+
+    /// Whether the shed's tmux is the one that was last remembered.
+    fn is_same_boot(&self) -> bool {
+        let boot = self.link.as_ref().map(|link| link.hello().boot.as_str());
+        self.layout.as_ref().is_some_and(|row| Some(row.boot.as_str()) == boot)
+    }
+}

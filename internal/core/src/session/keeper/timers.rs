@@ -1,0 +1,99 @@
+//! What happens by itself: limits that are reached, checkpoints that are due, windows that stay away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shed_api::Actor;
+use shed_api::session::SessionStatus;
+use tokio::time::Instant;
+
+use super::{Job, Keeper};
+use crate::files::worktree;
+use crate::session::life::Wish;
+use crate::session::operations::{self, Order};
+use crate::session::view::Known;
+
+/// Between two attempts to end a session whose time is over.
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
+
+impl Keeper {
+    /// When the next thing happens by itself.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let limits = self.all().into_iter().filter_map(|known| {
+            let id = &known.row.id;
+            let due = Instant::now() + operations::runtime_left(&known.row, self.now())?;
+            let again = self.not_before.get(id).map_or(due, |again| due.max(*again));
+            (self.can_act() && !self.doing.contains_key(id)).then_some(again)
+        });
+        let vanished = self.vanished.values().copied();
+        let checkpoints = self.all().into_iter().filter_map(|known| self.checkpoint_due(&known));
+        limits.chain(vanished).chain(checkpoints).chain(self.layout_due).min()
+    }
+
+    pub(super) async fn take_due(&mut self) {
+        self.make_checkpoints();
+        let now = Instant::now();
+        if self.layout_due.is_some_and(|due| due <= now) {
+            self.layout_due = None;
+            self.write_layout(false).await;
+        }
+        let over: Vec<String> = self
+            .vanished
+            .iter()
+            .filter(|(_, due)| **due <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in over {
+            self.vanished.remove(&id);
+            if self.can_act() && !self.doing.contains_key(&id) {
+                self.end_by_itself(&id).await;
+            }
+        }
+        self.not_before.retain(|_, again| *again > now);
+        for known in self.all() {
+            let row = &known.row;
+            let left = operations::runtime_left(row, self.now());
+            let may = self.can_act() && !self.not_before.contains_key(&row.id);
+            if may && left.is_some_and(|left| left.is_zero()) && !self.doing.contains_key(&row.id) {
+                // What cannot be ended now is not tried without a pause.
+                self.not_before.insert(row.id.clone(), now + RETRY_PAUSE);
+                let order = Order { why: Some("its time is over".to_owned()), ..Order::default() };
+                let job = Job { wish: Wish::Terminate, actor: Actor::Server, order, answer: None };
+                self.begin(&row.id, job).await;
+            }
+        }
+    }
+
+    /// When a session that wants checkpoints by the clock is to have its next.
+    fn checkpoint_due(&self, known: &Known) -> Option<Instant> {
+        let row = &known.row;
+        let minutes = row.spec.limits.checkpoint_minutes?;
+        let runs = row.status == SessionStatus::Running && row.spec.placed;
+        let last = self.checkpointed.get(&row.id).copied();
+        (runs && self.can_act()).then(|| {
+            let period = Duration::from_secs(60 * u64::from(minutes.max(1)));
+            last.map_or_else(Instant::now, |last| last + period)
+        })
+    }
+
+    /// Makes the checkpoints that are due. One that would be as the last one is not made.
+    fn make_checkpoints(&mut self) {
+        let now = Instant::now();
+        for known in self.all() {
+            let due = self.checkpoint_due(&known).is_some_and(|due| due <= now);
+            let (true, Some(link)) = (due, self.link.clone()) else {
+                continue;
+            };
+            self.checkpointed.insert(known.row.id.clone(), now);
+            let context = Arc::clone(&self.context);
+            self.context.tasks.spawn(async move {
+                let made = worktree::timer_checkpoint(&context, &link, &known).await;
+                if let Err(error) = made {
+                    tracing::warn!(session = %known.row.name, %error, "no checkpoint was made by the clock");
+                }
+            });
+        }
+        let view = self.view.borrow().clone();
+        self.checkpointed.retain(|id, _| view.sessions.contains_key(id));
+    }
+}

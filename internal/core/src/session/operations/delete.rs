@@ -1,0 +1,102 @@
+//! Deleting a session: nothing that only it has is lost without `force`, and with it all of that goes to the trash.
+
+use std::sync::Arc;
+
+use shed_api::session::{SessionStatus, SessionType};
+use shed_store::SessionRow;
+
+use crate::Error;
+use crate::files::worktree::{last_checkpoint, remove_worktree, risk};
+use crate::session::hooks::run_hook;
+use crate::session::keeper::status_event;
+use crate::session::operations::{OpEnv, end_everything, end_leftovers, forget, is_alive};
+use crate::session::view::Known;
+use crate::session::windows::GRACE;
+
+/// Ends and forgets a session. What only it has goes to the trash.
+pub(super) async fn delete(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    let mut has_ended = false;
+    let result = try_delete(env, &known, &mut has_ended).await;
+    if let Err(error) = &result {
+        // As it was, or as far as it came: it can be tried again.
+        let was = known.row.spec.deletion.map_or(SessionStatus::Ended, |deletion| deletion.was);
+        let alive = env.known()?.workers.iter().any(is_alive);
+        let table = env.shed_view.borrow().table.clone();
+        let is_there = alive || table.is_some_and(|table| table.marked(&env.id).is_some());
+        let status = match was {
+            SessionStatus::Running | SessionStatus::Frozen if !is_there => SessionStatus::Ended,
+            // What was to be ended was thawed for that.
+            SessionStatus::Frozen if has_ended => SessionStatus::Running,
+            was => was,
+        };
+        let row = SessionRow {
+            status,
+            reason: Some(error.to_string()),
+            status_since: env.now(),
+            ..known.row.clone()
+        };
+        let event = status_event(row.status_since, &row, &env.actor);
+        env.change(
+            move |known| {
+                known.row.status = row.status;
+                known.row.reason = row.reason;
+                known.row.status_since = row.status_since;
+                known.row.spec.deletion = None;
+            },
+            vec![event],
+        )
+        .await?;
+    }
+    result
+}
+
+/// `has_ended` becomes true when its processes begin to be ended.
+async fn try_delete(env: &OpEnv, known: &Known, has_ended: &mut bool) -> Result<(), Error> {
+    let spec = &known.row.spec;
+    let own_worktree = spec.kind == SessionType::Worktree && spec.shares.is_none() && spec.placed;
+    if !own_worktree {
+        *has_ended = true;
+        end_everything(env, GRACE).await?;
+        end_leftovers(env).await;
+        return forget(env).await;
+    }
+    let sharers: Vec<String> = {
+        let view = env.view.borrow();
+        let shares = |other: &&Arc<Known>| other.row.spec.shares.as_deref() == Some(&env.id);
+        view.sessions.values().filter(shares).map(|other| other.row.name.clone()).collect()
+    };
+    if !sharers.is_empty() {
+        let text = format!("its worktree is shared by {}", sharers.join(", "));
+        return Err(Error::SessionBusy {
+            shed: env.shed.clone(),
+            session: known.row.name.clone(),
+            text,
+        });
+    }
+    let link = env.link()?;
+    if !env.order.force {
+        let risk = risk(&link, known).await?;
+        if risk.dirty + risk.untracked + risk.unpushed > 0 {
+            return Err(Error::WorkAtRisk {
+                shed: env.shed.clone(),
+                session: known.row.name.clone(),
+                risk: Box::new(risk),
+            });
+        }
+    }
+    *has_ended = true;
+    end_everything(env, GRACE).await?;
+    if !spec.teardown.is_empty() {
+        let torn = run_hook(env, "teardown", spec.teardown.clone()).await;
+        if let (Err(error), false) = (&torn, env.order.force) {
+            return Err(Error::Invalid(format!("{error}; --force deletes it all the same")));
+        }
+        end_everything(env, GRACE).await?;
+    }
+    end_leftovers(env).await;
+    // What is not committed goes to the trash as a checkpoint.
+    last_checkpoint(env).await?;
+    remove_worktree(&link, known).await?;
+    forget(env).await
+}

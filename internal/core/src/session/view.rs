@@ -1,0 +1,202 @@
+//! What a shed's session keeper shows: one value, replaced whole; and how it is joined with what tmux says.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use shed_api::name::printable;
+use shed_api::session::{Session, SessionStatus};
+use shed_api::worker::{Worker, WorkerStatus};
+use shed_api::{SessionRef, ShedName, ShedStatus};
+use shed_store::{SessionRow, Unreadable, WorkerRow};
+
+use crate::session::settings::SessionSettings;
+use crate::session::table::Table;
+
+/// Everything shed remembers of a shed's sessions.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WorkView {
+    /// By id.
+    pub(crate) sessions: BTreeMap<String, Arc<Known>>,
+    /// Rows that cannot be read.
+    pub(crate) unreadable: Vec<Unreadable>,
+    /// Sessions that were deleted last: tmux may list one a moment longer.
+    pub(crate) forgotten: VecDeque<String>,
+    /// Whether what is remembered was compared with what is there since the shed last came up.
+    pub(crate) reconciled: bool,
+}
+
+/// A session as shed remembers it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Known {
+    pub(crate) row: SessionRow,
+    /// In the order they were made.
+    pub(crate) workers: Vec<WorkerRow>,
+}
+
+impl Known {
+    pub(crate) fn worker(&self, name_or_id: &str) -> Option<&WorkerRow> {
+        let by = |what: fn(&WorkerRow) -> &str| {
+            self.workers.iter().find(|worker| what(worker) == name_or_id)
+        };
+        by(|worker| &worker.name).or_else(|| by(|worker| &worker.id))
+    }
+}
+
+/// So many deleted sessions are not shown though tmux lists them.
+const MAX_FORGOTTEN: usize = 64;
+
+impl WorkView {
+    /// Forgets a session.
+    pub(crate) fn forget(&mut self, id: &str) {
+        self.sessions.remove(id);
+        self.forgotten.push_back(id.to_owned());
+        if self.forgotten.len() > MAX_FORGOTTEN {
+            self.forgotten.pop_front();
+        }
+    }
+
+    /// Whether a worker's command runs or is about to.
+    pub(crate) fn runs(&self, session: &str, worker: &str) -> bool {
+        let known = self.sessions.get(session);
+        let row = known.and_then(|known| known.workers.iter().find(|row| row.id == worker));
+        row.is_some_and(|row| matches!(row.status, WorkerStatus::Starting | WorkerStatus::Running))
+    }
+
+    /// By id, else by name: no session can take another's id as its name.
+    pub(crate) fn find(&self, name_or_id: &str) -> Option<&Arc<Known>> {
+        let by_name = || self.sessions.values().find(|known| known.row.name == name_or_id);
+        self.sessions.get(name_or_id).or_else(by_name)
+    }
+
+    /// The one a request points at. `$3` is tmux's and is looked up in its table.
+    pub(crate) fn resolve(
+        &self,
+        table: Option<&Table>,
+        target: &SessionRef,
+    ) -> Option<&Arc<Known>> {
+        match target {
+            SessionRef::Name(name) => self.find(name.as_str()),
+            SessionRef::Id(_) => {
+                let mark = table?.mark_of(table?.find(target)?)?;
+                self.sessions.get(mark)
+            }
+        }
+    }
+}
+
+/// All sessions of a shed in the words of the API: what shed remembers, joined with what tmux lists, by name.
+pub(crate) fn join(
+    name: &ShedName,
+    shed: ShedStatus,
+    work: &WorkView,
+    table: Option<&Table>,
+    now: DateTime<Utc>,
+    output_end: &dyn Fn(&str) -> u64,
+) -> Vec<Session> {
+    let runs = matches!(shed, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed);
+    let table = table.filter(|_| runs);
+    let mut sessions = Vec::new();
+    let mut marked = BTreeMap::new();
+    for session in table.map(Table::rows).unwrap_or_default() {
+        match table.and_then(|table| table.mark_of(session)) {
+            Some(mark) if work.sessions.contains_key(mark) => {
+                marked.insert(mark.to_owned(), session);
+            }
+            Some(mark) if work.forgotten.iter().any(|id| id == mark) => {}
+            _ => sessions.push(session.clone()),
+        }
+    }
+    for (id, known) in &work.sessions {
+        let listed = marked.get(id).map(|session| (*session).clone());
+        sessions.push(one(shed, known, listed, table, now, output_end));
+    }
+    // Set aside, not forgotten: whatever else is there of it is untouched.
+    for record in &work.unreadable {
+        if work.sessions.contains_key(&record.session) {
+            continue;
+        }
+        sessions.push(Session {
+            id: record.session.clone(),
+            name: printable(&record.name),
+            shed_name: name.to_string(),
+            status: SessionStatus::Orphaned,
+            reason: Some(format!(
+                "its record cannot be read ({}); install the version that wrote it, or drop it: shed orphans clean {name} {}",
+                printable(&record.why),
+                record.session
+            )),
+            observed_at: now,
+            ..Session::default()
+        });
+    }
+    sessions.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    sessions
+}
+
+fn one(
+    shed: ShedStatus,
+    known: &Known,
+    listed: Option<Session>,
+    table: Option<&Table>,
+    now: DateTime<Utc>,
+    output_end: &dyn Fn(&str) -> u64,
+) -> Session {
+    let row = &known.row;
+    let spec = &row.spec;
+    let base = listed.unwrap_or_else(|| Session {
+        id: row.id.clone(),
+        name: row.name.clone(),
+        shed_name: row.shed.clone(),
+        observed_at: now,
+        ..Session::default()
+    });
+    let status = match (row.status, shed) {
+        (status @ (SessionStatus::Running | SessionStatus::Frozen), shed) => match shed {
+            ShedStatus::Running | ShedStatus::Failed => status,
+            ShedStatus::Paused => SessionStatus::Frozen,
+            _ => SessionStatus::Stopped,
+        },
+        (status, _) => status,
+    };
+    let window = |worker: &WorkerRow| table.and_then(|table| table.window_of(&worker.id));
+    let workers = known.workers.iter().map(|row| Worker {
+        id: row.id.clone(),
+        name: row.name.clone(),
+        kind: row.spec.kind,
+        agent: row.spec.agent.clone(),
+        conversation: row.spec.conversation.clone(),
+        command: row.spec.command.clone(),
+        restart: row.spec.restart,
+        status: row.status,
+        exit: row.exit.clone(),
+        reason: row.reason.as_deref().map(printable),
+        window: window(row),
+        epoch: row.epoch,
+        output_end: output_end(&row.id),
+        created_at: row.created_at,
+        started_at: row.started_at,
+        ended_at: row.ended_at,
+    });
+    Session {
+        id: row.id.clone(),
+        name: row.name.clone(),
+        created_at: row.created_at,
+        status,
+        reason: row.reason.as_deref().map(printable),
+        kind: Some(spec.kind),
+        title: spec.title.clone(),
+        tags: spec.tags.clone(),
+        directory: Some(spec.directory.clone()),
+        branch: spec.branch.clone(),
+        base: spec.base.clone(),
+        base_commit: spec.base_commit.clone(),
+        template: spec.template.clone(),
+        limits: spec.limits.clone(),
+        auto_respond: spec.auto_respond,
+        confined: spec.confine,
+        port: spec.port_block.map(SessionSettings::port),
+        workers: workers.collect(),
+        ..base
+    }
+}

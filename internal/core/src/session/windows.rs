@@ -1,0 +1,437 @@
+//! A worker's window: opened with a runner in it, which waits for its prelude's end before it starts the command. So the
+//! window is marked and has its options before anything can happen in it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use shed_api::worker::WorkerStatus;
+use shed_api::{Actor, EventKind, ShedStatus};
+use shed_link::spool::WorkerId;
+use shed_link::{Confine, Io, Program, Run, Spawn, Status, User, WorkerSpec};
+use shed_store::{NewEvent, SessionRow, WorkerRow};
+use shed_tmux::TmuxError;
+use shed_tmux::argv::{self, Target, WorkerWindow};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::Error;
+use crate::agents::Start;
+use crate::box_link::BoxLink;
+use crate::output::collector::{blocking, spool_dir};
+use crate::session::control::Runner;
+use crate::session::keeper::{Post, WorkerEnd, WorkerNews};
+use crate::session::operations::OpEnv;
+use crate::session::settings::SessionSettings;
+use crate::session::view::Known;
+use crate::stream::{socket_pair, to_tokio};
+
+/// The number of a worker's first start.
+pub(crate) const FIRST_EPOCH: u64 = 1;
+/// How long tmux may take.
+const TMUX_LIMIT_MS: u64 = 10_000;
+/// How long a command may take to be started, or refused.
+const START_LIMIT: Duration = Duration::from_secs(15);
+/// How often a command is tried whose tmux server went away: somebody restarted it.
+const TRIES: u32 = 4;
+/// Between two tries.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How long a runner takes its prelude.
+const PRELUDE_LIMIT: Duration = Duration::from_secs(5);
+/// How much of a worker's past is shown again in its window: what a person scrolls through, in bytes.
+const PRELUDE_BYTES: u64 = 1 << 20;
+/// Lines of it at most.
+const PRELUDE_LINES: usize = 2_000;
+/// A runner's word on why it could not begin.
+const MAX_REFUSAL_BYTES: u64 = 4 << 10;
+/// How long the processes of a worker have to end by themselves.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// What a window is opened for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// To start the command. With true, an agent takes its conversation up again.
+    Command {
+        /// Whether it does.
+        continues: bool,
+    },
+    /// Only to show what was there, and this line.
+    Notice(String),
+}
+
+/// Opens a worker's window and returns when its command runs, has ended, or could not be started.
+pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result<(), Error> {
+    let link = env.link()?;
+    let known = env.known()?;
+    let before = find(&known, worker)?.clone();
+    let prelude = prelude(env, &before, opening).await;
+    let row = match opening {
+        // Its first start was written with it.
+        Opening::Command { .. } if env.order.fresh && is_first(&before) => before,
+        Opening::Command { .. } => env.begin_epoch(worker).await?,
+        Opening::Notice(_) => before,
+    };
+    let placed = start(env, &link, &known, &row, opening).await;
+    if let (Err(error), Opening::Command { .. }, false) =
+        (&placed, opening, link.gone().is_cancelled())
+    {
+        // Nothing else would ever say that it does not start. Of a shed that went it is said when it is back.
+        tell_refused(env, worker, row.epoch, error.to_string()).await;
+    }
+    let mut socket = placed?;
+    let shown = async {
+        // A runner that is gone has said so in its window.
+        socket.write_all(&prelude).await.ok();
+        socket.shutdown().await.ok();
+    };
+    timeout(PRELUDE_LIMIT, shown).await.ok();
+    match opening {
+        Opening::Command { .. } => tokio::select! {
+            started = started(env, worker, row.epoch) => started,
+            error = refusal(env, worker, row.epoch, &mut socket) => Err(error),
+        },
+        Opening::Notice(_) => Ok(()),
+    }
+}
+
+/// Opens the window with a runner in it; the socket is for its prelude.
+async fn start(
+    env: &OpEnv,
+    link: &BoxLink,
+    known: &Known,
+    row: &WorkerRow,
+    opening: &Opening,
+) -> Result<UnixStream, Error> {
+    let mut spawn = spawn(env, link, known, row, opening)?;
+    if let Some(confine) = spawn.worker.as_mut().and_then(|worker| worker.confine.as_mut()) {
+        confine.write = existing(link, &confine.write).await?;
+    }
+    let (ours, theirs) = socket_pair()?;
+    let token = uuid::Uuid::new_v4().simple().to_string();
+    link.offer(token.clone(), spawn, theirs).await?;
+    let hello = link.hello();
+    let window = WorkerWindow {
+        name: row.name.clone(),
+        mark: row.id.clone(),
+        keep: row.spec.keep || row.spec.hook || matches!(opening, Opening::Notice(_)),
+        command: vec![hello.program.clone(), "run".to_owned(), hello.socket.clone(), token],
+    };
+    let nothing_there = env.order.fresh && is_first(row);
+    place(env, link, known, &window, nothing_there).await?;
+    to_tokio(ours)
+}
+
+/// Waits for a runner that says that it could not begin, and passes that on: it has no spool from which it would come.
+/// Never ready for any other reason than the server's end.
+async fn refusal(env: &OpEnv, worker: &str, epoch: u64, socket: &mut UnixStream) -> Error {
+    let mut text = Vec::new();
+    // What it said before it was lost counts.
+    socket.take(MAX_REFUSAL_BYTES).read_to_end(&mut text).await.ok();
+    if !text.is_empty() {
+        let why = shed_api::name::printable(&String::from_utf8_lossy(&text));
+        tell_refused(env, worker, epoch, why).await;
+    }
+    std::future::pending().await
+}
+
+/// Has it written that a start failed, unless the command is known to have ended.
+async fn tell_refused(env: &OpEnv, worker: &str, epoch: u64, why: String) {
+    let at_ms = u64::try_from(env.now().timestamp_millis()).unwrap_or_default();
+    let what = WorkerEnd::Refused(why);
+    let news = WorkerNews { worker: worker.to_owned(), epoch, at_ms, what };
+    let (done, written) = oneshot::channel();
+    // A keeper that is gone writes nothing more.
+    if env.posts.send(Post::Worker(news, done)).await.is_ok() {
+        written.await.map(drop).ok();
+    }
+}
+
+/// Whether this is a worker's first start, written when the worker was.
+fn is_first(row: &WorkerRow) -> bool {
+    row.epoch == FIRST_EPOCH && row.status == WorkerStatus::Starting && row.started_at.is_none()
+}
+
+fn find<'a>(known: &'a Known, worker: &str) -> Result<&'a WorkerRow, Error> {
+    let found = known.workers.iter().find(|row| row.id == worker);
+    found.ok_or_else(|| Error::NoWorker {
+        session: known.row.name.clone(),
+        worker: worker.to_owned(),
+    })
+}
+
+/// Puts a runner into the worker's window: the one it has, a new one, or the first of a new session.
+async fn place(
+    env: &OpEnv,
+    link: &BoxLink,
+    known: &Known,
+    window: &WorkerWindow,
+    nothing_there: bool,
+) -> Result<(), Error> {
+    let directory = Some(known.row.spec.directory.as_str());
+    let table = env.shed_view.borrow().table.clone();
+    let here = table.as_ref().and_then(|table| table.window_of(&window.mark));
+    if let Some(id) = here {
+        match tmux(env, link, argv::respawn_window(&id, &window.command)).await {
+            // It was closed a moment ago.
+            Err(Error::NoSession { .. }) => {}
+            respawned => {
+                respawned?;
+                return tmux(env, link, argv::mark_worker(&id, window)).await.map(drop);
+            }
+        }
+    }
+    let listed = table.as_ref().and_then(|table| table.marked(&known.row.id)).map(|row| row.id);
+    let target = match listed {
+        Some(id) => Some(Target::Id(id)),
+        // The first window of a session that is being made.
+        None if nothing_there => None,
+        // Made a moment ago, and not in the table yet.
+        None => has_ours(env, link, &known.row.name, &known.row.id).await?,
+    };
+    if let Some(target) = target {
+        match tmux_in(env, link, argv::marked_window(&target, window), directory).await {
+            // Its last window was closed a moment ago.
+            Err(Error::NoSession { .. }) => {}
+            made => {
+                let id = made?.trim().to_owned();
+                return tmux(env, link, argv::mark_worker(&id, window)).await.map(drop);
+            }
+        }
+    }
+    env.expect_session(&known.row.name).await;
+    let vars = session_env(&env.shed, known);
+    let argv = argv::marked_session(&known.row.name, &known.row.id, &vars, window);
+    tmux_in(env, link, argv, directory).await.map(drop)
+}
+
+/// The session of this name, if it has this mark.
+pub(crate) async fn has_ours(
+    env: &OpEnv,
+    link: &BoxLink,
+    name: &str,
+    mark: &str,
+) -> Result<Option<Target>, Error> {
+    let target = Target::Name(name.to_owned());
+    match tmux(env, link, argv::session_mark(&target)).await {
+        Ok(found) if found.trim() == mark => Ok(Some(target)),
+        Ok(_) | Err(Error::NoSession { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs a tmux command; one whose server went away is tried again.
+pub(crate) async fn tmux(env: &OpEnv, link: &BoxLink, argv: Vec<String>) -> Result<String, Error> {
+    tmux_in(env, link, argv, None).await
+}
+
+/// The same, from a directory: where tmux opens what is made of it.
+async fn tmux_in(
+    env: &OpEnv,
+    link: &BoxLink,
+    argv: Vec<String>,
+    directory: Option<&str>,
+) -> Result<String, Error> {
+    let known = env.known()?;
+    let (shed, session) = (env.shed.clone(), known.row.name.clone());
+    let mut tries = 1;
+    loop {
+        let directory = directory.map(str::to_owned);
+        let run = Run { argv: argv.clone(), env: Vec::new(), directory, timeout_ms: TMUX_LIMIT_MS };
+        let ran = match link.run_with(run).await {
+            Err(Error::Refused(shed_link::Refusal::NotExecutable { missing: true, .. })) => {
+                return Err(Error::NoTmux(shed));
+            }
+            ran => ran?,
+        };
+        if ran.status == Status::Code(0) {
+            return Ok(ran.stdout);
+        }
+        match TmuxError::parse(&ran.stderr) {
+            TmuxError::Lost | TmuxError::NoServer if tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            TmuxError::Lost => return Err(Error::TmuxLost(shed)),
+            TmuxError::NoServer | TmuxError::NoSession => {
+                return Err(Error::NoSession { shed, session });
+            }
+            TmuxError::Duplicate => return Err(Error::SessionExists { shed, session }),
+            TmuxError::Other(text) => {
+                return Err(Error::Tmux { shed, text: shed_api::name::printable(&text) });
+            }
+        }
+    }
+}
+
+/// What every process of a session finds in its environment.
+fn session_env(shed: &shed_api::ShedName, known: &Known) -> Vec<(String, String)> {
+    let row = &known.row;
+    let spec = &row.spec;
+    let mut env = vec![
+        ("SHED_NAME", shed.to_string()),
+        ("SHED_SESSION", row.name.clone()),
+        ("SHED_SESSION_ID", row.id.clone()),
+    ];
+    if let Some(branch) = &spec.branch {
+        env.push(("SHED_WORKTREE", spec.directory.clone()));
+        env.push(("SHED_BRANCH", branch.clone()));
+        env.push(("SHED_BASE", spec.base_commit.clone().unwrap_or_default()));
+    }
+    if let Some(block) = spec.port_block {
+        env.push(("SHED_PORT", SessionSettings::port(block).to_string()));
+        env.push(("SHED_PORTS", SessionSettings::PORTS.to_string()));
+    }
+    env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn spawn(
+    env: &OpEnv,
+    link: &BoxLink,
+    known: &Known,
+    row: &WorkerRow,
+    opening: &Opening,
+) -> Result<Spawn, Error> {
+    let spec = &row.spec;
+    let settings = &env.context.settings.sessions;
+    let program = match (opening, &spec.agent) {
+        (Opening::Notice(_), _) => Program::Nothing,
+        (Opening::Command { continues }, Some(agent)) => {
+            let start = Start {
+                model: spec.model.as_deref(),
+                prompt: spec.prompt.as_deref(),
+                conversation: spec.conversation.as_deref(),
+                continues: *continues,
+            };
+            let gone = || Error::Invalid(format!("agent {agent:?} is not configured any more"));
+            let agent = settings.agents.get(agent).ok_or_else(gone)?;
+            Program::Argv(agent.argv(start))
+        }
+        (Opening::Command { .. }, None) if spec.command.is_empty() => Program::LoginShell,
+        (Opening::Command { .. }, None) => Program::Argv(spec.command.clone()),
+    };
+    let directory = spec.directory.clone().unwrap_or_else(|| known.row.spec.directory.clone());
+    let mut vars = session_env(&env.shed, known);
+    vars.push(("SHED_WORKER".to_owned(), row.name.clone()));
+    vars.push(("SHED_WORKER_ID".to_owned(), row.id.clone()));
+    // What a person says stands before what shed says, and what is said of the worker before what is said of all.
+    vars.extend(known.row.spec.env.clone());
+    vars.extend(spec.env.clone());
+    let confine = known
+        .row
+        .spec
+        .confine
+        .then(|| Confine { write: writable(&known.row.spec.directory, &link.hello().home) });
+    let id: WorkerId = row.id.parse().map_err(|_| Error::Invalid("no worker's id".to_owned()))?;
+    Ok(Spawn {
+        program,
+        env: vars,
+        directory: Some(directory),
+        user: User::Dev,
+        io: Io::Prelude,
+        detached: None,
+        worker: Some(WorkerSpec { id, epoch: row.epoch, spool: spool_dir(link), confine }),
+    })
+}
+
+/// What a confined session may write to.
+fn writable(directory: &str, home: &str) -> Vec<String> {
+    let of_home = [".cache", ".local", ".npm", ".cargo", ".config", ".claude", ".codex", ".gemini"];
+    let mut paths = vec![directory.to_owned(), "/tmp".to_owned()];
+    paths.extend(of_home.iter().map(|name| format!("{home}/{name}")));
+    paths
+}
+
+/// Those of the paths that are there: what is not cannot be allowed.
+async fn existing(link: &BoxLink, paths: &[String]) -> Result<Vec<String>, Error> {
+    let mut argv = ["stat", "-c", "%n", "--"].map(str::to_owned).to_vec();
+    argv.extend(paths.iter().cloned());
+    let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
+    // It complains of those that are not there, and names the others.
+    let named = link.run_with(run).await?.stdout;
+    Ok(paths.iter().filter(|path| named.lines().any(|line| line == *path)).cloned().collect())
+}
+
+/// What is shown before the command prints: the worker's past, and what happened to it.
+async fn prelude(env: &OpEnv, row: &WorkerRow, opening: &Opening) -> Vec<u8> {
+    let (logs, shed, worker) = (env.context.logs.clone(), env.shed.clone(), row.id.clone());
+    let past = blocking(move || {
+        let reader = logs.reader(shed.as_str(), &worker)?;
+        Ok(shed_output::scrollback(&reader, PRELUDE_BYTES, PRELUDE_LINES)?)
+    });
+    let mut bytes =
+        if row.epoch == 0 || is_first(row) { Vec::new() } else { past.await.unwrap_or_default() };
+    if let Opening::Notice(text) = opening {
+        bytes.extend(format!("\x1b[0m\r\n[shed: {text}]\r\n").into_bytes());
+    }
+    bytes
+}
+
+/// Waits until the collector has told what became of a start.
+async fn started(env: &OpEnv, worker: &str, epoch: u64) -> Result<(), Error> {
+    let mut view = env.view.clone();
+    let id = env.id.clone();
+    let find = |view: &crate::session::view::WorkView| {
+        let known = view.sessions.get(&id)?;
+        known.workers.iter().find(|row| row.id == worker).cloned()
+    };
+    let wait = async {
+        loop {
+            let row = find(&view.borrow_and_update());
+            match row {
+                Some(row) if row.epoch == epoch && row.status == WorkerStatus::Starting => {}
+                Some(row) => return Ok(row),
+                None => return Err(Error::ShuttingDown),
+            }
+            view.changed().await.map_err(|_| Error::ShuttingDown)?;
+        }
+    };
+    let late = || Error::TimedOut("the worker's command did not start in time".to_owned());
+    let row = timeout(START_LIMIT, wait).await.map_err(|_| late())??;
+    match (&row.exit, &row.reason) {
+        (None, Some(reason)) if row.status == WorkerStatus::Exited => {
+            Err(Error::WorkerRefused { worker: row.name.clone(), why: reason.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ends a worker's processes, and waits until their end is written.
+pub(crate) async fn stop(env: &OpEnv, worker: &WorkerRow, grace: Duration) -> Result<(), Error> {
+    // Of a shed that is stopped nothing runs, whatever could not be told any more.
+    let is_stopped = env.shed_view.borrow().status() == ShedStatus::Stopped;
+    if worker.status == WorkerStatus::Exited || is_stopped {
+        return Ok(());
+    }
+    let link = env.link()?;
+    match Runner::connect(&link, &worker.id, worker.epoch).await {
+        Ok(mut runner) => runner.stop(grace).await?,
+        // It is gone already, and what it left is being collected.
+        Err(Error::Connect(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let mut view = env.view.clone();
+    let over = view.wait_for(|view| {
+        let known = view.sessions.get(&env.id);
+        known.is_none_or(|known| {
+            let row = known.workers.iter().find(|row| row.id == worker.id);
+            row.is_none_or(|row| row.status == WorkerStatus::Exited || row.epoch != worker.epoch)
+        })
+    });
+    // A spool that is not there any more tells nothing; the processes are gone all the same.
+    timeout(START_LIMIT, over).await.map(drop).ok();
+    Ok(())
+}
+
+/// The event that a worker's command is being started.
+pub(crate) fn started_event(
+    at: DateTime<Utc>,
+    session: &SessionRow,
+    worker: &WorkerRow,
+    actor: &Actor,
+) -> NewEvent {
+    NewEvent::new(at, EventKind::WorkerStarted, actor.clone())
+        .shed(&session.shed)
+        .session(&session.name)
+        .note(worker.name.clone())
+}

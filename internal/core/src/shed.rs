@@ -1,0 +1,10 @@
+//! A shed: its keeper, which is the only task that changes it, what operations do, and what is shown of it.
+
+pub(crate) mod clone;
+pub(crate) mod credential_relay;
+pub(crate) mod keeper;
+pub mod life;
+pub(crate) mod mounts;
+pub(crate) mod operations;
+pub(crate) mod repo;
+pub(crate) mod view;

@@ -1,0 +1,90 @@
+//! What the link tells: it is up or down, what tmux looks like, which detached command ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shed_api::{Actor, EventKind, ShedStatus};
+use shed_link::Picture;
+use shed_store::NewEvent;
+
+use super::Keeper;
+use crate::box_link::LinkNews;
+use crate::session::table::{SessionChange, Table, changes};
+
+/// How long a session's appearance is put down to whoever asked for it.
+pub(super) const EXPECTED_FOR: Duration = Duration::from_secs(10);
+
+impl Keeper {
+    pub(super) async fn take_news(&mut self, news: LinkNews) {
+        match news {
+            LinkNews::Up(link) => {
+                self.show(|view| {
+                    view.link = Some(link);
+                    view.table_is_old = true;
+                });
+                self.add_event(self.event(EventKind::LinkUp, Actor::Server)).await;
+            }
+            LinkNews::Down(link) => {
+                if self.view.borrow().link.as_ref() != Some(&link) {
+                    return;
+                }
+                self.show(|view| view.link = None);
+                if self.row.status == ShedStatus::Running && self.doing.is_none() {
+                    self.add_event(self.event(EventKind::LinkDown, Actor::Server)).await;
+                }
+            }
+            LinkNews::Picture(link, picture) => {
+                if self.view.borrow().link.as_ref() == Some(&link) {
+                    self.take_picture(&picture).await;
+                }
+            }
+            LinkNews::DetachedEnded { tag, status } => {
+                let exit = shed_api::stream::Exit::from(status);
+                let tag: String = shed_api::name::printable(&tag).chars().take(64).collect();
+                let note = match exit {
+                    shed_api::stream::Exit::Code(code) => format!("{tag} exit {code}"),
+                    shed_api::stream::Exit::Signal(name) => format!("{tag} signal {name}"),
+                };
+                let actor = Actor::Shed(self.name.clone());
+                self.add_event(self.event(EventKind::ExecEnded, actor).note(note)).await;
+            }
+        }
+    }
+
+    async fn take_picture(&mut self, picture: &Picture) {
+        let table = Table::read(&self.name, picture);
+        let known = self.view.borrow().table.clone();
+        let news = match &known {
+            Some(known) => changes(known.rows(), table.rows()),
+            None if self.fresh => changes(&[], table.rows()),
+            // A server that was just started does not know what was there before it.
+            None => Vec::new(),
+        };
+        if !news.is_empty() {
+            let events = news.into_iter().map(|change| self.session_event(change)).collect();
+            if let Err(error) = self.context.store.add_events(events).await {
+                tracing::error!(shed = %self.name, %error, "session events were not written");
+            }
+        }
+        self.show(|view| {
+            view.table = Some(Arc::new(table));
+            view.table_is_old = false;
+        });
+    }
+
+    fn session_event(&mut self, change: SessionChange) -> NewEvent {
+        let (kind, session, note) = match change {
+            SessionChange::Created(name) => (EventKind::SessionCreated, name, None),
+            SessionChange::Closed(name) => (EventKind::SessionClosed, name, None),
+            SessionChange::Renamed { from, to } => (EventKind::SessionRenamed, to, Some(from)),
+        };
+        let asked =
+            self.expected.remove(&session).filter(|(_, since)| since.elapsed() < EXPECTED_FOR);
+        let actor = asked.map_or_else(|| Actor::Shed(self.name.clone()), |(actor, _)| actor);
+        let event = self.event(kind, actor).session(&session);
+        match note {
+            Some(note) => event.note(note),
+            None => event,
+        }
+    }
+}

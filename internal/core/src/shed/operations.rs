@@ -1,0 +1,399 @@
+//! The operations on a shed: what the keeper starts and waits for. They act on engine and box, report steps, and never
+//! write a row themselves. Each can be begun again where it was left: after a crash of the server it is.
+
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use shed_api::shed::Lend;
+use shed_api::{Code, ShedName, ShedStatus};
+use shed_store::{ShedRow, Spec};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::Context;
+use crate::box_link::{BoxLink, link_dir};
+use crate::engine::{BoxPlan, BoxState, Engine, Found};
+use crate::error::Failure;
+use crate::session::keeper::WorkHandle;
+use crate::settings::{HELLO_LIMIT, STOP_LIMIT};
+use crate::shed::clone::checkout;
+use crate::shed::credential_relay::LendDesk;
+use crate::shed::life::Op;
+use crate::shed::repo::Repo;
+use crate::shed::view::{ProgressState, View};
+
+/// How many of a box's last lines go into the reason of a failure.
+const SHOWN_LOG_LINES: u32 = 10;
+
+/// What goes with a wish, and is not kept.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Order {
+    /// Delete: leave the volumes.
+    pub(crate) keep_volumes: bool,
+    /// Delete: it interrupts a creation.
+    pub(crate) calls_off_creation: bool,
+    /// Create: leave it stopped.
+    pub(crate) no_start: bool,
+    /// Rebuild, retry: the new image.
+    pub(crate) image: Option<String>,
+    /// Create: with the password from its URL.
+    pub(crate) repo: Option<Repo>,
+    /// Create: what the creator lends.
+    pub(crate) lend: Vec<Lend>,
+}
+
+/// What an operation tells its keeper.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// Another transitional status.
+    Status(ShedStatus),
+    /// The box as it is now.
+    Found(Option<Box<Found>>),
+    /// Something learned that must be remembered.
+    Spec(SpecChange),
+    /// It is over: the status now, or what went wrong.
+    Finished(Result<ShedStatus, OpError>),
+}
+
+/// What went wrong, and where that leaves the shed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpError {
+    pub(crate) failure: Failure,
+    pub(crate) after: After,
+}
+
+/// Where a failed operation leaves a shed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Failed, with the failure as its reason.
+    Failed,
+    /// As it was: nothing had been done yet.
+    Was(ShedStatus),
+    /// As the engine says.
+    Look,
+    /// In the middle: it is begun again when the engine or the server is back.
+    Later,
+}
+
+impl<E: Into<Failure>> From<E> for OpError {
+    fn from(error: E) -> Self {
+        let failure = error.into();
+        let later = matches!(failure.code, Code::EngineUnreachable | Code::ShuttingDown);
+        Self { failure, after: if later { After::Later } else { After::Failed } }
+    }
+}
+
+/// Something learned that must be remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SpecChange {
+    /// The image it is made from now.
+    Image(String),
+    /// Its volumes are new.
+    MadeVolumes,
+    /// The clone is done.
+    Cloned,
+}
+
+impl SpecChange {
+    pub(crate) fn apply(self, spec: &mut Spec) {
+        match self {
+            Self::Image(image) => spec.image = image,
+            Self::MadeVolumes => spec.made_volumes = true,
+            Self::Cloned => spec.cloned = true,
+        }
+    }
+}
+
+/// What an operation works with.
+pub(crate) struct OpEnv {
+    pub(crate) context: Arc<Context>,
+    pub(crate) name: ShedName,
+    /// The row when it began.
+    pub(crate) row: ShedRow,
+    /// The status before it began.
+    pub(crate) was: ShedStatus,
+    pub(crate) view: watch::Receiver<View>,
+    pub(crate) progress: watch::Sender<ProgressState>,
+    pub(crate) desk: LendDesk,
+    pub(crate) work: WorkHandle,
+    pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) order: Order,
+}
+
+type Outcome = Result<ShedStatus, OpError>;
+
+/// Runs an operation to its end and reports it.
+pub(crate) async fn run_op(op: Op, mut env: OpEnv) {
+    let run = AssertUnwindSafe(run(op, &mut env)).catch_unwind();
+    // A mistake of ours ends this operation and must not leave the shed in the middle of it for ever.
+    let mut result = run.await.unwrap_or_else(|_| {
+        let text = "the server made a mistake; its log has more";
+        Err(OpError::from(Failure::new(Code::Internal, text)))
+    });
+    if let (Err(error), Op::Stop | Op::Pause | Op::Unpause | Op::Remove) = (&mut result, op)
+        && error.after == After::Failed
+    {
+        error.after = After::Look;
+    }
+    let found = env.engine().find(&env.name).await;
+    if let Ok(found) = found {
+        env.report(Report::Found(found.map(Box::new))).await;
+    }
+    env.report(Report::Finished(result)).await;
+}
+
+async fn run(op: Op, env: &mut OpEnv) -> Outcome {
+    match op {
+        Op::Create => create(env).await,
+        Op::Start => start(env).await,
+        Op::Stop => stop(env).await,
+        Op::Restart => restart(env).await,
+        Op::Pause => pause(env).await,
+        Op::Unpause => unpause(env).await,
+        Op::Rebuild => rebuild(env).await,
+        Op::Remove => remove(env).await,
+    }
+}
+
+impl OpEnv {
+    fn engine(&self) -> &dyn Engine {
+        &*self.context.engine
+    }
+
+    async fn report(&self, report: Report) {
+        // The keeper is gone when this fails: the server is going away.
+        self.reports.send(report).await.ok();
+    }
+
+    /// Waits for a step that may take long and can be called off without leaving anything half done.
+    async fn unless_called_off<T>(&self, step: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            done = step => Ok(done),
+            () = self.cancel.cancelled() => Err(Failure::new(Code::ShuttingDown, "it was called off")),
+        }
+    }
+
+    /// Says what is being done now.
+    pub(crate) fn step(&self, text: impl Into<String>, percent: Option<u8>) {
+        let step = Some((text.into(), percent));
+        self.progress.send_if_modified(|progress| {
+            let changed = progress.step != step;
+            progress.step = step;
+            changed
+        });
+    }
+}
+
+/// From nothing (or from where it failed) to running, or to stopped if that was asked for.
+async fn create(env: &mut OpEnv) -> Outcome {
+    make_box(env).await?;
+    if env.order.no_start && env.row.spec.repo.is_none() {
+        return Ok(ShedStatus::Stopped);
+    }
+    let link = bring_up(env).await?;
+    if env.row.spec.repo.is_some() && !env.row.spec.cloned {
+        env.unless_called_off(checkout(env, &link)).await??;
+        env.report(Report::Spec(SpecChange::Cloned)).await;
+    }
+    Ok(ShedStatus::Running)
+}
+
+/// Image, volumes, container.
+async fn make_box(env: &OpEnv) -> Result<(), Failure> {
+    let image = env.order.image.clone().unwrap_or_else(|| env.row.spec.image.clone());
+    env.step(format!("looking for image {image}"), None);
+    let progress = env.progress.clone();
+    let report = move |text: String, percent: Option<u8>| {
+        progress.send_modify(|progress| progress.step = Some((text, percent)));
+    };
+    let facts = env.unless_called_off(env.engine().image(&image, &report)).await??;
+    if image != env.row.spec.image {
+        env.report(Report::Spec(SpecChange::Image(image.clone()))).await;
+    }
+    env.step("making the container", None);
+    let spec = &env.row.spec;
+    let plan = BoxPlan {
+        shed: env.name.clone(),
+        created_at: env.row.created_at,
+        repo: spec.repo.clone(),
+        image,
+        limits: spec.limits,
+        network: spec.network,
+        mounts: spec.mounts.clone(),
+        env: spec.env.clone(),
+        home: facts.home,
+        link_dir: link_dir(&env.context.settings.links_dir, &env.name),
+        program_dir: env.context.settings.program_dir.clone(),
+    };
+    let created = env.engine().create(&plan).await?;
+    if created.made_volumes {
+        env.report(Report::Spec(SpecChange::MadeVolumes)).await;
+    }
+    Ok(())
+}
+
+/// Starts the box and waits for shed-init's hello.
+async fn bring_up(env: &mut OpEnv) -> Result<BoxLink, Failure> {
+    env.step("starting", None);
+    let (stale, ran_before) = {
+        let view = env.view.borrow();
+        let stale = view.link.clone().filter(|link| link.gone().is_cancelled());
+        (stale, view.found.as_ref().is_some_and(|found| found.state == BoxState::Running))
+    };
+    if !ran_before {
+        for mount in &env.row.spec.mounts {
+            let checked = env.context.settings.mounts.recheck(mount);
+            checked.map_err(|error| Failure::new(error.problem().code, error.to_string()))?;
+        }
+    }
+    env.engine().start(&env.name).await?;
+    let (name, engine) = (env.name.clone(), Arc::clone(&env.context.engine));
+    let hello = wait_for_hello(&mut env.view, stale, &name, &*engine);
+    let cancel = env.cancel.clone();
+    let waited = tokio::select! {
+        waited = timeout(HELLO_LIMIT, hello) => waited,
+        () = cancel.cancelled() => return Err(Failure::new(Code::ShuttingDown, "it was called off")),
+    };
+    match waited {
+        Ok(Some(link)) => Ok(link),
+        Ok(None) => Err(no_hello(env, "its container ended at once").await),
+        Err(_) => {
+            let failure = no_hello(env, "its shed-init did not say hello in 10 seconds").await;
+            if ran_before {
+                // What works in there may be worth something, even if nobody can look.
+                return Err(failure.hint(format!("shed restart {}", env.name)));
+            }
+            // A box that never was of use only costs.
+            env.engine().stop(&env.name, Duration::ZERO).await.ok();
+            Err(failure)
+        }
+    }
+}
+
+/// `None` if the box ended first.
+async fn wait_for_hello(
+    view: &mut watch::Receiver<View>,
+    stale: Option<BoxLink>,
+    name: &ShedName,
+    engine: &dyn Engine,
+) -> Option<BoxLink> {
+    loop {
+        let (link, ended) = {
+            let now = view.borrow_and_update();
+            (now.link.clone(), now.box_ended())
+        };
+        if let Some(link) =
+            link.filter(|link| Some(link) != stale.as_ref() && !link.gone().is_cancelled())
+        {
+            return Some(link);
+        }
+        if ended {
+            // The view may show how it was before the start; the engine knows.
+            let found = engine.find(name).await.ok().flatten();
+            if found.is_none_or(|found| matches!(found.state, BoxState::Exited { .. })) {
+                return None;
+            }
+        }
+        // The keeper lives as long as its operation.
+        view.changed().await.ok()?;
+    }
+}
+
+async fn no_hello(env: &OpEnv, why: &str) -> Failure {
+    let log = env.engine().logs(&env.name, SHOWN_LOG_LINES).await.unwrap_or_default();
+    let lines: Vec<String> =
+        log.lines().map(shed_api::name::printable).filter(|line| !line.trim().is_empty()).collect();
+    let last =
+        if lines.is_empty() { String::new() } else { format!("; it said: {}", lines.join(" | ")) };
+    Failure::new(Code::StartFailed, format!("shed {:?} did not start: {why}{last}", env.name))
+        .hint(format!("shed logs {}", env.name))
+}
+
+async fn start(env: &mut OpEnv) -> Outcome {
+    match env.engine().find(&env.name).await? {
+        // Removed outside shed. The volumes have what matters.
+        None => make_box(env).await?,
+        Some(found) if is_stranded(&found, &env.context.settings.program_dir) => {
+            env.engine().remove_box(&env.name).await?;
+            make_box(env).await?;
+        }
+        Some(_) => {}
+    }
+    bring_up(env).await?;
+    Ok(ShedStatus::Running)
+}
+
+/// Whether a box cannot start, because the data directory that it mounts is another one.
+fn is_stranded(found: &Found, program_dir: &Path) -> bool {
+    let elsewhere = found.program_dir.as_deref().is_some_and(|dir| dir != program_dir);
+    elsewhere && matches!(found.state, BoxState::Created | BoxState::Exited { .. })
+}
+
+async fn stop(env: &OpEnv) -> Outcome {
+    env.work.stopping().await;
+    env.engine().stop(&env.name, STOP_LIMIT).await?;
+    Ok(ShedStatus::Stopped)
+}
+
+async fn restart(env: &mut OpEnv) -> Outcome {
+    stop(env).await?;
+    forget_link(env).await;
+    env.report(Report::Status(ShedStatus::Starting)).await;
+    start(env).await
+}
+
+/// The end of the old link is noticed a moment after the box's.
+async fn forget_link(env: &mut OpEnv) {
+    let gone = env.view.borrow().link.as_ref().map(BoxLink::gone);
+    if let Some(gone) = gone {
+        timeout(Duration::from_secs(1), gone.cancelled()).await.ok();
+    }
+}
+
+async fn pause(env: &OpEnv) -> Outcome {
+    env.engine().pause(&env.name).await?;
+    Ok(ShedStatus::Paused)
+}
+
+async fn unpause(env: &OpEnv) -> Outcome {
+    env.engine().unpause(&env.name).await?;
+    Ok(ShedStatus::Running)
+}
+
+/// A new container on the same volumes. The image is looked for before anything is taken away.
+async fn rebuild(env: &mut OpEnv) -> Outcome {
+    let image = env.order.image.clone().unwrap_or_else(|| env.row.spec.image.clone());
+    let quiet = |_: String, _: Option<u8>| {};
+    if let Err(error) = env.engine().image(&image, &quiet).await {
+        return Err(OpError { failure: error.into(), after: After::Was(env.was) });
+    }
+    let runs = matches!(env.was, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Starting);
+    env.work.stopping().await;
+    env.engine().stop(&env.name, STOP_LIMIT).await?;
+    forget_link(env).await;
+    env.engine().remove_box(&env.name).await?;
+    env.report(Report::Status(ShedStatus::Starting)).await;
+    make_box(env).await?;
+    if !runs {
+        return Ok(ShedStatus::Stopped);
+    }
+    bring_up(env).await?;
+    Ok(ShedStatus::Running)
+}
+
+async fn remove(env: &OpEnv) -> Outcome {
+    if env.order.keep_volumes {
+        // What is kept should be whole: let programs finish writing.
+        env.engine().stop(&env.name, STOP_LIMIT).await?;
+    }
+    env.engine().remove_box(&env.name).await?;
+    if !env.order.keep_volumes {
+        env.engine().remove_volumes(&env.name).await?;
+    }
+    Ok(ShedStatus::Removing)
+}

@@ -1,0 +1,163 @@
+//! What a keeper shows of its shed: one value, replaced whole. Readers never wait for the keeper.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use shed_api::session::Warning;
+use shed_api::shed::{LinkState, Progress, Shed};
+use shed_api::{Code, ShedStatus};
+use shed_store::ShedRow;
+
+use crate::box_link::BoxLink;
+use crate::engine::{BoxState, Found};
+use crate::session::table::{NoSessions, Table};
+
+/// A shed as of now.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// What is remembered.
+    pub(crate) row: Arc<ShedRow>,
+    /// What the engine last said; `None` if there is no box, or nobody has looked yet.
+    pub(crate) found: Option<Arc<Found>>,
+    /// The live link.
+    pub(crate) link: Option<BoxLink>,
+    /// Its sessions; stays, ageing, while the link is down.
+    pub(crate) table: Option<Arc<Table>>,
+    /// The live link has told nothing yet: the table is from before it.
+    pub(crate) table_is_old: bool,
+    /// It is deleted; the last view.
+    pub(crate) gone: bool,
+}
+
+impl View {
+    pub(crate) fn status(&self) -> ShedStatus {
+        self.row.status
+    }
+
+    /// Whether it can be entered: it runs, or it failed late enough that its box does.
+    pub(crate) fn can_be_entered(&self) -> bool {
+        self.link.is_some() && matches!(self.status(), ShedStatus::Running | ShedStatus::Failed)
+    }
+
+    pub(crate) fn has_box(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// Whether the engine says that the box's first process ended.
+    pub(crate) fn box_ended(&self) -> bool {
+        self.found.as_ref().is_some_and(|found| matches!(found.state, BoxState::Exited { .. }))
+    }
+
+    /// The shed in the words of the API.
+    pub(crate) fn to_api(&self) -> Shed {
+        let ShedRow { name, status, reason, reason_code, created_at, status_since, spec, .. } =
+            &*self.row;
+        Shed {
+            name: name.clone(),
+            status: *status,
+            reason: reason.clone(),
+            reason_code: *reason_code,
+            created_at: *created_at,
+            status_since: *status_since,
+            repo: spec.repo.clone(),
+            branch: spec.branch.clone(),
+            image: spec.image.clone(),
+            limits: spec.limits,
+            network: spec.network,
+            mounts: spec.mounts.clone(),
+            env: spec.env.keys().cloned().collect(),
+            allow_agent_forwarding: spec.allow_agent_forwarding,
+            link: self.link_state(),
+            session_count: u32::try_from(self.sessions().len()).unwrap_or(u32::MAX),
+            container_id: self.found.as_ref().map(|found| found.id.clone()),
+        }
+    }
+
+    fn link_state(&self) -> LinkState {
+        let hello = self.link.as_ref().map(BoxLink::hello);
+        LinkState {
+            connected: hello.is_some(),
+            version: hello.map(|hello| hello.version.clone()),
+            // All programs of a release have its version; a box mounts the newest shed-init when it starts.
+            outdated: hello.is_some_and(|hello| hello.version != env!("CARGO_PKG_VERSION")),
+            tmux: hello.and_then(|hello| hello.tmux.clone()),
+            user: hello.map(|hello| hello.user.clone()),
+        }
+    }
+
+    /// The sessions to show: none of a shed that does not run.
+    pub(crate) fn sessions(&self) -> &[shed_api::Session] {
+        match (&self.table, self.status()) {
+            (Some(table), ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed) => {
+                table.rows()
+            }
+            _ => &[],
+        }
+    }
+
+    /// What a reader of the sessions should know.
+    pub(crate) fn warning(&self, now: DateTime<Utc>) -> Option<Warning> {
+        let age_ms = self
+            .table
+            .as_ref()
+            .map(|table| u64::try_from((now - table.at).num_milliseconds()).unwrap_or_default());
+        let warning = |code: Code, detail: String, age_ms: Option<u64>| {
+            Some(Warning { shed: self.row.name.clone(), code, detail, age_ms })
+        };
+        match self.status() {
+            ShedStatus::Running | ShedStatus::Failed if self.link.is_some() => {
+                match &self.table.as_ref()?.sessions {
+                    Ok(_) => None,
+                    Err(NoSessions::NoTmux) => {
+                        let name = &self.row.name;
+                        let detail = format!(
+                            "there is no tmux in its image; shed exec --root {name} apt-get install -y tmux"
+                        );
+                        warning(Code::TmuxNotAvailable, detail, None)
+                    }
+                    Err(NoSessions::Down(why)) => warning(Code::Internal, why.clone(), None),
+                }
+            }
+            ShedStatus::Running => {
+                warning(Code::ShedUnreachable, "its shed-init does not answer".to_owned(), age_ms)
+            }
+            ShedStatus::Paused => warning(Code::NotRunning, "it is paused".to_owned(), age_ms),
+            status @ (ShedStatus::Creating
+            | ShedStatus::Starting
+            | ShedStatus::Stopping
+            | ShedStatus::Stopped
+            | ShedStatus::Removing
+            | ShedStatus::Failed) => warning(Code::NotRunning, format!("it is {status}"), None),
+        }
+    }
+}
+
+/// How a creation goes, as a state: a reader who comes late misses nothing that still matters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ProgressState {
+    /// What is being done, and how far in percent.
+    pub(crate) step: Option<(String, Option<u8>)>,
+    /// What waits to be lent.
+    pub(crate) lends: Vec<(String, shed_api::shed::Lend)>,
+    /// How it ended.
+    pub(crate) done: Option<ShedStatus>,
+}
+
+impl ProgressState {
+    /// What to tell a reader who knows `before`.
+    pub(crate) fn news_since(&self, before: &Self) -> Vec<Progress> {
+        let mut news = Vec::new();
+        if self.step != before.step
+            && let Some((text, percent)) = &self.step
+        {
+            news.push(Progress::Step { text: text.clone(), percent: *percent });
+        }
+        for (id, what) in self.lends.iter().filter(|lend| !before.lends.contains(lend)) {
+            news.push(Progress::Lend { id: id.clone(), what: *what });
+        }
+        if let Some(status) = self.done.filter(|_| before.done.is_none()) {
+            news.push(Progress::Done { status });
+        }
+        news
+    }
+}
