@@ -27,15 +27,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::{BoxState, Engine, EngineError, Found};
-use crate::files::diff_watch::Numbers;
+use crate::files::diff_watch::DiffWatches;
 use crate::output::logs::Logs;
 use crate::output::previews::Previews;
 use crate::output::viewers::Viewers;
 use crate::scheduler::admission::Slots;
+use crate::server::Server;
+use crate::session::Resources;
 use crate::settings::{Clock, Settings};
 use crate::shed::keeper::{self, KeeperHandle, Post};
 use crate::shed::life::Occasion;
-use crate::{Context, Error, Person};
+use crate::{Error, Person};
 
 /// The first pause after the engine went away; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -47,7 +49,14 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// The server's rules and tasks. Clones are the same server.
 #[derive(Clone)]
 pub struct App {
-    pub(crate) context: Arc<Context>,
+    pub(crate) server: Arc<Server>,
+    pub(crate) resources: Resources,
+    /// Diffs that somebody watches.
+    pub(crate) diffs: DiffWatches,
+    /// Who watches workers.
+    pub(crate) viewers: Viewers,
+    /// What workers look like.
+    pub(crate) previews: Previews,
     sheds: Sheds,
     engine_state: watch::Receiver<EngineState>,
 }
@@ -77,26 +86,12 @@ impl App {
     ) -> Result<Self, Error> {
         let slots = Slots::new(settings.sessions.concurrency);
         let logs = Logs::new(settings.sessions.output_dir.clone(), settings.sessions.output_bytes);
-        let context = Arc::new(Context {
-            settings,
-            store,
-            engine,
-            clock,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            door_tasks: TaskTracker::new(),
-            door_stop: CancellationToken::new(),
-            slots,
-            logs,
-            numbers: Numbers::default(),
-            viewers: Viewers::default(),
-            previews: Previews::default(),
-            bell: watch::Sender::new(0),
-        });
+        let resources = Resources { slots, logs };
+        let server = Arc::new(Server::new(settings, store, engine, clock));
         let sheds = Sheds::default();
-        for row in context.store.sheds().await? {
+        for row in server.store.sheds().await? {
             match row.name.parse::<ShedName>() {
-                Ok(name) => start_keeper(&context, &sheds, name, row).await?,
+                Ok(name) => start_keeper(&server, &resources, &sheds, name, row).await?,
                 // One bad row must not keep the others down.
                 Err(error) => {
                     tracing::error!(%error, "a shed's row has a name that is none; it was left alone");
@@ -105,34 +100,42 @@ impl App {
         }
         let state = watch::Sender::new(EngineState::Unknown);
         let engine_state = state.subscribe();
-        context.tasks.spawn(watch_engine(Arc::clone(&context), Arc::clone(&sheds), state));
+        let watch = watch_engine(Arc::clone(&server), resources.clone(), Arc::clone(&sheds), state);
+        server.tasks.spawn(watch);
         let event = NewEvent::new(clock.now(), EventKind::ServerStarted, Actor::Server);
-        match context.store.add_events(vec![event]).await {
+        match server.store.add_events(vec![event]).await {
             // A server that starts can delete, and so make room.
             Err(StoreError::DiskFull) => tracing::error!("the disk with the database is full"),
             added => added?,
         }
-        Ok(Self { context, sheds, engine_state })
+        Ok(Self {
+            server,
+            resources,
+            diffs: DiffWatches::default(),
+            viewers: Viewers::default(),
+            previews: Previews::default(),
+            sheds,
+            engine_state,
+        })
     }
 
     /// Cancelled when the server goes away: whoever holds a long answer open ends it then.
     pub fn stopping(&self) -> CancellationToken {
-        self.context.door_stop.clone()
+        self.server.door_stop.clone()
     }
 
     /// For tasks of the doors that must be waited for.
     pub fn tasks(&self) -> TaskTracker {
-        self.context.door_tasks.clone()
+        self.server.door_tasks.clone()
     }
 
     /// Ends every task and waits for it: the doors' first, then our own. Sheds and what runs in them go on.
     pub async fn close(&self) {
-        let event =
-            NewEvent::new(self.context.clock.now(), EventKind::ServerStopped, Actor::Server);
-        if let Err(error) = self.context.store.add_events(vec![event]).await {
+        let event = NewEvent::new(self.server.clock.now(), EventKind::ServerStopped, Actor::Server);
+        if let Err(error) = self.server.store.add_events(vec![event]).await {
             tracing::error!(%error, "the server's end was not written");
         }
-        let Context { door_stop, door_tasks, stop, tasks, .. } = &*self.context;
+        let Server { door_stop, door_tasks, stop, tasks, .. } = &*self.server;
         for (stop, tasks) in [(door_stop, door_tasks), (stop, tasks)] {
             stop.cancel();
             tasks.close();
@@ -140,14 +143,14 @@ impl App {
                 tracing::warn!("some tasks did not end in time");
             }
         }
-        if let Err(error) = self.context.store.settle().await {
+        if let Err(error) = self.server.store.settle().await {
             tracing::warn!(%error, "the database was left in more than one file");
         }
     }
 
     /// What the server was told at its start.
     pub fn settings(&self) -> &Settings {
-        &self.context.settings
+        &self.server.settings
     }
 
     /// Whether the engine answers.
@@ -189,13 +192,14 @@ impl App {
 }
 
 async fn start_keeper(
-    context: &Arc<Context>,
+    server: &Arc<Server>,
+    resources: &Resources,
     sheds: &Sheds,
     name: ShedName,
     row: ShedRow,
 ) -> Result<(), Error> {
     let (map, gone) = (Arc::clone(sheds), name.clone());
-    let handle = keeper::start(context, name.clone(), row, move || {
+    let handle = keeper::start(server, resources, name.clone(), row, move || {
         let mut map = map.write().unwrap_or_else(PoisonError::into_inner);
         // A new shed of the same name may already be there.
         if map.get(&gone).is_some_and(|handle| handle.view.borrow().gone) {
@@ -209,15 +213,20 @@ async fn start_keeper(
 
 /// Keeps the picture of the engine's boxes true: a whole look whenever the engine is (back) there, then its changes.
 /// Owned by the App; ends with the server.
-async fn watch_engine(context: Arc<Context>, sheds: Sheds, state: watch::Sender<EngineState>) {
+async fn watch_engine(
+    server: Arc<Server>,
+    resources: Resources,
+    sheds: Sheds,
+    state: watch::Sender<EngineState>,
+) {
     let mut pause = FIRST_PAUSE;
     loop {
         let error = tokio::select! {
-            ended = try_watch_engine(&context, &sheds, &state) => match ended {
+            ended = try_watch_engine(&server, &resources, &sheds, &state) => match ended {
                 Ok(()) => EngineError::Unreachable("the engine went away".to_owned()),
                 Err(error) => error,
             },
-            () = context.stop.cancelled() => return,
+            () = server.stop.cancelled() => return,
         };
         let was_up = matches!(&*state.borrow(), EngineState::Up(_));
         if was_up || *state.borrow() == EngineState::Unknown {
@@ -227,21 +236,22 @@ async fn watch_engine(context: Arc<Context>, sheds: Sheds, state: watch::Sender<
         state.send_replace(EngineState::Down(error.to_string()));
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
-            () = context.stop.cancelled() => return,
+            () = server.stop.cancelled() => return,
         }
     }
 }
 
 async fn try_watch_engine(
-    context: &Arc<Context>,
+    server: &Arc<Server>,
+    resources: &Resources,
     sheds: &Sheds,
     state: &watch::Sender<EngineState>,
 ) -> Result<(), EngineError> {
-    let words = context.engine.describe().await?;
+    let words = server.engine.describe().await?;
     // Listen first, then look: what happens in between is heard.
-    let mut changes = context.engine.changes().await?;
-    let boxes = context.engine.boxes().await?;
-    look_at_all(context, sheds, boxes).await;
+    let mut changes = server.engine.changes().await?;
+    let boxes = server.engine.boxes().await?;
+    look_at_all(server, resources, sheds, boxes).await;
     state.send_replace(EngineState::Up(words));
     while let Some(change) = changes.next().await {
         let handle = {
@@ -249,7 +259,7 @@ async fn try_watch_engine(
             sheds.get(&change.shed).cloned()
         };
         if let Some(handle) = handle {
-            let found = context.engine.find(&change.shed).await?;
+            let found = server.engine.find(&change.shed).await?;
             tell(&handle, found, Occasion::Change).await;
         }
     }
@@ -261,7 +271,12 @@ async fn tell(handle: &KeeperHandle, found: Option<Found>, occasion: Occasion) {
     handle.posts.send(Post::Seen(found.map(Box::new), occasion)).await.ok();
 }
 
-async fn look_at_all(context: &Arc<Context>, sheds: &Sheds, boxes: Vec<Found>) {
+async fn look_at_all(
+    server: &Arc<Server>,
+    resources: &Resources,
+    sheds: &Sheds,
+    boxes: Vec<Found>,
+) {
     let mut boxes: BTreeMap<ShedName, Found> =
         boxes.into_iter().map(|found| (found.shed.clone(), found)).collect();
     let known: Vec<(ShedName, KeeperHandle)> = {
@@ -273,21 +288,26 @@ async fn look_at_all(context: &Arc<Context>, sheds: &Sheds, boxes: Vec<Found>) {
     }
     for found in boxes.into_values() {
         let name = found.shed.clone();
-        if let Err(error) = adopt(context, sheds, found).await {
+        if let Err(error) = adopt(server, resources, sheds, found).await {
             tracing::error!(shed = %name, %error, "a container of ours was not adopted");
         }
     }
 }
 
 /// Takes up a box with our label that no row tells of: the engine's list is the truth for what exists.
-async fn adopt(context: &Arc<Context>, sheds: &Sheds, found: Found) -> Result<(), Error> {
+async fn adopt(
+    server: &Arc<Server>,
+    resources: &Resources,
+    sheds: &Sheds,
+    found: Found,
+) -> Result<(), Error> {
     let (status, wanted) = match found.state {
         // `starting` until shed-init says hello.
         BoxState::Running => (ShedStatus::Starting, true),
         BoxState::Paused => (ShedStatus::Paused, true),
         BoxState::Created | BoxState::Exited { .. } => (ShedStatus::Stopped, false),
     };
-    let now = context.clock.now();
+    let now = server.clock.now();
     let row = ShedRow {
         name: found.shed.to_string(),
         status,
@@ -315,9 +335,9 @@ async fn adopt(context: &Arc<Context>, sheds: &Sheds, found: Found) -> Result<()
     let mut event =
         NewEvent::new(now, EventKind::ShedAdopted, Actor::Server).shed(found.shed.as_str());
     event.status = Some(status);
-    context.store.add_shed(row.clone(), event).await?;
+    server.store.add_shed(row.clone(), event).await?;
     let name = found.shed.clone();
-    start_keeper(context, sheds, name.clone(), row).await?;
+    start_keeper(server, resources, sheds, name.clone(), row).await?;
     let handle = {
         let sheds = sheds.read().unwrap_or_else(PoisonError::into_inner);
         sheds.get(&name).cloned()

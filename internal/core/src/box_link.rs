@@ -19,8 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::Error;
 use crate::engine::{Engine, Peer};
-use crate::{Context, Error};
+use crate::server::Server;
 
 /// How long a caller may take to say hello.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
@@ -233,7 +234,7 @@ impl LinkListener {
     /// Takes callers until `stop`. Owned by the shed's keeper.
     pub(crate) async fn run(
         self,
-        context: Arc<Context>,
+        server: Arc<Server>,
         shed: ShedName,
         news: mpsc::Sender<LinkNews>,
         stop: CancellationToken,
@@ -251,10 +252,10 @@ impl LinkListener {
             let Ok(permit) = Arc::clone(&callers).try_acquire_owned() else {
                 continue;
             };
-            let (context, shed, news) = (Arc::clone(&context), shed.clone(), news.clone());
+            let (server, shed, news) = (Arc::clone(&server), shed.clone(), news.clone());
             let stop = stop.clone();
-            context.tasks.clone().spawn(async move {
-                let greeted = timeout(GREETING_LIMIT, greet(&*context.engine, &shed, socket)).await;
+            server.tasks.clone().spawn(async move {
+                let greeted = timeout(GREETING_LIMIT, greet(&*server.engine, &shed, socket)).await;
                 drop(permit);
                 match greeted {
                     Ok(Ok(Some((conn, hello)))) => serve(conn, shed, hello, news, stop).await,

@@ -14,16 +14,11 @@ mod files;
 mod housekeeping;
 mod output;
 mod scheduler;
+mod server;
 mod session;
 mod settings;
 mod shed;
 mod stream;
-
-use std::sync::Arc;
-
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use access::{Person, TOKEN_PREFIX};
 pub use agents::{Agent, built_in as built_in_agents};
@@ -47,31 +42,3 @@ pub use shed::keeper::Answer;
 pub use shed::life;
 pub use shed::mounts::MountPolicy;
 pub use stream::{Connection, Control, Duplex, ExitWait, Running, n_readable, read_some};
-
-/// What every task of the server shares.
-pub(crate) struct Context {
-    pub(crate) settings: Settings,
-    pub(crate) store: shed_store::Store,
-    pub(crate) engine: Arc<dyn engine::Engine>,
-    pub(crate) clock: Clock,
-    /// Every task is spawned here and waited for at the end.
-    pub(crate) tasks: TaskTracker,
-    /// Cancelled when the server goes away, after the doors have ended.
-    pub(crate) stop: CancellationToken,
-    /// The doors' tasks; they end first, so that what they are in the middle of still finds everything there.
-    pub(crate) door_tasks: TaskTracker,
-    /// Cancelled when the server begins to go away.
-    pub(crate) door_stop: CancellationToken,
-    /// How many sessions may run at once.
-    pub(crate) slots: scheduler::admission::Slots,
-    /// Diffs that somebody watches.
-    pub(crate) numbers: files::diff_watch::Numbers,
-    /// What workers print.
-    pub(crate) logs: output::logs::Logs,
-    /// Who watches workers.
-    pub(crate) viewers: output::viewers::Viewers,
-    /// What workers look like.
-    pub(crate) previews: output::previews::Previews,
-    /// Moves whenever any shed's view does. Says "look", carries nothing else.
-    pub(crate) bell: watch::Sender<u64>,
-}

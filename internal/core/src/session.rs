@@ -10,6 +10,9 @@
 //!
 //! The keeper writes a change first and shows it then; operations change rows through it.
 
+use crate::output::logs::Logs;
+use crate::scheduler::admission::Slots;
+
 pub(crate) mod batch;
 pub(crate) mod control;
 pub(crate) mod hooks;
@@ -23,3 +26,12 @@ pub(crate) mod table;
 pub(crate) mod templates;
 pub(crate) mod view;
 pub(crate) mod windows;
+
+/// What the session keepers of all sheds share. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Resources {
+    /// How many sessions may run at once.
+    pub(crate) slots: Slots,
+    /// What workers print.
+    pub(crate) logs: Logs,
+}

@@ -39,7 +39,7 @@ pub struct Credentials {
 impl App {
     /// Keys and tokens.
     pub fn credentials(&self) -> Credentials {
-        Credentials::new(self.context.store.clone(), self.context.clock)
+        Credentials::new(self.server.store.clone(), self.server.clock)
     }
 }
 

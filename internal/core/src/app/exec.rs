@@ -281,13 +281,13 @@ impl App {
                 .ok_or_else(|| Error::ShedUnreachable(name.clone()))
                 .map(|r| Started::Running(Box::new(r)));
         };
-        let now = self.context.clock.now();
+        let now = self.server.clock.now();
         let note = format!("{tag} {}", shed_api::name::printable(&open.exec.argv[0]));
         let event = NewEvent::new(now, EventKind::ExecStarted, person.actor.clone());
-        self.context.store.add_events(vec![event.shed(name.as_str()).note(note)]).await?;
+        self.server.store.add_events(vec![event.shed(name.as_str()).note(note)]).await?;
         if let Some(running) = started {
             let task = watch_detached(self.clone(), name.clone(), tag.clone(), running);
-            self.context.tasks.spawn(task);
+            self.server.tasks.spawn(task);
         }
         Ok(Started::Detached(tag))
     }
@@ -452,9 +452,9 @@ async fn watch_detached(app: App, shed: ShedName, tag: String, mut running: Runn
         None => format!("{tag} lost"),
     };
     let actor = shed_api::Actor::Shed(shed.clone());
-    let event = NewEvent::new(app.context.clock.now(), EventKind::ExecEnded, actor);
+    let event = NewEvent::new(app.server.clock.now(), EventKind::ExecEnded, actor);
     if let Err(error) =
-        app.context.store.add_events(vec![event.shed(shed.as_str()).note(note)]).await
+        app.server.store.add_events(vec![event.shed(shed.as_str()).note(note)]).await
     {
         tracing::error!(%shed, %error, "the end of a detached command was not written");
     }

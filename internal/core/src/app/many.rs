@@ -97,7 +97,7 @@ impl App {
         person.may(needed, "to change sessions")?;
         batch::check(&batch)?;
         let items = self.batch_items(person, &batch)?;
-        let (app, person, stop) = (self.clone(), person.clone(), self.context.stop.clone());
+        let (app, person, stop) = (self.clone(), person.clone(), self.server.stop.clone());
         let work = async move {
             let one = |item: Item| app.batch_one(&person, &batch, item);
             let done = futures_util::stream::iter(items).map(one).buffered(batch::AT_ONCE);
@@ -106,7 +106,7 @@ impl App {
                 () = stop.cancelled() => Err(Error::ShuttingDown),
             }
         };
-        self.context.tasks.spawn(work).await.map_err(|_| Error::ShuttingDown)?
+        self.server.tasks.spawn(work).await.map_err(|_| Error::ShuttingDown)?
     }
 
     /// The sessions a batch is about, each once, in the order asked for.

@@ -56,7 +56,7 @@ impl App {
             person: person.clone(),
             shown,
             seen: BTreeMap::new(),
-            bell: self.context.previews.bell(),
+            bell: self.previews.bell(),
             list: self.bell(),
             list_is_new: true,
             ready: VecDeque::new(),
@@ -69,7 +69,7 @@ impl App {
 
     /// How many models of terminals are kept for previews: none while nobody looks.
     pub fn n_preview_models(&self) -> usize {
-        self.context.previews.n_models()
+        self.previews.n_models()
     }
 }
 
@@ -154,8 +154,8 @@ impl Glance {
             if self.seen.contains_key(&worker) {
                 continue;
             }
-            let context = &self.app.context;
-            if let Some(mut shots) = context.previews.watch(context, &shed, &worker) {
+            let App { server, resources, previews, .. } = &self.app;
+            if let Some(mut shots) = previews.watch(server, &resources.logs, &shed, &worker) {
                 shots.mark_changed();
                 let told = Told::default();
                 self.seen.insert(worker, Seen { shed, session, shots, told });

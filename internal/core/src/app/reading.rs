@@ -81,7 +81,7 @@ impl App {
                 vec![(name.clone(), view)]
             }
         };
-        let now = self.context.clock.now();
+        let now = self.server.clock.now();
         let sessions = views.iter().flat_map(|(name, view)| self.joined(name, view)).collect();
         let warnings = views.iter().filter_map(|(_, view)| {
             // In a list of all, a shed that is stopped on purpose is no news.
@@ -95,14 +95,14 @@ impl App {
     pub(crate) fn joined(&self, name: &ShedName, view: &View) -> Vec<shed_api::Session> {
         let work = self.handle(name).map(|handle| handle.work.view.borrow().clone());
         let work = work.unwrap_or_default();
-        let logs = &self.context.logs;
-        let now = self.context.clock.now();
+        let logs = &self.resources.logs;
+        let now = self.server.clock.now();
         join(name, view.status(), &work, view.table.as_deref(), now, &|worker| logs.end(worker))
     }
 
     /// Moves whenever any shed's status, link or sessions do.
     pub fn bell(&self) -> watch::Receiver<u64> {
-        self.context.bell.subscribe()
+        self.server.bell.subscribe()
     }
 
     /// Somebody looks at foreground commands and activity: the sheds they may see read them for five seconds.
@@ -127,7 +127,7 @@ impl App {
         {
             return Err(Error::NoShed(name.clone()));
         }
-        let events = self.context.store.events(after, shed.map(ToString::to_string)).await?;
+        let events = self.server.store.events(after, shed.map(ToString::to_string)).await?;
         let visible = |event: &Event| match &event.shed {
             Some(shed) => person.sees(shed),
             None => person.sheds.is_none(),
@@ -146,7 +146,7 @@ impl App {
 
     /// Rings when there are new events; the value is the newest id.
     pub fn event_bell(&self) -> watch::Receiver<i64> {
-        self.context.store.bell()
+        self.server.store.bell()
     }
 
     /// The last lines a shed's first process printed.
@@ -157,7 +157,7 @@ impl App {
         n_lines: u32,
     ) -> Result<String, Error> {
         self.keeper(person, name, Scope::Read, "to see a log")?;
-        match self.context.engine.logs(name, n_lines.min(MAX_LOG_LINES)).await {
+        match self.server.engine.logs(name, n_lines.min(MAX_LOG_LINES)).await {
             Err(EngineError::NoBox(_)) => Ok(String::new()),
             logs => Ok(logs?),
         }
@@ -170,14 +170,14 @@ impl App {
         if status != ShedStatus::Running {
             return Err(Error::NotRunning { shed: name.clone(), status });
         }
-        Ok(self.context.engine.stats(name).await?)
+        Ok(self.server.engine.stats(name).await?)
     }
 
     /// What all running sheds use now, asked at once.
     pub async fn all_stats(&self, person: &Person) -> Result<StatsList, Error> {
         let views = self.views(person);
         let running = views.iter().filter(|(_, view)| view.status() == ShedStatus::Running);
-        let asked = running.map(|(name, _)| self.context.engine.stats(name));
+        let asked = running.map(|(name, _)| self.server.engine.stats(name));
         let answers = futures_util::future::join_all(asked).await;
         let mut stats = Vec::new();
         for answer in answers {
@@ -194,7 +194,7 @@ impl App {
     /// What sheds and kept volumes occupy on disk.
     pub async fn disk(&self, person: &Person) -> Result<DiskUseList, Error> {
         person.may(Scope::Read, "to see what is on disk")?;
-        let mut disk = self.context.engine.disk().await?;
+        let mut disk = self.server.engine.disk().await?;
         disk.retain(|row| person.sees(&row.name));
         let known: Vec<ShedName> = self.handles().into_iter().map(|(name, _)| name).collect();
         for row in &mut disk {

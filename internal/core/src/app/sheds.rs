@@ -47,7 +47,7 @@ impl App {
             return self.retry(person, &name, request).await;
         }
         let (spec, repo) = self.specify(person, &request)?;
-        let now = self.context.clock.now();
+        let now = self.server.clock.now();
         let row = ShedRow {
             name: name.to_string(),
             status: ShedStatus::Creating,
@@ -61,12 +61,12 @@ impl App {
         let mut event =
             NewEvent::new(now, EventKind::ShedStatus, person.actor.clone()).shed(name.as_str());
         event.status = Some(ShedStatus::Creating);
-        match self.context.store.add_shed(row.clone(), event).await {
+        match self.server.store.add_shed(row.clone(), event).await {
             Err(StoreError::Exists(_)) => return Err(Error::ShedExists(name)),
             added => added?,
         }
         // From here on the shed exists, whatever becomes of the caller: the rest is the keeper's.
-        start_keeper(&self.context, &self.sheds, name.clone(), row).await?;
+        start_keeper(&self.server, &self.resources, &self.sheds, name.clone(), row).await?;
         let order =
             Order { no_start: request.no_start, repo, lend: request.lend, ..Order::default() };
         let handle = self.keeper(person, &name, Scope::Drive, "to create a shed")?;
@@ -206,7 +206,7 @@ impl App {
         };
         let limits = limits(spec.limits, request.cpus, request.memory.as_deref(), request.pids)?;
         if limits != spec.limits && has_box {
-            self.context.engine.limit(name, limits).await?;
+            self.server.engine.limit(name, limits).await?;
         }
         let allow = request.allow_agent_forwarding.unwrap_or(spec.allow_agent_forwarding);
         handle.set_spec(person, Spec { limits, allow_agent_forwarding: allow, ..spec }).await?;

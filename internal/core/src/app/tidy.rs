@@ -126,7 +126,7 @@ impl App {
         let needed = if gc.dry_run { Scope::Read } else { Scope::Drive };
         let place = self.enter_awake(person, name, needed, "to tidy up").await?;
         let link = &place.link;
-        let logs_dir = self.context.logs.shed_dir(name.as_str());
+        let logs_dir = self.resources.logs.shed_dir(name.as_str());
         // What is there is looked at first and what is remembered after: nobody's is what has no row then.
         let logs = blocking(move || Ok(retention::log_dirs(&logs_dir))).await?;
         let spools = leftover::spools(link).await?;
@@ -141,10 +141,10 @@ impl App {
                 work.sessions.values().map(|it| it.row.spec.directory.as_str()).collect();
             leftover::worktrees(link, &known).await?
         };
-        let ids = self.context.store.session_ids(name.to_string()).await?;
+        let ids = self.server.store.session_ids(name.to_string()).await?;
         let work = place.handle.work.view.borrow().clone();
         let days = gc.older_than_days.unwrap_or(DEFAULT_DAYS);
-        let rules = Rules { work: &work, ids: &ids, now: self.context.clock.now(), days };
+        let rules = Rules { work: &work, ids: &ids, now: self.server.clock.now(), days };
         let mut entries = rules.logs(logs);
         entries.extend(rules.spools(spools));
         for (n, (lines, trash)) in refs.into_iter().enumerate() {
@@ -203,7 +203,7 @@ impl App {
                 Kept::Refs(n, _) => refs_gone[*n].as_ref().map(drop).map_err(ToString::to_string),
                 Kept::Log(worker) => {
                     let (logs, shed, worker) =
-                        (self.context.logs.clone(), place.shed.clone(), worker.clone());
+                        (self.resources.logs.clone(), place.shed.clone(), worker.clone());
                     let removed = blocking(move || logs.remove(shed.as_str(), &worker)).await;
                     removed.map_err(|error| error.to_string())
                 }

@@ -12,10 +12,10 @@ use tokio::sync::{oneshot, watch};
 
 use super::App;
 use crate::box_link::BoxLink;
-use crate::files::diff_watch::Numbers;
 use crate::files::git::{git, unexpected};
 use crate::files::patch::{self, Extent};
 use crate::files::worktree::{facts, git_name, take_checkpoint, tree_view};
+use crate::server::Server;
 use crate::session::keeper::Post;
 use crate::session::view::Known;
 use crate::{Error, Person};
@@ -71,7 +71,7 @@ impl App {
         let from = side(&tree, query.from.as_deref().unwrap_or("base")).await?;
         let to = side(&tree, query.to.as_deref().unwrap_or("worktree")).await?;
         let op = GitOp::Diff {
-            view: tree_view(&self.context, &tree.known)?,
+            view: tree_view(&self.server, &tree.known)?,
             from,
             to,
             path: query.path.map(FilePath::try_from).transpose()?,
@@ -104,7 +104,7 @@ impl App {
         target: &SessionRef,
     ) -> Result<DiffNumbers, Error> {
         let tree = self.tree(person, name, target, Scope::Read, "to see a diff").await?;
-        numbers(&self.context, &tree.link, &tree.known).await
+        numbers(&self.server, &tree.link, &tree.known).await
     }
 
     /// The same, and again whenever something changes. The work is done once for all who watch, and only while one does.
@@ -116,7 +116,7 @@ impl App {
     ) -> Result<watch::Receiver<Option<DiffNumbers>>, Error> {
         let tree = self.tree(person, name, target, Scope::Read, "to see a diff").await?;
         let Tree { known, link, .. } = tree;
-        Ok(Numbers::subscribe(&self.context, link, known))
+        Ok(self.diffs.subscribe(&self.server, link, known))
     }
 
     /// The session's checkpoints.
@@ -160,7 +160,7 @@ impl App {
     ) -> Result<MadeCheckpoint, Error> {
         let tree = self.tree(person, name, target, Scope::Drive, "to make a checkpoint").await?;
         let taken =
-            take_checkpoint(&self.context, &tree.link, &tree.known, "manual", message).await?;
+            take_checkpoint(&self.server, &tree.link, &tree.known, "manual", message).await?;
         if !taken.unchanged {
             let n = taken.checkpoint.n;
             self.note(person, &tree, EventKind::CheckpointMade, n.to_string()).await?;
@@ -180,7 +180,7 @@ impl App {
     ) -> Result<RestoredCheckpoint, Error> {
         let tree = self.tree(person, name, target, Scope::Drive, "to restore a checkpoint").await?;
         let op = GitOp::Restore {
-            view: tree_view(&self.context, &tree.known)?,
+            view: tree_view(&self.server, &tree.known)?,
             from: git_name(&tree.known)?,
             n,
             paths: paths.into_iter().map(FilePath::try_from).collect::<Result<_, _>>()?,
@@ -254,9 +254,9 @@ impl App {
         note: String,
     ) -> Result<(), Error> {
         let row = &tree.known.row;
-        let event = NewEvent::new(self.context.clock.now(), kind, person.actor.clone());
+        let event = NewEvent::new(self.server.clock.now(), kind, person.actor.clone());
         let event = event.shed(&row.shed).session(&row.name).note(note);
-        Ok(self.context.store.add_events(vec![event]).await?)
+        Ok(self.server.store.add_events(vec![event]).await?)
     }
 }
 
@@ -281,11 +281,11 @@ pub(crate) async fn base(link: &BoxLink, known: &Known) -> Result<Base, Error> {
 
 /// How far a session's files are from its base.
 pub(crate) async fn numbers(
-    context: &crate::Context,
+    server: &Server,
     link: &BoxLink,
     known: &Known,
 ) -> Result<DiffNumbers, Error> {
-    let op = GitOp::Numbers { view: tree_view(context, known)?, base: base(link, known).await? };
+    let op = GitOp::Numbers { view: tree_view(server, known)?, base: base(link, known).await? };
     match git(link, &op).await?.0 {
         GitDone::Numbers(numbers) => Ok(numbers),
         _ => Err(unexpected()),

@@ -132,7 +132,9 @@ impl App {
         }
         let read_only = watch.read_only || person.scope < Scope::Drive;
         let subject = Subject {
-            context: Arc::clone(&self.context),
+            server: Arc::clone(&self.server),
+            logs: self.resources.logs.clone(),
+            drawing: Arc::clone(&self.viewers.drawing),
             shed: name.clone(),
             session: known.row.id.clone(),
             worker: row.id.clone(),
@@ -142,13 +144,13 @@ impl App {
         let size = watch.size.map(|(cols, rows)| Size::new(cols, rows));
         // Two people do not take each other's places.
         let seat = watch.name.map(|name| format!("{} {name}", person.actor));
-        let place = self.context.viewers.enter(&subject, seat, !read_only, size)?;
+        let place = self.viewers.enter(&subject, seat, !read_only, size)?;
         let place = Arc::new(place);
         let viewer = Viewer {
             place: Arc::clone(&place),
             read_only,
             once: watch.once,
-            mark: self.context.logs.mark(&subject.worker),
+            mark: self.resources.logs.mark(&subject.worker),
             seats: place.changes(),
             view: subject.view.clone(),
             shed_view: subject.shed_view.clone(),
@@ -227,10 +229,10 @@ impl Viewer {
     }
 
     async fn read(&mut self, mark: Mark, ended: bool) -> Result<(), Error> {
-        let Subject { context, shed, worker, .. } = &self.subject;
-        let at = |logs: crate::output::logs::Logs| (logs, shed.clone(), worker.clone());
+        let Subject { logs, drawing, shed, worker, .. } = &self.subject;
+        let at = || (logs.clone(), shed.clone(), worker.clone());
         if let Some(from) = self.cursor {
-            let (logs, shed, worker) = at(context.logs.clone());
+            let (logs, shed, worker) = at();
             let look = move || match logs.find_reader(shed.as_str(), &worker)? {
                 Some(reader) => cursor::look(&reader, from, ended).map(Some),
                 None => Ok(None),
@@ -255,9 +257,9 @@ impl Viewer {
             return Ok(());
         }
         let refresh = self.refreshed_at.is_some();
-        let drawing = Arc::clone(&context.viewers.drawing);
+        let drawing = Arc::clone(drawing);
         let permit = drawing.acquire_owned().await.map_err(|_| Error::ShuttingDown)?;
-        let (logs, shed, worker) = at(context.logs.clone());
+        let (logs, shed, worker) = at();
         let draw = move || {
             let _drawing = permit;
             let reader = logs.find_reader(shed.as_str(), &worker)?;

@@ -98,7 +98,7 @@ impl App {
         let (signals, numbers) = mpsc::channel(SIGNALS);
         let (exit, exited) = oneshot::channel();
         let (shed, view) = (place.shed.clone(), place.handle.view.clone());
-        self.context.tasks.spawn(async move {
+        self.server.tasks.spawn(async move {
             if let Some(status) = copy_tap(tap, copy, numbers).await {
                 window_closed(view, &window).await;
                 // Nobody waits for it any more.

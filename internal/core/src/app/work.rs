@@ -96,7 +96,7 @@ impl App {
                 .collect(),
             worktrees: &hello.worktrees,
             workspace: if hello.workspace.is_empty() { plan::WORKSPACE } else { &hello.workspace },
-            now: self.context.clock.now(),
+            now: self.server.clock.now(),
             shared: shared.map(|known| &known.row),
         };
         plan::plan(&self.settings().sessions, &known, request)
@@ -345,7 +345,7 @@ impl App {
         }
         let listed = place.shown(target).await?;
         let session: SessionName = listed.name.parse()?;
-        let now = self.context.clock.now();
+        let now = self.server.clock.now();
         let active = listed.windows.iter().find(|window| window.active);
         let pane = active.and_then(|window| window.panes.iter().find(|pane| pane.active));
         let directory = pane.map_or(plan::WORKSPACE, |pane| pane.directory.as_str()).to_owned();
@@ -423,7 +423,7 @@ impl App {
             return Err(Error::WorkerExists { session, worker: worker.clone() });
         }
         let settings = &self.settings().sessions;
-        let now = self.context.clock.now();
+        let now = self.server.clock.now();
         let row = plan::plan_worker(settings, &names, &known.row.id, now, request)?;
         let id = row.id.clone();
         let order = Order { new_worker: Some(Box::new(row)), ..Order::default() };

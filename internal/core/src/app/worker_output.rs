@@ -66,11 +66,11 @@ impl App {
         let (handle, known) = self.remembered(person, name, session, Scope::Read, what)?;
         let worker = worker_of(&known, worker)?.id.clone();
         let mut view = handle.work.view.clone();
-        let mut mark = self.context.logs.mark(&worker);
+        let mut mark = self.resources.logs.mark(&worker);
         let session = known.row.id.clone();
         let more = async {
             loop {
-                let end = mark.borrow_and_update().end.max(self.context.logs.end(&worker));
+                let end = mark.borrow_and_update().end.max(self.resources.logs.end(&worker));
                 let runs = view.borrow_and_update().runs(&session, &worker);
                 if end > from || !runs {
                     return;
@@ -87,7 +87,7 @@ impl App {
         tokio::select! {
             () = more => {}
             () = tokio::time::sleep(limit.min(MAX_WAIT)) => {}
-            () = self.context.stop.cancelled() => {}
+            () = self.server.stop.cancelled() => {}
         }
         Ok(())
     }
@@ -171,7 +171,7 @@ impl App {
         let (_, known) =
             self.remembered(person, name, session, Scope::Read, "to see what a worker printed")?;
         let row = worker_of(&known, worker)?;
-        let (logs, shed, id) = (self.context.logs.clone(), name.clone(), row.id.clone());
+        let (logs, shed, id) = (self.resources.logs.clone(), name.clone(), row.id.clone());
         blocking(move || read(&logs.reader(shed.as_str(), &id)?)).await
     }
 }

@@ -11,11 +11,12 @@ use shed_link::{Io, Program, Spawn, User};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::Error;
 use crate::app::tree::numbers;
 use crate::box_link::BoxLink;
+use crate::server::Server;
 use crate::session::view::Known;
 use crate::stream::{Running, read_some, start};
-use crate::{Context, Error};
 
 /// The shortest time between two counts: an agent that writes all the time is counted twice a second.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -30,19 +31,20 @@ type Numbered = watch::Sender<Option<DiffNumbers>>;
 
 /// Sessions that are watched. Clones are the same. The lock is held for single looks.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Numbers {
+pub(crate) struct DiffWatches {
     watched: Arc<Mutex<HashMap<String, Numbered>>>,
 }
 
-impl Numbers {
+impl DiffWatches {
     /// The numbers of a session, `None` until they are known first. The work ends when the last receiver is dropped.
     pub(crate) fn subscribe(
-        context: &Arc<Context>,
+        &self,
+        server: &Arc<Server>,
         link: BoxLink,
         known: Arc<Known>,
     ) -> watch::Receiver<Option<DiffNumbers>> {
         let id = known.row.id.clone();
-        let mut watched = context.numbers.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sender) = watched.get(&id).filter(|sender| !sender.is_closed()) {
             return sender.subscribe();
         }
@@ -50,8 +52,8 @@ impl Numbers {
         let receiver = sender.subscribe();
         watched.insert(id.clone(), sender.clone());
         drop(watched);
-        let task = Arc::clone(context);
-        context.tasks.spawn(async move {
+        let (task, watches) = (Arc::clone(server), self.clone());
+        server.tasks.spawn(async move {
             let gone = link.gone();
             tokio::select! {
                 () = watch(&task, &link, &known, &sender) => {}
@@ -59,7 +61,7 @@ impl Numbers {
                 () = gone.cancelled() => {}
                 () = task.stop.cancelled() => {}
             }
-            let mut watched = task.numbers.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut watched = watches.watched.lock().unwrap_or_else(PoisonError::into_inner);
             // Somebody may have begun to watch again, with a sender of their own.
             if watched.get(&id).is_some_and(|known| known.same_channel(&sender)) {
                 watched.remove(&id);
@@ -70,9 +72,9 @@ impl Numbers {
 }
 
 /// Counts, and counts again whenever the shed tells of a change.
-async fn watch(context: &Arc<Context>, link: &BoxLink, known: &Arc<Known>, sender: &Numbered) {
+async fn watch(server: &Arc<Server>, link: &BoxLink, known: &Arc<Known>, sender: &Numbered) {
     loop {
-        if let Err(error) = try_watch(context, link, known, sender).await {
+        if let Err(error) = try_watch(server, link, known, sender).await {
             tracing::debug!(session = %known.row.name, %error, "a session's files are not watched for a moment");
         }
         tokio::time::sleep(PAUSE).await;
@@ -80,7 +82,7 @@ async fn watch(context: &Arc<Context>, link: &BoxLink, known: &Arc<Known>, sende
 }
 
 async fn try_watch(
-    context: &Arc<Context>,
+    server: &Arc<Server>,
     link: &BoxLink,
     known: &Arc<Known>,
     sender: &Numbered,
@@ -99,7 +101,7 @@ async fn try_watch(
     loop {
         let since = Instant::now();
         // What changes while git counts makes the watcher speak again.
-        let counted = numbers(context, link, known).await?;
+        let counted = numbers(server, link, known).await?;
         sender.send_if_modified(|now| {
             let changed = now.as_ref() != Some(&counted);
             *now = Some(counted);

@@ -10,11 +10,12 @@ use shed_link::git::{
 };
 use shed_store::NewEvent;
 
+use crate::Error;
 use crate::box_link::BoxLink;
 use crate::files::git::{git, unexpected};
+use crate::server::Server;
 use crate::session::operations::OpEnv;
 use crate::session::view::Known;
-use crate::{Context, Error};
 
 /// What git says of a directory.
 pub(crate) async fn facts(link: &BoxLink, directory: &str) -> Result<RepoFacts, Error> {
@@ -62,14 +63,14 @@ pub(crate) fn git_name(known: &Known) -> Result<SessionName, Error> {
 }
 
 /// The session's working tree, as git is told of it.
-pub(crate) fn tree_view(context: &Context, known: &Known) -> Result<TreeView, Error> {
+pub(crate) fn tree_view(server: &Server, known: &Known) -> Result<TreeView, Error> {
     let spec = &known.row.spec;
     let limit = spec.limits.checkpoint_file_bytes;
     Ok(TreeView {
         worktree: BoxPath::try_from(spec.directory.clone())?,
         state: None,
         session: git_name(known)?,
-        max_file_bytes: limit.unwrap_or(context.settings.sessions.checkpoint_file_bytes),
+        max_file_bytes: limit.unwrap_or(server.settings.sessions.checkpoint_file_bytes),
     })
 }
 
@@ -77,8 +78,8 @@ pub(crate) fn tree_view(context: &Context, known: &Known) -> Result<TreeView, Er
 pub(crate) async fn last_checkpoint(env: &OpEnv) -> Result<(), Error> {
     let mut known = Known::clone(&*env.known()?);
     known.row.spec.limits.checkpoint_file_bytes = Some(u64::MAX);
-    let (context, link) = (&env.context, env.link()?);
-    let taken = match take_checkpoint(context, &link, &known, "before-delete", "").await {
+    let (server, link) = (&env.server, env.link()?);
+    let taken = match take_checkpoint(server, &link, &known, "before-delete", "").await {
         // Broken or gone: it has nothing to give.
         Err(Error::Git { kind: FailureKind::NotARepository | FailureKind::NotFound, text })
             if env.order.force =>
@@ -118,7 +119,7 @@ pub(crate) async fn checkpoint(
     if known.row.spec.kind != SessionType::Worktree || !known.row.spec.placed {
         return Ok(None);
     }
-    let taken = take_checkpoint(&env.context, &env.link()?, &known, kind, message).await?;
+    let taken = take_checkpoint(&env.server, &env.link()?, &known, kind, message).await?;
     if !taken.unchanged {
         let event = NewEvent::new(env.now(), EventKind::CheckpointMade, env.actor.clone())
             .shed(env.shed.as_str())
@@ -131,14 +132,14 @@ pub(crate) async fn checkpoint(
 
 /// Makes a checkpoint and tells nobody.
 pub(crate) async fn take_checkpoint(
-    context: &Context,
+    server: &Server,
     link: &BoxLink,
     known: &Known,
     kind: &str,
     message: &str,
 ) -> Result<Snapshot, Error> {
     let op = GitOp::Snapshot {
-        view: tree_view(context, known)?,
+        view: tree_view(server, known)?,
         message: message.to_owned(),
         kind: kind.parse()?,
     };
@@ -150,17 +151,17 @@ pub(crate) async fn take_checkpoint(
 
 /// Makes a checkpoint because it is time, with its event if there was anything to keep.
 pub(crate) async fn timer_checkpoint(
-    context: &Context,
+    server: &Server,
     link: &BoxLink,
     known: &Known,
 ) -> Result<(), Error> {
-    let taken = take_checkpoint(context, link, known, "timer", "").await?;
+    let taken = take_checkpoint(server, link, known, "timer", "").await?;
     if taken.unchanged {
         return Ok(());
     }
-    let event = NewEvent::new(context.clock.now(), EventKind::CheckpointMade, Actor::Server)
+    let event = NewEvent::new(server.clock.now(), EventKind::CheckpointMade, Actor::Server)
         .shed(&known.row.shed)
         .session(&known.row.name)
         .note(taken.checkpoint.n.to_string());
-    Ok(context.store.add_events(vec![event]).await?)
+    Ok(server.store.add_events(vec![event]).await?)
 }

@@ -17,11 +17,12 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::Error;
 use crate::box_link::BoxLink;
 use crate::output::logs::{Cell, Logs};
+use crate::server::Server;
 use crate::session::keeper::{Post, WorkHandle, WorkerEnd, WorkerNews};
 use crate::stream::{socket_pair, to_tokio};
-use crate::{Context, Error};
 
 /// What is read of the collector at once. What the server cannot store waits in the box.
 const READ_BYTES: usize = 256 << 10;
@@ -38,7 +39,13 @@ pub(crate) fn spool_dir(link: &BoxLink) -> String {
 }
 
 /// Collects until the link ends.
-pub(crate) async fn run(context: Arc<Context>, shed: ShedName, link: BoxLink, work: WorkHandle) {
+pub(crate) async fn run(
+    server: Arc<Server>,
+    logs: Logs,
+    shed: ShedName,
+    link: BoxLink,
+    work: WorkHandle,
+) {
     if link.hello().worktrees.is_empty() {
         // An older shed-init: there are no workers in there.
         return;
@@ -46,7 +53,7 @@ pub(crate) async fn run(context: Arc<Context>, shed: ShedName, link: BoxLink, wo
     let gone = link.gone();
     loop {
         let collector = Collector {
-            logs: context.logs.clone(),
+            logs: logs.clone(),
             shed: shed.clone(),
             work: work.clone(),
             followed: HashMap::new(),
@@ -59,12 +66,12 @@ pub(crate) async fn run(context: Arc<Context>, shed: ShedName, link: BoxLink, wo
                 tracing::warn!(%shed, %error, "what workers print is not collected for a moment");
             },
             () = gone.cancelled() => return,
-            () = context.stop.cancelled() => return,
+            () = server.stop.cancelled() => return,
         }
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
             () = gone.cancelled() => return,
-            () = context.stop.cancelled() => return,
+            () = server.stop.cancelled() => return,
         }
     }
 }

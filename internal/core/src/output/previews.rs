@@ -10,9 +10,11 @@ use shed_api::worker::PreviewLine;
 use shed_output::{MAX_PAGE_BYTES, Redrawn, Size, redraw};
 use tokio::sync::{Notify, watch};
 
+use crate::Error;
 use crate::output::collector::blocking;
 use crate::output::cursor::USUAL;
-use crate::{Context, Error};
+use crate::output::logs::Logs;
+use crate::server::Server;
 
 /// Between two drawings of a worker: five a second are as much as anyone can follow.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -56,7 +58,8 @@ impl Previews {
     /// Looks at a worker; `None` if there are too many models already.
     pub(crate) fn watch(
         &self,
-        context: &Arc<Context>,
+        server: &Arc<Server>,
+        logs: &Logs,
         shed: &ShedName,
         worker: &str,
     ) -> Option<watch::Receiver<Arc<Shot>>> {
@@ -74,12 +77,13 @@ impl Previews {
         models.insert(worker.to_owned(), handle.clone());
         let model = Model {
             previews: self.clone(),
-            context: Arc::clone(context),
+            server: Arc::clone(server),
+            logs: logs.clone(),
             shed: shed.clone(),
             worker: worker.to_owned(),
             handle,
         };
-        context.tasks.spawn(model.run());
+        server.tasks.spawn(model.run());
         Some(shots)
     }
 
@@ -111,7 +115,8 @@ impl Previews {
 /// The task of a model. Owned by the server; ends a little after the last look, or with the server.
 struct Model {
     previews: Previews,
-    context: Arc<Context>,
+    server: Arc<Server>,
+    logs: Logs,
     shed: ShedName,
     worker: String,
     handle: Handle,
@@ -119,7 +124,7 @@ struct Model {
 
 impl Model {
     async fn run(self) {
-        let stop = self.context.stop.clone();
+        let stop = self.server.stop.clone();
         tokio::select! {
             () = self.follow() => {}
             () = stop.cancelled() => {}
@@ -127,7 +132,7 @@ impl Model {
     }
 
     async fn follow(&self) {
-        let mut mark = self.context.logs.mark(&self.worker);
+        let mut mark = self.logs.mark(&self.worker);
         let mut drawn = None;
         loop {
             mark.borrow_and_update();
@@ -166,7 +171,7 @@ impl Model {
     }
 
     async fn draw(&self, drawn: Option<Redrawn>) -> Result<Option<Redrawn>, Error> {
-        let (logs, shed) = (self.context.logs.clone(), self.shed.clone());
+        let (logs, shed) = (self.logs.clone(), self.shed.clone());
         let worker = self.worker.clone();
         blocking(move || match logs.find_reader(shed.as_str(), &worker)? {
             Some(reader) => Ok(Some(draw_on(&reader, drawn)?)),

@@ -15,12 +15,14 @@ use shed_tmux::argv;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::Error;
 use crate::box_link::BoxLink;
+use crate::output::logs::Logs;
 use crate::output::seats::{Given, Seats, Size, to_give};
+use crate::server::Server;
 use crate::session::control::Runner;
 use crate::session::view::WorkView;
 use crate::shed::view::View;
-use crate::{Context, Error};
 
 /// Histories that are drawn at once: each takes a processor and some megabytes for a moment.
 const DRAWING: usize = 2;
@@ -60,7 +62,10 @@ struct Typing {
 /// Which worker, and where it is seen.
 #[derive(Clone)]
 pub(crate) struct Subject {
-    pub(crate) context: Arc<Context>,
+    pub(crate) server: Arc<Server>,
+    pub(crate) logs: Logs,
+    /// Whoever draws a history holds a permit.
+    pub(crate) drawing: Arc<Semaphore>,
     pub(crate) shed: ShedName,
     /// The session's id.
     pub(crate) session: String,
@@ -127,9 +132,9 @@ impl Viewers {
         let room = rooms.entry(subject.worker.clone()).or_insert_with(|| {
             let (typing, typed) = mpsc::channel(TYPING);
             let room = Arc::new(Room { seats: watch::Sender::default(), typing });
-            let context = &subject.context;
-            context.tasks.spawn(type_all(subject.clone(), typed));
-            context.tasks.spawn(give_sizes(subject.clone(), self.clone(), Arc::clone(&room)));
+            let server = &subject.server;
+            server.tasks.spawn(type_all(subject.clone(), typed));
+            server.tasks.spawn(give_sizes(subject.clone(), self.clone(), Arc::clone(&room)));
             room
         });
         let room = Arc::clone(room);
@@ -187,7 +192,7 @@ impl Place {
 /// Types what the viewers of a worker type, in the order it comes. One connection to the runner for all: it takes few.
 /// Ends with the room or the server.
 async fn type_all(subject: Subject, mut typed: mpsc::Receiver<Typing>) {
-    let stop = subject.context.stop.clone();
+    let stop = subject.server.stop.clone();
     let mut runner = None;
     loop {
         let next = tokio::select! {
@@ -236,7 +241,7 @@ async fn type_one(
 async fn give_sizes(subject: Subject, viewers: Viewers, room: Arc<Room>) {
     let mut seats = room.seats.subscribe();
     let mut shed_view = subject.shed_view.clone();
-    let stop = subject.context.stop.clone();
+    let stop = subject.server.stop.clone();
     let mut given = Given::default();
     loop {
         let mut due = None;

@@ -63,7 +63,7 @@ pub(crate) async fn place(env: &OpEnv) -> Result<(), Error> {
 /// Gives a fork the files of its checkpoint, once.
 async fn take_checkpoint(env: &OpEnv, known: &Known) -> Result<(), Error> {
     if let Some((from, n)) = &known.row.spec.from_checkpoint {
-        let view = tree_view(&env.context, known)?;
+        let view = tree_view(&env.server, known)?;
         let op = GitOp::Restore { view, from: from.parse()?, n: *n, paths: Vec::new() };
         git(&env.link()?, &op).await?;
         env.change(|known| known.row.spec.from_checkpoint = None, Vec::new()).await?;

@@ -20,7 +20,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::Error;
 use crate::box_link::BoxLink;
+use crate::server::Server;
+use crate::session::Resources;
 use crate::session::life::{self, Situation, Verdict, Wish};
 use crate::session::operations::{self, OpEnv, Order};
 use crate::session::plan::{self, Plan};
@@ -28,7 +31,6 @@ use crate::session::table::Table;
 use crate::session::view::{Known, WorkView};
 use crate::session::windows::{FIRST_EPOCH, started_event};
 use crate::shed::view::View;
-use crate::{Context, Error};
 
 /// Posts that wait for the keeper.
 const INBOX: usize = 64;
@@ -161,7 +163,8 @@ struct Job {
 }
 
 struct Keeper {
-    context: Arc<Context>,
+    server: Arc<Server>,
+    resources: Resources,
     shed: ShedName,
     posts: mpsc::Sender<Post>,
     /// The shed's own keeper.
@@ -192,14 +195,15 @@ struct Keeper {
 
 /// Starts the session keeper of a shed. Ends with the shed or the server.
 pub(crate) async fn start(
-    context: &Arc<Context>,
+    server: &Arc<Server>,
+    resources: &Resources,
     shed: ShedName,
     shed_posts: mpsc::Sender<crate::shed::keeper::Post>,
     shed_view: watch::Receiver<View>,
     stop: CancellationToken,
 ) -> Result<WorkHandle, Error> {
-    let remembered = context.store.remembered(shed.to_string()).await?;
-    let layout = context.store.layout(shed.to_string()).await?;
+    let remembered = server.store.remembered(shed.to_string()).await?;
+    let layout = server.store.layout(shed.to_string()).await?;
     let mut view = WorkView { unreadable: remembered.unreadable, ..WorkView::default() };
     let mut workers: BTreeMap<String, Vec<WorkerRow>> = BTreeMap::new();
     for worker in remembered.workers {
@@ -211,14 +215,15 @@ pub(crate) async fn start(
     }
     let of_workers = view.sessions.values().flat_map(|known| &known.workers);
     let ids: Vec<String> = of_workers.map(|row| row.id.clone()).collect();
-    let (logs, of_shed) = (context.logs.clone(), shed.to_string());
+    let (logs, of_shed) = (resources.logs.clone(), shed.to_string());
     // Only for what lists show; nobody waits for it.
-    context.tasks.spawn_blocking(move || logs.look(&of_shed, &ids));
+    server.tasks.spawn_blocking(move || logs.look(&of_shed, &ids));
     let (posts, inbox) = mpsc::channel(INBOX);
     let view = watch::Sender::new(Arc::new(view));
     let handle = WorkHandle { posts: posts.clone(), view: view.subscribe() };
     let keeper = Keeper {
-        context: Arc::clone(context),
+        server: Arc::clone(server),
+        resources: resources.clone(),
         shed,
         posts,
         shed_posts,
@@ -237,13 +242,13 @@ pub(crate) async fn start(
         layout_due: None,
         stop,
     };
-    context.tasks.spawn(keeper.run(inbox));
+    server.tasks.spawn(keeper.run(inbox));
     Ok(handle)
 }
 
 impl Keeper {
     async fn run(mut self, mut inbox: mpsc::Receiver<Post>) {
-        let mut places = self.context.slots.bell();
+        let mut places = self.resources.slots.bell();
         self.take_view().await;
         loop {
             let due = self.next_due();
@@ -308,7 +313,7 @@ impl Keeper {
             session.spec.port_block = plan::free_block(&taken);
         }
         let id = session.id.clone();
-        let placed = self.context.slots.enter(self.shed.as_str(), &id, session.created_at);
+        let placed = self.resources.slots.enter(self.shed.as_str(), &id, session.created_at);
         if placed {
             session.status = SessionStatus::Creating;
             if session.spec.placed && session.spec.set_up {
@@ -320,9 +325,9 @@ impl Keeper {
         if worker.epoch == FIRST_EPOCH {
             happened.push(started_event(self.now(), &session, &worker, &actor));
         }
-        let added = self.context.store.add_session(session.clone(), vec![worker.clone()], happened);
+        let added = self.server.store.add_session(session.clone(), vec![worker.clone()], happened);
         if let Err(error) = added.await {
-            self.context.slots.leave(self.shed.as_str(), &id);
+            self.resources.slots.leave(self.shed.as_str(), &id);
             let error = match error {
                 StoreError::Exists(_) => {
                     Error::SessionExists { shed: self.shed.clone(), session: session.name }
@@ -350,9 +355,9 @@ impl Keeper {
         answer: oneshot::Sender<Result<(), Error>>,
     ) {
         let event = status_event(self.now(), &row, actor);
-        let added = self.context.store.add_session(row.clone(), Vec::new(), vec![event]).await;
+        let added = self.server.store.add_session(row.clone(), Vec::new(), vec![event]).await;
         if added.is_ok() {
-            self.context.slots.keep(self.shed.as_str(), &row.id);
+            self.resources.slots.keep(self.shed.as_str(), &row.id);
             self.put(Known { row, workers: Vec::new() });
         }
         answer.send(added.map_err(Error::from)).ok();
@@ -365,7 +370,7 @@ impl Keeper {
             if row.status == SessionStatus::Waiting
                 && !self.doing.contains_key(&row.id)
                 && self.can_act()
-                && self.context.slots.enter(self.shed.as_str(), &row.id, row.created_at)
+                && self.resources.slots.enter(self.shed.as_str(), &row.id, row.created_at)
             {
                 let job = self.turns.remove(&row.id).unwrap_or_else(|| Job {
                     wish: Wish::Create,
@@ -381,13 +386,13 @@ impl Keeper {
     /// Starts a session that has ended again when there is a place for it; until then it waits.
     async fn begin_again(&mut self, known: &Known, mut job: Job) {
         let row = &known.row;
-        if self.context.slots.enter(self.shed.as_str(), &row.id, row.created_at) {
+        if self.resources.slots.enter(self.shed.as_str(), &row.id, row.created_at) {
             return self.begin(&row.id, job).await;
         }
         let waits = self.set_status(&row.id, SessionStatus::Waiting, None, &job.actor).await;
         if let Some(answer) = job.answer.take() {
             if waits.is_err() {
-                self.context.slots.leave(self.shed.as_str(), &row.id);
+                self.resources.slots.leave(self.shed.as_str(), &row.id);
                 answer.send(waits).ok();
                 return;
             }
@@ -452,7 +457,8 @@ impl Keeper {
         }
         let cancel = self.stop.child_token();
         let env = OpEnv {
-            context: Arc::clone(&self.context),
+            server: Arc::clone(&self.server),
+            resources: self.resources.clone(),
             shed: self.shed.clone(),
             id: id.to_owned(),
             posts: self.posts.clone(),
@@ -465,7 +471,7 @@ impl Keeper {
         };
         let doing = Doing { wish: job.wish, answer: job.answer, cancel };
         self.doing.insert(id.to_owned(), doing);
-        self.context.tasks.spawn(operations::run(job.wish, env));
+        self.server.tasks.spawn(operations::run(job.wish, env));
     }
 
     async fn finish(&mut self, id: &str, result: Result<(), Error>) {
@@ -473,7 +479,7 @@ impl Keeper {
             return;
         };
         if wish == Wish::Delete && result.is_ok() {
-            self.context.slots.leave(self.shed.as_str(), id);
+            self.resources.slots.leave(self.shed.as_str(), id);
             for job in self.waiting.remove(id).into_iter().flatten() {
                 // It is gone, which is what a second deletion wanted.
                 let gone = Error::NoSession { shed: self.shed.clone(), session: id.to_owned() };
@@ -530,7 +536,7 @@ impl Keeper {
         let workers: Vec<WorkerRow> =
             after.workers.iter().filter(|row| !known.workers.contains(row)).cloned().collect();
         if row.is_some() || !workers.is_empty() || !events.is_empty() {
-            self.context.store.write_session(row, workers, events).await?;
+            self.server.store.write_session(row, workers, events).await?;
         }
         self.put(after);
         self.known(id).ok_or(Error::ShuttingDown)
@@ -593,17 +599,17 @@ impl Keeper {
         });
         let waits = self.known(id).is_some_and(|known| known.row.status == SessionStatus::Waiting);
         if runs {
-            self.context.slots.keep(self.shed.as_str(), id);
+            self.resources.slots.keep(self.shed.as_str(), id);
         } else if !waits {
-            self.context.slots.leave(self.shed.as_str(), id);
+            self.resources.slots.leave(self.shed.as_str(), id);
         }
     }
 
     fn give_up_places(&self) {
         for known in self.all() {
-            self.context.slots.leave(self.shed.as_str(), &known.row.id);
+            self.resources.slots.leave(self.shed.as_str(), &known.row.id);
             // Their directory goes with the shed.
-            known.workers.iter().for_each(|worker| self.context.logs.drop_cell(&worker.id));
+            known.workers.iter().for_each(|worker| self.resources.logs.drop_cell(&worker.id));
         }
     }
 
@@ -614,7 +620,7 @@ impl Keeper {
         let event = NewEvent::new(self.now(), EventKind::SessionRemoved, actor.clone())
             .shed(self.shed.as_str())
             .session(&known.row.name);
-        self.context.store.remove_session(id.to_owned(), event).await?;
+        self.server.store.remove_session(id.to_owned(), event).await?;
         self.show(|view| view.forget(id));
         Ok(())
     }
@@ -629,7 +635,7 @@ impl Keeper {
             .shed(self.shed.as_str())
             .session(&record.name)
             .note("its record could not be read");
-        self.context.store.drop_record(id.to_owned(), event).await?;
+        self.server.store.drop_record(id.to_owned(), event).await?;
         // With a session go its workers' rows.
         self.show(|view| view.unreadable.retain(|it| it.id != id && it.session != id));
         Ok(())
@@ -641,7 +647,7 @@ impl Keeper {
         worker: String,
         event: NewEvent,
     ) -> Result<(), Error> {
-        self.context.store.remove_worker(worker.clone(), event).await?;
+        self.server.store.remove_worker(worker.clone(), event).await?;
         if let Some(known) = self.known(session) {
             let mut known = Known::clone(&known);
             known.workers.retain(|row| row.id != worker);
@@ -657,11 +663,11 @@ impl Keeper {
 
     fn show(&self, change: impl FnOnce(&mut WorkView)) {
         self.view.send_modify(|view| change(Arc::make_mut(view)));
-        self.context.bell.send_modify(|generation| *generation += 1);
+        self.server.ring();
     }
 
     fn now(&self) -> DateTime<Utc> {
-        self.context.clock.now()
+        self.server.clock.now()
     }
 }
 

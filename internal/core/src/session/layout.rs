@@ -10,8 +10,8 @@ use shed_tmux::argv::{self, Target};
 use shed_tmux::listing::{SessionRow, WindowRow};
 use shed_tmux::{Listing, parse_listing, watch};
 
-use crate::Context;
 use crate::box_link::BoxLink;
+use crate::server::Server;
 
 /// How long tmux may take.
 const TMUX_LIMIT_MS: u64 = 10_000;
@@ -52,12 +52,7 @@ pub(crate) async fn read(link: &BoxLink) -> Option<String> {
 }
 
 /// Makes again what was made by hand, if it was all written down; else says what is lost.
-pub(crate) async fn restore(
-    context: &Context,
-    shed: &ShedName,
-    link: &BoxLink,
-    layout: &LayoutRow,
-) {
+pub(crate) async fn restore(server: &Server, shed: &ShedName, link: &BoxLink, layout: &LayoutRow) {
     let Ok(listing) = parse_listing(&layout.body) else {
         return;
     };
@@ -72,9 +67,9 @@ pub(crate) async fn restore(
             Some("the shed was not stopped in an orderly way".to_owned())
         };
         if let Some(why) = lost {
-            let event = NewEvent::new(context.clock.now(), EventKind::SessionLost, Actor::Server);
+            let event = NewEvent::new(server.clock.now(), EventKind::SessionLost, Actor::Server);
             let event = event.shed(shed.as_str()).session(&session.name).note(why);
-            if let Err(error) = context.store.add_events(vec![event]).await {
+            if let Err(error) = server.store.add_events(vec![event]).await {
                 tracing::error!(%shed, %error, "the loss of a session was not written");
             }
         }

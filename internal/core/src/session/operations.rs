@@ -17,11 +17,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::Error;
 use crate::box_link::BoxLink;
 use crate::files::git::git;
 use crate::files::worktree::checkpoint;
 use crate::housekeeping::leftover;
 use crate::housekeeping::orphans;
+use crate::server::Server;
+use crate::session::Resources;
 use crate::session::control::Runner;
 use crate::session::hooks::{close_window, place, set_up};
 use crate::session::keeper::{ChangePost, Post, status_event};
@@ -29,7 +32,6 @@ use crate::session::life::Wish;
 use crate::session::view::{Known, WorkView};
 use crate::session::windows::{self, GRACE, Opening, tmux};
 use crate::shed::view::View;
-use crate::{Context, Error};
 
 /// How long the collector may take to tell of what ended with the shed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
@@ -59,7 +61,8 @@ pub(crate) struct Order {
 
 /// What an operation works with.
 pub(crate) struct OpEnv {
-    pub(crate) context: Arc<Context>,
+    pub(crate) server: Arc<Server>,
+    pub(crate) resources: Resources,
     pub(crate) shed: ShedName,
     /// The session's id.
     pub(crate) id: String,
@@ -119,7 +122,7 @@ impl OpEnv {
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        self.context.clock.now()
+        self.server.clock.now()
     }
 
     /// Changes the session, with what happened.
@@ -334,7 +337,7 @@ fn way_back(env: &OpEnv, session: &str, worker: &WorkerRow) -> Option<Opening> {
         return spec.keep.then(|| Opening::Notice(format!("the command had ended: {how}")));
     }
     let resumes = spec.agent.as_ref().is_some_and(|agent| {
-        let agents = &env.context.settings.sessions.agents;
+        let agents = &env.server.settings.sessions.agents;
         agents.get(agent).is_some_and(|agent| agent.resume.iter().any(|w| w == "{conversation}"))
     });
     if is_shell || spec.restart || resumes {
@@ -361,7 +364,7 @@ async fn settle(env: &OpEnv) {
 async fn terminate(env: &OpEnv) -> Result<(), Error> {
     let known = env.known()?;
     if known.row.status == SessionStatus::Waiting {
-        env.context.slots.leave(env.shed.as_str(), &env.id);
+        env.resources.slots.leave(env.shed.as_str(), &env.id);
         return env.set_status(SessionStatus::Ended, env.order.why.clone()).await;
     }
     end_everything(env, GRACE).await?;

@@ -293,7 +293,7 @@ fn spawn(
     opening: &Opening,
 ) -> Result<Spawn, Error> {
     let spec = &row.spec;
-    let settings = &env.context.settings.sessions;
+    let settings = &env.server.settings.sessions;
     let program = match (opening, &spec.agent) {
         (Opening::Notice(_), _) => Program::Nothing,
         (Opening::Command { continues }, Some(agent)) => {
@@ -354,7 +354,7 @@ async fn existing(link: &BoxLink, paths: &[String]) -> Result<Vec<String>, Error
 
 /// What is shown before the command prints: the worker's past, and what happened to it.
 async fn prelude(env: &OpEnv, row: &WorkerRow, opening: &Opening) -> Vec<u8> {
-    let (logs, shed, worker) = (env.context.logs.clone(), env.shed.clone(), row.id.clone());
+    let (logs, shed, worker) = (env.resources.logs.clone(), env.shed.clone(), row.id.clone());
     let past = blocking(move || {
         let reader = logs.reader(shed.as_str(), &worker)?;
         Ok(shed_output::scrollback(&reader, PRELUDE_BYTES, PRELUDE_LINES)?)

@@ -12,15 +12,17 @@ use shed_store::{NewEvent, ShedRow, Spec, StatusChange, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::Error;
 use crate::box_link::{LinkListener, LinkNews, link_dir};
 use crate::engine::{BoxState, Found};
 use crate::error::Failure;
+use crate::server::Server;
+use crate::session::Resources;
 use crate::session::keeper::WorkHandle;
 use crate::shed::credential_relay::LendDesk;
 use crate::shed::life::{self, Occasion, Op, Repair, Seen, Situation, Verdict, Wish};
 use crate::shed::operations::{After, OpEnv, OpError, Order, Report, run_op};
 use crate::shed::view::{ProgressState, View};
-use crate::{Context, Error};
 
 /// Posts that wait for the keeper. Doors wait beyond that.
 const INBOX: usize = 32;
@@ -115,7 +117,8 @@ struct Job {
 }
 
 struct Keeper {
-    context: Arc<Context>,
+    server: Arc<Server>,
+    resources: Resources,
     name: ShedName,
     row: ShedRow,
     view: watch::Sender<View>,
@@ -146,12 +149,13 @@ enum Turn {
 /// Starts the keeper of a shed that has a row. Ends when the shed is deleted or the server stops; `on_gone` is called
 /// after a deletion.
 pub(crate) async fn start(
-    context: &Arc<Context>,
+    server: &Arc<Server>,
+    resources: &Resources,
     name: ShedName,
     row: ShedRow,
     on_gone: impl FnOnce() + Send + 'static,
 ) -> Result<KeeperHandle, Error> {
-    let listener = LinkListener::bind(&context.settings.links_dir, &name)?;
+    let listener = LinkListener::bind(&server.settings.links_dir, &name)?;
     let (posts, inbox) = mpsc::channel(INBOX);
     let (news, heard) = mpsc::channel(NEWS);
     let (reports, reported) = mpsc::channel(REPORTS);
@@ -166,9 +170,10 @@ pub(crate) async fn start(
     let view = watch::Sender::new(first);
     let progress = watch::Sender::new(ProgressState::default());
     let desk = LendDesk::default();
-    let stop = context.stop.child_token();
+    let stop = server.stop.child_token();
     let work = crate::session::keeper::start(
-        context,
+        server,
+        resources,
         name.clone(),
         posts.clone(),
         view.subscribe(),
@@ -182,9 +187,10 @@ pub(crate) async fn start(
         desk: desk.clone(),
         work: work.clone(),
     };
-    context.tasks.spawn(listener.run(Arc::clone(context), name.clone(), news, stop.clone()));
+    server.tasks.spawn(listener.run(Arc::clone(server), name.clone(), news, stop.clone()));
     let keeper = Keeper {
-        context: Arc::clone(context),
+        server: Arc::clone(server),
+        resources: resources.clone(),
         name,
         row,
         view,
@@ -198,7 +204,7 @@ pub(crate) async fn start(
         fresh: false,
         stop,
     };
-    context.tasks.spawn(async move {
+    server.tasks.spawn(async move {
         if keeper.run(inbox, heard, reported).await == Ended::Removed {
             on_gone();
         }
@@ -219,7 +225,7 @@ impl Keeper {
         mut news: mpsc::Receiver<LinkNews>,
         mut reports: mpsc::Receiver<Report>,
     ) -> Ended {
-        let mut pulse = tokio::time::interval(self.context.settings.pulse);
+        let mut pulse = tokio::time::interval(self.server.settings.pulse);
         pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let turn = tokio::select! {
@@ -251,7 +257,7 @@ impl Keeper {
             && self.doing.is_none()
             && let Some(link) = self.view.borrow().link.clone()
         {
-            self.context.tasks.spawn(async move { link.check().await });
+            self.server.tasks.spawn(async move { link.check().await });
         }
     }
 
@@ -347,7 +353,7 @@ impl Keeper {
         // What frees space must be possible when there is none.
         if matches!(prepared, Err(StoreError::DiskFull))
             && job.op == Op::Remove
-            && self.context.store.give_back()
+            && self.server.store.give_back()
         {
             prepared = self.prepare(&job, status, wanted).await;
         }
@@ -359,7 +365,7 @@ impl Keeper {
         self.fresh |= matches!(job.op, Op::Create | Op::Start | Op::Restart | Op::Rebuild);
         let cancel = self.stop.child_token();
         let env = OpEnv {
-            context: Arc::clone(&self.context),
+            server: Arc::clone(&self.server),
             name: self.name.clone(),
             row: self.row.clone(),
             was,
@@ -371,7 +377,7 @@ impl Keeper {
             cancel: cancel.clone(),
             order: job.order.clone(),
         };
-        self.context.tasks.spawn(run_op(job.op, env));
+        self.server.tasks.spawn(run_op(job.op, env));
         self.doing = Some((job, cancel));
     }
 
@@ -385,7 +391,7 @@ impl Keeper {
             // Written first: a server that dies during the removal must finish this one and no other.
             let spec =
                 Spec { removal_keeps_volumes: job.order.keep_volumes, ..self.row.spec.clone() };
-            self.context.store.set_spec(self.name.to_string(), spec.clone(), None).await?;
+            self.server.store.set_spec(self.name.to_string(), spec.clone(), None).await?;
             self.row.spec = spec;
         }
         if status != self.row.status || wanted.is_some_and(|wanted| wanted != self.row.wanted) {
@@ -473,7 +479,7 @@ impl Keeper {
             After::Was(status) => (Some(status), None),
             After::Later => (None, None),
             After::Look => {
-                let found = self.context.engine.find(&self.name).await.ok().flatten();
+                let found = self.server.engine.find(&self.name).await.ok().flatten();
                 let status = match seen(found.as_ref()) {
                     Seen::Running => ShedStatus::Running,
                     Seen::Paused => ShedStatus::Paused,
@@ -486,17 +492,17 @@ impl Keeper {
     }
 
     async fn finish_removal(&mut self, job: Job) -> Option<Ended> {
-        let dir = link_dir(&self.context.settings.links_dir, &self.name);
+        let dir = link_dir(&self.server.settings.links_dir, &self.name);
         if let Err(error) = std::fs::remove_dir_all(&dir) {
             tracing::warn!(shed = %self.name, %error, "the link directory was left behind");
         }
         let event = self.event(EventKind::ShedRemoved, job.actor.clone());
         if !job.order.keep_volumes {
             // What its sessions worked on is gone, and with it what is remembered of them.
-            if let Err(error) = self.context.store.forget_sessions(self.name.to_string()).await {
+            if let Err(error) = self.server.store.forget_sessions(self.name.to_string()).await {
                 tracing::error!(shed = %self.name, %error, "its sessions were not forgotten");
             }
-            let output = self.context.logs.shed_dir(self.name.as_str());
+            let output = self.resources.logs.shed_dir(self.name.as_str());
             match std::fs::remove_dir_all(&output) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!(shed = %self.name, %error, "the output of its workers was left behind");
@@ -504,7 +510,7 @@ impl Keeper {
                 _ => {}
             }
         }
-        let removed = self.context.store.remove_shed(self.name.to_string(), event).await;
+        let removed = self.server.store.remove_shed(self.name.to_string(), event).await;
         if let Err(error) = removed {
             let failure = Failure::from(error);
             tell(job.waiters, || Err(Error::Failed(failure.clone())));
@@ -543,11 +549,11 @@ impl Keeper {
     }
 
     fn event(&self, kind: EventKind, actor: Actor) -> NewEvent {
-        NewEvent::new(self.context.clock.now(), kind, actor).shed(self.name.as_str())
+        NewEvent::new(self.server.clock.now(), kind, actor).shed(self.name.as_str())
     }
 
     async fn add_event(&self, event: NewEvent) {
-        if let Err(error) = self.context.store.add_events(vec![event]).await {
+        if let Err(error) = self.server.store.add_events(vec![event]).await {
             tracing::error!(shed = %self.name, %error, "an event was not written");
         }
     }
@@ -565,7 +571,7 @@ impl Keeper {
         event.note = reason.as_ref().map(|(_, text)| text.clone());
         let change = StatusChange { status, reason: reason.clone(), wanted };
         let at = event.at;
-        self.context.store.set_status(self.name.to_string(), change, event).await?;
+        self.server.store.set_status(self.name.to_string(), change, event).await?;
         let (code, text) = reason.unzip();
         self.row.status = status;
         self.row.status_since = at;
@@ -581,7 +587,7 @@ impl Keeper {
     }
 
     async fn write_spec(&mut self, spec: Spec, event: Option<NewEvent>) -> Result<(), Error> {
-        self.context.store.set_spec(self.name.to_string(), spec.clone(), event).await?;
+        self.server.store.set_spec(self.name.to_string(), spec.clone(), event).await?;
         self.row.spec = spec;
         self.show(|_| {});
         Ok(())
@@ -592,7 +598,7 @@ impl Keeper {
             view.row = Arc::new(self.row.clone());
             change(view);
         });
-        self.context.bell.send_modify(|generation| *generation += 1);
+        self.server.ring();
     }
 }
 

@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::Context;
 use crate::box_link::{BoxLink, link_dir};
 use crate::engine::{BoxPlan, BoxState, Engine, Found};
 use crate::error::Failure;
+use crate::server::Server;
 use crate::session::keeper::WorkHandle;
 use crate::settings::{HELLO_LIMIT, STOP_LIMIT};
 use crate::shed::clone::checkout;
@@ -110,7 +110,7 @@ impl SpecChange {
 
 /// What an operation works with.
 pub(crate) struct OpEnv {
-    pub(crate) context: Arc<Context>,
+    pub(crate) server: Arc<Server>,
     pub(crate) name: ShedName,
     /// The row when it began.
     pub(crate) row: ShedRow,
@@ -162,7 +162,7 @@ async fn run(op: Op, env: &mut OpEnv) -> Outcome {
 
 impl OpEnv {
     fn engine(&self) -> &dyn Engine {
-        &*self.context.engine
+        &*self.server.engine
     }
 
     async fn report(&self, report: Report) {
@@ -227,8 +227,8 @@ async fn make_box(env: &OpEnv) -> Result<(), Failure> {
         mounts: spec.mounts.clone(),
         env: spec.env.clone(),
         home: facts.home,
-        link_dir: link_dir(&env.context.settings.links_dir, &env.name),
-        program_dir: env.context.settings.program_dir.clone(),
+        link_dir: link_dir(&env.server.settings.links_dir, &env.name),
+        program_dir: env.server.settings.program_dir.clone(),
     };
     let created = env.engine().create(&plan).await?;
     if created.made_volumes {
@@ -247,12 +247,12 @@ async fn bring_up(env: &mut OpEnv) -> Result<BoxLink, Failure> {
     };
     if !ran_before {
         for mount in &env.row.spec.mounts {
-            let checked = env.context.settings.mounts.recheck(mount);
+            let checked = env.server.settings.mounts.recheck(mount);
             checked.map_err(|error| Failure::new(error.problem().code, error.to_string()))?;
         }
     }
     env.engine().start(&env.name).await?;
-    let (name, engine) = (env.name.clone(), Arc::clone(&env.context.engine));
+    let (name, engine) = (env.name.clone(), Arc::clone(&env.server.engine));
     let hello = wait_for_hello(&mut env.view, stale, &name, &*engine);
     let cancel = env.cancel.clone();
     let waited = tokio::select! {
@@ -318,7 +318,7 @@ async fn start(env: &mut OpEnv) -> Outcome {
     match env.engine().find(&env.name).await? {
         // Removed outside shed. The volumes have what matters.
         None => make_box(env).await?,
-        Some(found) if is_stranded(&found, &env.context.settings.program_dir) => {
+        Some(found) if is_stranded(&found, &env.server.settings.program_dir) => {
             env.engine().remove_box(&env.name).await?;
             make_box(env).await?;
         }

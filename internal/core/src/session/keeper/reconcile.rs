@@ -30,8 +30,14 @@ impl Keeper {
             }
             if let Some(link) = link {
                 let handle = WorkHandle { posts: self.posts.clone(), view: self.view.subscribe() };
-                let context = Arc::clone(&self.context);
-                self.context.tasks.spawn(collector::run(context, self.shed.clone(), link, handle));
+                let server = Arc::clone(&self.server);
+                self.server.tasks.spawn(collector::run(
+                    server,
+                    self.resources.logs.clone(),
+                    self.shed.clone(),
+                    link,
+                    handle,
+                ));
             }
         }
         self.compare().await;
@@ -47,7 +53,7 @@ impl Keeper {
         for known in self.all() {
             let waits = known.row.status == SessionStatus::Waiting && !self.can_act();
             if is_stopped || waits {
-                self.context.slots.leave(self.shed.as_str(), &known.row.id);
+                self.resources.slots.leave(self.shed.as_str(), &known.row.id);
             }
         }
     }
@@ -131,7 +137,7 @@ impl Keeper {
             };
             match row.status {
                 SessionStatus::Running | SessionStatus::Frozen => {
-                    self.context.slots.keep(self.shed.as_str(), &row.id);
+                    self.resources.slots.keep(self.shed.as_str(), &row.id);
                     let thawed = row.status == SessionStatus::Frozen && !same_boot;
                     if thawed {
                         let running = SessionStatus::Running;
@@ -142,7 +148,7 @@ impl Keeper {
                     }
                 }
                 SessionStatus::Creating => {
-                    self.context.slots.keep(self.shed.as_str(), &row.id);
+                    self.resources.slots.keep(self.shed.as_str(), &row.id);
                     self.begin(&row.id, job(Wish::Create)).await;
                 }
                 SessionStatus::Removing => {
@@ -161,7 +167,7 @@ impl Keeper {
             && let Some(layout) = self.layout.clone()
             && let Some(link) = self.link.clone()
         {
-            layout::restore(&self.context, &self.shed, &link, &layout).await;
+            layout::restore(&self.server, &self.shed, &link, &layout).await;
         }
         self.show(|view| view.reconciled = true);
         self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
@@ -210,7 +216,7 @@ impl Keeper {
         };
         let boot = link.hello().boot.clone();
         let row = LayoutRow { at: self.now(), orderly, boot, body };
-        match self.context.store.set_layout(self.shed.to_string(), row.clone()).await {
+        match self.server.store.set_layout(self.shed.to_string(), row.clone()).await {
             Ok(()) => self.layout = Some(row),
             Err(error) => {
                 tracing::error!(shed = %self.shed, %error, "what tmux looks like was not written");

@@ -85,9 +85,9 @@ impl Keeper {
                 continue;
             };
             self.checkpointed.insert(known.row.id.clone(), now);
-            let context = Arc::clone(&self.context);
-            self.context.tasks.spawn(async move {
-                let made = worktree::timer_checkpoint(&context, &link, &known).await;
+            let server = Arc::clone(&self.server);
+            self.server.tasks.spawn(async move {
+                let made = worktree::timer_checkpoint(&server, &link, &known).await;
                 if let Err(error) = made {
                     tracing::warn!(session = %known.row.name, %error, "no checkpoint was made by the clock");
                 }

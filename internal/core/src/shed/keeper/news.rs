@@ -62,7 +62,7 @@ impl Keeper {
         };
         if !news.is_empty() {
             let events = news.into_iter().map(|change| self.session_event(change)).collect();
-            if let Err(error) = self.context.store.add_events(events).await {
+            if let Err(error) = self.server.store.add_events(events).await {
                 tracing::error!(shed = %self.name, %error, "session events were not written");
             }
         }

@@ -1,0 +1,55 @@
+//! What every task of the server shares: a leaf that knows no registry and no keeper.
+
+use std::sync::Arc;
+
+use shed_store::Store;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::engine::Engine;
+use crate::settings::{Clock, Settings};
+
+/// Settings, store, engine, clock and the tasks' life.
+pub(crate) struct Server {
+    pub(crate) settings: Settings,
+    pub(crate) store: Store,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) clock: Clock,
+    /// Every task is spawned here and waited for at the end.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when the server shuts down, after the doors have ended.
+    pub(crate) stop: CancellationToken,
+    /// The doors' tasks. They end first, so that a request in progress still finds everything in place.
+    pub(crate) door_tasks: TaskTracker,
+    /// Cancelled when the server begins to shut down.
+    pub(crate) door_stop: CancellationToken,
+    /// Counts changes of any shed's view. Readers are woken and read the views; the number itself means nothing.
+    pub(crate) bell: watch::Sender<u64>,
+}
+
+impl Server {
+    pub(crate) fn new(
+        settings: Settings,
+        store: Store,
+        engine: Arc<dyn Engine>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            settings,
+            store,
+            engine,
+            clock,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            door_tasks: TaskTracker::new(),
+            door_stop: CancellationToken::new(),
+            bell: watch::Sender::new(0),
+        }
+    }
+
+    /// Wakes everyone who waits for a change of a view.
+    pub(crate) fn ring(&self) {
+        self.bell.send_modify(|generation| *generation += 1);
+    }
+}
