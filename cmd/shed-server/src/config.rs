@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 use serde::Deserialize;
+use shed_agents::Agent;
 use shed_api::shed::{Limits, Mount, Network};
 use shed_api::size::parse_size;
-use shed_core::{Agent, Concurrency, Defaults, SessionSettings};
+use shed_core::{Defaults, SessionSettings};
+use shed_model::admission::Concurrency;
 
 /// Where the configuration is when none is named.
 pub(crate) const PATH: &str = "/etc/shed/server.toml";

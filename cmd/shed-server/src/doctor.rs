@@ -2,8 +2,8 @@
 
 mod reach;
 
-use shed_core::engine::Engine as _;
 use shed_docker::DockerEngine;
+use shed_engine::Engine as _;
 use shed_report::{Check, Verdict, check, has_failed, show};
 use shed_store::Store;
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, bail};
 use shed_api::server::Ready;
-use shed_core::engine::Engine;
 use shed_core::{App, Clock, MountPolicy, Settings};
 use shed_docker::DockerEngine;
+use shed_engine::Engine;
 use shed_http::{Http, Listen, Listener, Tls};
 use shed_ssh::{HostKey, SshServer};
 use shed_store::Store;

@@ -3,11 +3,15 @@
 //! Paths of files are in the form of [`quote_path`]: a name that is plain text stands as it is, any other in double
 //! quotes with escapes, so that every name can be shown and sent back.
 
+mod names;
 mod path;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use names::{
+    BoxPath, Branch, FilePath, GitNameError, MAX_PATH_BYTES, MAX_REF_BYTES, Rev, ShedRef,
+};
 pub use path::{quote_path, unquote_path};
 
 /// How far a session's working tree is from its base.

@@ -1,5 +1,6 @@
 //! Who asks, and what they may. Pure but for the secrets' hash.
 
+use shed_model::Rejection;
 use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
@@ -45,7 +46,10 @@ impl Person {
         if self.scope >= needed {
             return Ok(());
         }
-        Err(Error::Forbidden(format!("{what} needs scope {needed}; yours is {}", self.scope)))
+        Err(Error::Rejected(Rejection::Forbidden(format!(
+            "{what} needs scope {needed}; yours is {}",
+            self.scope
+        ))))
     }
 
     /// Passes if they may do this with this shed. A shed they may not see is no shed.
@@ -60,7 +64,9 @@ impl Person {
     pub fn may_server(&self, needed: Scope, what: &str) -> Result<(), Error> {
         self.may(needed, what)?;
         if self.sheds.is_some() {
-            return Err(Error::Forbidden(format!("{what} needs a credential for all sheds")));
+            return Err(Error::Rejected(Rejection::Forbidden(format!(
+                "{what} needs a credential for all sheds"
+            ))));
         }
         Ok(())
     }
@@ -96,6 +102,9 @@ mod tests {
         let (a, b): (ShedName, ShedName) = ("a".parse().unwrap(), "b".parse().unwrap());
         assert!(reader.may_with(&a, Scope::Admin, "x").is_ok());
         assert!(matches!(reader.may_with(&b, Scope::Read, "x"), Err(Error::NoShed(_))));
-        assert!(matches!(reader.may_server(Scope::Admin, "x"), Err(Error::Forbidden(_))));
+        assert!(matches!(
+            reader.may_server(Scope::Admin, "x"),
+            Err(Error::Rejected(Rejection::Forbidden(_)))
+        ));
     }
 }

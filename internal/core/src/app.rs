@@ -21,12 +21,13 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use shed_api::{Actor, EventKind, Scope, ShedName, ShedStatus};
-use shed_store::{NewEvent, ShedRow, Spec, Store, StoreError};
+use shed_model::NewEvent;
+use shed_model::shed::{ShedRow, ShedSpec};
+use shed_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::{BoxState, Engine, EngineError, Found};
 use crate::files::diff_watch::DiffWatches;
 use crate::output::logs::Logs;
 use crate::output::previews::Previews;
@@ -36,8 +37,9 @@ use crate::server::Server;
 use crate::session::Resources;
 use crate::settings::{Clock, Settings};
 use crate::shed::keeper::{self, KeeperHandle, Post};
-use crate::shed::life::Occasion;
 use crate::{Error, Person};
+use shed_engine::{BoxState, Engine, EngineError, Found};
+use shed_model::shed::life::Occasion;
 
 /// The first pause after the engine went away; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -316,7 +318,7 @@ async fn adopt(
         wanted,
         created_at: found.created_at,
         status_since: now,
-        spec: Spec {
+        spec: ShedSpec {
             image: found.image.clone(),
             repo: found.repo.clone(),
             branch: None,

@@ -1,5 +1,6 @@
 //! The server's end of a shed's link: listen, judge who calls, then ask and be told.
 
+use shed_model::Rejection;
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -20,8 +21,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::engine::{Engine, Peer};
 use crate::server::Server;
+use shed_engine::{Engine, Peer};
 
 /// How long a caller may take to say hello.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
@@ -289,7 +290,7 @@ async fn greet(
     };
     if hello.protocol != PROTOCOL {
         let why = format!("protocol {} of shed-init {}", hello.protocol, hello.version);
-        return Err(Error::Invalid(why));
+        return Err(Error::Rejected(Rejection::Invalid(why)));
     }
     let welcome = Welcome { protocol: PROTOCOL, shed: shed.to_string() };
     conn.send(&welcome, &[]).await.map_err(link_failed)?;

@@ -1,30 +1,24 @@
 //! Every way a request can fail, and the one place where each gets its words.
 
-use shed_api::git::Risk;
 use shed_api::{Code, Problem, ShedName, ShedStatus};
 use shed_link::Refusal;
 use shed_link::git::FailureKind;
+use shed_model::Rejection;
 use shed_store::StoreError;
 
-use crate::engine::EngineError;
-use crate::session::life::Denial as SessionDenial;
-use crate::shed::life::Denial;
+use shed_engine::EngineError;
+use shed_model::session::life::Denial as SessionDenial;
+use shed_model::shed::life::Denial;
 
 /// Why something was not done. [`Error::problem`] is what people see; what is only for the log stays in the variant.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A request that makes no sense as it stands.
-    #[error("{0}")]
-    Invalid(String),
-    /// A name outside its pattern.
+    /// A rule rejects the request.
     #[error(transparent)]
-    Name(#[from] shed_api::name::NameError),
+    Rejected(#[from] Rejection),
     /// No or no valid credential.
     #[error("{0}")]
     Unauthorized(&'static str),
-    /// The credential does not allow it.
-    #[error("{0}")]
-    Forbidden(String),
     /// No such shed, or none the caller may see.
     #[error("no shed {0:?}")]
     NoShed(ShedName),
@@ -47,16 +41,6 @@ pub enum Error {
         /// Its name.
         session: String,
     },
-    /// What is being done with the session, or what became of it, excludes it.
-    #[error("session {session:?} of shed {shed:?} {denial}")]
-    SessionDenied {
-        /// The shed.
-        shed: ShedName,
-        /// Its name.
-        session: String,
-        /// Why.
-        denial: SessionDenial,
-    },
     /// The session was made by hand: shed remembers nothing of it, and so has nothing to change.
     #[error(
         "session {session:?} of shed {shed:?} was made by hand: it has no title, tags, branch or workers"
@@ -76,16 +60,6 @@ pub enum Error {
         session: String,
         /// What.
         text: String,
-    },
-    /// Work that is nowhere else would be lost.
-    #[error("session {session:?} of shed {shed:?} has work that is nowhere else: {}", at_risk(.risk))]
-    WorkAtRisk {
-        /// The shed.
-        shed: ShedName,
-        /// Its name.
-        session: String,
-        /// What would be lost.
-        risk: Box<Risk>,
     },
     /// Setup or teardown did not end well.
     #[error("the {hook} of session {session:?} ended with {how}")]
@@ -137,28 +111,9 @@ pub enum Error {
     /// The log of a worker's output.
     #[error(transparent)]
     Output(#[from] shed_output::Error),
-    /// No key, token or other thing of that id.
-    #[error("no {0}")]
-    NotFound(String),
     /// A key, token or other thing that exists already.
     #[error("{0} exists")]
     Exists(String),
-    /// The shed's status excludes it.
-    #[error("shed {shed:?} {denial}")]
-    Denied {
-        /// The shed.
-        shed: ShedName,
-        /// Why.
-        denial: Denial,
-    },
-    /// The shed is not running and was not to be started for this.
-    #[error("shed {shed:?} is {status}")]
-    NotRunning {
-        /// The shed.
-        shed: ShedName,
-        /// What it is.
-        status: ShedStatus,
-    },
     /// An operation on the shed went wrong.
     #[error("{0}")]
     Failed(Failure),
@@ -191,9 +146,6 @@ pub enum Error {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Something is over its limit.
-    #[error("{0}")]
-    TooLarge(String),
     /// It took longer than its limit.
     #[error("{0}")]
     TimedOut(String),
@@ -261,11 +213,9 @@ impl Error {
     pub fn problem(&self) -> Problem {
         let detail = self.to_string();
         match self {
-            Self::Invalid(_) => Problem::new(Code::InvalidRequest, detail),
-            Self::Name(_) => Problem::new(Code::InvalidName, detail),
+            Self::Rejected(rejection) => rejected(rejection, detail),
             Self::Unauthorized(_) => Problem::new(Code::Unauthorized, detail)
                 .hint("shed-server token add NAME --scope drive"),
-            Self::Forbidden(_) => Problem::new(Code::Forbidden, detail),
             Self::NoShed(_) => Problem::new(Code::ShedNotFound, detail).hint("shed list"),
             Self::ShedExists(name) => {
                 Problem::new(Code::ShedExists, detail).hint(format!("shed attach {name}"))
@@ -275,13 +225,8 @@ impl Error {
             }
             Self::SessionExists { shed, session } => Problem::new(Code::SessionExists, detail)
                 .hint(format!("shed attach {shed} -S {session}")),
-            Self::SessionDenied { shed, session, denial } => {
-                session_denied(shed, session, *denial, detail)
-            }
             Self::MadeByHand { shed, session } => Problem::new(Code::Conflict, detail)
                 .hint(format!("shed sessions adopt {shed} {session}")),
-            Self::WorkAtRisk { shed, session, .. } => Problem::new(Code::WorkWouldBeLost, detail)
-                .hint(format!("shed sessions delete {shed} {session} --force   (its tip goes to the trash)")),
             Self::HookFailed { shed, session, hook, .. } => Problem::new(Code::ExecFailed, detail)
                 .hint(format!("shed output {shed} {session} {hook}")),
             Self::SessionBusy { .. } | Self::CalledOff => Problem::new(Code::Busy, detail),
@@ -294,10 +239,7 @@ impl Error {
                 shed_output::Error::Needle { .. } => Problem::new(Code::InvalidRequest, detail),
                 _ => Problem::new(Code::Internal, detail),
             },
-            Self::NotFound(_) => Problem::new(Code::NotFound, detail),
             Self::Exists(_) => Problem::new(Code::Conflict, detail),
-            Self::Denied { shed, denial } => denied(shed, *denial, detail),
-            Self::NotRunning { shed, status } => not_running(shed, *status, detail),
             Self::Failed(failure) => {
                 let problem = Problem::new(failure.code, detail);
                 Problem { hint: failure.hint.clone(), ..problem }
@@ -320,7 +262,6 @@ impl Error {
                 | StoreError::Sqlite(_)
                 | StoreError::Closed => Problem::new(Code::Internal, "the server's database failed"),
             },
-            Self::TooLarge(_) => Problem::new(Code::TooLarge, detail),
             Self::TimedOut(_) => Problem::new(Code::TimedOut, detail),
             Self::ShuttingDown => Problem::new(Code::ShuttingDown, detail),
             Self::Io { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => {
@@ -328,6 +269,25 @@ impl Error {
             }
             Self::TmuxLost(_) | Self::Tmux { .. } | Self::Io { .. } => Problem::new(Code::Internal, detail),
         }
+    }
+}
+
+fn rejected(rejection: &Rejection, detail: String) -> Problem {
+    match rejection {
+        Rejection::Invalid(_) => Problem::new(Code::InvalidRequest, detail),
+        Rejection::Name(_) => Problem::new(Code::InvalidName, detail),
+        Rejection::TooLarge(_) => Problem::new(Code::TooLarge, detail),
+        Rejection::Forbidden(_) => Problem::new(Code::Forbidden, detail),
+        Rejection::NotFound(_) => Problem::new(Code::NotFound, detail),
+        Rejection::Shed { shed, denial } => denied(shed, *denial, detail),
+        Rejection::NotRunning { shed, status } => not_running(shed, *status, detail),
+        Rejection::Session { shed, session, denial } => {
+            session_denied(shed, session, *denial, detail)
+        }
+        Rejection::WorkAtRisk { shed, session, .. } => Problem::new(Code::WorkWouldBeLost, detail)
+            .hint(format!(
+                "shed sessions delete {shed} {session} --force   (its tip goes to the trash)"
+            )),
     }
 }
 
@@ -411,21 +371,6 @@ fn git(kind: FailureKind, detail: String) -> Problem {
     Problem::new(code, detail)
 }
 
-/// What would be lost, in words.
-pub(crate) fn at_risk(risk: &Risk) -> String {
-    let counted = |n: u64, one: &str, many: &str| match n {
-        0 => None,
-        1 => Some(format!("1 {one}")),
-        n => Some(format!("{n} {many}")),
-    };
-    let parts = [
-        counted(risk.unpushed, "commit that is not pushed", "commits that are not pushed"),
-        counted(risk.dirty, "changed file", "changed files"),
-        counted(risk.untracked, "new file", "new files"),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
-}
-
 fn engine(error: &EngineError, detail: String) -> Problem {
     match error {
         EngineError::NoBox(_) => Problem::new(Code::NotFound, detail),
@@ -444,5 +389,11 @@ fn engine(error: &EngineError, detail: String) -> Problem {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<shed_api::name::NameError> for Error {
+    fn from(error: shed_api::name::NameError) -> Self {
+        Self::Rejected(error.into())
     }
 }

@@ -2,5 +2,4 @@
 
 pub(crate) mod diff_watch;
 pub(crate) mod git;
-pub mod patch;
 pub(crate) mod worktree;

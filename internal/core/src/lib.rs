@@ -5,10 +5,8 @@
 //! (`ops`) on the engine's port and the shed's link. Nothing here knows HTTP, SSH or a container engine by name.
 
 mod access;
-mod agents;
 mod app;
 mod box_link;
-pub mod engine;
 mod error;
 mod files;
 mod housekeeping;
@@ -21,7 +19,6 @@ mod shed;
 mod stream;
 
 pub use access::{Person, TOKEN_PREFIX};
-pub use agents::{Agent, built_in as built_in_agents};
 pub use app::App;
 pub use app::credentials::Credentials;
 pub use app::exec::{Attach, Exec, ExecKind, Started};
@@ -32,13 +29,9 @@ pub use app::tree::DiffQuery;
 pub use app::viewer::{Hands, MAX_IMAGE_BYTES, Viewer, WatchWorker};
 pub use app::worker_output::OutputSearch;
 pub use error::{Error, Failure};
-pub use files::patch;
-pub use scheduler::admission::Concurrency;
-pub use session::life::Denial as SessionDenial;
 pub use session::settings::SessionSettings;
-pub use settings::{Clock, Defaults, PULSE, STOP_LIMIT, Settings};
+pub use settings::{Clock, Defaults, PULSE, Settings};
 pub use shed::clone::{KEPT, NOT_EMPTY};
 pub use shed::keeper::Answer;
-pub use shed::life;
 pub use shed::mounts::MountPolicy;
 pub use stream::{Connection, Control, Duplex, ExitWait, Running, n_readable, read_some};

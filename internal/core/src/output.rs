@@ -5,5 +5,4 @@ pub(crate) mod cursor;
 pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod previews;
-pub(crate) mod seats;
 pub(crate) mod viewers;

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::Engine;
 use crate::settings::{Clock, Settings};
+use shed_engine::Engine;
 
 /// Settings, store, engine, clock and the tasks' life.
 pub(crate) struct Server {

@@ -10,17 +10,18 @@
 //!
 //! The keeper writes a change first and shows it then; operations change rows through it.
 
+/// Where sessions begin in a shed whose shed-init does not say.
+pub(crate) const WORKSPACE: &str = "/workspace";
+
 use crate::output::logs::Logs;
 use crate::scheduler::admission::Slots;
 
-pub(crate) mod batch;
 pub(crate) mod control;
 pub(crate) mod hooks;
+pub(crate) mod ids;
 pub(crate) mod keeper;
 pub(crate) mod layout;
-pub(crate) mod life;
 pub(crate) mod operations;
-pub(crate) mod plan;
 pub(crate) mod settings;
 pub(crate) mod table;
 pub(crate) mod templates;

@@ -13,9 +13,6 @@ use crate::shed::mounts::MountPolicy;
 /// How long a shed's shed-init may take to say hello.
 pub(crate) const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long processes may take to end when a shed is stopped. shed-init kills at ten seconds; the engine a little later.
-pub const STOP_LIMIT: Duration = Duration::from_secs(12);
-
 /// How often shed-init is asked for a sign of life. It wakes a shed's processor, so not often.
 pub const PULSE: Duration = Duration::from_secs(15);
 

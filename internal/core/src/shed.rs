@@ -3,8 +3,6 @@
 pub(crate) mod clone;
 pub(crate) mod credential_relay;
 pub(crate) mod keeper;
-pub mod life;
 pub(crate) mod mounts;
 pub(crate) mod operations;
-pub(crate) mod repo;
 pub(crate) mod view;

@@ -14,7 +14,7 @@ use bollard::query_parameters::{
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Stats};
-use shed_core::engine::{BoxState, EngineError, Found, Peer};
+use shed_engine::{BoxState, EngineError, Found, Peer};
 
 use crate::engine::Inner;
 use crate::found::{found, owner};

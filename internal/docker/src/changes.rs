@@ -8,7 +8,7 @@ use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptions;
 use futures_util::stream::poll_fn;
 use futures_util::{Stream, StreamExt as _};
-use shed_core::engine::{Change, Changes};
+use shed_engine::{Change, Changes};
 use tokio::sync::mpsc;
 
 use crate::engine::Inner;

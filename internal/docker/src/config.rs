@@ -11,8 +11,8 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 use shed_api::shed::{Limits, Network};
-use shed_core::STOP_LIMIT;
-use shed_core::engine::BoxPlan;
+use shed_engine::BoxPlan;
+use shed_engine::STOP_LIMIT;
 
 use crate::labels::{Labels, VOLUMES};
 

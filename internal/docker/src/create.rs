@@ -12,8 +12,8 @@ use bollard::query_parameters::{CreateContainerOptions, ListNetworksOptions};
 use futures_util::future::join_all;
 use shed_api::ShedName;
 use shed_api::shed::Network;
-use shed_core::STOP_LIMIT;
-use shed_core::engine::{BoxPlan, Created, EngineError};
+use shed_engine::STOP_LIMIT;
+use shed_engine::{BoxPlan, Created, EngineError};
 
 use crate::boxes::{CHANGE_LIMIT, LOOK_LIMIT};
 use crate::engine::Inner;

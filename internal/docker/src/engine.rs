@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Stats};
-use shed_core::engine::{
+use shed_engine::{
     BoxPlan, Changes, Created, Engine, EngineError, EngineFuture, Found, ImageFacts, Peer, Report,
 };
 use tokio::sync::OnceCell;

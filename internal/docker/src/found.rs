@@ -5,7 +5,7 @@ use bollard::models::{
 };
 use shed_api::ShedName;
 use shed_api::shed::{Limits, Mount, Network};
-use shed_core::engine::{BoxState, Found};
+use shed_engine::{BoxState, Found};
 
 use crate::config::{LINK_DIR, PROGRAM_DIR};
 use crate::labels::{self, Labels};
@@ -103,7 +103,7 @@ mod tests {
 
     use bollard::models::ContainerConfig;
     use chrono::{TimeZone as _, Utc};
-    use shed_core::engine::BoxPlan;
+    use shed_engine::BoxPlan;
 
     use super::*;
 

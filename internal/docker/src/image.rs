@@ -7,7 +7,7 @@ use bollard::query_parameters::{
     DownloadFromContainerOptions, ListContainersOptions, RemoveContainerOptions,
 };
 use futures_util::StreamExt as _;
-use shed_core::engine::{EngineError, ImageFacts, Report};
+use shed_engine::{EngineError, ImageFacts, Report};
 
 use crate::boxes::{CHANGE_LIMIT, LOOK_LIMIT};
 use crate::client::Live;

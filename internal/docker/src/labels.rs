@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use shed_api::ShedName;
-use shed_core::engine::BoxPlan;
+use shed_engine::BoxPlan;
 
 /// On everything of a shed's.
 const SHED: &str = "shed";

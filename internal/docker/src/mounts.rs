@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use shed_api::shed::Mount;
-use shed_core::engine::EngineError;
+use shed_engine::EngineError;
 
 /// Where engines of this kind listen, besides the one that is used.
 const SOCKETS: &[&str] = &[

@@ -5,7 +5,7 @@
 //! one box, and cannot: root there can trace shed-init, and an orphan of root's becomes its child. What comes from a box is
 //! trusted with that box and nothing else.
 
-use shed_core::engine::Peer;
+use shed_engine::Peer;
 
 /// Root in the box, as the host numbers it.
 const ROOT: u32 = 0;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt as _;
-use shed_core::engine::{EngineError, Report};
+use shed_engine::{EngineError, Report};
 use tokio::time::timeout;
 
 use crate::engine::Inner;

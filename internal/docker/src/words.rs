@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use std::io::ErrorKind;
 
 use bollard::errors::Error as ApiError;
-use shed_core::engine::EngineError;
+use shed_engine::EngineError;
 
 /// The most of Docker's words that are passed on, in characters.
 const MAX_WORDS: usize = 500;

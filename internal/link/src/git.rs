@@ -12,13 +12,11 @@
 //!
 //! Nothing of an answer can be trusted: the box may run any program in place of git.
 
-mod names;
-
 use serde::{Deserialize, Serialize};
 use shed_api::SessionName;
 use shed_api::git::{Checkpoint, DiffNumbers, FileChange, Risk, SkippedFile, TrashEntry};
 
-pub use names::{
+pub use shed_api::git::{
     BoxPath, Branch, FilePath, GitNameError, MAX_PATH_BYTES, MAX_REF_BYTES, Rev, ShedRef,
 };
 

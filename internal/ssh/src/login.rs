@@ -2,6 +2,7 @@
 
 use shed_api::{SessionRef, ShedName};
 use shed_core::Error;
+use shed_model::Rejection;
 
 /// The server's own user whose channels reach the API.
 const API_USER: &str = "_api";
@@ -28,7 +29,7 @@ impl Login {
         if user.starts_with('_') {
             let shown: String = user.chars().take(MAX_SHOWN).collect();
             let text = format!("no user {shown:?}: names that begin with '_' are the server's own");
-            return Err(Error::Invalid(text));
+            return Err(Error::Rejected(Rejection::Invalid(text)));
         }
         match user.split_once(['+', '/']) {
             None => Ok(Self::Shed(user.parse()?)),

@@ -1,5 +1,6 @@
 //! What runs behind a session channel: a shell, a command, sftp, a session's terminal, or the pipe to the API.
 
+use shed_model::Rejection;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,11 +70,13 @@ impl Program {
                 return line.join_api(&api, &self.visitor).await;
             }
             (Ok(Login::Api), _, Some(_)) => {
-                Err(Error::Invalid("the API takes no command".to_owned()).problem())
+                Err(Error::Rejected(Rejection::Invalid("the API takes no command".to_owned()))
+                    .problem())
             }
-            (Ok(Login::Api), _, None) => {
-                Err(Error::Invalid("this server has no API over SSH".to_owned()).problem())
-            }
+            (Ok(Login::Api), _, None) => Err(Error::Rejected(Rejection::Invalid(
+                "this server has no API over SSH".to_owned(),
+            ))
+            .problem()),
             (Err(problem), ..) => Err((**problem).clone()),
             (Ok(login), ..) => {
                 let started = start(
@@ -114,7 +117,9 @@ async fn start(
 ) -> Result<Running, Error> {
     let tty = terminal.map(|terminal| terminal.tty.clone());
     match (login, kind, tty) {
-        (Login::Api, ..) => Err(Error::Invalid("the API is no shed".to_owned())),
+        (Login::Api, ..) => {
+            Err(Error::Rejected(Rejection::Invalid("the API is no shed".to_owned())))
+        }
         (Login::Shed(shed), kind, tty) => {
             app.exec_ssh(&visitor.person, shed, Exec { kind, env, tty }).await
         }
@@ -129,12 +134,12 @@ async fn start(
             };
             app.attach(&visitor.person, shed, session, Attach { open, env }).await
         }
-        (Login::Session(_, session), ExecKind::Shell, None) => {
-            Err(Error::Invalid(format!("session {session} needs a terminal: use ssh -t")))
-        }
+        (Login::Session(_, session), ExecKind::Shell, None) => Err(Error::Rejected(
+            Rejection::Invalid(format!("session {session} needs a terminal: use ssh -t")),
+        )),
         (Login::Session(shed, session), ExecKind::Line(_) | ExecKind::Sftp, _) => {
             let text = format!("session {session} takes no command: log in as {shed} alone");
-            Err(Error::Invalid(text))
+            Err(Error::Rejected(Rejection::Invalid(text)))
         }
     }
 }

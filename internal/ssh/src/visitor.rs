@@ -1,5 +1,6 @@
 //! Somebody who has logged in: who they are, where they go, and what their programs are told.
 
+use shed_model::Rejection;
 use std::net::SocketAddr;
 
 use shed_api::{Problem, ShedName};
@@ -41,7 +42,7 @@ impl Visitor {
             Ok(Login::Shed(shed) | Login::Session(shed, _)) => Ok(shed.clone()),
             Ok(Login::Api) => {
                 let text = "there is nothing to forward here: log in as a shed";
-                Err(Box::new(Error::Invalid(text.to_owned()).problem()))
+                Err(Box::new(Error::Rejected(Rejection::Invalid(text.to_owned())).problem()))
             }
             Err(problem) => Err(problem.clone()),
         }

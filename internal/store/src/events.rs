@@ -1,8 +1,8 @@
 //! The log. Ids only grow, also across restarts; readers ask for what comes after the last one they saw.
 
-use chrono::{DateTime, Utc};
 use rusqlite::{Row, Transaction, params};
-use shed_api::{Actor, Event, EventKind, ShedStatus};
+use shed_api::{Event, ShedStatus};
+use shed_model::NewEvent;
 
 use crate::{Store, StoreError, millis, parse, time};
 
@@ -11,53 +11,6 @@ const MAX_EVENTS: i64 = 100_000;
 
 /// The most events one read returns.
 const MAX_PAGE: i64 = 1_000;
-
-/// An event before it has an id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewEvent {
-    /// When.
-    pub at: DateTime<Utc>,
-    /// What.
-    pub kind: EventKind,
-    /// Who.
-    pub actor: Actor,
-    /// The shed it is about.
-    pub shed: Option<String>,
-    /// The session it is about.
-    pub session: Option<String>,
-    /// The shed's status from now on.
-    pub status: Option<ShedStatus>,
-    /// One line for people.
-    pub note: Option<String>,
-}
-
-impl NewEvent {
-    /// An event about nothing in particular.
-    pub fn new(at: DateTime<Utc>, kind: EventKind, actor: Actor) -> Self {
-        Self { at, kind, actor, shed: None, session: None, status: None, note: None }
-    }
-
-    /// The same, about a shed.
-    #[must_use]
-    pub fn shed(mut self, name: &str) -> Self {
-        self.shed = Some(name.to_owned());
-        self
-    }
-
-    /// The same, about a session.
-    #[must_use]
-    pub fn session(mut self, name: &str) -> Self {
-        self.session = Some(name.to_owned());
-        self
-    }
-
-    /// The same with a line for people.
-    #[must_use]
-    pub fn note(mut self, note: impl Into<String>) -> Self {
-        self.note = Some(note.into());
-        self
-    }
-}
 
 impl Store {
     /// Writes events that go with no other change.
@@ -129,6 +82,9 @@ fn read(row: &Row<'_>) -> Result<Event, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::Utc;
+    use shed_api::{Actor, EventKind};
+
     use super::*;
 
     #[tokio::test]

@@ -4,20 +4,11 @@ use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, Row, params};
 use shed_api::Scope;
 use shed_api::access::{Key, Token};
+use shed_model::access::{KeyRow, TokenRow};
 
-use crate::{NewEvent, Store, StoreError, events, from_json, millis, parse, time, to_json};
+use shed_model::NewEvent;
 
-/// A key as it is stored: what the API shows.
-pub type KeyRow = Key;
-
-/// A token as it is stored: what the API shows, and the hash of its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenRow {
-    /// What the API shows.
-    pub token: Token,
-    /// SHA-256 of the secret.
-    pub hash: [u8; 32],
-}
+use crate::{Store, StoreError, events, from_json, millis, parse, time, to_json};
 
 /// How stale `last_used_at` may be, so that not every request is a write.
 const USED_GRAIN_MS: i64 = 60_000;

@@ -15,14 +15,6 @@ use std::sync::Arc;
 use rusqlite::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use events::NewEvent;
-pub use keys::{KeyRow, TokenRow};
-pub use sessions::{
-    Deletion, LayoutRow, Remembered, SessionIds, SessionRow, SessionSpec, Unreadable, WorkerRow,
-    WorkerSpec,
-};
-pub use sheds::{ShedRow, Spec, StatusChange};
-
 /// The file in the data directory.
 pub const DATABASE: &str = "shed.db";
 

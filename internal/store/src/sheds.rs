@@ -1,85 +1,12 @@
 //! What was asked for each shed, and where it stands. Whether a container exists, the engine knows.
 
-use std::collections::BTreeMap;
-
-use chrono::{DateTime, Utc};
 use rusqlite::{Row, Transaction, params};
-use serde::{Deserialize, Serialize};
-use shed_api::shed::{GitIdentity, Limits, Mount, Network};
-use shed_api::{Code, EventKind, ShedStatus};
+use shed_api::{Code, EventKind};
 
-use crate::{NewEvent, Store, StoreError, events, from_json, millis, parse, time, to_json};
+use shed_model::NewEvent;
+use shed_model::shed::{ShedRow, ShedSpec, StatusChange};
 
-/// What was asked for. New fields have defaults: rows of older versions are read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Spec {
-    /// The image's name.
-    pub image: String,
-    /// Without credentials.
-    #[serde(default)]
-    pub repo: Option<String>,
-    /// The branch or tag asked for.
-    #[serde(default)]
-    pub branch: Option<String>,
-    /// What it may use.
-    pub limits: Limits,
-    /// Its network.
-    #[serde(default)]
-    pub network: Network,
-    /// Directories of the host, as resolved at creation.
-    #[serde(default)]
-    pub mounts: Vec<Mount>,
-    /// Its environment.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Whether `ssh -A` reaches into it.
-    #[serde(default)]
-    pub allow_agent_forwarding: bool,
-    /// Set in the clone.
-    #[serde(default)]
-    pub git_identity: Option<GitIdentity>,
-    /// Whether the clone is done (or there is none to do).
-    #[serde(default)]
-    pub cloned: bool,
-    /// Whether its creation made its volumes. A creation that is called off removes only those.
-    #[serde(default)]
-    pub made_volumes: bool,
-    /// Whether a removal under way leaves the volumes.
-    #[serde(default)]
-    pub removal_keeps_volumes: bool,
-}
-
-/// A shed's row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ShedRow {
-    /// Its name.
-    pub name: String,
-    /// Where it stands.
-    pub status: ShedStatus,
-    /// Why, when it failed.
-    pub reason: Option<String>,
-    /// The kind of failure.
-    pub reason_code: Option<Code>,
-    /// Whether people want it to run.
-    pub wanted: bool,
-    /// When it was created.
-    pub created_at: DateTime<Utc>,
-    /// When its status last changed.
-    pub status_since: DateTime<Utc>,
-    /// What was asked for.
-    pub spec: Spec,
-}
-
-/// A new status and what goes with it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StatusChange {
-    /// The new status.
-    pub status: ShedStatus,
-    /// Why, when it failed.
-    pub reason: Option<(Code, String)>,
-    /// A new answer to whether people want it to run.
-    pub wanted: Option<bool>,
-}
+use crate::{Store, StoreError, events, from_json, millis, parse, time, to_json};
 
 impl Store {
     /// Every shed, by name.
@@ -139,7 +66,7 @@ impl Store {
     pub async fn set_spec(
         &self,
         name: String,
-        spec: Spec,
+        spec: ShedSpec,
         event: Option<NewEvent>,
     ) -> Result<(), StoreError> {
         self.transact(move |transaction| {
@@ -203,7 +130,11 @@ fn read(row: &Row<'_>) -> Result<ShedRow, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use shed_api::Actor;
+    use std::collections::BTreeMap;
+
+    use chrono::{DateTime, Utc};
+    use shed_api::shed::{Limits, Network};
+    use shed_api::{Actor, ShedStatus};
 
     use super::*;
 
@@ -217,7 +148,7 @@ mod tests {
             wanted: true,
             created_at: now,
             status_since: now,
-            spec: Spec {
+            spec: ShedSpec {
                 image: "i".to_owned(),
                 repo: None,
                 branch: None,
@@ -262,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_row_of_the_first_version_is_read() {
-        let spec: Spec =
+        let spec: ShedSpec =
             from_json(r#"{"image":"i","limits":{"cpus":1.0,"memory_bytes":1,"pids":1}}"#).unwrap();
         assert_eq!(spec.network, Network::Open);
     }

@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Stats};
-use shed_core::engine::{
+use shed_engine::{
     BoxPlan, BoxState, Change, Changes, Created, Engine, EngineError, EngineFuture, Found,
     ImageFacts, Peer, Report,
 };

@@ -5,7 +5,10 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use sha2::{Digest as _, Sha256};
 use shed_api::access::{IssuedToken, Key, KeyList, NewKey, NewToken, Token, TokenList};
 use shed_api::{Actor, EventKind, Scope, ShedName};
-use shed_store::{NewEvent, Store, TokenRow};
+use shed_model::NewEvent;
+use shed_model::Rejection;
+use shed_model::access::TokenRow;
+use shed_store::Store;
 
 use super::App;
 use crate::access::{TOKEN_PREFIX, hash};
@@ -111,7 +114,7 @@ impl Credentials {
         if self.store.remove_key(id.to_owned(), event).await? {
             Ok(())
         } else {
-            Err(Error::NotFound(format!("key with id {id:?}")))
+            Err(Error::Rejected(Rejection::NotFound(format!("key with id {id:?}"))))
         }
     }
 
@@ -156,7 +159,11 @@ impl Credentials {
             seconds.and_then(|seconds| now.checked_add_signed(seconds))
         });
         let expires_at = match expires_at {
-            Some(None) => return Err(Error::Invalid("that is too far in the future".to_owned())),
+            Some(None) => {
+                return Err(Error::Rejected(Rejection::Invalid(
+                    "that is too far in the future".to_owned(),
+                )));
+            }
             Some(at) => at,
             None => None,
         };
@@ -185,7 +192,7 @@ impl Credentials {
         if self.store.remove_token(id.to_owned(), event).await? {
             Ok(())
         } else {
-            Err(Error::NotFound(format!("token with id {id:?}")))
+            Err(Error::Rejected(Rejection::NotFound(format!("token with id {id:?}"))))
         }
     }
 }
@@ -209,7 +216,7 @@ fn label(given: &str) -> Result<String, Error> {
     if good {
         Ok(label.to_owned())
     } else {
-        Err(Error::Invalid(format!("{given:?} is no name for a key or token")))
+        Err(Error::Rejected(Rejection::Invalid(format!("{given:?} is no name for a key or token"))))
     }
 }
 
@@ -219,7 +226,8 @@ fn shed_names(given: &[String]) -> Result<Vec<String>, Error> {
 
 /// Reads a line of an `id_*.pub`: type and key without comment, and the fingerprint.
 pub(crate) fn read_key(line: &str) -> Result<(String, String), Error> {
-    let invalid = |why: &str| Error::Invalid(format!("that is no public key: {why}"));
+    let invalid =
+        |why: &str| Error::Rejected(Rejection::Invalid(format!("that is no public key: {why}")));
     if line.len() > MAX_KEY_BYTES {
         return Err(invalid("it is too long"));
     }
@@ -270,7 +278,10 @@ mod tests {
             &swapped,
             "-----BEGIN OPENSSH PRIVATE KEY-----",
         ] {
-            assert!(matches!(read_key(bad), Err(Error::Invalid(_))), "{bad:?}");
+            assert!(
+                matches!(read_key(bad), Err(Error::Rejected(Rejection::Invalid(_)))),
+                "{bad:?}"
+            );
         }
     }
 

@@ -1,11 +1,12 @@
 //! Running things in a shed: attach, console, commands, sftp.
 
+use shed_model::{Rejection, env};
 use std::time::Duration;
 
 use shed_api::stream::{AttachOpen, ConsoleOpen, ExecOpen, ExecRequest, ExecResult, Exit, Tty};
 use shed_api::{EventKind, Scope, SessionRef, ShedName, ShedStatus};
 use shed_link::{Io, Program, Refusal, Spawn, User};
-use shed_store::NewEvent;
+use shed_model::NewEvent;
 use shed_tmux::argv::{self, Join};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
@@ -13,10 +14,10 @@ use tokio::time::timeout;
 use super::App;
 use super::sessions::{Place, no_session};
 use crate::shed::keeper::KeeperHandle;
-use crate::shed::life::Wish;
 use crate::shed::operations::Order;
 use crate::stream::{Running, n_readable, read_some, start};
 use crate::{Error, Person};
+use shed_model::shed::life::Wish;
 
 /// How long somebody who wants to enter waits for a shed that is coming up.
 const ENTER_LIMIT: Duration = Duration::from_secs(60);
@@ -32,8 +33,6 @@ const MAX_RUN: Duration = Duration::from_secs(600);
 const TERM_LIMIT: Duration = Duration::from_secs(2);
 /// When a command has ended, what its children still print is not waited for longer than this.
 const DRAIN_LIMIT: Duration = Duration::from_millis(100);
-/// `TERM` and `COLORTERM` and the rest of a caller's environment.
-const MAX_ENV_BYTES: usize = 256 << 10;
 
 /// What to run, for doors that have no JSON: SSH.
 #[derive(Debug, Clone)]
@@ -106,7 +105,7 @@ impl App {
     ) -> Result<Place, Error> {
         let status = self.keeper(person, name, needed, what)?.view.borrow().status();
         if status == ShedStatus::Stopped {
-            return Err(Error::NotRunning { shed: name.clone(), status });
+            return Err(Error::Rejected(Rejection::NotRunning { shed: name.clone(), status }));
         }
         self.enter(person, name, needed, what).await
     }
@@ -132,7 +131,10 @@ impl App {
                 | ShedStatus::Paused
                 | ShedStatus::Failed
                 | ShedStatus::Removing => {
-                    return Err(Error::NotRunning { shed: name.clone(), status });
+                    return Err(Error::Rejected(Rejection::NotRunning {
+                        shed: name.clone(),
+                        status,
+                    }));
                 }
                 ShedStatus::Running => {
                     let changed = timeout(LINK_LIMIT, view.changed()).await;
@@ -158,7 +160,9 @@ impl App {
         let open = &attach.open;
         let read_only = open.read_only || person.scope == Scope::Read;
         if open.new && (open.existing || read_only) {
-            return Err(Error::Invalid("a new session cannot be attached to read-only".to_owned()));
+            return Err(Error::Rejected(Rejection::Invalid(
+                "a new session cannot be attached to read-only".to_owned(),
+            )));
         }
         let needed = if open.detach_others { Scope::Drive } else { Scope::Read };
         let place = self.enter(person, name, needed, "to detach others").await?;
@@ -303,7 +307,9 @@ impl App {
         let limit = match request.timeout.map(Duration::try_from_secs_f64) {
             None => MAX_RUN,
             Some(Ok(limit)) => limit.min(MAX_RUN),
-            Some(Err(error)) => return Err(Error::Invalid(format!("timeout: {error}"))),
+            Some(Err(error)) => {
+                return Err(Error::Rejected(Rejection::Invalid(format!("timeout: {error}"))));
+            }
         };
         let spec = shed_api::stream::ExecSpec {
             argv: request.argv,
@@ -498,7 +504,7 @@ async fn exec_plain(
 }
 
 fn check_exec(open: &ExecOpen) -> Result<(), Error> {
-    let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
+    let invalid = |text: &str| Err(Error::Rejected(Rejection::Invalid(text.to_owned())));
     let spec = &open.exec;
     if spec.argv.first().is_none_or(String::is_empty) {
         return invalid("the command is empty");
@@ -521,16 +527,7 @@ fn check_exec(open: &ExecOpen) -> Result<(), Error> {
 }
 
 fn checked_env(env: Vec<(String, String)>) -> Result<Vec<(String, String)>, Error> {
-    let n_bytes: usize = env.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
-    if n_bytes > MAX_ENV_BYTES {
-        return Err(Error::TooLarge(format!("the environment is over {MAX_ENV_BYTES} bytes")));
-    }
-    if let Some((key, _)) = env
-        .iter()
-        .find(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0'))
-    {
-        return Err(Error::Invalid(format!("{key:?} is no variable")));
-    }
+    env::check(env.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
     Ok(env)
 }
 

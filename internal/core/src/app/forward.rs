@@ -2,6 +2,7 @@
 
 use shed_api::{Scope, ShedName};
 use shed_link::{Connected, Listened};
+use shed_model::Rejection;
 
 use super::App;
 use crate::stream::{Connection, Helper, start_helper};
@@ -76,7 +77,7 @@ impl App {
         let place = self.enter(person, name, Scope::Drive, "to forward connections").await?;
         if *bind == Bind::Agent && !place.handle.view.borrow().row.spec.allow_agent_forwarding {
             let text = format!("shed {name:?} does not allow agent forwarding");
-            return Err(Error::Forbidden(text));
+            return Err(Error::Rejected(Rejection::Forbidden(text)));
         }
         let (path, port);
         let words = match bind {
@@ -127,10 +128,18 @@ fn plain(host: &str) -> Result<&str, Error> {
     let good = host.len() <= 255
         && !host.starts_with('-')
         && host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:%*".contains(c));
-    if good { Ok(host) } else { Err(Error::Invalid(format!("{host:?} is no host"))) }
+    if good {
+        Ok(host)
+    } else {
+        Err(Error::Rejected(Rejection::Invalid(format!("{host:?} is no host"))))
+    }
 }
 
 fn absolute(path: &str) -> Result<&str, Error> {
     let good = path.starts_with('/') && path.len() < 108 && !path.contains('\0');
-    if good { Ok(path) } else { Err(Error::Invalid(format!("{path:?} is no path of a socket"))) }
+    if good {
+        Ok(path)
+    } else {
+        Err(Error::Rejected(Rejection::Invalid(format!("{path:?} is no path of a socket"))))
+    }
 }

@@ -1,5 +1,6 @@
 //! What is done with several sessions, what they are made from, and what was deleted.
 
+use shed_model::Rejection;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,15 +20,16 @@ use crate::box_link::BoxLink;
 use crate::files::git::{git, unexpected};
 use crate::housekeeping::leftover::{self, Repo};
 use crate::output::collector::blocking;
-use crate::session::batch;
-use crate::session::plan;
 use crate::session::templates::{self, Source};
-use crate::session::view::{Known, WorkView};
+use crate::session::view::WorkView;
 use crate::{Error, Person};
+use shed_model::session::Managed;
+use shed_model::session::batch;
+use shed_model::session::template;
 
 /// What a batch is about: a session, or an id that means none this person may see.
 enum Item {
-    Session(ShedName, Arc<Known>),
+    Session(ShedName, Arc<Managed>),
     Missing(String),
 }
 
@@ -81,13 +83,13 @@ impl App {
         let list = self.listed_templates(Some(&place.link), Some(&name)).await?;
         let template = match templates::choose(&list, &name) {
             // Who asked for one that is not there is told all there are.
-            Err(Error::NotFound(_)) => {
+            Err(Error::Rejected(Rejection::NotFound(_))) => {
                 let all = self.listed_templates(Some(&place.link), None).await?;
                 templates::choose(&all, &name)?
             }
             template => template?,
         };
-        Ok(plan::with_template(request, &template))
+        Ok(template::with_template(request, &template))
     }
 
     /// Does the same with several sessions, or says what it would do. No session keeps it from the others. It goes on when
@@ -119,7 +121,7 @@ impl App {
             let fitting = sessions.into_iter().filter(|session| batch::fits(filter, session));
             ids = fitting.map(|session| session.id).collect();
             if ids.len() > batch::MAX_ITEMS {
-                return Err(batch::too_many());
+                return Err(batch::too_many().into());
             }
         }
         ids.retain(|id| seen.insert(id.clone()));
@@ -161,7 +163,7 @@ impl App {
         person: &Person,
         batch: &Batch,
         shed: &ShedName,
-        known: &Known,
+        known: &Managed,
     ) -> Result<String, Error> {
         let status =
             self.keeper(person, shed, Scope::Read, "to see sessions")?.view.borrow().status();
@@ -170,7 +172,7 @@ impl App {
         } else {
             None
         };
-        batch::forecast(batch, known, status, risk.as_ref())
+        Ok(batch::forecast(batch, known, status, risk.as_ref())?)
     }
 
     async fn batch_act(
@@ -178,7 +180,7 @@ impl App {
         person: &Person,
         batch: &Batch,
         shed: &ShedName,
-        known: &Known,
+        known: &Managed,
     ) -> Result<String, Error> {
         if let Some(already) = batch::already(batch, known) {
             return Ok(already.to_owned());
@@ -250,7 +252,6 @@ impl App {
         branch: &str,
     ) -> Result<(), Error> {
         let trashed = ShedRef::try_from(trashed.to_owned())?;
-        plan::check_branch(branch)?;
         let branch = Branch::try_from(branch.to_owned())?;
         let place = self.enter_awake(person, name, Scope::Drive, "to restore a branch").await?;
         for repo in repositories(&place).await? {
@@ -260,7 +261,10 @@ impl App {
                 return git(&place.link, &op).await.map(drop);
             }
         }
-        Err(Error::NotFound(format!("{:?} in the trash of shed {name:?}", trashed.as_str())))
+        Err(Error::Rejected(Rejection::NotFound(format!(
+            "{:?} in the trash of shed {name:?}",
+            trashed.as_str()
+        ))))
     }
 }
 

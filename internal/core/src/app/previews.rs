@@ -1,5 +1,6 @@
 //! Previews: what the last rows of workers look like, for everyone who glances.
 
+use shed_model::Rejection;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,9 @@ impl App {
                 self.keeper(person, shed, Scope::Read, "to see previews")?;
             }
             (None, Some(_)) => {
-                return Err(Error::Invalid("a session is of a shed: say which".to_owned()));
+                return Err(Error::Rejected(Rejection::Invalid(
+                    "a session is of a shed: say which".to_owned(),
+                )));
             }
             (None, None) => {}
         }

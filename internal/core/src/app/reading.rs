@@ -4,14 +4,15 @@ use shed_api::server::{Health, Info};
 use shed_api::session::SessionList;
 use shed_api::shed::{DiskUseList, Shed, ShedList, Stats, StatsList};
 use shed_api::{Event, Scope, ShedName, ShedStatus};
+use shed_model::Rejection;
 use tokio::sync::watch;
 
 use super::{App, EngineState};
 use crate::box_link::BoxLink;
-use crate::engine::EngineError;
 use crate::session::view::join;
 use crate::shed::view::View;
 use crate::{Error, Person};
+use shed_engine::EngineError;
 
 /// How long one look lasts, in seconds: whoever looks on renews it sooner.
 const LOOK_SECONDS: u32 = 5;
@@ -168,7 +169,7 @@ impl App {
         let handle = self.keeper(person, name, Scope::Read, "to see what a shed uses")?;
         let status = handle.view.borrow().status();
         if status != ShedStatus::Running {
-            return Err(Error::NotRunning { shed: name.clone(), status });
+            return Err(Error::Rejected(Rejection::NotRunning { shed: name.clone(), status }));
         }
         Ok(self.server.engine.stats(name).await?)
     }

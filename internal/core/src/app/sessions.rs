@@ -1,5 +1,6 @@
 //! What is done with a session through tmux: type into it, read it, and find out whether it is there.
 
+use shed_model::Rejection;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use shed_tmux::argv::{self, Target};
 
 use super::App;
 use crate::box_link::BoxLink;
-use crate::session::life::Denial;
 use crate::session::table::NoSessions;
-use crate::session::view::Known;
 use crate::shed::keeper::{KeeperHandle, Post};
 use crate::{Error, Person};
+use shed_model::session::Managed;
+use shed_model::session::life::Denial;
 
 /// How long tmux may take.
 const TMUX_LIMIT: Duration = Duration::from_secs(10);
@@ -77,7 +78,7 @@ impl App {
 }
 
 fn input_commands(target: &Target, input: &Input) -> Result<Vec<Vec<String>>, Error> {
-    let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
+    let invalid = |text: &str| Err(Error::Rejected(Rejection::Invalid(text.to_owned())));
     let mut commands = vec![argv::leave_modes(target)];
     match (&input.text, input.keys.as_slice()) {
         (Some(_), [_, ..]) => return invalid("give text or keys, not both"),
@@ -85,7 +86,9 @@ fn input_commands(target: &Target, input: &Input) -> Result<Vec<Vec<String>>, Er
         (None, []) => {}
         (Some(text), []) => {
             if text.len() > MAX_INPUT_BYTES {
-                return Err(Error::TooLarge(format!("the text is over {MAX_INPUT_BYTES} bytes")));
+                return Err(Error::Rejected(Rejection::TooLarge(format!(
+                    "the text is over {MAX_INPUT_BYTES} bytes"
+                ))));
             }
             if text.contains('\0') {
                 return invalid("the text has a NUL byte in it");
@@ -94,12 +97,14 @@ fn input_commands(target: &Target, input: &Input) -> Result<Vec<Vec<String>>, Er
         }
         (None, keys) => {
             if keys.len() > MAX_KEYS {
-                return Err(Error::TooLarge(format!("more than {MAX_KEYS} keys")));
+                return Err(Error::Rejected(Rejection::TooLarge(format!(
+                    "more than {MAX_KEYS} keys"
+                ))));
             }
             if let Some(bad) = keys.iter().find(|key| !argv::is_key_name(key)) {
-                return Err(Error::Invalid(format!(
+                return Err(Error::Rejected(Rejection::Invalid(format!(
                     "{bad:?} is no key: use names like Enter, C-c, Up, F5"
-                )));
+                ))));
             }
             commands.push(argv::press_keys(target, keys));
         }
@@ -147,7 +152,7 @@ impl Place {
     }
 
     /// The session that shed remembers under this name or id.
-    pub(crate) fn known(&self, target: &SessionRef) -> Option<Arc<Known>> {
+    pub(crate) fn known(&self, target: &SessionRef) -> Option<Arc<Managed>> {
         let table = self.handle.view.borrow().table.clone();
         self.handle.work.view.borrow().resolve(table.as_deref(), target).cloned()
     }
@@ -172,7 +177,7 @@ impl Place {
                 };
                 if let Some(denial) = not_there(row.status) {
                     let (shed, session) = (self.shed.clone(), row.name);
-                    return Err(Error::SessionDenied { shed, session, denial });
+                    return Err(Error::Rejected(Rejection::Session { shed, session, denial }));
                 }
                 tokio::select! {
                     changed = view.changed() => changed.map_err(|_| Error::ShuttingDown)?,
@@ -217,7 +222,7 @@ impl Place {
         };
         if ran.truncated {
             let text = "that is more than 1 MiB of text; ask for fewer lines";
-            return Err(Error::Invalid(text.to_owned()));
+            return Err(Error::Rejected(Rejection::Invalid(text.to_owned())));
         }
         if ran.status == Status::Code(0) {
             return Ok(ran.stdout);

@@ -1,31 +1,32 @@
 //! Sheds: create, change, wish.
 
-use std::collections::BTreeMap;
+use shed_api::git::Branch;
+use shed_model::{Rejection, env};
 use std::collections::VecDeque;
 
 use shed_api::shed::{CreateShed, Limits, PatchShed, Progress, RebuildShed, Shed};
 use shed_api::size::parse_size;
 use shed_api::{EventKind, Scope, ShedName, ShedStatus};
-use shed_store::{NewEvent, ShedRow, Spec, StoreError};
+use shed_model::NewEvent;
+use shed_model::shed::{ShedRow, ShedSpec};
+use shed_store::StoreError;
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 
 use super::App;
 use super::start_keeper;
-use crate::engine::EngineError;
 use crate::shed::keeper::{Answer, KeeperHandle, Post};
-use crate::shed::life::{Denial, Wish};
 use crate::shed::operations::Order;
-use crate::shed::repo::{self, Repo};
 use crate::shed::view::ProgressState;
 use crate::{Error, Person};
+use shed_engine::EngineError;
+use shed_model::shed::life::{Denial, Wish};
+use shed_model::shed::repo::{self, Repo};
 
 /// The least memory a shed can live with.
 const MIN_MEMORY_BYTES: u64 = 16 << 20;
 /// The fewest processes a shed can live with: shed-init's two, tmux's two, a shell and what it starts.
 const MIN_PIDS: u32 = 16;
-/// The most variables and bytes of environment a shed may be given.
-const MAX_ENV_BYTES: usize = 256 << 10;
 /// An image's name.
 const MAX_IMAGE_BYTES: usize = 512;
 
@@ -84,7 +85,10 @@ impl App {
         let repo = request.repo.as_deref().map(parse_repo).transpose()?;
         let status = handle.view.borrow().status();
         if status != ShedStatus::Failed {
-            return Err(Error::Denied { shed: name.clone(), denial: Denial::NotFailed });
+            return Err(Error::Rejected(Rejection::Shed {
+                shed: name.clone(),
+                denial: Denial::NotFailed,
+            }));
         }
         if let Some(image) = &request.image {
             check_image(image)?;
@@ -93,7 +97,7 @@ impl App {
             check_branch(branch, repo.is_some())?;
         }
         if let Some(repo) = &repo {
-            let spec = Spec {
+            let spec = ShedSpec {
                 repo: Some(repo.url.clone()),
                 branch: request.branch.clone(),
                 ..handle.view.borrow().row.spec.clone()
@@ -110,12 +114,12 @@ impl App {
         &self,
         person: &Person,
         request: &CreateShed,
-    ) -> Result<(Spec, Option<Repo>), Error> {
+    ) -> Result<(ShedSpec, Option<Repo>), Error> {
         let defaults = &self.settings().defaults;
         let repo = request.repo.as_deref().map(parse_repo).transpose()?;
         if request.no_start && repo.is_some() {
             let text = "a shed that is not started cannot clone: leave out --no-start or --repo";
-            return Err(Error::Invalid(text.to_owned()));
+            return Err(Error::Rejected(Rejection::Invalid(text.to_owned())));
         }
         if let Some(branch) = &request.branch {
             check_branch(branch, repo.is_some())?;
@@ -132,9 +136,9 @@ impl App {
         }
         let mut env = defaults.env.clone();
         env.extend(request.env.clone());
-        check_env(&env)?;
+        env::check(env.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
         let mounts = defaults.mounts.iter().chain(&request.mounts).cloned().collect();
-        let spec = Spec {
+        let spec = ShedSpec {
             image,
             repo: repo.as_ref().map(|repo| repo.url.clone()),
             branch: request.branch.clone(),
@@ -209,7 +213,7 @@ impl App {
             self.server.engine.limit(name, limits).await?;
         }
         let allow = request.allow_agent_forwarding.unwrap_or(spec.allow_agent_forwarding);
-        handle.set_spec(person, Spec { limits, allow_agent_forwarding: allow, ..spec }).await?;
+        handle.set_spec(person, ShedSpec { limits, allow_agent_forwarding: allow, ..spec }).await?;
         self.shed(person, name)
     }
 
@@ -253,7 +257,9 @@ impl App {
     pub fn lend(&self, person: &Person, name: &ShedName, id: &str) -> Result<UnixStream, Error> {
         let handle = self.keeper(person, name, Scope::Drive, "to lend credentials to a clone")?;
         let taken = handle.desk.take(id, &person.actor);
-        taken.ok_or_else(|| Error::NotFound("clone that waits for this".to_owned()))
+        taken.ok_or_else(|| {
+            Error::Rejected(Rejection::NotFound("clone that waits for this".to_owned()))
+        })
     }
 }
 
@@ -273,9 +279,9 @@ impl KeeperHandle {
         }
     }
 
-    async fn set_spec(&self, person: &Person, spec: Spec) -> Result<(), Error> {
+    async fn set_spec(&self, person: &Person, spec: ShedSpec) -> Result<(), Error> {
         let (answer, answered) = oneshot::channel();
-        let post = Post::Spec(Box::new(spec), person.actor.clone(), answer);
+        let post = Post::ShedSpec(Box::new(spec), person.actor.clone(), answer);
         self.posts.send(post).await.map_err(|_| Error::ShuttingDown)?;
         answered.await.map_err(|_| Error::ShuttingDown)?
     }
@@ -310,19 +316,17 @@ impl ProgressReader {
 }
 
 fn parse_repo(given: &str) -> Result<Repo, Error> {
-    repo::parse(given).map_err(|error| Error::Invalid(error.to_string()))
+    repo::parse(given).map_err(|error| Error::Rejected(Rejection::Invalid(error.to_string())))
 }
 
 fn check_branch(branch: &str, has_repo: bool) -> Result<(), Error> {
     if !has_repo {
-        return Err(Error::Invalid("a branch was given without a repository".to_owned()));
+        return Err(Error::Rejected(Rejection::Invalid(
+            "a branch was given without a repository".to_owned(),
+        )));
     }
-    let bad = branch.is_empty()
-        || branch.len() > 255
-        || branch.starts_with('-')
-        || branch.contains("..")
-        || branch.contains(|c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c));
-    if bad { Err(Error::Invalid(format!("{branch:?} is no branch name"))) } else { Ok(()) }
+    Branch::try_from(branch.to_owned())?;
+    Ok(())
 }
 
 fn check_image(image: &str) -> Result<(), Error> {
@@ -331,25 +335,11 @@ fn check_image(image: &str) -> Result<(), Error> {
         && image.len() <= MAX_IMAGE_BYTES
         && image.starts_with(|c: char| c.is_ascii_alphanumeric())
         && image.chars().all(plain);
-    if good { Ok(()) } else { Err(Error::Invalid(format!("{image:?} is no image name"))) }
-}
-
-fn check_env(env: &BTreeMap<String, String>) -> Result<(), Error> {
-    let n_bytes: usize = env.iter().map(|(key, value)| key.len() + value.len() + 2).sum();
-    if n_bytes > MAX_ENV_BYTES {
-        return Err(Error::TooLarge(format!("the environment is over {MAX_ENV_BYTES} bytes")));
+    if good {
+        Ok(())
+    } else {
+        Err(Error::Rejected(Rejection::Invalid(format!("{image:?} is no image name"))))
     }
-    for (key, value) in env {
-        let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if key.is_empty() || key.starts_with(|c: char| c.is_ascii_digit()) || !key.chars().all(name)
-        {
-            return Err(Error::Invalid(format!("{key:?} is no name of a variable")));
-        }
-        if value.contains('\0') {
-            return Err(Error::Invalid(format!("the value of {key} has a NUL byte in it")));
-        }
-    }
-    Ok(())
 }
 
 fn limits(
@@ -360,18 +350,25 @@ fn limits(
 ) -> Result<Limits, Error> {
     let cpus = cpus.unwrap_or(before.cpus);
     if !(cpus.is_finite() && (0.01..=4096.0).contains(&cpus)) {
-        return Err(Error::Invalid(format!("{cpus} CPUs is no sensible limit")));
+        return Err(Error::Rejected(Rejection::Invalid(format!(
+            "{cpus} CPUs is no sensible limit"
+        ))));
     }
     let memory_bytes = match memory {
-        Some(text) => parse_size(text).map_err(|error| Error::Invalid(error.to_string()))?,
+        Some(text) => parse_size(text)
+            .map_err(|error| Error::Rejected(Rejection::Invalid(error.to_string())))?,
         None => before.memory_bytes,
     };
     if memory_bytes < MIN_MEMORY_BYTES {
-        return Err(Error::Invalid("a shed needs at least 16M of memory".to_owned()));
+        return Err(Error::Rejected(Rejection::Invalid(
+            "a shed needs at least 16M of memory".to_owned(),
+        )));
     }
     let pids = pids.unwrap_or(before.pids);
     if pids < MIN_PIDS {
-        return Err(Error::Invalid(format!("a shed needs at least {MIN_PIDS} processes")));
+        return Err(Error::Rejected(Rejection::Invalid(format!(
+            "a shed needs at least {MIN_PIDS} processes"
+        ))));
     }
     Ok(Limits { cpus, memory_bytes, pids })
 }
@@ -410,10 +407,5 @@ mod tests {
             assert!(check_branch(bad, true).is_err());
         }
         assert!(check_branch("x", false).is_err());
-        let env = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
-        assert!(check_env(&env("A_1", "x\n=y")).is_ok());
-        for (key, value) in [("", "x"), ("1A", "x"), ("A=B", "x"), ("A", "x\0"), ("A B", "x")] {
-            assert!(check_env(&env(key, value)).is_err());
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! What is left of sessions: orphans, and what is kept of those that are gone.
 
+use shed_model::Rejection;
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
@@ -63,7 +64,7 @@ impl App {
                 Thing::Record(id) => drop_record(&place, person, id).await,
                 Thing::Session => {
                     let text = format!("shed sessions delete {name} {} deletes it", orphan.name);
-                    Err(Error::Invalid(text))
+                    Err(Error::Rejected(Rejection::Invalid(text)))
                 }
             };
             if let Err(error) = cleaned {
@@ -85,22 +86,28 @@ impl App {
         let (Some(facts), true) = (facts, is_top) else {
             // An empty one is not missed; of anything else nobody knows what it is worth.
             let removed = leftover::remove_empty(&place.link, &path).await;
-            return removed.map_err(|_| Error::Invalid(NO_TREE.to_owned()));
+            return removed.map_err(|_| Error::Rejected(Rejection::Invalid(NO_TREE.to_owned())));
         };
         let op = GitOp::Risk { worktree: path.clone(), base: None, branch: None };
         let (GitDone::Risk(risk), _) = git(&place.link, &op).await? else {
             return Err(unexpected());
         };
-        let lost = crate::error::at_risk(&risk);
+        let lost = shed_model::at_risk(&risk);
         if !lost.is_empty() {
-            return Err(Error::Invalid(format!("it has work that is nowhere else: {lost}")));
+            return Err(Error::Rejected(Rejection::Invalid(format!(
+                "it has work that is nowhere else: {lost}"
+            ))));
         }
         let common_dir = facts.common_dir.as_deref().unwrap_or_default();
         let repo = repositories(place).await?.into_iter().find(|it| it.common_dir == common_dir);
         let repo = match (repo, common_dir.strip_suffix("/.git")) {
             (Some(repo), _) => repo.path,
             (None, Some(top)) => BoxPath::try_from(top.to_owned())?,
-            (None, None) => return Err(Error::Invalid("its repository was not found".to_owned())),
+            (None, None) => {
+                return Err(Error::Rejected(Rejection::Invalid(
+                    "its repository was not found".to_owned(),
+                )));
+            }
         };
         let dir_name = directory.path.rsplit('/').next().unwrap_or_default();
         let trash: SessionName = dir_name.parse().or_else(|_| "worktree".parse::<SessionName>())?;

@@ -7,18 +7,19 @@ use shed_api::git::{
 use shed_api::session::{NewSession, Session, SessionType};
 use shed_api::{EventKind, Scope, SessionRef, ShedName};
 use shed_link::git::{Base, FilePath, GitDone, GitOp, Rev, Side};
-use shed_store::NewEvent;
+use shed_model::NewEvent;
+use shed_model::Rejection;
 use tokio::sync::{oneshot, watch};
 
 use super::App;
 use crate::box_link::BoxLink;
 use crate::files::git::{git, unexpected};
-use crate::files::patch::{self, Extent};
 use crate::files::worktree::{facts, git_name, take_checkpoint, tree_view};
 use crate::server::Server;
 use crate::session::keeper::Post;
-use crate::session::view::Known;
 use crate::{Error, Person};
+use shed_model::patch::{self, Extent};
+use shed_model::session::Managed;
 
 /// What is compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub struct DiffQuery {
 
 /// A session and the shed it is in, both there to be asked.
 struct Tree {
-    known: std::sync::Arc<Known>,
+    known: std::sync::Arc<Managed>,
     link: BoxLink,
     handle: crate::shed::keeper::KeeperHandle,
 }
@@ -147,7 +148,7 @@ impl App {
     ) -> Result<Checkpoint, Error> {
         let list = self.checkpoints(person, name, target).await?.checkpoints;
         let found = list.into_iter().find(|checkpoint| checkpoint.n == n);
-        found.ok_or_else(|| Error::NotFound(format!("checkpoint {n}")))
+        found.ok_or_else(|| Error::Rejected(Rejection::NotFound(format!("checkpoint {n}"))))
     }
 
     /// Makes a checkpoint of everything in the session's directory.
@@ -212,10 +213,12 @@ impl App {
         let checkpoint = self.checkpoint_by_number(person, name, target, n).await?;
         if request.base.is_some() || request.share.is_some() || request.existing_branch {
             let text = "a fork begins at its checkpoint: leave out base, share and existing_branch";
-            return Err(Error::Invalid(text.to_owned()));
+            return Err(Error::Rejected(Rejection::Invalid(text.to_owned())));
         }
         let head = checkpoint.head.ok_or_else(|| {
-            Error::Invalid(format!("checkpoint {n} is from before the first commit"))
+            Error::Rejected(Rejection::Invalid(format!(
+                "checkpoint {n} is from before the first commit"
+            )))
         })?;
         let known = &tree.known;
         let first = known.workers.iter().find(|row| !row.spec.hook).map(|row| &row.spec);
@@ -261,13 +264,13 @@ impl App {
 }
 
 /// The repository of a session: a quick one works in it.
-fn repository(known: &Known) -> Option<String> {
+fn repository(known: &Managed) -> Option<String> {
     known.row.spec.repo.clone().or_else(|| Some(known.row.spec.directory.clone()))
 }
 
 /// What the session's files are compared with: where its branch parts from its base, which moves with it; in a directory
 /// of the shed, what is checked out there.
-pub(crate) async fn base(link: &BoxLink, known: &Known) -> Result<Base, Error> {
+pub(crate) async fn base(link: &BoxLink, known: &Managed) -> Result<Base, Error> {
     let spec = &known.row.spec;
     match (&spec.base, &spec.base_commit) {
         (Some(name), _) => Ok(Base::Fork(Rev::try_from(name.clone())?)),
@@ -283,7 +286,7 @@ pub(crate) async fn base(link: &BoxLink, known: &Known) -> Result<Base, Error> {
 pub(crate) async fn numbers(
     server: &Server,
     link: &BoxLink,
-    known: &Known,
+    known: &Managed,
 ) -> Result<DiffNumbers, Error> {
     let op = GitOp::Numbers { view: tree_view(server, known)?, base: base(link, known).await? };
     match git(link, &op).await?.0 {
@@ -299,9 +302,9 @@ async fn side(tree: &Tree, word: &str) -> Result<Side, Error> {
         "worktree" => Side::Worktree,
         word => {
             let n = word.parse().map_err(|_| {
-                Error::Invalid(format!(
+                Error::Rejected(Rejection::Invalid(format!(
                     "{word:?} is none of base, head, worktree and a checkpoint's number"
-                ))
+                )))
             })?;
             Side::Checkpoint { session: git_name(&tree.known)?, n }
         }

@@ -3,6 +3,7 @@
 //! The log is the truth, its bell says look. A viewer is a place in the log: nothing is kept for one who does not read, and
 //! one who falls behind is shown what is there now.
 
+use shed_model::Rejection;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use shed_api::name::printable;
 use shed_api::stream::{ExecRequest, Exit};
 use shed_api::worker::{Activity, WorkerServerFrame, WorkerStatus};
 use shed_api::{Scope, SessionRef, ShedName};
+use shed_model::worker::WorkerRow;
 use shed_output::History;
-use shed_store::WorkerRow;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -23,11 +24,11 @@ use crate::output::collector::blocking;
 use crate::output::cursor::{self, Cursor, Look, Next};
 use crate::output::images;
 use crate::output::logs::Mark;
-use crate::output::seats::{Seats, Size};
-use crate::output::viewers::{Place, Subject, find};
+use crate::output::viewers::{Place, Subject, clamped, find};
 use crate::session::view::WorkView;
 use crate::shed::view::View;
 use crate::{Error, Person};
+use shed_model::viewers::ViewerList;
 
 /// The largest picture that can be given to a worker, in bytes.
 pub const MAX_IMAGE_BYTES: usize = images::MAX_IMAGE_BYTES;
@@ -64,7 +65,7 @@ pub struct Viewer {
     read_only: bool,
     once: bool,
     mark: watch::Receiver<Mark>,
-    seats: watch::Receiver<Seats>,
+    list: watch::Receiver<ViewerList>,
     view: watch::Receiver<Arc<WorkView>>,
     shed_view: watch::Receiver<View>,
     /// `None` until the first history.
@@ -141,7 +142,7 @@ impl App {
             shed_view: handle.view.clone(),
             view: handle.work.view.clone(),
         };
-        let size = watch.size.map(|(cols, rows)| Size::new(cols, rows));
+        let size = watch.size.map(|(cols, rows)| clamped(cols, rows));
         // Two people do not take each other's places.
         let seat = watch.name.map(|name| format!("{} {name}", person.actor));
         let place = self.viewers.enter(&subject, seat, !read_only, size)?;
@@ -151,7 +152,7 @@ impl App {
             read_only,
             once: watch.once,
             mark: self.resources.logs.mark(&subject.worker),
-            seats: place.changes(),
+            list: place.changes(),
             view: subject.view.clone(),
             shed_view: subject.shed_view.clone(),
             cursor: watch.from.map(|(offset, epoch)| Cursor { offset, epoch }),
@@ -177,7 +178,7 @@ fn check_name(name: &str) -> Result<(), Error> {
         let text = format!(
             "a viewer's name is 1 to {MAX_NAME_BYTES} letters, digits, dashes and underscores"
         );
-        return Err(Error::Invalid(text));
+        return Err(Error::Rejected(Rejection::Invalid(text)));
     }
     Ok(())
 }
@@ -324,7 +325,7 @@ impl Viewer {
     }
 
     fn is_primary(&mut self) -> bool {
-        self.seats.borrow_and_update().is_primary(self.place.id())
+        self.list.borrow_and_update().is_primary(self.place.id())
     }
 
     fn tell_size(&mut self) {
@@ -383,7 +384,7 @@ impl Viewer {
         let gone = |_| Error::NoShed(self.subject.shed.clone());
         tokio::select! {
             changed = self.mark.changed(), if paused.is_none() => changed.map_err(gone),
-            changed = self.seats.changed() => changed.map_err(gone),
+            changed = self.list.changed() => changed.map_err(gone),
             changed = self.view.changed() => changed.map_err(gone),
             changed = self.shed_view.changed() => changed.map_err(gone),
             () = timer => Ok(()),
@@ -402,13 +403,15 @@ impl Hands {
 
     /// The viewer's size, in cells.
     pub fn resize(&self, cols: u16, rows: u16) {
-        self.place.resize(Size::new(cols, rows));
+        self.place.resize(clamped(cols, rows));
     }
 
     /// Makes this viewer's size the one that counts.
     pub fn claim(&self) -> Result<(), Error> {
         if self.read_only {
-            return Err(Error::Forbidden("a viewer that only looks sets no size".to_owned()));
+            return Err(Error::Rejected(Rejection::Forbidden(
+                "a viewer that only looks sets no size".to_owned(),
+            )));
         }
         self.place.claim();
         Ok(())
@@ -424,13 +427,15 @@ impl Hands {
         if self.read_only {
             return Ok(());
         }
-        let invalid = |text: &str| Error::Invalid(text.to_owned());
+        let invalid = |text: &str| Error::Rejected(Rejection::Invalid(text.to_owned()));
         if data.len() / 4 * 3 > MAX_IMAGE_BYTES + 3 {
             let text = format!("the picture is over {} MiB", MAX_IMAGE_BYTES >> 20);
-            return Err(Error::TooLarge(text));
+            return Err(Error::Rejected(Rejection::TooLarge(text)));
         }
         let bytes = base64::engine::general_purpose::STANDARD.decode(data);
-        let bytes = bytes.map_err(|error| Error::Invalid(format!("the picture: {error}")))?;
+        let bytes = bytes.map_err(|error| {
+            Error::Rejected(Rejection::Invalid(format!("the picture: {error}")))
+        })?;
         let (is, suffix) = images::kind(&bytes)
             .ok_or_else(|| invalid("the picture is none: PNG, JPEG, GIF and WebP are taken"))?;
         if is != mime_type {
@@ -463,6 +468,6 @@ impl Hands {
             return Ok(());
         }
         let why = printable(ran.stderr.trim());
-        Err(Error::Invalid(format!("the picture was not saved: {why}")))
+        Err(Error::Rejected(Rejection::Invalid(format!("the picture was not saved: {why}"))))
     }
 }

@@ -1,12 +1,15 @@
 //! Sessions that shed makes and their workers: what a door can ask for.
 
+use crate::session::{WORKSPACE, ids};
+use shed_api::git::Branch;
+use shed_model::Rejection;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use shed_api::session::{NewSession, PatchSession, Session, SessionStatus, SessionType};
 use shed_api::worker::{NewWorker, Restart, Worker, WorkerList};
 use shed_api::{Scope, SessionName, SessionRef, ShedName};
-use shed_store::{SessionRow, SessionSpec};
+use shed_model::session::{SessionRow, SessionSpec};
 use shed_tmux::argv;
 use tokio::sync::oneshot;
 
@@ -14,12 +17,12 @@ use super::App;
 use super::sessions::{Place, no_session};
 use crate::files::worktree;
 use crate::session::keeper::Post;
-use crate::session::life::Wish;
 use crate::session::operations::Order;
-use crate::session::plan;
-use crate::session::view::Known;
 use crate::shed::keeper::KeeperHandle;
 use crate::{Error, Person};
+use shed_model::session::Managed;
+use shed_model::session::life::Wish;
+use shed_model::session::plan;
 
 /// How often a name is made up for a session before that is given up.
 const NAME_TRIES: u32 = 16;
@@ -86,7 +89,7 @@ impl App {
         if let (true, Some(why)) = (request.confine, &hello.confine) {
             return Err(Error::Refused(shed_link::Refusal::CannotConfine(why.clone())));
         }
-        let known = plan::Known {
+        let inputs = plan::Inputs {
             shed: place.shed.as_str(),
             names,
             port_blocks: work
@@ -95,11 +98,12 @@ impl App {
                 .filter_map(|known| known.row.spec.port_block)
                 .collect(),
             worktrees: &hello.worktrees,
-            workspace: if hello.workspace.is_empty() { plan::WORKSPACE } else { &hello.workspace },
+            workspace: if hello.workspace.is_empty() { WORKSPACE } else { &hello.workspace },
             now: self.server.clock.now(),
+            ids: ids::fresh(),
             shared: shared.map(|known| &known.row),
         };
-        plan::plan(&self.settings().sessions, &known, request)
+        Ok(plan::plan(&self.settings().sessions.rules(), &inputs, request)?)
     }
 
     /// One session, by name, by `$id` of tmux, or by id.
@@ -151,7 +155,7 @@ impl App {
         target: &SessionRef,
         needed: Scope,
         what: &str,
-    ) -> Result<(KeeperHandle, Arc<Known>), Error> {
+    ) -> Result<(KeeperHandle, Arc<Managed>), Error> {
         let handle = self.keeper(person, name, needed, what)?;
         let table = handle.view.borrow().table.clone();
         let known = handle.work.view.borrow().resolve(table.as_deref(), target).cloned();
@@ -244,11 +248,15 @@ impl App {
         if let Some(name) = &patch.name {
             name.parse::<SessionName>()?;
         }
-        patch.title.as_deref().map_or(Ok(()), plan::check_title)?;
-        patch.tags.as_deref().map_or(Ok(()), plan::check_tags)?;
-        patch.branch.as_deref().map_or(Ok(()), plan::check_branch)?;
+        patch.title.as_deref().map_or(Ok(()), shed_model::session::check_title)?;
+        patch.tags.as_deref().map_or(Ok(()), shed_model::tag::check)?;
+        if let Some(branch) = &patch.branch {
+            Branch::try_from(branch.clone())?;
+        }
         if patch == PatchSession::default() {
-            return Err(Error::Invalid("there is nothing to change".to_owned()));
+            return Err(Error::Rejected(Rejection::Invalid(
+                "there is nothing to change".to_owned(),
+            )));
         }
         let by_hand = self.remembered(person, name, target, Scope::Drive, "to change a session");
         if let Err(Error::MadeByHand { .. } | Error::NoSession { .. }) = by_hand {
@@ -348,9 +356,9 @@ impl App {
         let now = self.server.clock.now();
         let active = listed.windows.iter().find(|window| window.active);
         let pane = active.and_then(|window| window.panes.iter().find(|pane| pane.active));
-        let directory = pane.map_or(plan::WORKSPACE, |pane| pane.directory.as_str()).to_owned();
+        let directory = pane.map_or(WORKSPACE, |pane| pane.directory.as_str()).to_owned();
         let row = SessionRow {
-            id: plan::new_id(),
+            id: ids::new_id(),
             shed: name.to_string(),
             name: session.to_string(),
             status: SessionStatus::Running,
@@ -422,9 +430,9 @@ impl App {
             let session = known.row.name.clone();
             return Err(Error::WorkerExists { session, worker: worker.clone() });
         }
-        let settings = &self.settings().sessions;
+        let rules = self.settings().sessions.rules();
         let now = self.server.clock.now();
-        let row = plan::plan_worker(settings, &names, &known.row.id, now, request)?;
+        let row = plan::plan_worker(&rules, &names, ids::fresh(), &known.row.id, now, request)?;
         let id = row.id.clone();
         let order = Order { new_worker: Some(Box::new(row)), ..Order::default() };
         self.do_with(person, name, target, Wish::AddWorker, order).await?;

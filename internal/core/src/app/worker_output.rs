@@ -1,17 +1,18 @@
 //! What workers printed: pages, search, recordings. Read from the log; no shed is asked.
 
+use shed_model::Rejection;
 use std::time::Duration;
 
 use base64::Engine as _;
 use shed_api::worker::{OutputHit, OutputHits, OutputPage};
 use shed_api::{Scope, SessionRef, ShedName};
+use shed_model::worker::WorkerRow;
 use shed_output::{MAX_PAGE_BYTES, Reader};
-use shed_store::WorkerRow;
 
 use super::App;
 use crate::output::collector::blocking;
-use crate::session::view::Known;
 use crate::{Error, Person};
+use shed_model::session::Managed;
 
 /// The most lines one reads back at once.
 const MAX_LINES: u32 = 100_000;
@@ -151,7 +152,7 @@ impl App {
                     "that is more than {} MiB; say from where to where",
                     MAX_CAST_BYTES >> 20
                 );
-                return Err(Error::TooLarge(text));
+                return Err(Error::Rejected(Rejection::TooLarge(text)));
             }
             let mut out = Vec::new();
             reader.cast(from..to, &mut out)?;
@@ -176,7 +177,7 @@ impl App {
     }
 }
 
-fn worker_of<'a>(known: &'a Known, worker: &str) -> Result<&'a WorkerRow, Error> {
+fn worker_of<'a>(known: &'a Managed, worker: &str) -> Result<&'a WorkerRow, Error> {
     known.worker(worker).ok_or_else(|| Error::NoWorker {
         session: known.row.name.clone(),
         worker: worker.to_owned(),

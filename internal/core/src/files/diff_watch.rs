@@ -15,8 +15,8 @@ use crate::Error;
 use crate::app::tree::numbers;
 use crate::box_link::BoxLink;
 use crate::server::Server;
-use crate::session::view::Known;
 use crate::stream::{Running, read_some, start};
+use shed_model::session::Managed;
 
 /// The shortest time between two counts: an agent that writes all the time is counted twice a second.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -41,7 +41,7 @@ impl DiffWatches {
         &self,
         server: &Arc<Server>,
         link: BoxLink,
-        known: Arc<Known>,
+        known: Arc<Managed>,
     ) -> watch::Receiver<Option<DiffNumbers>> {
         let id = known.row.id.clone();
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +72,7 @@ impl DiffWatches {
 }
 
 /// Counts, and counts again whenever the shed tells of a change.
-async fn watch(server: &Arc<Server>, link: &BoxLink, known: &Arc<Known>, sender: &Numbered) {
+async fn watch(server: &Arc<Server>, link: &BoxLink, known: &Arc<Managed>, sender: &Numbered) {
     loop {
         if let Err(error) = try_watch(server, link, known, sender).await {
             tracing::debug!(session = %known.row.name, %error, "a session's files are not watched for a moment");
@@ -84,7 +84,7 @@ async fn watch(server: &Arc<Server>, link: &BoxLink, known: &Arc<Known>, sender:
 async fn try_watch(
     server: &Arc<Server>,
     link: &BoxLink,
-    known: &Arc<Known>,
+    known: &Arc<Managed>,
     sender: &Numbered,
 ) -> Result<(), Error> {
     let spawn = Spawn {

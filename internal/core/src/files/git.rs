@@ -1,5 +1,6 @@
 //! Git in the box, asked through `shed-init git`. What comes back is from a shed: bounded, checked, never trusted.
 
+use shed_model::Rejection;
 use std::time::Duration;
 
 use shed_api::name::printable;
@@ -37,7 +38,8 @@ async fn ask(link: &BoxLink, op: &GitOp) -> Result<(GitDone, Vec<u8>), Error> {
         worker: None,
     };
     let mut running = start(link, spawn).await?;
-    let request = serde_json::to_vec(op).map_err(|error| Error::Invalid(error.to_string()))?;
+    let request = serde_json::to_vec(op)
+        .map_err(|error| Error::Rejected(Rejection::Invalid(error.to_string())))?;
     if let Some(mut input) = running.input.take() {
         // One that ended before it had read all says why on its output.
         input.write_all(&request).await.ok();
@@ -62,7 +64,9 @@ async fn ask(link: &BoxLink, op: &GitOp) -> Result<(GitDone, Vec<u8>), Error> {
         }
         bytes.extend(&buffer[..n_read]);
         if bytes.len() > MAX_GIT_HEAD_BYTES + MAX_PATCH_BYTES {
-            return Err(Error::TooLarge("git in the shed says more than is taken".to_owned()));
+            return Err(Error::Rejected(Rejection::TooLarge(
+                "git in the shed says more than is taken".to_owned(),
+            )));
         }
     }
     read_answer(&bytes)
@@ -101,8 +105,8 @@ fn failed(failure: GitFailure) -> Error {
     let said = if git.trim().is_empty() { String::new() } else { format!(": {}", git.trim()) };
     let text = printable(&format!("{text}{said}").replace('\n', " | "));
     match kind {
-        FailureKind::Invalid => Error::Invalid(text),
-        FailureKind::TooMuch => Error::TooLarge(text),
+        FailureKind::Invalid => Error::Rejected(Rejection::Invalid(text)),
+        FailureKind::TooMuch => Error::Rejected(Rejection::TooLarge(text)),
         FailureKind::NoGit
         | FailureKind::NotARepository
         | FailureKind::NoCommit
@@ -123,7 +127,7 @@ fn failed(failure: GitFailure) -> Error {
 
 impl From<GitNameError> for Error {
     fn from(error: GitNameError) -> Self {
-        Self::Invalid(error.to_string())
+        Self::Rejected(error.into())
     }
 }
 

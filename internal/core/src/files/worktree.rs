@@ -8,14 +8,15 @@ use shed_link::git::{
     BoxPath, Branch, FailureKind, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev, Snapshot,
     View as TreeView,
 };
-use shed_store::NewEvent;
+use shed_model::NewEvent;
+use shed_model::Rejection;
 
 use crate::Error;
 use crate::box_link::BoxLink;
 use crate::files::git::{git, unexpected};
 use crate::server::Server;
 use crate::session::operations::OpEnv;
-use crate::session::view::Known;
+use shed_model::session::Managed;
 
 /// What git says of a directory.
 pub(crate) async fn facts(link: &BoxLink, directory: &str) -> Result<RepoFacts, Error> {
@@ -27,7 +28,7 @@ pub(crate) async fn facts(link: &BoxLink, directory: &str) -> Result<RepoFacts, 
 }
 
 /// What deleting the session would lose.
-pub(crate) async fn risk(link: &BoxLink, known: &Known) -> Result<shed_api::git::Risk, Error> {
+pub(crate) async fn risk(link: &BoxLink, known: &Managed) -> Result<shed_api::git::Risk, Error> {
     let spec = &known.row.spec;
     let base = spec.base_commit.clone().map(Rev::try_from).transpose()?;
     let branch = spec.branch.clone().filter(|_| spec.made_branch);
@@ -39,7 +40,7 @@ pub(crate) async fn risk(link: &BoxLink, known: &Known) -> Result<shed_api::git:
     }
 }
 
-pub(crate) async fn remove_worktree(link: &BoxLink, known: &Known) -> Result<(), Error> {
+pub(crate) async fn remove_worktree(link: &BoxLink, known: &Managed) -> Result<(), Error> {
     let spec = &known.row.spec;
     let (Some(repo), Some(branch)) = (&spec.repo, &spec.branch) else {
         return Ok(());
@@ -58,12 +59,12 @@ pub(crate) async fn remove_worktree(link: &BoxLink, known: &Known) -> Result<(),
 }
 
 /// Under which name git keeps the session's index and checkpoints: its id, which no other session ever gets.
-pub(crate) fn git_name(known: &Known) -> Result<SessionName, Error> {
+pub(crate) fn git_name(known: &Managed) -> Result<SessionName, Error> {
     Ok(known.row.id.parse()?)
 }
 
 /// The session's working tree, as git is told of it.
-pub(crate) fn tree_view(server: &Server, known: &Known) -> Result<TreeView, Error> {
+pub(crate) fn tree_view(server: &Server, known: &Managed) -> Result<TreeView, Error> {
     let spec = &known.row.spec;
     let limit = spec.limits.checkpoint_file_bytes;
     Ok(TreeView {
@@ -76,7 +77,7 @@ pub(crate) fn tree_view(server: &Server, known: &Known) -> Result<TreeView, Erro
 
 /// Makes the last checkpoint of a worktree that is removed, whatever the size of its files: what is not in it is gone.
 pub(crate) async fn last_checkpoint(env: &OpEnv) -> Result<(), Error> {
-    let mut known = Known::clone(&*env.known()?);
+    let mut known = Managed::clone(&*env.known()?);
     known.row.spec.limits.checkpoint_file_bytes = Some(u64::MAX);
     let (server, link) = (&env.server, env.link()?);
     let taken = match take_checkpoint(server, &link, &known, "before-delete", "").await {
@@ -100,11 +101,11 @@ pub(crate) async fn last_checkpoint(env: &OpEnv) -> Result<(), Error> {
                 SkipReason::Refused => "refused by git",
             };
             let (shed, n) = (&env.shed, taken.n_skipped);
-            Err(Error::Invalid(format!(
+            Err(Error::Rejected(Rejection::Invalid(format!(
                 "{n} of its files cannot be put in the trash; the first is {path:?} ({}); move them away or remove them: \
                  shed exec {shed} -w {} -- ls -la",
                 why, known.row.spec.directory,
-            )))
+            ))))
         }
     }
 }
@@ -134,7 +135,7 @@ pub(crate) async fn checkpoint(
 pub(crate) async fn take_checkpoint(
     server: &Server,
     link: &BoxLink,
-    known: &Known,
+    known: &Managed,
     kind: &str,
     message: &str,
 ) -> Result<Snapshot, Error> {
@@ -153,7 +154,7 @@ pub(crate) async fn take_checkpoint(
 pub(crate) async fn timer_checkpoint(
     server: &Server,
     link: &BoxLink,
-    known: &Known,
+    known: &Managed,
 ) -> Result<(), Error> {
     let taken = take_checkpoint(server, link, known, "timer", "").await?;
     if taken.unchanged {

@@ -1,6 +1,8 @@
 //! What is asked of a shed to find out what is in it: templates, worktrees, processes, spools, repositories. All of it
 //! runs as `dev`, without a shell, and is bounded; what comes back is checked and shown, never believed.
 
+use crate::session::WORKSPACE;
+use shed_model::Rejection;
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
@@ -12,7 +14,6 @@ use crate::Error;
 use crate::box_link::BoxLink;
 use crate::files::git::{git, unexpected};
 use crate::output::collector::spool_dir;
-use crate::session::plan;
 use crate::session::templates::{
     self, File, IN_REPOSITORY, MAX_TEMPLATE_BYTES, MAX_TEMPLATES, SUFFIX,
 };
@@ -47,7 +48,7 @@ pub(crate) struct Repo {
 /// Where the repository is that is meant when none is named.
 pub(crate) fn workspace(link: &BoxLink) -> &str {
     let said = link.hello().workspace.as_str();
-    if said.is_empty() { plan::WORKSPACE } else { said }
+    if said.is_empty() { WORKSPACE } else { said }
 }
 
 async fn run(link: &BoxLink, argv: Vec<String>) -> Result<Ran, Error> {
@@ -154,7 +155,7 @@ pub(crate) async fn repositories(
         };
         let facts = match facts(link, path.clone()).await {
             // A directory that is gone has no repository any more.
-            Err(Error::Git { .. } | Error::Invalid(_)) => continue,
+            Err(Error::Git { .. } | Error::Rejected(Rejection::Invalid(_))) => continue,
             facts => facts?,
         };
         if let Some(common_dir) = facts.common_dir.filter(|_| facts.repository)

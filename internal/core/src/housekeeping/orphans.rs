@@ -1,6 +1,7 @@
 //! What is in a shed and belongs to no session that is remembered. Pure: what was found is held against what is
 //! remembered.
 
+use shed_model::Rejection;
 use std::collections::BTreeSet;
 
 use shed_api::name::printable;
@@ -9,12 +10,13 @@ use shed_api::work::{Orphan, OrphanList};
 use shed_api::worker::WorkerStatus;
 use shed_api::{SessionName, ShedName};
 use shed_link::leftover::Marked;
-use shed_store::WorkerRow;
+use shed_model::worker::WorkerRow;
 use shed_tmux::Listing;
 
 use crate::Error;
 use crate::housekeeping::leftover::Directory;
-use crate::session::view::{Known, WorkView};
+use crate::session::view::WorkView;
+use shed_model::session::Managed;
 
 /// What was found.
 #[derive(Debug)]
@@ -91,10 +93,10 @@ pub(crate) fn named(
         let fitting: Vec<&Found> = found.iter().filter(is_it).collect();
         match fitting.as_slice() {
             [] => {
-                return Err(Error::NotFound(format!(
+                return Err(Error::Rejected(Rejection::NotFound(format!(
                     "orphan {name:?} in shed {:?}",
                     shed.as_str()
-                )));
+                ))));
             }
             [one] if chosen.contains(one) => {}
             [one] => chosen.push((*one).clone()),
@@ -102,7 +104,7 @@ pub(crate) fn named(
                 let kinds: Vec<String> =
                     several.iter().map(|it| format!("{}:{name}", it.orphan.kind)).collect();
                 let text = format!("{name:?} is several: say {}", kinds.join(" or "));
-                return Err(Error::Invalid(text));
+                return Err(Error::Rejected(Rejection::Invalid(text)));
             }
         }
     }
@@ -240,7 +242,7 @@ fn belongs_to_nobody(work: &WorkView, process: &Marked) -> Option<String> {
         // What the row says is not known; the row is listed.
         return None;
     }
-    let by_worker = |known: &&std::sync::Arc<Known>| {
+    let by_worker = |known: &&std::sync::Arc<Managed>| {
         !worker.is_empty() && known.workers.iter().any(|row| row.id == worker)
     };
     let known = work.sessions.get(&session).or_else(|| work.sessions.values().find(by_worker));
@@ -284,17 +286,17 @@ mod tests {
 
     use chrono::DateTime;
     use shed_link::git::RepoFacts;
-    use shed_store::{SessionRow, SessionSpec, Unreadable};
+    use shed_model::session::{SessionRow, SessionSpec, Unreadable};
 
     use super::*;
-    use crate::session::plan;
-    use crate::session::settings::SessionSettings;
+    use shed_model::session::plan;
 
-    fn known(id: &str, status: SessionStatus, worker: WorkerStatus, hook: bool) -> Arc<Known> {
+    fn known(id: &str, status: SessionStatus, worker: WorkerStatus, hook: bool) -> Arc<Managed> {
         let at = DateTime::UNIX_EPOCH;
         let mut row = plan::plan_worker(
-            &SessionSettings::default(),
+            &plan::Rules::default(),
             &BTreeSet::new(),
+            plan::Ids::default(),
             id,
             at,
             shed_api::worker::NewWorker::default(),
@@ -313,10 +315,10 @@ mod tests {
             status_since: at,
             spec: SessionSpec::adopted(format!("/worktrees/{id}")),
         };
-        Arc::new(Known { row: session, workers: vec![row] })
+        Arc::new(Managed { row: session, workers: vec![row] })
     }
 
-    fn work(sessions: Vec<Arc<Known>>) -> WorkView {
+    fn work(sessions: Vec<Arc<Managed>>) -> WorkView {
         let sessions = sessions.into_iter().map(|it| (it.row.id.clone(), it)).collect();
         WorkView { sessions, ..WorkView::default() }
     }
@@ -446,7 +448,7 @@ mod tests {
         assert_eq!(names(&["process:7"]).unwrap(), [one("process", "7")]);
         let several = names(&["7"]).unwrap_err().to_string();
         assert!(several.contains("process:7 or session:7"), "{several}");
-        assert!(matches!(names(&["x", "gone"]), Err(Error::NotFound(_))));
+        assert!(matches!(names(&["x", "gone"]), Err(Error::Rejected(Rejection::NotFound(_)))));
         assert_eq!(names(&[]).unwrap(), []);
     }
 }

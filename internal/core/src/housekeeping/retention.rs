@@ -14,10 +14,10 @@ use shed_api::work::GcItem;
 use shed_link::git::{RefLine, ShedRef};
 use shed_link::leftover::SpoolDir;
 use shed_link::spool::WorkerId;
-use shed_store::SessionIds;
+use shed_model::session::SessionIds;
 
-use crate::error::at_risk;
 use crate::session::view::WorkView;
+use shed_model::at_risk;
 
 /// How long what was put aside is kept when nothing else is said.
 pub(crate) const DEFAULT_DAYS: u32 = 30;
@@ -315,12 +315,11 @@ mod tests {
     use std::sync::Arc;
 
     use shed_api::session::SessionStatus;
-    use shed_store::{SessionRow, SessionSpec};
+    use shed_model::session::{SessionRow, SessionSpec};
 
     use super::*;
-    use crate::session::plan;
-    use crate::session::settings::SessionSettings;
-    use crate::session::view::Known;
+    use shed_model::session::Managed;
+    use shed_model::session::plan;
 
     const DAY: i64 = 24 * 60 * 60;
 
@@ -338,10 +337,9 @@ mod tests {
 
     fn work() -> WorkView {
         let request = shed_api::worker::NewWorker::default();
-        let settings = SessionSettings::default();
-        let mut worker =
-            plan::plan_worker(&settings, &std::collections::BTreeSet::new(), "5", now(), request)
-                .unwrap();
+        let (rules, names, ids) =
+            (plan::Rules::default(), std::collections::BTreeSet::new(), plan::Ids::default());
+        let mut worker = plan::plan_worker(&rules, &names, ids, "5", now(), request).unwrap();
         worker.id = id("a");
         let row = SessionRow {
             id: id("5"),
@@ -353,7 +351,7 @@ mod tests {
             status_since: now(),
             spec: SessionSpec::adopted("/worktrees/web".to_owned()),
         };
-        let known = Arc::new(Known { row, workers: vec![worker] });
+        let known = Arc::new(Managed { row, workers: vec![worker] });
         WorkView { sessions: [(id("5"), known)].into(), ..WorkView::default() }
     }
 

@@ -3,6 +3,8 @@
 //!
 //! What is printed does not pass through here: each viewer reads the log at its own pace.
 
+use shed_model::Rejection;
+use shed_output::{MAX_COLS, MAX_ROWS};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use shed_api::worker::WorkerStatus;
 use shed_api::{ShedName, ShedStatus};
 use shed_link::{Run, Status};
-use shed_store::WorkerRow;
+use shed_model::worker::WorkerRow;
 use shed_tmux::argv;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -18,11 +20,16 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::box_link::BoxLink;
 use crate::output::logs::Logs;
-use crate::output::seats::{Given, Seats, Size, to_give};
 use crate::server::Server;
 use crate::session::control::Runner;
 use crate::session::view::WorkView;
 use crate::shed::view::View;
+use shed_model::viewers::{LastSet, Size, ViewerList, size_to_set};
+
+/// A terminal's size, within what shed can draw.
+pub(crate) fn clamped(cols: u16, rows: u16) -> Size {
+    Size::clamped(cols, rows, Size { cols: MAX_COLS, rows: MAX_ROWS })
+}
 
 /// Histories that are drawn at once: each takes a processor and some megabytes for a moment.
 const DRAWING: usize = 2;
@@ -49,7 +56,7 @@ impl Default for Viewers {
 
 #[derive(Debug)]
 struct Room {
-    seats: watch::Sender<Seats>,
+    list: watch::Sender<ViewerList>,
     typing: mpsc::Sender<Typing>,
 }
 
@@ -87,7 +94,7 @@ impl Subject {
         match &view.link {
             Some(link) => Ok(link.clone()),
             None if status == ShedStatus::Running => Err(Error::ShedUnreachable(shed)),
-            None => Err(Error::NotRunning { shed, status }),
+            None => Err(Error::Rejected(Rejection::NotRunning { shed, status })),
         }
     }
 
@@ -115,7 +122,7 @@ pub(crate) struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.room.seats.send_modify(|seats| seats.leave(self.id, Instant::now()));
+        self.room.list.send_modify(|list| list.leave(self.id, Instant::now().into_std()));
     }
 }
 
@@ -131,7 +138,7 @@ impl Viewers {
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         let room = rooms.entry(subject.worker.clone()).or_insert_with(|| {
             let (typing, typed) = mpsc::channel(TYPING);
-            let room = Arc::new(Room { seats: watch::Sender::default(), typing });
+            let room = Arc::new(Room { list: watch::Sender::default(), typing });
             let server = &subject.server;
             server.tasks.spawn(type_all(subject.clone(), typed));
             server.tasks.spawn(give_sizes(subject.clone(), self.clone(), Arc::clone(&room)));
@@ -140,10 +147,12 @@ impl Viewers {
         let room = Arc::clone(room);
         // Before the rooms can be looked at by the task that would close this one.
         let mut id = None;
-        room.seats.send_modify(|seats| id = seats.enter(name, drives, size));
+        room.list.send_modify(|list| id = list.enter(name, drives, size));
         drop(rooms);
         let id = id.ok_or_else(|| {
-            Error::TooLarge("the worker has as many viewers as it can have".to_owned())
+            Error::Rejected(Rejection::TooLarge(
+                "the worker has as many viewers as it can have".to_owned(),
+            ))
         })?;
         Ok(Place { room, id })
     }
@@ -151,7 +160,7 @@ impl Viewers {
     /// Ends a room in which nobody is; false if somebody is.
     fn close(&self, worker: &str, room: &Room) -> bool {
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_empty = room.seats.borrow().is_empty();
+        let is_empty = room.list.borrow().is_empty();
         if is_empty {
             rooms.remove(worker);
         }
@@ -161,8 +170,8 @@ impl Viewers {
 
 impl Place {
     /// Says "look" when a primary may be another.
-    pub(crate) fn changes(&self) -> watch::Receiver<Seats> {
-        self.room.seats.subscribe()
+    pub(crate) fn changes(&self) -> watch::Receiver<ViewerList> {
+        self.room.list.subscribe()
     }
 
     /// Names this place in [`Place::changes`].
@@ -172,12 +181,12 @@ impl Place {
 
     /// This viewer's size.
     pub(crate) fn resize(&self, size: Size) {
-        self.room.seats.send_modify(|seats| seats.resize(self.id, size));
+        self.room.list.send_modify(|list| list.resize(self.id, size));
     }
 
     /// It wants to be the one whose size counts.
     pub(crate) fn claim(&self) {
-        self.room.seats.send_modify(|seats| seats.claim(self.id));
+        self.room.list.send_modify(|list| list.claim(self.id));
     }
 
     /// Types, exactly. Waits while the worker does not read.
@@ -202,13 +211,13 @@ async fn type_all(subject: Subject, mut typed: mpsc::Receiver<Typing>) {
         let Some(Typing { bytes, mut done }) = next else {
             return;
         };
-        let given_up = async {
+        let last_up = async {
             done.closed().await;
             tokio::time::sleep(FAREWELL_LIMIT).await;
         };
         let result = tokio::select! {
             result = type_one(&subject, &mut runner, &bytes) => result,
-            () = given_up => Err(Error::TimedOut("the worker did not take what was typed".to_owned())),
+            () = last_up => Err(Error::TimedOut("the worker did not take what was typed".to_owned())),
             () = stop.cancelled() => return,
         };
         if result.is_err() {
@@ -239,27 +248,27 @@ async fn type_one(
 
 /// Gives the worker's window the primary's size. Ends with the last viewer, or the server.
 async fn give_sizes(subject: Subject, viewers: Viewers, room: Arc<Room>) {
-    let mut seats = room.seats.subscribe();
+    let mut list = room.list.subscribe();
     let mut shed_view = subject.shed_view.clone();
     let stop = subject.server.stop.clone();
-    let mut given = Given::default();
+    let mut last = LastSet::default();
     loop {
         let mut due = None;
-        room.seats.send_if_modified(|seats| {
-            let n_before = seats.n_kept();
-            due = seats.expire(Instant::now());
-            seats.n_kept() != n_before
+        room.list.send_if_modified(|list| {
+            let n_before = list.len();
+            due = list.expire(Instant::now().into_std()).map(Instant::from_std);
+            list.len() != n_before
         });
         if viewers.close(&subject.worker, &room) {
             return;
         }
-        let wanted = seats.borrow_and_update().size();
+        let wanted = list.borrow_and_update().size();
         let there = where_is(&shed_view.borrow_and_update(), &subject);
         if let Some((link, window, n_attached)) = there
-            && let Some(size) = to_give(wanted, n_attached, &window, &mut given)
+            && let Some(size) = size_to_set(wanted, n_attached, &window, &mut last)
         {
             match resize(&link, &window, size).await {
-                Ok(()) => given.size = Some(size),
+                Ok(()) => last.size = Some(size),
                 // Tried again when something changes.
                 Err(error) => {
                     tracing::debug!(shed = %subject.shed, %error, "a window's size was not set");
@@ -273,7 +282,7 @@ async fn give_sizes(subject: Subject, viewers: Viewers, room: Arc<Room>) {
             }
         };
         tokio::select! {
-            changed = seats.changed() => if changed.is_err() { return },
+            changed = list.changed() => if changed.is_err() { return },
             changed = shed_view.changed() => if changed.is_err() { return },
             () = expiry => {}
             () = stop.cancelled() => return,
@@ -296,5 +305,5 @@ async fn resize(link: &BoxLink, window: &str, size: Size) -> Result<(), Error> {
     if ran.status == Status::Code(0) {
         return Ok(());
     }
-    Err(Error::Invalid(shed_api::name::printable(&ran.stderr)))
+    Err(Error::Rejected(Rejection::Invalid(shed_api::name::printable(&ran.stderr))))
 }

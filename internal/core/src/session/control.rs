@@ -1,5 +1,6 @@
 //! A worker's runner, asked by its control socket in the box: type, signal, stop, freeze.
 
+use shed_model::Rejection;
 use std::time::Duration;
 
 use shed_link::Connected;
@@ -85,7 +86,9 @@ impl Runner {
                 if let Some((reply, n_bytes)) = Reply::decode(&self.bytes).map_err(|_| lost())? {
                     self.bytes.drain(..n_bytes);
                     return match reply {
-                        Reply::Refused(why) => Err(Error::Invalid(shed_api::name::printable(&why))),
+                        Reply::Refused(why) => Err(Error::Rejected(Rejection::Invalid(
+                            shed_api::name::printable(&why),
+                        ))),
                         reply => Ok(reply),
                     };
                 }

@@ -1,21 +1,22 @@
 //! What comes before a session's first worker: its worktree, and its setup.
 
+use shed_model::Rejection;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use shed_api::worker::WorkerStatus;
 use shed_link::git::{AddWorktree, BoxPath, Branch, GitDone, GitOp, Rev, Start as GitStart};
-use shed_store::{WorkerRow, WorkerSpec};
+use shed_model::worker::{WorkerRow, WorkerSpec};
 use shed_tmux::argv;
 use tokio::time::timeout;
 
 use crate::Error;
 use crate::files::git::{git, unexpected};
 use crate::files::worktree::{facts, tree_view};
+use crate::session::ids;
 use crate::session::operations::OpEnv;
-use crate::session::plan;
-use crate::session::view::Known;
 use crate::session::windows::{self, Opening, tmux};
+use shed_model::session::Managed;
 
 /// How long a setup or teardown may take.
 const HOOK_LIMIT: Duration = Duration::from_secs(1800);
@@ -49,7 +50,7 @@ pub(crate) async fn place(env: &OpEnv) -> Result<(), Error> {
     } else {
         added.base_ref
     };
-    let change = move |known: &mut Known| {
+    let change = move |known: &mut Managed| {
         let spec = &mut known.row.spec;
         spec.placed = true;
         spec.branch = Some(added.branch);
@@ -61,7 +62,7 @@ pub(crate) async fn place(env: &OpEnv) -> Result<(), Error> {
 }
 
 /// Gives a fork the files of its checkpoint, once.
-async fn take_checkpoint(env: &OpEnv, known: &Known) -> Result<(), Error> {
+async fn take_checkpoint(env: &OpEnv, known: &Managed) -> Result<(), Error> {
     if let Some((from, n)) = &known.row.spec.from_checkpoint {
         let view = tree_view(&env.server, known)?;
         let op = GitOp::Restore { view, from: from.parse()?, n: *n, paths: Vec::new() };
@@ -77,7 +78,9 @@ fn git_start(base: Option<&str>) -> Result<GitStart, Error> {
     };
     match base.strip_prefix("pr/").map(str::parse) {
         Some(Ok(number)) => Ok(GitStart::Pull(number)),
-        Some(Err(_)) => Err(Error::Invalid(format!("{base:?} is no pull request: use pr/N"))),
+        Some(Err(_)) => Err(Error::Rejected(Rejection::Invalid(format!(
+            "{base:?} is no pull request: use pr/N"
+        )))),
         None => Ok(GitStart::Rev(Rev::try_from(base.to_owned())?)),
     }
 }
@@ -143,9 +146,9 @@ pub(crate) async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> R
     }
 }
 
-fn hook_row(known: &Known, name: &str, command: Vec<String>, now: DateTime<Utc>) -> WorkerRow {
+fn hook_row(known: &Managed, name: &str, command: Vec<String>, now: DateTime<Utc>) -> WorkerRow {
     WorkerRow {
-        id: plan::new_id(),
+        id: ids::new_id(),
         session: known.row.id.clone(),
         name: name.to_owned(),
         status: WorkerStatus::Starting,

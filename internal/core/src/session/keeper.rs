@@ -6,6 +6,7 @@ mod exits;
 mod reconcile;
 mod timers;
 
+use shed_model::Rejection;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,10 @@ use shed_api::session::SessionStatus;
 use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, EventKind, ShedName, ShedStatus};
 use shed_link::Status;
-use shed_store::{Deletion, LayoutRow, NewEvent, SessionRow, StoreError, WorkerRow};
+use shed_model::NewEvent;
+use shed_model::session::{Deletion, LayoutRow, SessionRow};
+use shed_model::worker::WorkerRow;
+use shed_store::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,13 +28,15 @@ use crate::Error;
 use crate::box_link::BoxLink;
 use crate::server::Server;
 use crate::session::Resources;
-use crate::session::life::{self, Situation, Verdict, Wish};
 use crate::session::operations::{self, OpEnv, Order};
-use crate::session::plan::{self, Plan};
 use crate::session::table::Table;
-use crate::session::view::{Known, WorkView};
+use crate::session::view::WorkView;
 use crate::session::windows::{FIRST_EPOCH, started_event};
 use crate::shed::view::View;
+use shed_model::session::Managed;
+use shed_model::session::life::{self, Situation, Verdict, Wish};
+use shed_model::session::plan::Plan;
+use shed_model::session::ports;
 
 /// Posts that wait for the keeper.
 const INBOX: usize = 64;
@@ -81,9 +87,9 @@ pub(crate) struct WishPost {
 /// A change of one session, made by the keeper for an operation.
 pub(crate) struct ChangePost {
     pub(crate) session: String,
-    pub(crate) change: Box<dyn FnOnce(&mut Known) + Send>,
+    pub(crate) change: Box<dyn FnOnce(&mut Managed) + Send>,
     pub(crate) events: Vec<NewEvent>,
-    pub(crate) done: oneshot::Sender<Result<Arc<Known>, Error>>,
+    pub(crate) done: oneshot::Sender<Result<Arc<Managed>, Error>>,
 }
 
 /// What became of a worker's command, from its spool.
@@ -211,7 +217,7 @@ pub(crate) async fn start(
     }
     for row in remembered.sessions {
         let workers = workers.remove(&row.id).unwrap_or_default();
-        view.sessions.insert(row.id.clone(), Arc::new(Known { row, workers }));
+        view.sessions.insert(row.id.clone(), Arc::new(Managed { row, workers }));
     }
     let of_workers = view.sessions.values().flat_map(|known| &known.workers);
     let ids: Vec<String> = of_workers.map(|row| row.id.clone()).collect();
@@ -270,11 +276,11 @@ impl Keeper {
         }
     }
 
-    fn known(&self, id: &str) -> Option<Arc<Known>> {
+    fn known(&self, id: &str) -> Option<Arc<Managed>> {
         self.view.borrow().sessions.get(id).cloned()
     }
 
-    fn all(&self) -> Vec<Arc<Known>> {
+    fn all(&self) -> Vec<Arc<Managed>> {
         self.view.borrow().sessions.values().cloned().collect()
     }
 
@@ -310,7 +316,7 @@ impl Keeper {
         // Others may have been made since it was planned.
         let taken = self.all().iter().filter_map(|known| known.row.spec.port_block).collect();
         if session.spec.port_block.is_none_or(|block| BTreeSet::contains(&taken, &block)) {
-            session.spec.port_block = plan::free_block(&taken);
+            session.spec.port_block = ports::free_block(&taken);
         }
         let id = session.id.clone();
         let placed = self.resources.slots.enter(self.shed.as_str(), &id, session.created_at);
@@ -337,7 +343,7 @@ impl Keeper {
             answer.send(Err(error)).ok();
             return;
         }
-        self.put(Known { row: session, workers: vec![worker] });
+        self.put(Managed { row: session, workers: vec![worker] });
         if placed {
             let order = Order { fresh: true, ..Order::default() };
             let job = Job { wish: Wish::Create, actor, order, answer: Some(answer) };
@@ -358,7 +364,7 @@ impl Keeper {
         let added = self.server.store.add_session(row.clone(), Vec::new(), vec![event]).await;
         if added.is_ok() {
             self.resources.slots.keep(self.shed.as_str(), &row.id);
-            self.put(Known { row, workers: Vec::new() });
+            self.put(Managed { row, workers: Vec::new() });
         }
         answer.send(added.map_err(Error::from)).ok();
     }
@@ -384,7 +390,7 @@ impl Keeper {
     }
 
     /// Starts a session that has ended again when there is a place for it; until then it waits.
-    async fn begin_again(&mut self, known: &Known, mut job: Job) {
+    async fn begin_again(&mut self, known: &Managed, mut job: Job) {
         let row = &known.row;
         if self.resources.slots.enter(self.shed.as_str(), &row.id, row.created_at) {
             return self.begin(&row.id, job).await;
@@ -424,7 +430,7 @@ impl Keeper {
             }
             Verdict::Deny(denial) => {
                 let (shed, session) = (self.shed.clone(), known.row.name.clone());
-                let error = Error::SessionDenied { shed, session, denial };
+                let error = Error::Rejected(Rejection::Session { shed, session, denial });
                 job.answer.map(|answer| answer.send(Err(error)));
             }
             Verdict::Begin if wish == Wish::Restart && !is_up(&known.row) => {
@@ -524,13 +530,13 @@ impl Keeper {
     async fn change(
         &mut self,
         id: &str,
-        change: impl FnOnce(&mut Known),
+        change: impl FnOnce(&mut Managed),
         events: Vec<NewEvent>,
-    ) -> Result<Arc<Known>, Error> {
+    ) -> Result<Arc<Managed>, Error> {
         let Some(known) = self.known(id) else {
             return Err(Error::NoSession { shed: self.shed.clone(), session: id.to_owned() });
         };
-        let mut after = Known::clone(&known);
+        let mut after = Managed::clone(&known);
         change(&mut after);
         let row = (after.row != known.row).then(|| after.row.clone());
         let workers: Vec<WorkerRow> =
@@ -649,7 +655,7 @@ impl Keeper {
     ) -> Result<(), Error> {
         self.server.store.remove_worker(worker.clone(), event).await?;
         if let Some(known) = self.known(session) {
-            let mut known = Known::clone(&known);
+            let mut known = Managed::clone(&known);
             known.workers.retain(|row| row.id != worker);
             self.put(known);
         }
@@ -657,7 +663,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn put(&self, known: Known) {
+    fn put(&self, known: Managed) {
         self.show(|view| drop(view.sessions.insert(known.row.id.clone(), Arc::new(known))));
     }
 

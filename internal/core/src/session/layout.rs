@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use shed_api::{Actor, EventKind, ShedName};
 use shed_link::{Ran, Run, Status};
-use shed_store::{LayoutRow, NewEvent};
+use shed_model::NewEvent;
+use shed_model::session::LayoutRow;
 use shed_tmux::argv::{self, Target};
 use shed_tmux::listing::{SessionRow, WindowRow};
 use shed_tmux::{Listing, parse_listing, watch};

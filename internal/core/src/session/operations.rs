@@ -3,6 +3,7 @@
 
 mod delete;
 
+use shed_model::Rejection;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use shed_api::session::{PatchSession, SessionStatus, SessionType};
 use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, EventKind, ShedName};
 use shed_link::git::{BoxPath, Branch, GitOp};
-use shed_store::{NewEvent, SessionRow, WorkerRow};
+use shed_model::NewEvent;
+use shed_model::session::SessionRow;
+use shed_model::worker::WorkerRow;
 use shed_tmux::argv::{self, Target};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -28,10 +31,11 @@ use crate::session::Resources;
 use crate::session::control::Runner;
 use crate::session::hooks::{close_window, place, set_up};
 use crate::session::keeper::{ChangePost, Post, status_event};
-use crate::session::life::Wish;
-use crate::session::view::{Known, WorkView};
+use crate::session::view::WorkView;
 use crate::session::windows::{self, GRACE, Opening, tmux};
 use crate::shed::view::View;
+use shed_model::session::Managed;
+use shed_model::session::life::Wish;
 
 /// How long the collector may take to tell of what ended with the shed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
@@ -107,7 +111,7 @@ async fn dispatch(wish: Wish, env: &OpEnv) -> Result<(), Error> {
 
 impl OpEnv {
     /// The session as it is remembered now.
-    pub(crate) fn known(&self) -> Result<Arc<Known>, Error> {
+    pub(crate) fn known(&self) -> Result<Arc<Managed>, Error> {
         let view = self.view.borrow();
         view.sessions
             .get(&self.id)
@@ -128,9 +132,9 @@ impl OpEnv {
     /// Changes the session, with what happened.
     pub(crate) async fn change(
         &self,
-        change: impl FnOnce(&mut Known) + Send + 'static,
+        change: impl FnOnce(&mut Managed) + Send + 'static,
         events: Vec<NewEvent>,
-    ) -> Result<Arc<Known>, Error> {
+    ) -> Result<Arc<Managed>, Error> {
         let (done, changed) = oneshot::channel();
         let session = self.id.clone();
         let post = ChangePost { session, change: Box::new(change), events, done };
@@ -161,7 +165,7 @@ impl OpEnv {
     pub(crate) async fn begin_epoch(&self, worker: &str) -> Result<WorkerRow, Error> {
         let known = self.known()?;
         let now = self.now();
-        let find = |known: &Known| known.workers.iter().find(|row| row.id == worker).cloned();
+        let find = |known: &Managed| known.workers.iter().find(|row| row.id == worker).cloned();
         let gone =
             || Error::NoWorker { session: known.row.name.clone(), worker: worker.to_owned() };
         let row = find(&known).ok_or_else(gone)?;
@@ -492,7 +496,7 @@ async fn freeze(env: &OpEnv, on: bool) -> Result<(), Error> {
 async fn add_worker(env: &OpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let Some(row) = env.order.new_worker.clone() else {
-        return Err(Error::Invalid("there is no worker to add".to_owned()));
+        return Err(Error::Rejected(Rejection::Invalid("there is no worker to add".to_owned())));
     };
     if known.workers.iter().any(|other| other.name == row.name) {
         return Err(Error::WorkerExists {
@@ -514,7 +518,7 @@ async fn add_worker(env: &OpEnv) -> Result<(), Error> {
     windows::open(env, &id, &Opening::Command { continues: false }).await
 }
 
-fn meant(env: &OpEnv, known: &Known) -> Result<WorkerRow, Error> {
+fn meant(env: &OpEnv, known: &Managed) -> Result<WorkerRow, Error> {
     let id = env.order.worker.clone().unwrap_or_default();
     let found = known.workers.iter().find(|row| row.id == id).cloned();
     found.ok_or_else(|| Error::NoWorker { session: known.row.name.clone(), worker: id })
@@ -553,7 +557,9 @@ async fn patch(env: &OpEnv) -> Result<(), Error> {
     let spec = &known.row.spec;
     if let Some(to) = patch.branch.as_ref().filter(|to| Some(*to) != spec.branch.as_ref()) {
         let (Some(from), true) = (&spec.branch, spec.placed) else {
-            return Err(Error::Invalid("only a session with a worktree has a branch".to_owned()));
+            return Err(Error::Rejected(Rejection::Invalid(
+                "only a session with a worktree has a branch".to_owned(),
+            )));
         };
         let op = GitOp::RenameBranch {
             worktree: BoxPath::try_from(spec.directory.clone())?,
@@ -586,7 +592,7 @@ async fn patch(env: &OpEnv) -> Result<(), Error> {
     .map(drop)
 }
 
-async fn rename(env: &OpEnv, known: &Known, name: String) -> Result<(), Error> {
+async fn rename(env: &OpEnv, known: &Managed, name: String) -> Result<(), Error> {
     let taken = env.view.borrow().sessions.values().any(|other| other.row.name == name);
     if taken {
         return Err(Error::SessionExists { shed: env.shed.clone(), session: name });

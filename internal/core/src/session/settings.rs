@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::agents::{Agent, built_in};
-use crate::scheduler::admission::Concurrency;
+use shed_agents::{Agent, built_in};
+use shed_model::admission::Concurrency;
+use shed_model::session::plan::Rules;
 
 /// What holds for the sessions of every shed.
 #[derive(Debug, Clone)]
@@ -26,16 +27,12 @@ pub struct SessionSettings {
 }
 
 impl SessionSettings {
-    /// The first port of the first session.
-    pub const FIRST_PORT: u16 = 20_000;
-    /// How many ports a session has.
-    pub const PORTS: u16 = 10;
-    /// How many sessions of a shed have ports.
-    pub const PORT_BLOCKS: u16 = 1_000;
-
-    /// The first port of a block.
-    pub fn port(block: u16) -> u16 {
-        Self::FIRST_PORT + block * Self::PORTS
+    /// What of it decides about new sessions.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            branch_prefix: self.branch_prefix.clone(),
+            agents: self.agents.keys().cloned().collect(),
+        }
     }
 }
 

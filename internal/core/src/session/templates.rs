@@ -1,6 +1,7 @@
 //! Templates: what sessions can be made from, as TOML files of the server and of a repository. Reading them is pure; where
 //! the server's are, its disk is asked here, and a shed is asked in `leftover`.
 
+use shed_model::Rejection;
 use std::path::Path;
 
 use shed_api::SessionName;
@@ -8,8 +9,8 @@ use shed_api::name::printable;
 use shed_api::work::{NamedTemplate, Template, TemplateList};
 
 use crate::Error;
-use crate::session::plan;
 use crate::session::settings::SessionSettings;
+use shed_model::session::template;
 
 /// The most templates of one place. People choose among them.
 pub(crate) const MAX_TEMPLATES: usize = 100;
@@ -48,14 +49,14 @@ pub(crate) struct File {
 /// Reads and checks a template. Errors name the line.
 pub(crate) fn parse(settings: &SessionSettings, text: &str) -> Result<Template, Error> {
     if text.len() > MAX_TEMPLATE_BYTES {
-        return Err(Error::TooLarge(too_large()));
+        return Err(Error::Rejected(Rejection::TooLarge(too_large())));
     }
     let template: Template = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
         let line = 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
-        Error::Invalid(format!("line {line}: {}", one_line(error.message())))
+        Error::Rejected(Rejection::Invalid(format!("line {line}: {}", one_line(error.message()))))
     })?;
-    plan::check_template(settings, &template)?;
+    template::check_template(&settings.rules(), &template)?;
     Ok(template)
 }
 
@@ -91,13 +92,16 @@ pub(crate) fn choose(list: &TemplateList, name: &str) -> Result<Template, Error>
             [] => "there are none".to_owned(),
             names => format!("there are {}", names.join(", ")),
         };
-        return Err(Error::NotFound(format!("template {name:?}; {known}")));
+        return Err(Error::Rejected(Rejection::NotFound(format!("template {name:?}; {known}"))));
     };
     match (&found.template, &found.error) {
         (Some(template), _) => Ok(template.clone()),
         (None, error) => {
             let why = error.as_deref().unwrap_or("it cannot be read");
-            Err(Error::Invalid(format!("template {name:?} of the {}: {why}", found.source)))
+            Err(Error::Rejected(Rejection::Invalid(format!(
+                "template {name:?} of the {}: {why}",
+                found.source
+            ))))
         }
     }
 }
@@ -216,7 +220,9 @@ mod tests {
         let broken = choose(&all, "bad").unwrap_err().to_string();
         assert!(broken.contains("of the repository: line 1"), "{broken}");
         let unknown = choose(&all, "b").unwrap_err();
-        assert!(matches!(&unknown, Error::NotFound(text) if text.contains("there are a, bad")));
+        assert!(
+            matches!(&unknown, Error::Rejected(Rejection::NotFound(text)) if text.contains("there are a, bad"))
+        );
         let none = choose(&TemplateList { templates: Vec::new() }, "b").unwrap_err();
         assert!(none.to_string().contains("there are none"), "{none}");
     }

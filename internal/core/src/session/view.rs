@@ -8,39 +8,23 @@ use shed_api::name::printable;
 use shed_api::session::{Session, SessionStatus};
 use shed_api::worker::{Worker, WorkerStatus};
 use shed_api::{SessionRef, ShedName, ShedStatus};
-use shed_store::{SessionRow, Unreadable, WorkerRow};
+use shed_model::session::Unreadable;
+use shed_model::worker::WorkerRow;
 
-use crate::session::settings::SessionSettings;
 use crate::session::table::Table;
+use shed_model::session::{Managed, ports};
 
 /// Everything shed remembers of a shed's sessions.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WorkView {
     /// By id.
-    pub(crate) sessions: BTreeMap<String, Arc<Known>>,
+    pub(crate) sessions: BTreeMap<String, Arc<Managed>>,
     /// Rows that cannot be read.
     pub(crate) unreadable: Vec<Unreadable>,
     /// Sessions that were deleted last: tmux may list one a moment longer.
     pub(crate) forgotten: VecDeque<String>,
     /// Whether what is remembered was compared with what is there since the shed last came up.
     pub(crate) reconciled: bool,
-}
-
-/// A session as shed remembers it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Known {
-    pub(crate) row: SessionRow,
-    /// In the order they were made.
-    pub(crate) workers: Vec<WorkerRow>,
-}
-
-impl Known {
-    pub(crate) fn worker(&self, name_or_id: &str) -> Option<&WorkerRow> {
-        let by = |what: fn(&WorkerRow) -> &str| {
-            self.workers.iter().find(|worker| what(worker) == name_or_id)
-        };
-        by(|worker| &worker.name).or_else(|| by(|worker| &worker.id))
-    }
 }
 
 /// So many deleted sessions are not shown though tmux lists them.
@@ -64,7 +48,7 @@ impl WorkView {
     }
 
     /// By id, else by name: no session can take another's id as its name.
-    pub(crate) fn find(&self, name_or_id: &str) -> Option<&Arc<Known>> {
+    pub(crate) fn find(&self, name_or_id: &str) -> Option<&Arc<Managed>> {
         let by_name = || self.sessions.values().find(|known| known.row.name == name_or_id);
         self.sessions.get(name_or_id).or_else(by_name)
     }
@@ -74,7 +58,7 @@ impl WorkView {
         &self,
         table: Option<&Table>,
         target: &SessionRef,
-    ) -> Option<&Arc<Known>> {
+    ) -> Option<&Arc<Managed>> {
         match target {
             SessionRef::Name(name) => self.find(name.as_str()),
             SessionRef::Id(_) => {
@@ -136,7 +120,7 @@ pub(crate) fn join(
 
 fn one(
     shed: ShedStatus,
-    known: &Known,
+    known: &Managed,
     listed: Option<Session>,
     table: Option<&Table>,
     now: DateTime<Utc>,
@@ -195,7 +179,7 @@ fn one(
         limits: spec.limits.clone(),
         auto_respond: spec.auto_respond,
         confined: spec.confine,
-        port: spec.port_block.map(SessionSettings::port),
+        port: spec.port_block.map(ports::port),
         workers: workers.collect(),
         ..base
     }

@@ -1,6 +1,7 @@
 //! A worker's window: opened with a runner in it, which waits for its prelude's end before it starts the command. So the
 //! window is marked and has its options before anything can happen in it.
 
+use shed_model::Rejection;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -8,7 +9,9 @@ use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, EventKind, ShedStatus};
 use shed_link::spool::WorkerId;
 use shed_link::{Confine, Io, Program, Run, Spawn, Status, User, WorkerSpec};
-use shed_store::{NewEvent, SessionRow, WorkerRow};
+use shed_model::NewEvent;
+use shed_model::session::SessionRow;
+use shed_model::worker::WorkerRow;
 use shed_tmux::TmuxError;
 use shed_tmux::argv::{self, Target, WorkerWindow};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,15 +20,15 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::agents::Start;
 use crate::box_link::BoxLink;
 use crate::output::collector::{blocking, spool_dir};
 use crate::session::control::Runner;
 use crate::session::keeper::{Post, WorkerEnd, WorkerNews};
 use crate::session::operations::OpEnv;
-use crate::session::settings::SessionSettings;
-use crate::session::view::Known;
 use crate::stream::{socket_pair, to_tokio};
+use shed_agents::Start;
+use shed_model::session::Managed;
+use shed_model::session::ports;
 
 /// The number of a worker's first start.
 pub(crate) const FIRST_EPOCH: u64 = 1;
@@ -99,7 +102,7 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
 async fn start(
     env: &OpEnv,
     link: &BoxLink,
-    known: &Known,
+    known: &Managed,
     row: &WorkerRow,
     opening: &Opening,
 ) -> Result<UnixStream, Error> {
@@ -152,7 +155,7 @@ fn is_first(row: &WorkerRow) -> bool {
     row.epoch == FIRST_EPOCH && row.status == WorkerStatus::Starting && row.started_at.is_none()
 }
 
-fn find<'a>(known: &'a Known, worker: &str) -> Result<&'a WorkerRow, Error> {
+fn find<'a>(known: &'a Managed, worker: &str) -> Result<&'a WorkerRow, Error> {
     let found = known.workers.iter().find(|row| row.id == worker);
     found.ok_or_else(|| Error::NoWorker {
         session: known.row.name.clone(),
@@ -164,7 +167,7 @@ fn find<'a>(known: &'a Known, worker: &str) -> Result<&'a WorkerRow, Error> {
 async fn place(
     env: &OpEnv,
     link: &BoxLink,
-    known: &Known,
+    known: &Managed,
     window: &WorkerWindow,
     nothing_there: bool,
 ) -> Result<(), Error> {
@@ -265,7 +268,7 @@ async fn tmux_in(
 }
 
 /// What every process of a session finds in its environment.
-fn session_env(shed: &shed_api::ShedName, known: &Known) -> Vec<(String, String)> {
+fn session_env(shed: &shed_api::ShedName, known: &Managed) -> Vec<(String, String)> {
     let row = &known.row;
     let spec = &row.spec;
     let mut env = vec![
@@ -279,8 +282,8 @@ fn session_env(shed: &shed_api::ShedName, known: &Known) -> Vec<(String, String)
         env.push(("SHED_BASE", spec.base_commit.clone().unwrap_or_default()));
     }
     if let Some(block) = spec.port_block {
-        env.push(("SHED_PORT", SessionSettings::port(block).to_string()));
-        env.push(("SHED_PORTS", SessionSettings::PORTS.to_string()));
+        env.push(("SHED_PORT", ports::port(block).to_string()));
+        env.push(("SHED_PORTS", ports::PORTS.to_string()));
     }
     env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
@@ -288,7 +291,7 @@ fn session_env(shed: &shed_api::ShedName, known: &Known) -> Vec<(String, String)
 fn spawn(
     env: &OpEnv,
     link: &BoxLink,
-    known: &Known,
+    known: &Managed,
     row: &WorkerRow,
     opening: &Opening,
 ) -> Result<Spawn, Error> {
@@ -303,7 +306,11 @@ fn spawn(
                 conversation: spec.conversation.as_deref(),
                 continues: *continues,
             };
-            let gone = || Error::Invalid(format!("agent {agent:?} is not configured any more"));
+            let gone = || {
+                Error::Rejected(Rejection::Invalid(format!(
+                    "agent {agent:?} is not configured any more"
+                )))
+            };
             let agent = settings.agents.get(agent).ok_or_else(gone)?;
             Program::Argv(agent.argv(start))
         }
@@ -322,7 +329,10 @@ fn spawn(
         .spec
         .confine
         .then(|| Confine { write: writable(&known.row.spec.directory, &link.hello().home) });
-    let id: WorkerId = row.id.parse().map_err(|_| Error::Invalid("no worker's id".to_owned()))?;
+    let id: WorkerId = row
+        .id
+        .parse()
+        .map_err(|_| Error::Rejected(Rejection::Invalid("no worker's id".to_owned())))?;
     Ok(Spawn {
         program,
         env: vars,

@@ -13,8 +13,8 @@ use crate::box_link::BoxLink;
 use crate::error::Failure;
 use crate::shed::credential_relay;
 use crate::shed::operations::OpEnv;
-use crate::shed::repo::{self, Repo};
 use crate::stream::{Running, read_some, start};
+use shed_model::shed::repo::{self, Repo};
 
 /// How much of git's last words is kept for the reason of a failure.
 const KEPT_BYTES: usize = 4 << 10;

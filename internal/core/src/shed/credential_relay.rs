@@ -16,9 +16,9 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::box_link::BoxLink;
-use crate::shed::repo::Repo;
 use crate::shed::view::ProgressState;
 use crate::stream::{Helper, start_helper, to_tokio};
+use shed_model::shed::repo::Repo;
 
 /// How long a connection waits for the creator's client.
 const FETCH_LIMIT: Duration = Duration::from_secs(30);
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_credential_is_for_its_host_alone() {
-        let repo = crate::shed::repo::parse("https://u:p@example.com:8443/a").unwrap();
+        let repo = shed_model::shed::repo::parse("https://u:p@example.com:8443/a").unwrap();
         let about = |text: &str| is_about(text, &repo);
         assert!(about("protocol=https\nhost=example.com:8443\n\n"));
         assert!(!about("protocol=http\nhost=example.com:8443\n\n"));

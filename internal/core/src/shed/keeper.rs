@@ -3,26 +3,29 @@
 
 mod news;
 
+use shed_model::Rejection;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use shed_api::{Actor, Code, EventKind, ShedName, ShedStatus};
-use shed_store::{NewEvent, ShedRow, Spec, StatusChange, StoreError};
+use shed_model::NewEvent;
+use shed_model::shed::{ShedRow, ShedSpec, StatusChange};
+use shed_store::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::box_link::{LinkListener, LinkNews, link_dir};
-use crate::engine::{BoxState, Found};
 use crate::error::Failure;
 use crate::server::Server;
 use crate::session::Resources;
 use crate::session::keeper::WorkHandle;
 use crate::shed::credential_relay::LendDesk;
-use crate::shed::life::{self, Occasion, Op, Repair, Seen, Situation, Verdict, Wish};
 use crate::shed::operations::{After, OpEnv, OpError, Order, Report, run_op};
 use crate::shed::view::{ProgressState, View};
+use shed_engine::{BoxState, Found};
+use shed_model::shed::life::{self, Occasion, Op, Repair, Seen, Situation, Verdict, Wish};
 
 /// Posts that wait for the keeper. Doors wait beyond that.
 const INBOX: usize = 32;
@@ -37,7 +40,7 @@ pub(crate) enum Post {
     /// Somebody wants something.
     Wish(WishPost),
     /// What is asked for from now on; already true of the box.
-    Spec(Box<Spec>, Actor, oneshot::Sender<Result<(), Error>>),
+    ShedSpec(Box<ShedSpec>, Actor, oneshot::Sender<Result<(), Error>>),
     /// A session is about to appear, go or be renamed because of somebody.
     Expect(String, Actor),
     /// The engine was looked at.
@@ -274,7 +277,7 @@ impl Keeper {
     async fn take_post(&mut self, post: Post) {
         match post {
             Post::Wish(wish) => self.take_wish(wish).await,
-            Post::Spec(spec, actor, answer) => {
+            Post::ShedSpec(spec, actor, answer) => {
                 let event = self.event(EventKind::ShedChanged, actor);
                 let written = self.write_spec(*spec, Some(event)).await;
                 answer.send(written).ok();
@@ -294,7 +297,9 @@ impl Keeper {
         match verdict {
             Verdict::Already => drop(answer.send(Ok(Answer::Already))),
             Verdict::Deny(denial) => {
-                answer.send(Err(Error::Denied { shed: self.name.clone(), denial })).ok();
+                answer
+                    .send(Err(Error::Rejected(Rejection::Shed { shed: self.name.clone(), denial })))
+                    .ok();
             }
             Verdict::Join(op) => {
                 let doing = self.doing.as_mut().map(|(job, _)| job);
@@ -321,7 +326,7 @@ impl Keeper {
                 for forgotten in self.waiting.drain(..) {
                     let denial = life::Denial::Removing;
                     tell(forgotten.waiters, || {
-                        Err(Error::Denied { shed: self.name.clone(), denial })
+                        Err(Error::Rejected(Rejection::Shed { shed: self.name.clone(), denial }))
                     });
                 }
                 if let Some((doing, cancel)) = &self.doing {
@@ -390,7 +395,7 @@ impl Keeper {
         if job.op == Op::Remove && self.row.spec.removal_keeps_volumes != job.order.keep_volumes {
             // Written first: a server that dies during the removal must finish this one and no other.
             let spec =
-                Spec { removal_keeps_volumes: job.order.keep_volumes, ..self.row.spec.clone() };
+                ShedSpec { removal_keeps_volumes: job.order.keep_volumes, ..self.row.spec.clone() };
             self.server.store.set_spec(self.name.to_string(), spec.clone(), None).await?;
             self.row.spec = spec;
         }
@@ -411,7 +416,7 @@ impl Keeper {
                 self.show(|view| view.found = found.map(|found| Arc::new(*found)));
                 None
             }
-            Report::Spec(change) => {
+            Report::ShedSpec(change) => {
                 let mut spec = self.row.spec.clone();
                 change.apply(&mut spec);
                 if let Err(error) = self.write_spec(spec, None).await {
@@ -586,7 +591,7 @@ impl Keeper {
         Ok(())
     }
 
-    async fn write_spec(&mut self, spec: Spec, event: Option<NewEvent>) -> Result<(), Error> {
+    async fn write_spec(&mut self, spec: ShedSpec, event: Option<NewEvent>) -> Result<(), Error> {
         self.server.store.set_spec(self.name.to_string(), spec.clone(), event).await?;
         self.row.spec = spec;
         self.show(|_| {});

@@ -3,6 +3,7 @@
 //! The source must lie under one of the allowed directories (or be the local caller's own), must be reached without a
 //! symbolic link, and must neither hold nor lie in what controls the host: the engine's socket or the server's data.
 
+use shed_model::Rejection;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -39,7 +40,10 @@ impl MountPolicy {
             || target == Path::new(home)
             || TAKEN_TARGETS.iter().any(|taken| touches(&target, Path::new(taken)))
         {
-            return Err(Error::Invalid(format!("mount target {:?} is shed's own", mount.target)));
+            return Err(Error::Rejected(Rejection::Invalid(format!(
+                "mount target {:?} is shed's own",
+                mount.target
+            ))));
         }
         let metadata = self.resolve(mount)?;
         if self.allow.iter().any(|allowed| source.starts_with(allowed)) {
@@ -51,14 +55,18 @@ impl MountPolicy {
             return Ok(());
         }
         let why = "is not under a directory of [mounts] allow";
-        Err(Error::Forbidden(format!("mount source {:?} {why}", mount.source)))
+        Err(Error::Rejected(Rejection::Forbidden(format!("mount source {:?} {why}", mount.source))))
     }
 
     /// Where the source leads: to no place that controls the host, and through no symbolic link.
     fn resolve(&self, mount: &Mount) -> Result<std::fs::Metadata, Error> {
         let source = plain_path(&mount.source)?;
-        let refuse =
-            |why: String| Err(Error::Forbidden(format!("mount source {:?} {why}", mount.source)));
+        let refuse = |why: String| {
+            Err(Error::Rejected(Rejection::Forbidden(format!(
+                "mount source {:?} {why}",
+                mount.source
+            ))))
+        };
         if let Some(never) = self.never.iter().find(|never| touches(&source, never)) {
             return refuse(format!(
                 "holds or lies in {}, which controls the host",
@@ -68,7 +76,10 @@ impl MountPolicy {
         match resolved_metadata(&source) {
             Ok(metadata) => Ok(metadata),
             Err(rustix::io::Errno::LOOP) => refuse("goes through a symbolic link".to_owned()),
-            Err(error) => Err(Error::Invalid(format!("mount source {:?}: {error}", mount.source))),
+            Err(error) => Err(Error::Rejected(Rejection::Invalid(format!(
+                "mount source {:?}: {error}",
+                mount.source
+            )))),
         }
     }
 }
@@ -86,7 +97,7 @@ fn plain_path(given: &str) -> Result<PathBuf, Error> {
     if plain {
         Ok(path)
     } else {
-        Err(Error::Invalid(format!("{given:?} is no absolute, plain path")))
+        Err(Error::Rejected(Rejection::Invalid(format!("{given:?} is no absolute, plain path"))))
     }
 }
 
@@ -131,14 +142,26 @@ mod tests {
             policy.check(&mount(&root.join(source), "/mnt/x"), uid, "/home/dev")
         };
         assert!(check("ok/sub", None).is_ok());
-        assert!(matches!(check("other", None), Err(Error::Forbidden(_))));
-        assert!(matches!(check("other", Some(owner + 1)), Err(Error::Forbidden(_))));
+        assert!(matches!(check("other", None), Err(Error::Rejected(Rejection::Forbidden(_)))));
+        assert!(matches!(
+            check("other", Some(owner + 1)),
+            Err(Error::Rejected(Rejection::Forbidden(_)))
+        ));
         assert!(check("other", Some(owner)).is_ok());
-        assert!(matches!(check("ok/link", Some(owner)), Err(Error::Forbidden(_))));
-        assert!(matches!(check("data", Some(owner)), Err(Error::Forbidden(_))));
-        assert!(matches!(check(".", Some(owner)), Err(Error::Forbidden(_) | Error::Invalid(_))));
-        assert!(matches!(check("ok/../other", None), Err(Error::Invalid(_))));
-        assert!(matches!(check("missing", None), Err(Error::Invalid(_))));
+        assert!(matches!(
+            check("ok/link", Some(owner)),
+            Err(Error::Rejected(Rejection::Forbidden(_)))
+        ));
+        assert!(matches!(
+            check("data", Some(owner)),
+            Err(Error::Rejected(Rejection::Forbidden(_)))
+        ));
+        assert!(matches!(
+            check(".", Some(owner)),
+            Err(Error::Rejected(Rejection::Forbidden(_)) | Error::Rejected(Rejection::Invalid(_)))
+        ));
+        assert!(matches!(check("ok/../other", None), Err(Error::Rejected(Rejection::Invalid(_)))));
+        assert!(matches!(check("missing", None), Err(Error::Rejected(Rejection::Invalid(_)))));
     }
 
     #[test]
@@ -156,7 +179,7 @@ mod tests {
             "/run",
         ] {
             let result = policy.check(&mount(root.path(), target), None, "/home/dev");
-            assert!(matches!(result, Err(Error::Invalid(_))), "{target}");
+            assert!(matches!(result, Err(Error::Rejected(Rejection::Invalid(_)))), "{target}");
         }
     }
 }

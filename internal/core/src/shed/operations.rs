@@ -9,22 +9,23 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use shed_api::shed::Lend;
 use shed_api::{Code, ShedName, ShedStatus};
-use shed_store::{ShedRow, Spec};
+use shed_model::shed::{ShedRow, ShedSpec};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::box_link::{BoxLink, link_dir};
-use crate::engine::{BoxPlan, BoxState, Engine, Found};
 use crate::error::Failure;
 use crate::server::Server;
 use crate::session::keeper::WorkHandle;
-use crate::settings::{HELLO_LIMIT, STOP_LIMIT};
+use crate::settings::HELLO_LIMIT;
 use crate::shed::clone::checkout;
 use crate::shed::credential_relay::LendDesk;
-use crate::shed::life::Op;
-use crate::shed::repo::Repo;
 use crate::shed::view::{ProgressState, View};
+use shed_engine::STOP_LIMIT;
+use shed_engine::{BoxPlan, BoxState, Engine, Found};
+use shed_model::shed::life::Op;
+use shed_model::shed::repo::Repo;
 
 /// How many of a box's last lines go into the reason of a failure.
 const SHOWN_LOG_LINES: u32 = 10;
@@ -54,7 +55,7 @@ pub(crate) enum Report {
     /// The box as it is now.
     Found(Option<Box<Found>>),
     /// Something learned that must be remembered.
-    Spec(SpecChange),
+    ShedSpec(SpecChange),
     /// It is over: the status now, or what went wrong.
     Finished(Result<ShedStatus, OpError>),
 }
@@ -99,7 +100,7 @@ pub(crate) enum SpecChange {
 }
 
 impl SpecChange {
-    pub(crate) fn apply(self, spec: &mut Spec) {
+    pub(crate) fn apply(self, spec: &mut ShedSpec) {
         match self {
             Self::Image(image) => spec.image = image,
             Self::MadeVolumes => spec.made_volumes = true,
@@ -198,7 +199,7 @@ async fn create(env: &mut OpEnv) -> Outcome {
     let link = bring_up(env).await?;
     if env.row.spec.repo.is_some() && !env.row.spec.cloned {
         env.unless_called_off(checkout(env, &link)).await??;
-        env.report(Report::Spec(SpecChange::Cloned)).await;
+        env.report(Report::ShedSpec(SpecChange::Cloned)).await;
     }
     Ok(ShedStatus::Running)
 }
@@ -213,7 +214,7 @@ async fn make_box(env: &OpEnv) -> Result<(), Failure> {
     };
     let facts = env.unless_called_off(env.engine().image(&image, &report)).await??;
     if image != env.row.spec.image {
-        env.report(Report::Spec(SpecChange::Image(image.clone()))).await;
+        env.report(Report::ShedSpec(SpecChange::Image(image.clone()))).await;
     }
     env.step("making the container", None);
     let spec = &env.row.spec;
@@ -232,7 +233,7 @@ async fn make_box(env: &OpEnv) -> Result<(), Failure> {
     };
     let created = env.engine().create(&plan).await?;
     if created.made_volumes {
-        env.report(Report::Spec(SpecChange::MadeVolumes)).await;
+        env.report(Report::ShedSpec(SpecChange::MadeVolumes)).await;
     }
     Ok(())
 }

@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use shed_api::session::Warning;
 use shed_api::shed::{LinkState, Progress, Shed};
 use shed_api::{Code, ShedStatus};
-use shed_store::ShedRow;
+use shed_model::shed::ShedRow;
 
 use crate::box_link::BoxLink;
-use crate::engine::{BoxState, Found};
 use crate::session::table::{NoSessions, Table};
+use shed_engine::{BoxState, Found};
 
 /// A shed as of now.
 #[derive(Debug, Clone)]

@@ -2,8 +2,8 @@
 
 use shed_api::shed::{CreateShed, PatchShed, RebuildShed};
 use shed_api::{Code, EventKind, Scope, ShedStatus};
-use shed_core::life::Wish;
 use shed_core::{Answer, Person, Removal};
+use shed_model::shed::life::Wish;
 use shed_testing::{TestApp, eventually};
 
 use crate::support::{problem, sh, shed};

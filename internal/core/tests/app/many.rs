@@ -4,7 +4,7 @@ use shed_api::session::{NewSession, Session, SessionStatus, SessionType};
 use shed_api::work::{Batch, BatchFilter, BatchItem, BatchOp};
 use shed_api::{Actor, Code, Scope};
 use shed_core::Person;
-use shed_core::life::Wish;
+use shed_model::shed::life::Wish;
 use shed_testing::{TestApp, eventually};
 
 use crate::support::{problem, repository, session, sh, shed, words};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use shed_api::session::{Input, NewSession, PatchSession};
 use shed_api::{Code, EventKind, Scope, ShedStatus};
 use shed_core::Person;
-use shed_core::life::Wish;
+use shed_model::shed::life::Wish;
 use shed_testing::{TestApp, eventually};
 use tokio::io::AsyncWriteExt as _;
 

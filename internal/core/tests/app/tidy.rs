@@ -8,7 +8,7 @@ use shed_api::work::{Gc, GcReport, Orphan};
 use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, Code, Scope};
 use shed_core::Person;
-use shed_core::life::Wish;
+use shed_model::shed::life::Wish;
 use shed_testing::{TestApp, eventually};
 
 use crate::support::{kept, problem, repository, session, sh, shed, words};

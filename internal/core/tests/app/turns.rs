@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use shed_agents::Agent;
 use shed_api::session::{
     NewSession, PatchSession, Session, SessionLimits, SessionStatus, SessionType,
 };
 use shed_api::worker::{NewWorker, Restart, WorkerStatus};
 use shed_api::{Code, ShedStatus};
-use shed_core::life::Wish;
-use shed_core::{Agent, Concurrency};
+use shed_model::admission::Concurrency;
+use shed_model::shed::life::Wish;
 use shed_testing::{TestApp, eventually};
 
 use crate::support::{kept, problem, session, sh, shed, words};

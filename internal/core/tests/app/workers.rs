@@ -4,8 +4,8 @@ use shed_api::session::{NewSession, PatchSession, Session, SessionLimits, Sessio
 use shed_api::stream::Exit;
 use shed_api::worker::{NewWorker, Restart, Worker, WorkerStatus};
 use shed_api::{Code, EventKind, SessionRef};
-use shed_core::Concurrency;
-use shed_core::life::Wish;
+use shed_model::admission::Concurrency;
+use shed_model::shed::life::Wish;
 use shed_testing::{TestApp, eventually};
 
 use crate::support::{kept, problem, session, sh, shed, words};

@@ -3,7 +3,7 @@
 use shed_api::shed::CreateShed;
 use shed_api::{Code, ShedStatus};
 use shed_core::Removal;
-use shed_core::engine::Engine as _;
+use shed_engine::Engine as _;
 
 use crate::support::{TestDocker, docker, problem, shed, try_docker};
 
@@ -112,7 +112,7 @@ async fn a_volume_that_somebody_uses_is_named_and_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_attempt_left_is_taken_up_and_a_wrong_image_is_replaced() {
     let test = TestDocker::start().await;
-    let plan = |image: &str| shed_core::engine::BoxPlan {
+    let plan = |image: &str| shed_engine::BoxPlan {
         shed: shed("a"),
         created_at: chrono::DateTime::UNIX_EPOCH,
         repo: None,

@@ -1,7 +1,7 @@
 //! Containers that people end, kill and remove behind the server's back.
 
 use shed_api::ShedStatus;
-use shed_core::life::Wish;
+use shed_model::shed::life::Wish;
 use shed_testing::eventually;
 
 use crate::support::{TestDocker, docker, shed};

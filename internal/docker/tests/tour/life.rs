@@ -2,8 +2,8 @@
 
 use shed_api::ShedStatus;
 use shed_api::shed::{CreateShed, RebuildShed};
-use shed_core::life::Wish;
 use shed_core::{Answer, Removal};
+use shed_model::shed::life::Wish;
 
 use crate::support::{Database, TestDocker, docker, shed};
 

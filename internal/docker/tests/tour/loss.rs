@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use shed_api::{Code, ShedStatus};
-use shed_core::engine::{Engine as _, EngineError};
-use shed_core::life::Wish;
 use shed_docker::{DockerEngine, Options};
+use shed_engine::{Engine as _, EngineError};
+use shed_model::shed::life::Wish;
 use shed_testing::eventually;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};

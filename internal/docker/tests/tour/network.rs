@@ -1,7 +1,7 @@
 //! What a shed can reach.
 
 use shed_api::shed::{CreateShed, Network};
-use shed_core::life::Wish;
+use shed_model::shed::life::Wish;
 
 use crate::support::{TestDocker, docker, shed};
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use shed_core::engine::Engine as _;
-use shed_core::life::Wish;
+use shed_engine::Engine as _;
+use shed_model::shed::life::Wish;
 use shed_testing::eventually;
 
 use crate::support::{TestDocker, new_session, shed};

@@ -2,7 +2,7 @@
 
 use shed_api::shed::{CreateShed, PatchShed};
 use shed_api::{Code, ShedStatus};
-use shed_core::life::Wish;
+use shed_model::shed::life::Wish;
 
 use crate::support::{TestDocker, new_session, problem, shed, worker_of};
 
@@ -75,8 +75,8 @@ async fn a_busy_shed_is_measured() {
     let refused = test.app.stats(&test.admin, &shed("a")).await;
     assert_eq!(problem(refused).code, Code::NotRunning);
     assert!(test.app.all_stats(&test.admin).await.unwrap().stats.is_empty());
-    let direct = shed_core::engine::Engine::stats(&*test.engine, &shed("a")).await;
-    assert!(matches!(direct, Err(shed_core::engine::EngineError::NoBox(_))), "{direct:?}");
+    let direct = shed_engine::Engine::stats(&*test.engine, &shed("a")).await;
+    assert!(matches!(direct, Err(shed_engine::EngineError::NoBox(_))), "{direct:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

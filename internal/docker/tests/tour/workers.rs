@@ -6,7 +6,7 @@ use shed_api::shed::RebuildShed;
 use shed_api::worker::{NewWorker, Worker, WorkerStatus};
 use shed_api::{Code, EventKind, SessionRef, ShedStatus};
 use shed_core::DiffQuery;
-use shed_core::life::Wish;
+use shed_model::shed::life::Wish;
 use shed_testing::eventually;
 
 use crate::support::{Database, TestDocker, docker, problem, shed, words};

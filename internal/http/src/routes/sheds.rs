@@ -11,8 +11,8 @@ use shed_api::Problem;
 use shed_api::shed::{
     CreateShed, DiskUseList, PatchShed, Progress, RebuildShed, Shed, ShedList, Stats, StatsList,
 };
-use shed_core::life::Wish;
 use shed_core::{Answer as Wished, Removal};
+use shed_model::shed::life::Wish;
 use utoipa::IntoParams;
 
 use crate::extract::{Answer, Body, Door, OfShed, OptionalBody, Params, Who};

@@ -1,7 +1,7 @@
 //! Who gets in, and where a user name leads.
 
 use shed_api::Scope;
-use shed_core::life::Wish;
+use shed_model::shed::life::Wish;
 use tokio::process::Command;
 
 use crate::support::{Door, Said, line_with, said, started};

@@ -3,12 +3,13 @@
 use chrono::DateTime;
 use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, EventKind};
-use shed_store::{NewEvent, WorkerRow};
+use shed_model::NewEvent;
+use shed_model::worker::WorkerRow;
 
 use super::end_note;
 use super::{Keeper, WITH_SHED, WorkerEnd, WorkerNews};
 use crate::Error;
-use crate::session::view::Known;
+use shed_model::session::Managed;
 
 impl Keeper {
     /// Writes what became of a worker.
@@ -44,7 +45,7 @@ impl Keeper {
             let event = event.shed(self.shed.as_str()).session(&session.name);
             events.push(event.note(format!("{} {note}", after.name)));
         }
-        let replace = move |known: &mut Known| {
+        let replace = move |known: &mut Managed| {
             for row in &mut known.workers {
                 if row.id == after.id {
                     *row = after.clone();

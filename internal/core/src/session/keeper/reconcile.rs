@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use shed_api::session::SessionStatus;
 use shed_api::{Actor, ShedStatus};
-use shed_store::{LayoutRow, WorkerRow};
+use shed_model::session::LayoutRow;
+use shed_model::worker::WorkerRow;
 use tokio::time::Instant;
 
 use super::is_up;
 use super::{Job, Keeper, LAYOUT_PAUSE, VANISH_GRACE, WorkHandle};
 use crate::output::collector;
 use crate::session::layout;
-use crate::session::life::Wish;
 use crate::session::operations::Order;
 use crate::session::table::{NoSessions, Table};
-use crate::session::view::Known;
+use shed_model::session::Managed;
+use shed_model::session::life::Wish;
 
 impl Keeper {
     /// The shed's keeper shows something new.
@@ -88,7 +89,7 @@ impl Keeper {
         }
     }
 
-    async fn compare_one(&mut self, known: &Known, table: &Table) {
+    async fn compare_one(&mut self, known: &Managed, table: &Table) {
         let row = &known.row;
         let runs = matches!(row.status, SessionStatus::Running | SessionStatus::Frozen);
         if !runs || self.doing.contains_key(&row.id) {

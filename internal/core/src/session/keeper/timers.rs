@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::{Job, Keeper};
 use crate::files::worktree;
-use crate::session::life::Wish;
 use crate::session::operations::{self, Order};
-use crate::session::view::Known;
+use shed_model::session::Managed;
+use shed_model::session::life::Wish;
 
 /// Between two attempts to end a session whose time is over.
 const RETRY_PAUSE: Duration = Duration::from_secs(30);
@@ -65,7 +65,7 @@ impl Keeper {
     }
 
     /// When a session that wants checkpoints by the clock is to have its next.
-    fn checkpoint_due(&self, known: &Known) -> Option<Instant> {
+    fn checkpoint_due(&self, known: &Managed) -> Option<Instant> {
         let row = &known.row;
         let minutes = row.spec.limits.checkpoint_minutes?;
         let runs = row.status == SessionStatus::Running && row.spec.placed;

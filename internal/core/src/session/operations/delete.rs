@@ -1,17 +1,18 @@
 //! Deleting a session: nothing that only it has is lost without `force`, and with it all of that goes to the trash.
 
+use shed_model::Rejection;
 use std::sync::Arc;
 
 use shed_api::session::{SessionStatus, SessionType};
-use shed_store::SessionRow;
+use shed_model::session::SessionRow;
 
 use crate::Error;
 use crate::files::worktree::{last_checkpoint, remove_worktree, risk};
 use crate::session::hooks::run_hook;
 use crate::session::keeper::status_event;
 use crate::session::operations::{OpEnv, end_everything, end_leftovers, forget, is_alive};
-use crate::session::view::Known;
 use crate::session::windows::GRACE;
+use shed_model::session::Managed;
 
 /// Ends and forgets a session. What only it has goes to the trash.
 pub(super) async fn delete(env: &OpEnv) -> Result<(), Error> {
@@ -52,7 +53,7 @@ pub(super) async fn delete(env: &OpEnv) -> Result<(), Error> {
 }
 
 /// `has_ended` becomes true when its processes begin to be ended.
-async fn try_delete(env: &OpEnv, known: &Known, has_ended: &mut bool) -> Result<(), Error> {
+async fn try_delete(env: &OpEnv, known: &Managed, has_ended: &mut bool) -> Result<(), Error> {
     let spec = &known.row.spec;
     let own_worktree = spec.kind == SessionType::Worktree && spec.shares.is_none() && spec.placed;
     if !own_worktree {
@@ -63,7 +64,7 @@ async fn try_delete(env: &OpEnv, known: &Known, has_ended: &mut bool) -> Result<
     }
     let sharers: Vec<String> = {
         let view = env.view.borrow();
-        let shares = |other: &&Arc<Known>| other.row.spec.shares.as_deref() == Some(&env.id);
+        let shares = |other: &&Arc<Managed>| other.row.spec.shares.as_deref() == Some(&env.id);
         view.sessions.values().filter(shares).map(|other| other.row.name.clone()).collect()
     };
     if !sharers.is_empty() {
@@ -78,11 +79,11 @@ async fn try_delete(env: &OpEnv, known: &Known, has_ended: &mut bool) -> Result<
     if !env.order.force {
         let risk = risk(&link, known).await?;
         if risk.dirty + risk.untracked + risk.unpushed > 0 {
-            return Err(Error::WorkAtRisk {
+            return Err(Error::Rejected(Rejection::WorkAtRisk {
                 shed: env.shed.clone(),
                 session: known.row.name.clone(),
                 risk: Box::new(risk),
-            });
+            }));
         }
     }
     *has_ended = true;
@@ -90,7 +91,9 @@ async fn try_delete(env: &OpEnv, known: &Known, has_ended: &mut bool) -> Result<
     if !spec.teardown.is_empty() {
         let torn = run_hook(env, "teardown", spec.teardown.clone()).await;
         if let (Err(error), false) = (&torn, env.order.force) {
-            return Err(Error::Invalid(format!("{error}; --force deletes it all the same")));
+            return Err(Error::Rejected(Rejection::Invalid(format!(
+                "{error}; --force deletes it all the same"
+            ))));
         }
         end_everything(env, GRACE).await?;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shed_api::{Actor, EventKind, ShedStatus};
 use shed_link::Picture;
-use shed_store::NewEvent;
+use shed_model::NewEvent;
 
 use super::Keeper;
 use crate::box_link::LinkNews;

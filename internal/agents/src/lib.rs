@@ -1,4 +1,4 @@
-//! Coding agents: what words start one, and what words take its conversation up again. Pure.
+//! Coding agents: what words start one, and which resume its conversation. Pure.
 
 use std::collections::BTreeMap;
 
@@ -14,24 +14,26 @@ pub struct Agent {
     pub prompt: Vec<String>,
     /// Added for a new conversation.
     pub new: Vec<String>,
-    /// Added instead when a conversation is taken up again.
+    /// Added instead when a conversation is resumed.
     pub resume: Vec<String>,
 }
 
-/// What is known when an agent is started.
+/// The values that an agent's words are filled with.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Start<'a> {
-    pub(crate) model: Option<&'a str>,
-    pub(crate) prompt: Option<&'a str>,
-    /// An id of ours, for agents that take one.
-    pub(crate) conversation: Option<&'a str>,
-    /// Take the conversation up again instead of beginning one.
-    pub(crate) continues: bool,
+pub struct Start<'a> {
+    /// The model, in the agent's own spelling; its default when absent.
+    pub model: Option<&'a str>,
+    /// The initial prompt.
+    pub prompt: Option<&'a str>,
+    /// The conversation's id, for agents that accept one.
+    pub conversation: Option<&'a str>,
+    /// Resume the conversation instead of starting one.
+    pub continues: bool,
 }
 
 impl Agent {
     /// The words of one start. A prompt is only for a new conversation: the old one has had it.
-    pub(crate) fn argv(&self, start: Start<'_>) -> Vec<String> {
+    pub fn argv(&self, start: Start<'_>) -> Vec<String> {
         let known: BTreeMap<&str, Option<&str>> = BTreeMap::from([
             ("{model}", start.model),
             ("{prompt}", start.prompt.filter(|_| !start.continues)),

@@ -7,15 +7,15 @@ use std::fmt;
 
 /// A repository to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Repo {
+pub struct Repo {
     /// What git is given: without password.
-    pub(crate) url: String,
+    pub url: String,
     /// The host a credential is for, `host` or `host:port`; `None` for a path or ssh.
-    pub(crate) credential_host: Option<String>,
+    pub credential_host: Option<String>,
     /// The scheme that goes with it.
-    pub(crate) protocol: &'static str,
+    pub protocol: &'static str,
     /// User and password from the URL.
-    pub(crate) credential: Option<(String, String)>,
+    pub credential: Option<(String, String)>,
 }
 
 // The password must not get into a log through `{:?}`.
@@ -28,12 +28,12 @@ impl fmt::Debug for Repo {
 /// Why a text is no repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{shown:?} is no repository: use a URL, git@host:path, or owner/repo for GitHub")]
-pub(crate) struct RepoError {
+pub struct RepoError {
     shown: String,
 }
 
 /// Reads what people write.
-pub(crate) fn parse(given: &str) -> Result<Repo, RepoError> {
+pub fn parse(given: &str) -> Result<Repo, RepoError> {
     let error = || RepoError { shown: without_userinfo(given) };
     if given.is_empty()
         || given.len() > 2_000
@@ -136,7 +136,7 @@ fn without_userinfo(given: &str) -> String {
 }
 
 /// What git is told on its command line, after `git`.
-pub(crate) fn clone_args(
+pub fn clone_args(
     repo: &Repo,
     branch: Option<&str>,
     credential_helper: Option<&str>,
@@ -161,7 +161,7 @@ pub(crate) fn clone_args(
 /// The last thing git's progress says: text and percent.
 ///
 /// git writes `Receiving objects:  42% (420/1000), 1.2 MiB | 3 MiB/s` with carriage returns.
-pub(crate) fn progress(chunk: &str) -> Option<(String, Option<u8>)> {
+pub fn progress(chunk: &str) -> Option<(String, Option<u8>)> {
     // `\d` and `\s` would need tables that the regex crate is built without here.
     static PERCENT: std::sync::LazyLock<regex::Regex> = std::sync::LazyLock::new(|| {
         regex::Regex::new("^(?:remote: )?([A-Z][a-z]+(?: [a-z]+)*): +([0-9]{1,3})%")

@@ -6,20 +6,19 @@ use shed_api::session::{Session, SessionType};
 use shed_api::work::{Batch, BatchFilter, BatchOp};
 use shed_api::worker::WorkerStatus;
 
-use crate::Error;
-use crate::error::at_risk;
-use crate::session::life::{self, Situation, Verdict, Wish};
-use crate::session::plan;
-use crate::session::view::Known;
+use super::Managed;
+use super::life::{self, Situation, Verdict, Wish};
+use crate::rejection::at_risk;
+use crate::{Rejection, tag};
 
 /// The most sessions of one batch.
-pub(crate) const MAX_ITEMS: usize = 1_000;
+pub const MAX_ITEMS: usize = 1_000;
 /// How many are worked on at once: each is processes in a shed.
-pub(crate) const AT_ONCE: usize = 8;
+pub const AT_ONCE: usize = 8;
 
 /// Refuses a batch that makes no sense.
-pub(crate) fn check(batch: &Batch) -> Result<(), Error> {
-    let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
+pub fn check(batch: &Batch) -> Result<(), Rejection> {
+    let invalid = |text: &str| Err(Rejection::Invalid(text.to_owned()));
     match (&batch.filter, batch.ids.is_empty()) {
         (Some(_), false) => return invalid("give ids or a filter, not both"),
         (None, true) => return invalid("give ids or a filter"),
@@ -41,16 +40,16 @@ pub(crate) fn check(batch: &Batch) -> Result<(), Error> {
     if batch.continues && !is(BatchOp::Restart) {
         return invalid("continue is for the operation restart");
     }
-    plan::check_tags(&batch.tags)
+    tag::check(&batch.tags)
 }
 
 /// What is said when there are more.
-pub(crate) fn too_many() -> Error {
-    Error::TooLarge(format!("a batch is of at most {MAX_ITEMS} sessions"))
+pub fn too_many() -> Rejection {
+    Rejection::TooLarge(format!("a batch is of at most {MAX_ITEMS} sessions"))
 }
 
 /// Whether a filter means this session. One made by hand is never meant: it has no id that lasts.
-pub(crate) fn fits(filter: &BatchFilter, session: &Session) -> bool {
+pub fn fits(filter: &BatchFilter, session: &Session) -> bool {
     let BatchFilter { shed, tag, status, agent } = filter;
     session.kind.is_some()
         && shed.as_ref().is_none_or(|shed| *shed == session.shed_name)
@@ -73,13 +72,13 @@ fn wish(op: BatchOp) -> Option<Wish> {
     }
 }
 
-fn verdict(op: BatchOp, known: &Known) -> Verdict {
+fn verdict(op: BatchOp, known: &Managed) -> Verdict {
     let situation = Situation { status: known.row.status, doing: None, n_waiting: 0 };
     wish(op).map_or(Verdict::Begin, |wish| life::decide(situation, wish))
 }
 
 /// What there is nothing to do for; `None` if there is.
-pub(crate) fn already(batch: &Batch, known: &Known) -> Option<&'static str> {
+pub fn already(batch: &Batch, known: &Managed) -> Option<&'static str> {
     if batch.op == BatchOp::Tag {
         return missing_tags(batch, known).is_empty().then_some("has these tags already");
     }
@@ -92,7 +91,7 @@ pub(crate) fn already(batch: &Batch, known: &Known) -> Option<&'static str> {
     })
 }
 
-fn missing_tags(batch: &Batch, known: &Known) -> Vec<String> {
+fn missing_tags(batch: &Batch, known: &Managed) -> Vec<String> {
     let mut missing: Vec<String> = Vec::new();
     for tag in &batch.tags {
         if !known.row.spec.tags.contains(tag) && !missing.contains(tag) {
@@ -103,35 +102,35 @@ fn missing_tags(batch: &Batch, known: &Known) -> Vec<String> {
 }
 
 /// A session's tags with those that are added.
-pub(crate) fn all_tags(batch: &Batch, known: &Known) -> Vec<String> {
+pub fn all_tags(batch: &Batch, known: &Managed) -> Vec<String> {
     let own = known.row.spec.tags.iter().cloned();
     own.chain(missing_tags(batch, known)).collect()
 }
 
 /// Whether the shed is asked what would be lost before it can be said what a batch would do.
-pub(crate) fn needs_risk(batch: &Batch, known: &Known, shed: ShedStatus) -> bool {
+pub fn needs_risk(batch: &Batch, known: &Managed, shed: ShedStatus) -> bool {
     batch.op == BatchOp::Delete && has_own_worktree(known) && shed != ShedStatus::Stopped
 }
 
-fn has_own_worktree(known: &Known) -> bool {
+fn has_own_worktree(known: &Managed) -> bool {
     let spec = &known.row.spec;
     spec.kind == SessionType::Worktree && spec.shares.is_none() && spec.placed
 }
 
 /// What a batch would do with a session, in words, or why it would not.
-pub(crate) fn forecast(
+pub fn forecast(
     batch: &Batch,
-    known: &Known,
+    known: &Managed,
     shed: ShedStatus,
     risk: Option<&Risk>,
-) -> Result<String, Error> {
+) -> Result<String, Rejection> {
     if let Some(already) = already(batch, known) {
         return Ok(already.to_owned());
     }
     let row = &known.row;
     let name: shed_api::ShedName = row.shed.parse()?;
     if let Verdict::Deny(denial) = verdict(batch.op, known) {
-        return Err(Error::SessionDenied { shed: name, session: row.name.clone(), denial });
+        return Err(Rejection::Session { shed: name, session: row.name.clone(), denial });
     }
     let is_stopped = shed == ShedStatus::Stopped;
     let starts_shed = match batch.op {
@@ -147,7 +146,7 @@ pub(crate) fn forecast(
     let needs_shed = starts_shed || !matches!(batch.op, BatchOp::Delete | BatchOp::Tag);
     let is_closed = matches!(shed, ShedStatus::Paused | ShedStatus::Removing);
     if needs_shed && (is_closed || (is_stopped && !starts_shed)) {
-        return Err(Error::NotRunning { shed: name, status: shed });
+        return Err(Rejection::NotRunning { shed: name, status: shed });
     }
     let first = if starts_shed && is_stopped {
         format!("would start shed {name}, then ")
@@ -186,7 +185,7 @@ pub(crate) fn forecast(
             format!("type {} and press Enter", counted(n_bytes, "byte"))
         }
         BatchOp::Tag => {
-            plan::check_tags(&all_tags(batch, known))?;
+            tag::check(&all_tags(batch, known))?;
             format!("add {}", missing_tags(batch, known).join(", "))
         }
     };
@@ -195,12 +194,12 @@ pub(crate) fn forecast(
 
 fn deletion(
     batch: &Batch,
-    known: &Known,
+    known: &Managed,
     shed: &shed_api::ShedName,
     first: &str,
     alive: &str,
     risk: Option<&Risk>,
-) -> Result<String, Error> {
+) -> Result<String, Rejection> {
     let start = format!("{first}end {alive} and delete it");
     if !has_own_worktree(known) {
         return Ok(format!("{start}; its directory stays"));
@@ -214,19 +213,19 @@ fn deletion(
     }
     if !batch.force {
         let (shed, session) = (shed.clone(), known.row.name.clone());
-        return Err(Error::WorkAtRisk { shed, session, risk: Box::new(risk.clone()) });
+        return Err(Rejection::WorkAtRisk { shed, session, risk: Box::new(risk.clone()) });
     }
     Ok(format!("{start} with its worktree; to the trash would go: {lost}"))
 }
 
 /// Only a session with a worktree has checkpoints.
-pub(crate) fn needs_worktree(known: &Known) -> Result<(), Error> {
+pub fn needs_worktree(known: &Managed) -> Result<(), Rejection> {
     let spec = &known.row.spec;
     if spec.kind == SessionType::Worktree && spec.placed {
         return Ok(());
     }
     let name = &known.row.name;
-    Err(Error::Invalid(format!("session {name:?} has no worktree, and so no checkpoints")))
+    Err(Rejection::Invalid(format!("session {name:?} has no worktree, and so no checkpoints")))
 }
 
 fn counted(n: usize, what: &str) -> String {
@@ -246,19 +245,20 @@ mod tests {
     use shed_api::worker::Worker;
 
     use super::*;
-    use crate::session::settings::SessionSettings;
+    use crate::session::plan;
 
     type Case =
         (BatchOp, SessionType, SessionStatus, ShedStatus, Result<&'static str, &'static str>);
 
-    fn known(kind: SessionType, status: SessionStatus) -> Known {
-        let there = plan::Known {
+    fn known(kind: SessionType, status: SessionStatus) -> Managed {
+        let inputs = plan::Inputs {
             shed: "a",
             names: BTreeSet::new(),
             port_blocks: BTreeSet::new(),
             worktrees: "/worktrees",
             workspace: "/workspace",
             now: DateTime::UNIX_EPOCH,
+            ids: plan::Ids::default(),
             shared: None,
         };
         let request = NewSession {
@@ -268,7 +268,7 @@ mod tests {
             ..NewSession::default()
         };
         let plan::Plan { mut session, mut worker } =
-            plan::plan(&SessionSettings::default(), &there, request).unwrap();
+            plan::plan(&plan::Rules::default(), &inputs, request).unwrap();
         session.status = status;
         session.spec.placed = true;
         worker.epoch = 1;
@@ -276,7 +276,7 @@ mod tests {
             SessionStatus::Ended => WorkerStatus::Exited,
             _ => WorkerStatus::Running,
         };
-        Known { row: session, workers: vec![worker] }
+        Managed { row: session, workers: vec![worker] }
     }
 
     fn batch(op: BatchOp) -> Batch {
@@ -400,7 +400,7 @@ mod tests {
         let delete = batch(BatchOp::Delete);
         let said = |batch: &Batch, risk: Option<&Risk>| forecast(batch, &tree, Up, risk);
         assert!(said(&delete, Some(&risk(0))).unwrap().contains("nothing would be lost"));
-        assert!(matches!(said(&delete, Some(&risk(2))), Err(Error::WorkAtRisk { .. })));
+        assert!(matches!(said(&delete, Some(&risk(2))), Err(Rejection::WorkAtRisk { .. })));
         let forced = Batch { force: true, ..delete.clone() };
         let words = said(&forced, Some(&risk(2))).unwrap();
         assert!(words.contains("to the trash would go: 2 commits"), "{words}");

@@ -1,26 +1,26 @@
-//! What may be said to git: branches, revisions, refs, directories and files, checked once when they are read.
+//! Names that git is given: branches, revisions, refs, directories and files, parsed once where they enter.
 //!
-//! The rules are those of `git check-ref-format`, and nothing begins with `-`, so that no name is ever an option.
+//! The rules are those of `git check-ref-format`. No name begins with `-`, so that git never reads one as an option.
 
 use std::fmt;
 
+use super::{quote_path, unquote_path};
 use serde::{Deserialize, Serialize};
-use shed_api::git::{quote_path, unquote_path};
 
 /// The longest name of a ref, in bytes. A part of it becomes a file name with `.lock` behind it.
 pub const MAX_REF_BYTES: usize = 200;
 /// The longest path, in bytes: what Linux takes.
 pub const MAX_PATH_BYTES: usize = 4_096;
 
-/// Why a text is no name. Shown to people as it stands.
+/// Why a text was rejected, as a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{shown:?} is no {kind}: {rule}")]
+#[error("invalid {kind} {shown:?}; {rule}")]
 pub struct GitNameError {
-    /// What was expected.
+    /// What was expected, for example `branch name`.
     kind: &'static str,
     /// The beginning of what was given.
     shown: String,
-    /// Which rule it breaks.
+    /// What is expected, or which rule the text breaks.
     rule: &'static str,
 }
 
@@ -45,7 +45,7 @@ pub struct ShedRef(String);
 pub struct BoxPath(String);
 
 /// A file or directory of a working tree, relative to its top. As text it is in the form of
-/// [`shed_api::git::quote_path`].
+/// [`quote_path`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FilePath(Vec<u8>);
@@ -63,9 +63,9 @@ impl TryFrom<String> for Branch {
     fn try_from(given: String) -> Result<Self, GitNameError> {
         let rule = check_ref(&given).err().or_else(|| {
             (given == "HEAD" || given.starts_with("refs/"))
-                .then_some("it is the name of something else")
+                .then_some("expected a name that is not `HEAD` and does not begin with `refs/`")
         });
-        rule.map_or(Ok(()), |rule| Err(refused("branch name", &given, rule)))?;
+        rule.map_or(Ok(()), |rule| Err(rejected("branch name", &given, rule)))?;
         Ok(Self(given))
     }
 }
@@ -74,7 +74,7 @@ impl TryFrom<String> for Rev {
     type Error = GitNameError;
 
     fn try_from(given: String) -> Result<Self, GitNameError> {
-        check_ref(&given).map_err(|rule| refused("branch, tag or commit", &given, rule))?;
+        check_ref(&given).map_err(|rule| rejected("branch, tag or commit", &given, rule))?;
         Ok(Self(given))
     }
 }
@@ -86,9 +86,9 @@ impl TryFrom<String> for ShedRef {
         check_ref(&given)
             .and_then(|()| {
                 let ours = given.starts_with("refs/shed/");
-                ours.then_some(()).ok_or("it is not under refs/shed/")
+                ours.then_some(()).ok_or("expected a ref under `refs/shed/`")
             })
-            .map_err(|rule| refused("ref of shed", &given, rule))?;
+            .map_err(|rule| rejected("ref of shed", &given, rule))?;
         Ok(Self(given))
     }
 }
@@ -98,17 +98,17 @@ impl TryFrom<String> for BoxPath {
 
     fn try_from(given: String) -> Result<Self, GitNameError> {
         let rule = if !given.starts_with('/') {
-            Some("it is not absolute")
+            Some("expected an absolute path")
         } else if given.len() > MAX_PATH_BYTES {
-            Some("it is too long")
+            Some("expected at most 4096 bytes")
         } else if given.contains(char::is_control) {
-            Some("it has control characters")
+            Some("expected no control characters")
         } else if given.split('/').any(|part| part == "..") {
-            Some("it has '..' in it")
+            Some("expected no '..'")
         } else {
             None
         };
-        rule.map_or(Ok(()), |rule| Err(refused("directory", &given, rule)))?;
+        rule.map_or(Ok(()), |rule| Err(rejected("directory", &given, rule)))?;
         Ok(Self(given))
     }
 }
@@ -117,19 +117,19 @@ impl TryFrom<String> for FilePath {
     type Error = GitNameError;
 
     fn try_from(given: String) -> Result<Self, GitNameError> {
-        let error = |rule| refused("file of a working tree", &given, rule);
-        let path = unquote_path(&given).ok_or_else(|| error("its quotes are not well-formed"))?;
+        let error = |rule| rejected("file of a working tree", &given, rule);
+        let path = unquote_path(&given).ok_or_else(|| error("expected well-formed quotes"))?;
         if path.is_empty() || path.len() > MAX_PATH_BYTES {
-            return Err(error("it is empty or too long"));
+            return Err(error("expected 1 to 4096 bytes"));
         }
         if path.contains(&0) {
-            return Err(error("it has a zero byte"));
+            return Err(error("expected no NUL byte"));
         }
         let mut parts = path.split(|byte| *byte == b'/');
         if parts
             .any(|part| matches!(part, b"" | b"." | b"..") || part.eq_ignore_ascii_case(b".git"))
         {
-            return Err(error("it is not a plain relative path"));
+            return Err(error("expected a plain relative path outside .git"));
         }
         Ok(Self(path))
     }
@@ -170,27 +170,27 @@ text_name!(Rev);
 text_name!(ShedRef);
 text_name!(BoxPath);
 
-fn refused(kind: &'static str, given: &str, rule: &'static str) -> GitNameError {
+fn rejected(kind: &'static str, given: &str, rule: &'static str) -> GitNameError {
     GitNameError { kind, shown: given.chars().take(80).collect(), rule }
 }
 
 /// The rules of `git check-ref-format --allow-onelevel`, and no `-` in front.
 fn check_ref(given: &str) -> Result<(), &'static str> {
     if given.is_empty() {
-        return Err("it is empty");
+        return Err("expected a name that is not empty");
     }
     if given.len() > MAX_REF_BYTES {
-        return Err("it is too long");
+        return Err("expected at most 200 bytes");
     }
     if given.starts_with('-') {
-        return Err("it begins with '-'");
+        return Err("expected a name that does not begin with '-'");
     }
     let odd = |c: char| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c);
     if given.contains(odd) {
-        return Err("it has a character that git does not allow there");
+        return Err("expected no control characters, white space or any of ~ ^ : ? * [ \\");
     }
     if given == "@" || given.contains("..") || given.contains("@{") || given.ends_with('.') {
-        return Err("git does not allow '@', '..', '@{' or a '.' at the end");
+        return Err("expected no '..' or '@{', no '.' at the end, and not '@' alone");
     }
     let bad = |part: &str| {
         let lock =
@@ -198,7 +198,9 @@ fn check_ref(given: &str) -> Result<(), &'static str> {
         part.is_empty() || part.starts_with('.') || lock
     };
     if given.split('/').any(bad) {
-        return Err("a part of it is empty, begins with '.' or ends with '.lock'");
+        return Err(
+            "expected parts between '/' that are not empty, do not begin with '.' and do not end with '.lock'",
+        );
     }
     Ok(())
 }
@@ -235,7 +237,7 @@ mod tests {
     ];
 
     #[test]
-    fn names_that_git_or_a_command_line_could_misread_are_refused() {
+    fn names_that_git_or_a_command_line_could_misread_are_rejected() {
         for bad in BAD {
             assert!(Branch::try_from(bad.to_owned()).is_err(), "{bad:?} passed as a branch");
             assert!(Rev::try_from(bad.to_owned()).is_err(), "{bad:?} passed as a revision");

@@ -4,8 +4,8 @@
 
 use shed_api::git::{FileDiff, FileStatus, Hunk, Line, LineKind, quote_path, unquote_path};
 
-/// The most files that are read. As many as a diff lists.
-pub const MAX_FILES: usize = shed_link::git::MAX_LISTED_FILES;
+/// The most files that are read: as many as a diff lists.
+pub const MAX_FILES: usize = 5_000;
 /// The most lines and hunks that are read, of all files together. Nobody reads more on a screen, and each takes a
 /// hundred bytes of memory however short it is.
 pub const MAX_LINES: usize = 200_000;

@@ -13,6 +13,9 @@ use futures_util::Stream;
 use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Mount, Network, Stats};
 
+/// How long processes may take to end when a shed is stopped. shed-init kills at ten seconds; the engine a little later.
+pub const STOP_LIMIT: Duration = Duration::from_secs(12);
+
 /// What an engine answers with, later.
 pub type EngineFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;
 

@@ -17,7 +17,7 @@ const MAX_WAITING: usize = 8;
 
 /// What somebody wants of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub enum Wish {
     /// Make it what it was planned to be.
     Create,
     /// Bring back what a stop of the shed took away.
@@ -44,7 +44,7 @@ pub(crate) enum Wish {
 
 /// What becomes of a wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// It is so.
     Already,
     /// Do it.
@@ -85,17 +85,17 @@ pub enum Denial {
 
 /// What the judgement needs to know.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Situation {
+pub struct Situation {
     /// As remembered.
-    pub(crate) status: SessionStatus,
+    pub status: SessionStatus,
     /// What is being done.
-    pub(crate) doing: Option<Wish>,
+    pub doing: Option<Wish>,
     /// How much waits behind it.
-    pub(crate) n_waiting: usize,
+    pub n_waiting: usize,
 }
 
 /// Judges a wish.
-pub(crate) fn decide(situation: Situation, wish: Wish) -> Verdict {
+pub fn decide(situation: Situation, wish: Wish) -> Verdict {
     if let Some(doing) = situation.doing {
         return match (doing, wish) {
             (Wish::Delete, other) if other != Wish::Delete => Verdict::Deny(Denial::Removing),

@@ -1,0 +1,15 @@
+//! SSH keys and API tokens as they are stored.
+
+use shed_api::access::{Key, Token};
+
+/// A key as it is stored: what the API shows.
+pub type KeyRow = Key;
+
+/// A token as it is stored: what the API shows, and the hash of its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// What the API shows.
+    pub token: Token,
+    /// SHA-256 of the secret.
+    pub hash: [u8; 32],
+}

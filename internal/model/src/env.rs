@@ -1,0 +1,56 @@
+//! Environment variables: the one rule for those of sheds, sessions, workers and commands.
+
+use crate::Rejection;
+
+/// The largest environment in bytes, counted as the kernel does: `NAME=VALUE` and a NUL byte for each variable.
+pub const MAX_ENV_BYTES: usize = 256 << 10;
+
+/// Checks variables: a name is not empty and contains no `=`, white space or control character, a value contains no NUL byte,
+/// and all of them together have at most [`MAX_ENV_BYTES`].
+pub fn check<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<(), Rejection> {
+    let mut n_bytes = 0_usize;
+    for (name, value) in variables {
+        if name.is_empty()
+            || name.contains(|c: char| c == '=' || c.is_control() || c.is_whitespace())
+        {
+            return Err(Rejection::Invalid(format!(
+                "invalid environment variable name {name:?}; expected a name without '=', white space and control characters"
+            )));
+        }
+        if value.contains('\0') {
+            return Err(Rejection::Invalid(format!(
+                "invalid value of environment variable {name:?}; expected text without NUL bytes"
+            )));
+        }
+        n_bytes = n_bytes.saturating_add(name.len() + value.len() + 2);
+    }
+    if n_bytes > MAX_ENV_BYTES {
+        return Err(Rejection::TooLarge(format!("the environment exceeds {MAX_ENV_BYTES} bytes")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_that_execve_cannot_pass_are_rejected() {
+        for good in [("A_1", "x\n=y"), ("a.b-c", ""), ("_", "é")] {
+            assert_eq!(check([good]), Ok(()), "{good:?}");
+        }
+        for bad in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A B", "x"), ("A\n", "x"), ("A", "x\0")]
+        {
+            assert!(matches!(check([bad]), Err(Rejection::Invalid(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_all_variables_together() {
+        let half = "x".repeat(MAX_ENV_BYTES / 2 - 3);
+        assert_eq!(check([("A", half.as_str()), ("B", half.as_str())]), Ok(()));
+        let over = format!("{half}x");
+        let over = check([("A", half.as_str()), ("B", over.as_str())]);
+        assert!(matches!(over, Err(Rejection::TooLarge(_))));
+    }
+}

@@ -1,0 +1,51 @@
+//! What happened, before the store gives it a number.
+
+use chrono::{DateTime, Utc};
+use shed_api::{Actor, EventKind, ShedStatus};
+
+/// An event before it has an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What.
+    pub kind: EventKind,
+    /// Who.
+    pub actor: Actor,
+    /// The shed it is about.
+    pub shed: Option<String>,
+    /// The session it is about.
+    pub session: Option<String>,
+    /// The shed's status from now on.
+    pub status: Option<ShedStatus>,
+    /// One line for people.
+    pub note: Option<String>,
+}
+
+impl NewEvent {
+    /// An event about nothing in particular.
+    pub fn new(at: DateTime<Utc>, kind: EventKind, actor: Actor) -> Self {
+        Self { at, kind, actor, shed: None, session: None, status: None, note: None }
+    }
+
+    /// The same, about a shed.
+    #[must_use]
+    pub fn shed(mut self, name: &str) -> Self {
+        self.shed = Some(name.to_owned());
+        self
+    }
+
+    /// The same, about a session.
+    #[must_use]
+    pub fn session(mut self, name: &str) -> Self {
+        self.session = Some(name.to_owned());
+        self
+    }
+
+    /// The same with a line for people.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+}

@@ -1,0 +1,92 @@
+//! Why a request is rejected by a rule, before anything was done.
+
+use shed_api::git::{GitNameError, Risk};
+use shed_api::name::NameError;
+use shed_api::{ShedName, ShedStatus};
+
+use crate::session::life::Denial as SessionDenial;
+use crate::shed::life::Denial as ShedDenial;
+
+/// Why a request is rejected. The text is the sentence that the caller reads.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Rejection {
+    /// The request is malformed or contradicts itself.
+    #[error("{0}")]
+    Invalid(String),
+    /// A name does not match its pattern.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A value exceeds its limit.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The caller's credential does not allow it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Nothing has this name or id.
+    #[error("no {0}")]
+    NotFound(String),
+    /// The shed's status excludes the request.
+    #[error("shed {shed:?} {denial}")]
+    Shed {
+        /// Its name.
+        shed: ShedName,
+        /// Why.
+        denial: ShedDenial,
+    },
+    /// The shed must run for this, and is not started for it.
+    #[error("shed {shed:?} is {status}")]
+    NotRunning {
+        /// Its name.
+        shed: ShedName,
+        /// Its status.
+        status: ShedStatus,
+    },
+    /// The session's status, or the operation in progress, excludes the request.
+    #[error("session {session:?} of shed {shed:?} {denial}")]
+    Session {
+        /// The shed's name.
+        shed: ShedName,
+        /// The session's name.
+        session: String,
+        /// Why.
+        denial: SessionDenial,
+    },
+    /// Work that is neither committed elsewhere nor pushed would be lost.
+    #[error("session {session:?} of shed {shed:?} has uncommitted or unpushed work: {}", at_risk(.risk))]
+    WorkAtRisk {
+        /// The shed's name.
+        shed: ShedName,
+        /// The session's name.
+        session: String,
+        /// What would be lost.
+        risk: Box<Risk>,
+    },
+}
+
+impl Rejection {
+    /// A malformed request; `text` is the whole sentence.
+    pub fn invalid(text: impl Into<String>) -> Self {
+        Self::Invalid(text.into())
+    }
+}
+
+/// Lists what would be lost, for example `2 unpushed commits, 1 changed file`. Empty when nothing would be.
+pub fn at_risk(risk: &Risk) -> String {
+    let counted = |n: u64, one: &str, many: &str| match n {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        n => Some(format!("{n} {many}")),
+    };
+    let parts = [
+        counted(risk.unpushed, "unpushed commit", "unpushed commits"),
+        counted(risk.dirty, "changed file", "changed files"),
+        counted(risk.untracked, "new file", "new files"),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+impl From<GitNameError> for Rejection {
+    fn from(error: GitNameError) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}

@@ -1,0 +1,230 @@
+//! A session: what was asked for, where it stands, and what may happen to it.
+
+pub mod batch;
+pub mod life;
+mod names;
+pub mod plan;
+pub mod ports;
+mod request;
+pub mod template;
+
+pub use request::{MAX_PROMPT_BYTES, check_title};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use shed_api::session::{AutoRespond, SessionLimits, SessionStatus, SessionType};
+
+use crate::worker::WorkerRow;
+
+/// What was asked for of a session, and what was settled when it was made. New fields have defaults: rows of older
+/// versions are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionSpec {
+    /// What it works in.
+    pub kind: SessionType,
+    /// Any text for people.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// Words to find it by.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Where its workers begin.
+    pub directory: String,
+    /// The repository its worktree belongs to.
+    #[serde(default)]
+    pub repo: Option<String>,
+    /// Its branch.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// Whether the branch was made for it.
+    #[serde(default)]
+    pub made_branch: bool,
+    /// What its branch began at, as asked for or found.
+    #[serde(default)]
+    pub base: Option<String>,
+    /// That commit.
+    #[serde(default)]
+    pub base_commit: Option<String>,
+    /// Take up a branch that exists.
+    #[serde(default)]
+    pub existing_branch: bool,
+    /// Fetch before the worktree is made.
+    #[serde(default)]
+    pub fetch: bool,
+    /// The checkpoint its files begin as: whose, and which.
+    #[serde(default)]
+    pub from_checkpoint: Option<(String, u64)>,
+    /// Whether its worktree is there (or it needs none).
+    #[serde(default)]
+    pub placed: bool,
+    /// Whether its setup is done (or it has none).
+    #[serde(default)]
+    pub set_up: bool,
+    /// Whose worktree it works in, when it is not its own.
+    #[serde(default)]
+    pub shares: Option<String>,
+    /// The template it was made from.
+    #[serde(default)]
+    pub template: Option<String>,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: SessionLimits,
+    /// How prompts are to be answered.
+    #[serde(default)]
+    pub auto_respond: Option<AutoRespond>,
+    /// Whether its processes are confined.
+    #[serde(default)]
+    pub confine: bool,
+    /// Which block of ports is its own, from 0.
+    #[serde(default)]
+    pub port_block: Option<u16>,
+    /// Added to its workers' environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Run before the first worker.
+    #[serde(default)]
+    pub setup: Vec<String>,
+    /// Run before the worktree is removed.
+    #[serde(default)]
+    pub teardown: Vec<String>,
+    /// Whether the session is forgotten when all its windows have closed by themselves.
+    #[serde(default)]
+    pub closes: bool,
+    /// Since when it runs, for its limit.
+    #[serde(default)]
+    pub running_since: Option<DateTime<Utc>>,
+    /// While it is being deleted: how.
+    #[serde(default)]
+    pub deletion: Option<Deletion>,
+}
+
+/// A deletion that was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// Also where work would be lost. Whoever takes the deletion up again asks no less than whoever began it.
+    pub force: bool,
+    /// What the session was before.
+    pub was: SessionStatus,
+}
+
+impl SessionSpec {
+    /// Of a session that was made by hand and is remembered from now on.
+    pub fn adopted(directory: String) -> Self {
+        Self {
+            kind: SessionType::Quick,
+            title: None,
+            tags: Vec::new(),
+            directory,
+            repo: None,
+            branch: None,
+            made_branch: false,
+            base: None,
+            base_commit: None,
+            existing_branch: false,
+            fetch: false,
+            from_checkpoint: None,
+            placed: true,
+            set_up: true,
+            shares: None,
+            template: None,
+            limits: SessionLimits::default(),
+            auto_respond: None,
+            confine: false,
+            port_block: None,
+            env: BTreeMap::new(),
+            setup: Vec::new(),
+            teardown: Vec::new(),
+            closes: true,
+            running_since: None,
+            deletion: None,
+        }
+    }
+}
+
+/// A session's row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionRow {
+    /// Never changes.
+    pub id: String,
+    /// Its shed.
+    pub shed: String,
+    /// tmux's name of it.
+    pub name: String,
+    /// Where it stands.
+    pub status: SessionStatus,
+    /// Why.
+    pub reason: Option<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When its status last changed.
+    pub status_since: DateTime<Utc>,
+    /// What was asked for.
+    pub spec: SessionSpec,
+}
+
+/// What is remembered of a shed's sessions.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Remembered {
+    /// Sessions, oldest first.
+    pub sessions: Vec<SessionRow>,
+    /// Their workers, oldest first.
+    pub workers: Vec<WorkerRow>,
+    /// Rows this version cannot read. They are left as they are.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A row that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The row's own id: the session's, or the worker's.
+    pub id: String,
+    /// The session's id.
+    pub session: String,
+    /// The session's or the worker's name.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+/// The ids of all rows of a shed's sessions, those that cannot be read too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionIds {
+    /// Of sessions.
+    pub sessions: BTreeSet<String>,
+    /// Of their workers.
+    pub workers: BTreeSet<String>,
+}
+
+/// What a shed's tmux looked like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayoutRow {
+    /// When it was read.
+    pub at: DateTime<Utc>,
+    /// Whether that was at an orderly stop: everything is in it.
+    pub orderly: bool,
+    /// Which start of the shed it was.
+    pub boot: String,
+    /// The tmux listing.
+    pub body: String,
+}
+
+/// A session that shed manages, with its workers in the order they were made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Managed {
+    /// The session's row.
+    pub row: SessionRow,
+    /// Its workers' rows.
+    pub workers: Vec<WorkerRow>,
+}
+
+impl Managed {
+    /// The worker with this name, or else with this id.
+    pub fn worker(&self, name_or_id: &str) -> Option<&WorkerRow> {
+        let by = |what: fn(&WorkerRow) -> &str| {
+            self.workers.iter().find(|worker| what(worker) == name_or_id)
+        };
+        by(|worker| &worker.name).or_else(|| by(|worker| &worker.id))
+    }
+}

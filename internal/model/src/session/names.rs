@@ -1,0 +1,43 @@
+//! Names for sessions and workers that were given none.
+
+use std::collections::BTreeSet;
+
+use shed_api::session::NewSession;
+
+/// The longest generated name in bytes, before a number is appended.
+const MAX_SLUG_BYTES: usize = 24;
+
+/// What a name is made from when none is given.
+pub(crate) fn slug(request: &NewSession) -> String {
+    let texts = [&request.title, &request.prompt, &request.branch, &request.agent];
+    let words = request.command.first().map(|word| word.rsplit('/').next().unwrap_or(word));
+    let found = texts.into_iter().flatten().map(String::as_str).chain(words).find_map(slugify);
+    found.unwrap_or_else(|| "session".to_owned())
+}
+
+/// Lower-case letters, digits and `-`; `None` of a text that has nothing of it.
+pub(crate) fn slugify(text: &str) -> Option<String> {
+    let mut slug = String::new();
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() {
+            slug.push(c.to_ascii_lowercase());
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+        if slug.len() >= MAX_SLUG_BYTES {
+            break;
+        }
+    }
+    let slug = slug.trim_end_matches('-').to_owned();
+    (!slug.is_empty()).then_some(slug)
+}
+
+/// The name, or the name with the first number that makes it free.
+pub(crate) fn free_name(taken: &BTreeSet<String>, name: &str) -> String {
+    if !taken.contains(name) {
+        return name.to_owned();
+    }
+    // Of one more number than there are names, one is free.
+    let mut numbered = (2..=taken.len() + 2).map(|n| format!("{name}-{n}"));
+    numbered.find(|name| !taken.contains(name)).unwrap_or_else(|| name.to_owned())
+}

@@ -1,0 +1,303 @@
+//! From a request to the rows of a session and its first worker.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use shed_api::SessionName;
+use shed_api::git::{Branch, Rev};
+use shed_api::session::{NewSession, SessionStatus, SessionType};
+use shed_api::worker::{NewWorker, WorkerKind, WorkerStatus};
+
+use super::names::{free_name, slug, slugify};
+use super::ports::free_block;
+use super::request::{check, check_worker};
+use super::{SessionRow, SessionSpec};
+use crate::Rejection;
+use crate::worker::{WorkerRow, WorkerSpec};
+
+/// The most workers of a session.
+pub const MAX_WORKERS: usize = 64;
+
+/// What the server's configuration says about new sessions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// What the branches of worktrees begin with, for example `shed/`.
+    pub branch_prefix: String,
+    /// The names of the agents that may be asked for.
+    pub agents: BTreeSet<String>,
+}
+
+/// Fresh ids for what is planned. Random ids are not made here, so that a plan depends on its arguments alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// Of the session.
+    pub session: String,
+    /// Of the worker.
+    pub worker: String,
+    /// Of an agent's conversation, a UUID.
+    pub conversation: String,
+}
+
+/// What a plan depends on beside the request.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// The shed's name.
+    pub shed: &'a str,
+    /// Names of sessions that are taken.
+    pub names: BTreeSet<String>,
+    /// Port blocks that are taken.
+    pub port_blocks: BTreeSet<u16>,
+    /// The directory in the shed under which worktrees are made.
+    pub worktrees: &'a str,
+    /// The directory in which sessions begin by default, and the repository that worktrees are made from.
+    pub workspace: &'a str,
+    /// The time of the request.
+    pub now: DateTime<Utc>,
+    /// Fresh ids.
+    pub ids: Ids,
+    /// The session whose worktree is shared.
+    pub shared: Option<&'a SessionRow>,
+}
+
+/// A planned session: its row and its first worker's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The session, waiting.
+    pub session: SessionRow,
+    /// Its first worker, not started.
+    pub worker: WorkerRow,
+}
+
+/// Checks a request and decides everything about the session that can be decided without asking the shed.
+pub fn plan(rules: &Rules, inputs: &Inputs<'_>, request: NewSession) -> Result<Plan, Rejection> {
+    check(&request)?;
+    let kind = request.kind.unwrap_or(SessionType::Quick);
+    let name = match &request.name {
+        Some(name) => name.parse::<SessionName>()?.to_string(),
+        None => free_name(&inputs.names, &slug(&request)),
+    };
+    let Ids { session: id, .. } = inputs.ids.clone();
+    let worker = NewWorker {
+        name: None,
+        agent: request.agent,
+        model: request.model,
+        prompt: request.prompt,
+        command: request.command,
+        directory: None,
+        env: std::collections::BTreeMap::new(),
+        keep: request.keep.or((kind == SessionType::Worktree).then_some(true)),
+        restart: request.restart,
+    };
+    let worker = plan_worker(rules, &BTreeSet::new(), inputs.ids.clone(), &id, inputs.now, worker)?;
+    let is_worktree = kind == SessionType::Worktree;
+    let own_worktree = is_worktree && inputs.shared.is_none();
+    let repo = is_worktree
+        .then(|| request.directory.clone().unwrap_or_else(|| inputs.workspace.to_owned()));
+    let directory = match (inputs.shared, is_worktree) {
+        (Some(shared), _) => shared.spec.directory.clone(),
+        (None, true) => format!("{}/{name}", inputs.worktrees),
+        (None, false) => request.directory.clone().unwrap_or_else(|| inputs.workspace.to_owned()),
+    };
+    let branch = own_worktree.then(|| {
+        request.branch.clone().unwrap_or_else(|| format!("{}{name}", rules.branch_prefix))
+    });
+    if let Some(branch) = &branch {
+        Branch::try_from(branch.clone())?;
+    }
+    if let Some(base) = &request.base {
+        Rev::try_from(base.clone())?;
+    }
+    let set_up = request.setup.is_empty();
+    let spec = SessionSpec {
+        kind,
+        title: request.title.filter(|title| !title.is_empty()),
+        tags: request.tags,
+        directory,
+        repo: inputs.shared.map_or(repo, |shared| shared.spec.repo.clone()),
+        branch: inputs.shared.map_or(branch, |shared| shared.spec.branch.clone()),
+        made_branch: own_worktree && !request.existing_branch,
+        base: inputs.shared.map_or(request.base, |shared| shared.spec.base.clone()),
+        base_commit: inputs.shared.and_then(|shared| shared.spec.base_commit.clone()),
+        existing_branch: request.existing_branch,
+        fetch: request.fetch,
+        from_checkpoint: None,
+        placed: !own_worktree,
+        set_up,
+        shares: inputs.shared.map(|shared| shared.id.clone()),
+        template: request.template,
+        limits: request.limits.unwrap_or_default(),
+        auto_respond: request.auto_respond,
+        confine: request.confine,
+        port_block: free_block(&inputs.port_blocks),
+        env: request.env,
+        setup: request.setup,
+        teardown: request.teardown,
+        closes: !worker.spec.keep && kind == SessionType::Quick,
+        running_since: None,
+        deletion: None,
+    };
+    let session = SessionRow {
+        id,
+        shed: inputs.shed.to_owned(),
+        name,
+        status: SessionStatus::Waiting,
+        reason: None,
+        created_at: inputs.now,
+        status_since: inputs.now,
+        spec,
+    };
+    Ok(Plan { session, worker })
+}
+
+/// Plans a worker of a session that has workers of these `names`.
+pub fn plan_worker(
+    rules: &Rules,
+    names: &BTreeSet<String>,
+    ids: Ids,
+    session: &str,
+    now: DateTime<Utc>,
+    request: NewWorker,
+) -> Result<WorkerRow, Rejection> {
+    check_worker(&request)?;
+    if names.len() >= MAX_WORKERS {
+        return Err(Rejection::TooLarge(format!("a session has at most {MAX_WORKERS} workers")));
+    }
+    let kind = if request.agent.is_some() { WorkerKind::Agent } else { WorkerKind::Terminal };
+    let wanted = match (&request.name, &request.agent, request.command.first()) {
+        (Some(name), _, _) => name.parse::<SessionName>()?.to_string(),
+        (None, Some(agent), _) => free_name(names, agent),
+        (None, None, Some(word)) => {
+            let base = word.rsplit('/').next().unwrap_or(word);
+            free_name(names, &slugify(base).unwrap_or_else(|| "command".to_owned()))
+        }
+        (None, None, None) => free_name(names, "shell"),
+    };
+    if let Some(agent) = &request.agent
+        && !rules.agents.contains(agent)
+    {
+        let known: Vec<&str> = rules.agents.iter().map(String::as_str).collect();
+        let text = format!("no agent {agent:?} is known; there are {}", known.join(", "));
+        return Err(Rejection::Invalid(text));
+    }
+    Ok(WorkerRow {
+        id: ids.worker,
+        session: session.to_owned(),
+        name: wanted,
+        status: WorkerStatus::Starting,
+        epoch: 0,
+        exit: None,
+        reason: None,
+        created_at: now,
+        started_at: None,
+        ended_at: None,
+        spec: WorkerSpec {
+            kind,
+            // An agent that accepts an id for its conversation gets this one; for the others it means nothing.
+            conversation: request.agent.as_ref().map(|_| ids.conversation),
+            agent: request.agent,
+            model: request.model,
+            prompt: request.prompt,
+            keep: request.keep.unwrap_or(kind == WorkerKind::Agent),
+            command: request.command,
+            directory: request.directory,
+            env: request.env,
+            restart: request.restart,
+            hook: false,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs(names: &[&str]) -> Inputs<'static> {
+        Inputs {
+            shed: "a",
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            port_blocks: BTreeSet::from([0, 2]),
+            worktrees: "/worktrees",
+            workspace: "/workspace",
+            now: DateTime::from_timestamp(5, 0).unwrap(),
+            ids: Ids {
+                session: "s1".to_owned(),
+                worker: "w1".to_owned(),
+                conversation: "c1".to_owned(),
+            },
+            shared: None,
+        }
+    }
+
+    fn rules() -> Rules {
+        Rules { branch_prefix: "shed/".to_owned(), agents: BTreeSet::from(["claude".to_owned()]) }
+    }
+
+    fn planned(names: &[&str], request: NewSession) -> Result<Plan, Rejection> {
+        plan(&rules(), &inputs(names), request)
+    }
+
+    #[test]
+    fn an_empty_request_is_a_shell_that_closes() {
+        let Plan { session, worker } =
+            planned(&[], NewSession { name: Some("x".to_owned()), ..NewSession::default() })
+                .unwrap();
+        assert_eq!((session.name.as_str(), session.spec.directory.as_str()), ("x", "/workspace"));
+        assert!(session.spec.closes && session.spec.placed && session.spec.set_up);
+        assert_eq!(session.spec.port_block, Some(1));
+        assert_eq!((worker.name.as_str(), worker.spec.keep), ("shell", false));
+    }
+
+    #[test]
+    fn a_worktree_has_its_own_directory_and_branch() {
+        let request = NewSession {
+            kind: Some(SessionType::Worktree),
+            title: Some("Fix: the 日本 login! #(id)".to_owned()),
+            agent: Some("claude".to_owned()),
+            ..NewSession::default()
+        };
+        let Plan { session, worker } = planned(&["fix-the-login-id"], request).unwrap();
+        assert_eq!(session.name, "fix-the-login-id-2");
+        assert_eq!(session.spec.directory, "/worktrees/fix-the-login-id-2");
+        assert_eq!(session.spec.branch.as_deref(), Some("shed/fix-the-login-id-2"));
+        assert!(session.spec.made_branch && !session.spec.placed && !session.spec.closes);
+        assert!(worker.spec.keep && worker.spec.conversation.is_some());
+        let japanese = NewSession { title: Some("日本語".to_owned()), ..NewSession::default() };
+        assert_eq!(planned(&[], japanese).unwrap().session.name, "session");
+    }
+
+    #[test]
+    fn malformed_requests_are_rejected() {
+        let some = |text: &str| Some(text.to_owned());
+        let bad = [
+            NewSession { name: some("#(id)"), ..NewSession::default() },
+            NewSession { branch: some("x"), ..NewSession::default() },
+            NewSession { prompt: some("x"), ..NewSession::default() },
+            NewSession { agent: some("nobody"), ..NewSession::default() },
+            NewSession { directory: some("here"), ..NewSession::default() },
+            NewSession { title: some("a\x1b"), ..NewSession::default() },
+            NewSession { tags: vec!["a,b".to_owned()], ..NewSession::default() },
+            NewSession { command: vec![String::new()], ..NewSession::default() },
+            NewSession {
+                agent: some("claude"),
+                command: vec!["x".to_owned()],
+                ..NewSession::default()
+            },
+        ];
+        for request in bad {
+            assert!(planned(&[], request.clone()).is_err(), "{request:?}");
+        }
+        for branch in [
+            "", "-x", "a..b", "../x", "a b", "x.lock", "a//b", "/a", "a/", "@", "a@{1}", "é\u{7}",
+            "HEAD",
+        ] {
+            let kind = Some(SessionType::Worktree);
+            let request = NewSession { kind, branch: some(branch), ..NewSession::default() };
+            assert!(planned(&[], request).is_err(), "{branch:?}");
+        }
+        for branch in ["a", "shed/x", "#(id)", "fix-1.2", "日本"] {
+            let kind = Some(SessionType::Worktree);
+            let request = NewSession { kind, branch: some(branch), ..NewSession::default() };
+            assert!(planned(&[], request).is_ok(), "{branch:?}");
+        }
+    }
+}
