@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
-"""The benchmarks of shed against docker and sshd, side by side in one run. `make bench` builds what they need and calls them.
+"""Benchmarks of shed against docker and sshd, side by side in one run. `make bench` builds what they need and runs them all.
 
-Every row takes its samples in turns (shed, rival, shed, rival, …) on one machine in one run; the figures are medians and p99.
-How each row is measured stands at its function in rows.py. The table goes to stdout and target/bench/results.md, all samples
-to target/bench/results.json.
+Each row takes its samples in turns (shed, rival, shed, rival, …) on one machine in one run; the figures are medians and p99.
+The docstring of each row's function in rows.py, work.py and many.py says how it is measured. The table goes to stdout and
+target/bench/results.md, all samples to target/bench/results.json.
 
-Exit status: 0 everything was measured, met or not · 1 a row could not be measured · 130 called off
+    python3 bench/bench.py list many-sessions       only these rows
+    python3 bench/bench.py fleet                    only the rows of a group: fleet, pair, alone or own
+    python3 bench/bench.py list --before DIR        the programs in DIR, then the current build, and the ratio of their medians
+    SHED_BENCH_PROGRAMS=DIR python3 bench/bench.py  the programs in DIR instead of target/release
+
+Exit status: 0 all rows were measured, goals met or not · 1 a row could not be measured · 130 cancelled
 """
 
 import argparse
@@ -22,74 +27,103 @@ import time
 import traceback
 
 import rows
-from measure import Failed
-from world import ROOT, SERVER, SHED, World, say
+import world as worlds
+from measure import Failed, p50, shown
+from world import ROOT, World, say
 
 HEADER = ["what", "shed p50", "p99", "against", "p50", "p99", "ratio", "goal", "samples", "verdict"]
+BEFORE = "before"
 
 
 def main():
-    known = [name for stage in rows.STAGES.values() for name in stage]
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", action="append", choices=known, metavar="ROW", help=f"one of {', '.join(known)}; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="few samples: for work on the benchmarks, not a measurement")
+    groups = ", ".join(f"{group} ({' '.join(of)})" for group, of in rows.STAGES.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], epilog=f"Groups and their rows: {groups}.", allow_abbrev=False
+    )
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="a row or a group of rows; all when none is given")
+    parser.add_argument("--before", type=pathlib.Path, metavar="DIR", help="first measure the shed and shed-server in this directory")
+    parser.add_argument("--quick", action="store_true", help="few samples: to work on the benchmarks, not a measurement")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target" / "bench", help="directory of the results")
     args = parser.parse_args()
-    # Both remove what was made; a shell starts background processes with Ctrl-C ignored.
+    try:
+        chosen = select(args.rows)
+    except KeyError as unknown:
+        parser.error(f"invalid row {unknown}; expected one of {groups}")
+    builds = {BEFORE: args.before.absolute()} if args.before else {}
+    builds[""] = worlds.PROGRAMS
+    for programs in builds.values():
+        for program in (programs / "shed", programs / "shed-server"):
+            if not os.access(program, os.X_OK):
+                sys.exit(f"bench: no program {program}; to build this checkout: make build")
+    # Both signals remove everything that was created; a shell starts background processes with Ctrl-C ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    for program in (SHED, SERVER):
-        if not os.access(program, os.X_OK):
-            sys.exit(f"bench: {program} is not there; make build")
-    begun = machine()
+    begun = machine(builds)
     try:
-        lines = measure(args.only or known, rows.QUICK if args.quick else rows.FULL)
+        lines = measure(chosen, builds, rows.QUICK if args.quick else rows.FULL)
     except KeyboardInterrupt:
-        say("called off")
+        say("cancelled")
         return 130
     begun["load_after"] = os.getloadavg()
     results(lines, begun, args)
     return 1 if any(verdict(line, args.quick).startswith("FAILED") for line in lines) else 0
 
 
-def measure(chosen, size):
-    """The lines of all rows; a failed row is a line too."""
+def select(words):
+    """The names of the rows that these rows and groups stand for, in the order they are measured."""
+    known = [name for of in rows.STAGES.values() for name in of]
+    wanted = set()
+    for word in words or rows.STAGES:
+        if word in rows.STAGES:
+            wanted.update(rows.STAGES[word])
+        elif word in known:
+            wanted.add(word)
+        else:
+            raise KeyError(word)
+    return [name for name in known if name in wanted]
+
+
+def measure(chosen, builds, size):
+    """The lines of all rows; a row that failed is a line too. Within a group, one build is measured after the other."""
     lines = []
+    for stage in rows.STAGES:
+        names = [name for name in rows.STAGES[stage] if name in chosen]
+        for build, programs in builds.items():
+            if names:
+                worlds.use(programs)
+                lines += measure_stage(stage, names, build, size)
+    return lines
+
+
+def measure_stage(stage, names, build, size):
+    """The lines of these rows of one group with one build."""
+    lines = []
+    label = f" ({build})" if build else ""
 
     def run(name, *where):
-        say(f"row {name}")
-        with failures(name, lines):
+        say(f"row {name}{label}")
+        with failures(name + label, lines):
             for line in rows_of(name)(*where, size):
-                line.row = name
+                line.row, line.build = name, build
                 lines.append(line)
                 say(" | ".join(line.cells(verdict(line, False))))
 
-    for stage, of in rows.STAGES.items():
-        names = [name for name in of if name in chosen]
-        if not names:
-            continue
-        before = len(lines)
-        # What fails here has failed for all rows that were to come.
-        with failures(f"{' '.join(names)} (before or after it)", lines):
-            if stage == "own":
-                for name in names:
-                    run(name)
-                continue
-            with World() as world:
+    # A failure here is one of all rows that were still to come.
+    with failures(f"{' '.join(names)}{label}: set-up or removal", lines):
+        if stage == "own":
+            for name in names:
+                run(name)
+        else:
+            with World() as world, contextlib.ExitStack() as stack:
                 if stage == "fleet":
-                    with world.fleet(20, 3) as sheds:
-                        for name in names:
-                            run(name, world, sheds)
+                    where = (world, stack.enter_context(world.fleet(20, 3)))
                 elif stage == "pair":
-                    with world.pair() as pair:
-                        for name in names:
-                            run(name, pair)
+                    where = (stack.enter_context(world.pair()),)
                 else:
-                    for name in names:
-                        run(name, world)
-        if len(lines) == before:
-            lines.append(FailedRow(" ".join(names), "no samples"))
-    return lines
+                    where = (world,)
+                for name in names:
+                    run(name, *where)
+    return lines or [FailedRow(" ".join(names) + label, "no samples")]
 
 
 def rows_of(name):
@@ -102,6 +136,7 @@ class FailedRow:
 
     row: str
     why: str
+    build: str = ""
 
     def cells(self, text):
         return [f"row {self.row}", *["–"] * 8, text]
@@ -109,10 +144,10 @@ class FailedRow:
 
 @contextlib.contextmanager
 def failures(name, lines):
-    """Notes what fails as a line, so that the other rows are measured nevertheless."""
+    """Turns a failure into a line, so that the other rows are still measured."""
     try:
         yield
-    except Exception as error:  # whatever it is, it must not pass for a measurement
+    except Exception as error:  # of any kind: it must not pass for a measurement
         if not isinstance(error, Failed):
             traceback.print_exc()
         why = f"{error or type(error).__name__}"
@@ -127,8 +162,8 @@ def verdict(line, quick):
     return f"{text} (quick, not a measurement)" if quick else text
 
 
-def machine():
-    """What was measured, on what, with what."""
+def machine(builds):
+    """What was measured, on which machine, with which tools."""
 
     def word(*argv):
         try:
@@ -141,7 +176,8 @@ def machine():
     return {
         "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": word("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"),
-        "shed": word(SHED, "--version"),
+        "shed": word(worlds.SHED, "--version"),
+        "programs": {build or "current": str(programs) for build, programs in builds.items()},
         "kernel": platform.release(),
         "cpu": f"{os.cpu_count()} × {model[0] if model else platform.machine()}",
         "docker": word("docker", "version", "--format", "client {{.Client.Version}}, engine {{.Server.Version}}"),
@@ -151,7 +187,7 @@ def machine():
 
 
 def results(lines, begun, args):
-    """The table for people, the samples for everybody else."""
+    """Prints and writes the table, and writes all samples."""
     table = [HEADER, ["---"] * len(HEADER), *[line.cells(verdict(line, args.quick)) for line in lines]]
     rows_text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in table)
     loads = [" ".join(f"{load:.2f}" for load in begun[name]) for name in ("load_before", "load_after")]
@@ -159,13 +195,25 @@ def results(lines, begun, args):
         f"{begun['shed']} ({begun['commit']}), {begun['begun']}. {begun['cpu']}, Linux {begun['kernel']}, Docker {begun['docker']}, "
         f"{begun['ssh']}. Load before: {loads[0]}; after: {loads[1]}. Times are medians and p99 (nearest rank) in one run, in turns."
     )
-    text = f"{rows_text}\n\n{about}\n"
+    text = f"{rows_text}\n\n{about}\n" + "".join(f"{line}\n" for line in compared(lines))
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "results.md").write_text(text, encoding="utf-8")
     found = [dataclasses.asdict(line) | {"verdict": verdict(line, args.quick)} for line in lines]
     raw = {"machine": begun, "quick": args.quick, "lines": found}
     (args.out / "results.json").write_text(json.dumps(raw, ensure_ascii=False, indent=1), encoding="utf-8")
     print(text)
+
+
+def compared(lines):
+    """A line of text for each row that was measured with both builds: the ratio of the medians."""
+    measured = [line for line in lines if not isinstance(line, FailedRow)]
+    before = {(line.row, line.what): line for line in measured if line.build == BEFORE}
+    for line in measured:
+        earlier = before.get((line.row, line.what))
+        if earlier and line.build != BEFORE:
+            old, new = p50(earlier.ours), p50(line.ours)
+            ratio = f"{new / old:.2f}× of before" if old else "–"
+            yield f"{line.what}: {shown(old, line.unit)} before, {shown(new, line.unit)} now, {ratio}"
 
 
 if __name__ == "__main__":

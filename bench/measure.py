@@ -175,21 +175,26 @@ class Kept:
         request = head.encode() + sent
         begin = perf_counter()
         self.socket.sendall(request)
-        head, body = b"", b""
+        head = b""
         while b"\r\n\r\n" not in head:
             more = self.socket.recv(1 << 18)
             if not more:
                 raise Failed(f"{method} {path}: the connection ended")
             head += more
-        head, _, body = head.partition(b"\r\n\r\n")
+        head, _, rest = head.partition(b"\r\n\r\n")
         length = re.search(rb"(?i)content-length: *(\d+)", head)
-        wanted = int(length[1]) if length else 0
-        while len(body) < wanted:
-            body += self.socket.recv(1 << 18)
+        # In place: a long body must not cost this client copies that are then counted as the server's.
+        body = bytearray(max(int(length[1]) if length else 0, len(rest)))
+        body[: len(rest)], at, view = rest, len(rest), memoryview(body)
+        while at < len(body):
+            n_read = self.socket.recv_into(view[at:])
+            if not n_read:
+                raise Failed(f"{method} {path}: the connection ended")
+            at += n_read
         taken = perf_counter() - begin
         if head[9:10] != b"2":
-            raise Failed(f"{method} {path}: {head[:40]!r} {body[:500]!r}")
-        return taken, body
+            raise Failed(f"{method} {path}: {head[:40]!r} {bytes(body[:500])!r}")
+        return taken, bytes(body)
 
 
 class Events:
@@ -352,13 +357,15 @@ class Line:
     unit: str = "s"
     note: str = ""
     row: str = ""
+    build: str = ""
 
     def cells(self, verdict):
         ours = [shown(figure(self.ours), self.unit) for figure in (p50, p99)]
         theirs = [shown(figure(self.theirs), self.unit) if self.theirs else "–" for figure in (p50, p99)]
         count = f"{len(self.ours)}" + (f" / {len(self.theirs)}" if self.theirs and len(self.theirs) != len(self.ours) else "")
         note = f"; {self.note}" if self.note else ""
-        return [self.what, *ours, self.rival, *theirs, self.ratio, self.goal, count, verdict + note]
+        what = f"{self.what} ({self.build})" if self.build else self.what
+        return [what, *ours, self.rival, *theirs, self.ratio, self.goal, count, verdict + note]
 
 
 def faster(what, ours, rival, theirs, times=None, note="", also=True, goal=""):

@@ -10,6 +10,7 @@ import os
 import pathlib
 import time
 
+import many
 import work
 import world as worlds
 from measure import Failed, Kept, Line, Terminal, children, faster, interleave, limit, p50, p99, process, share, shown, status, ticks, times_of
@@ -34,10 +35,11 @@ class Size:
     rounds: int = 5  # of what takes seconds each
     stream: int = 200  # MB that a pane prints
     commits: int = 1000
+    listed: int = 1000  # sessions of one shed in a list
 
 
 FULL = Size()
-QUICK = Size(samples=3, many=10, gets=10, keys=100, transfer=GIGABYTE // 10, sheds=5, seconds=6, panes=10, rounds=2, stream=20, commits=50)
+QUICK = Size(samples=3, many=10, gets=10, keys=100, transfer=GIGABYTE // 10, sheds=5, seconds=6, panes=10, rounds=2, stream=20, commits=50, listed=100)
 
 
 def timed(world, *argv):
@@ -381,5 +383,5 @@ STAGES = {
     "fleet": {"list": listing, "client": client},
     "pair": {"exec": execute, "ssh": connections, "attach": attach, "keys": keystrokes, "transfer": transfers},
     "alone": {"life": life},
-    "own": {"idle": idle} | work.ROWS,
+    "own": {"idle": idle} | work.ROWS | many.ROWS,
 }

@@ -1,4 +1,4 @@
-"""What is measured on: a server of its own, its sheds, the rivals' containers, and the end of all of them."""
+"""The system under test: a server with its own data directory, its sheds, the containers of the rivals, and their removal."""
 
 import contextlib
 import json
@@ -15,11 +15,11 @@ import time
 from measure import Failed, output
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROGRAMS = pathlib.Path(os.environ.get("SHED_BENCH_PROGRAMS", ROOT / "target" / "release"))
-SHED = str(PROGRAMS / "shed")
-SERVER = str(PROGRAMS / "shed-server")
+# Directory of `shed` and `shed-server`. Set it to measure another build; see also `use` and bench.py's --before.
+PROGRAMS = pathlib.Path(os.environ.get("SHED_BENCH_PROGRAMS", ROOT / "target" / "release")).absolute()
+SHED = SERVER = ""
 IMAGE = "shed-base"
-# Shed and rival have one image where SSH is measured.
+# Shed and rival run the same image where SSH is measured.
 SSHD_IMAGE = "shed-test-sshd"
 LABEL = "shed.bench"
 
@@ -28,14 +28,23 @@ def say(text):
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
+def use(programs):
+    """Measure the programs in this directory from now on. Refer to `world.SHED` and `world.SERVER`; never import the names."""
+    global SHED, SERVER
+    SHED, SERVER = str(programs / "shed"), str(programs / "shed-server")
+
+
+use(PROGRAMS)
+
+
 class World:
-    """A server with its own data directory, ports and names. Leaving it removes everything it and the rivals made."""
+    """A server with its own data directory, ports and names. Leaving it removes everything it and the rivals created."""
 
     def __init__(self):
         self.name = f"shedbench-{secrets.token_hex(3)}"
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="shed-bench-"))
         self.socket = str(self.dir / "sock")
-        # One environment for both sides, without anything of the person who measures.
+        # One environment for both sides, without the settings of the user who runs the benchmarks.
         self.env = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.dir),
@@ -55,14 +64,27 @@ class World:
             raise
         return self
 
+    @property
+    def data(self):
+        """The server's data directory."""
+        return self.dir / "data"
+
     def _start(self):
-        config = self.dir / "server.toml"
-        config.write_text(f'[engine]\nprefix = "{self.name}"\n[log]\nlevel = "warn"\n')
-        ready, data = self.dir / "ready", self.dir / "data"
-        argv = [SERVER, "serve", "--config", config, "--data-dir", data, "--socket", self.socket]
+        (self.dir / "server.toml").write_text(f'[engine]\nprefix = "{self.name}"\n[log]\nlevel = "warn"\n')
+        self.start_server()
+        key = self.dir / "key"
+        output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], self.env)
+        output([SERVER, "key", "add", "bench", f"{key}.pub", "--scope", "drive", "--data-dir", str(self.data)], self.env)
+        self.known(*self.ssh_address, output(["ssh-keygen", "-y", "-f", str(self.data / "host_key")], self.env))
+
+    def start_server(self):
+        """Starts the server and waits until it serves."""
+        ready = self.dir / "ready"
+        ready.unlink(missing_ok=True)
+        argv = [SERVER, "serve", "--config", self.dir / "server.toml", "--data-dir", self.data, "--socket", self.socket]
         argv += ["--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0", "--ready-file", ready]
-        with open(self.dir / "log", "wb") as log:
-            # Its own session: Ctrl-C ends the benchmarks, and those end the server when its sheds are gone.
+        with open(self.dir / "log", "ab") as log:
+            # A session of its own: Ctrl-C ends the benchmarks, which end the server after its sheds are removed.
             self.server = subprocess.Popen(
                 argv, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -72,13 +94,17 @@ class World:
                 raise Failed(f"shed-server did not start: {(self.dir / 'log').read_text()[-1000:]}")
             time.sleep(0.02)
         self.ready = json.loads(ready.read_text())
-        key = self.dir / "key"
-        output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], self.env)
-        output([SERVER, "key", "add", "bench", f"{key}.pub", "--scope", "drive", "--data-dir", str(data)], self.env)
-        self.known(*self.ssh_address, output(["ssh-keygen", "-y", "-f", str(data / "host_key")], self.env))
+
+    def stop_server(self):
+        """Ends the server as an operator would (SIGTERM). Its sheds and their sessions go on."""
+        self.server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.server.wait(20)
+        self.server.kill()
+        self.server.wait()
 
     def __exit__(self, *_):
-        # Nothing may stop the removal half-way: a second Ctrl-C waits for its end.
+        # The removal must not be interrupted: a second Ctrl-C has no effect until it is done.
         signals = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": self.env}
         try:
@@ -87,12 +113,8 @@ class World:
                 with contextlib.suppress(Failed, subprocess.SubprocessError):
                     self.delete(*[shed["name"] for shed in json.loads(self.shed("--json", "list"))["sheds"]])
             if self.server:
-                self.server.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.server.wait(20)
-                self.server.kill()
-                self.server.wait()
-            if self.ready:  # what the server left: its network, and everything if it had died
+                self.stop_server()
+            if self.ready:  # what the server left behind: its network, or everything if it crashed
                 mine = f"label=shed.server={self.ready['server_id']}"
                 self._remove(["ps", "-aq"], mine, ["rm", "-f", "-v"], quiet)
                 self._remove(["volume", "ls", "-q"], mine, ["volume", "rm", "-f"], quiet)
@@ -103,7 +125,7 @@ class World:
                 signal.signal(number, handler)
 
     def remove_rivals(self):
-        """The containers and volumes of rivals that this run made."""
+        """Removes the rivals' containers and volumes of this run."""
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": self.env}
         self._remove(["ps", "-aq"], f"label={LABEL}={self.name}", ["rm", "-f", "-v"], quiet)
         self._remove(["volume", "ls", "-q"], f"label={LABEL}={self.name}", ["volume", "rm", "-f"], quiet)
@@ -117,7 +139,7 @@ class World:
     # --- sheds ------------------------------------------------------------------------------------------------------------
 
     def shed(self, *words):
-        """What a `shed` command prints. Not timed."""
+        """The output of a `shed` command. Not timed."""
         return output([SHED, *words], self.env)
 
     def create(self, name, image=IMAGE):
@@ -132,14 +154,14 @@ class World:
         return f"{self.name}-{name}"
 
     def docker(self, *words, **options):
-        """What a `docker` command prints. Not timed."""
+        """The output of a `docker` command. Not timed."""
         return output(["docker", *words], self.env, **options).strip()
 
     @contextlib.contextmanager
     def fleet(self, count, sessions):
-        """So many sheds with so many sessions each, each with its login shell; their names."""
+        """Creates `count` sheds with `sessions` sessions each, one login shell per session, and yields the sheds' names."""
         names = [f"fleet{number:02}" for number in range(count)]
-        say(f"making {count} sheds with {sessions} sessions each")
+        say(f"creating {count} sheds with {sessions} sessions each")
         try:
             for name in names:
                 self.create(name)
@@ -158,13 +180,13 @@ class World:
         return host, int(port)
 
     def known(self, host, port, key):
-        """Notes a host key, so that every connection checks it."""
+        """Adds a host key to known_hosts, so that every connection verifies it."""
         host = host if port == 22 else f"[{host}]:{port}"
         with open(self.dir / "known_hosts", "a", encoding="ascii") as file:
             file.write(f"{host} {' '.join(key.split()[:2])}\n")
 
     def ssh(self, where, *words, options=()):
-        """The words of an ssh command; the same options for every side."""
+        """The argv of an ssh command; the same options for both sides."""
         user, host, port = where
         own = ["-F", "none", "-i", str(self.dir / "key"), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
         own += ["-o", f"UserKnownHostsFile={self.dir / 'known_hosts'}", "-o", "StrictHostKeyChecking=yes"]
@@ -173,9 +195,9 @@ class World:
     # --- rivals -----------------------------------------------------------------------------------------------------------
 
     def like(self, name):
-        """Words for `docker run` that give a container the limits, volumes (of its own), network and rights of a shed.
+        """Arguments for `docker run` that give a container the limits, network, capabilities and kind of volumes of a shed.
 
-        Read off the shed's container; what has only to do with shed-init is left out. With `{}` for the volumes' name.
+        They are read from the shed's container, without what only shed-init needs. `{}` stands in the names of volumes.
         """
         found = json.loads(self.docker("inspect", self.container(name)))[0]
         host = found["HostConfig"]
@@ -195,11 +217,11 @@ class World:
 
     @contextlib.contextmanager
     def pair(self):
-        """A shed and a container with sshd, both of one image, with one kind of volumes, limits and network.
+        """A shed and a container with sshd, with the same image, limits, network and kind of volumes.
 
-        sshd cannot work with a shed's few rights (it wants SYS_CHROOT), so its container has Docker's usual ones.
+        sshd needs SYS_CHROOT, which a shed does not have, so its container has Docker's default capabilities.
         """
-        say("making a shed, and a container with sshd")
+        say("creating a shed, and a container with sshd")
         try:
             self.create("one", SSHD_IMAGE)
             words, _rights = self.like("one")
@@ -219,14 +241,14 @@ class World:
 
 
 class Pair:
-    """A shed `one` and its rival with sshd, and where ssh finds them."""
+    """The shed `one`, its rival with sshd, and their SSH addresses."""
 
     def __init__(self, world, shed, sshd, rival):
         self.world, self.shed, self.sshd, self.rival = world, shed, sshd, rival
         self.container = world.container("one")
 
     def session(self, name, command):
-        """The same session on both sides."""
+        """Creates the same session on both sides."""
         world = self.world
         world.shed("sessions", "new", "one", name, "--", "sh", "-c", command)
         new = ["tmux", "new-session", "-d", "-s", name, "sh", "-c", command]

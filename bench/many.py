@@ -1,0 +1,82 @@
+"""The rows about one shed with a great many sessions."""
+
+import contextlib
+import json
+import secrets
+import sqlite3
+import time
+
+from measure import Failed, Kept, Line, interleave, limit, p50, process, times_of
+from work import SESSIONS, SHED, made_by_hand, make, shed
+
+
+def many_sessions(size):
+    """`GET /api/sessions` with 1,000 managed sessions in one running shed: one GET over a kept connection to the unix socket, from the first
+    byte sent to the last byte read. Rival, for comparison: one `docker exec … tmux list-sessions` in the same container, a whole process.
+
+    Creating so many sessions through the API would take minutes and a runner each, which a list does not ask. So one session, whose worker
+    has ended, is created through the API, and the server is stopped. tmux in the shed then gets 1,000 real sessions (each runs `cat`) with the
+    marks that shed gives its own, and the database gets a copy of that session's and its worker's row for each. Started again, the server reads
+    the rows, its shed-init sends tmux's whole state, and the list joins the two as for any other session. Before the clock starts every
+    session must be listed with its tmux id and its worker's window; each timed answer is checked for the number of sessions."""
+    with shed() as (world, kept):
+        make(kept, "model", ["true"])
+        with limit():
+            while json.loads(kept.get(f"{SESSIONS}/model")[1])["workers"][0]["status"] != "exited":
+                time.sleep(0.05)
+        world.stop_server()
+        made = [(f"many{number:04}", secrets.token_hex(16), secrets.token_hex(16)) for number in range(size.listed)]
+        tmux = "".join(
+            f"new-session -d -s {name} 'exec cat'\n"
+            f"set-option -t ={name}: @shed_session {session}\n"
+            f"set-option -w -t ={name}: @shed_worker {worker}\n"
+            for name, session, worker in made
+        )
+        world.docker("exec", "-i", "-u", "dev", world.container(SHED), "tmux", "source-file", "-", input=tmux)
+        with contextlib.closing(sqlite3.connect(world.data / "shed.db")) as database, database:
+            for name, session, worker in made:
+                model = copy(database, "sessions", "name = 'model'", id=session, name=name)
+                copy(database, "workers", f"session = '{model['id']}'", id=worker, session=session)
+        world.start_server()
+        kept = Kept(world.socket)
+        with limit():
+            while not all(map(is_listed, json.loads(kept.get("/api/sessions")[1])["sessions"])):
+                time.sleep(0.1)
+        n_bytes = len(kept.get("/api/sessions")[1])
+        gets = []
+
+        def turn():
+            for _ in range(10):
+                taken, body = kept.get("/api/sessions")
+                gets.append(taken)
+                n_listed = body.count(b'"shed_name"')
+                if n_listed != size.listed + 1:
+                    raise Failed(f"GET /api/sessions lists {n_listed} sessions, not {size.listed + 1}")
+
+        def rival():
+            return process(made_by_hand(world, "tmux", "list-sessions"), world.env)
+
+        _, rivals = interleave(size.samples, turn, rival)
+        del gets[:10]  # the uncounted turn
+    what = f"GET /api/sessions, {size.listed:,} sessions in one shed"
+    ratio = times_of(p50(rivals) / p50(gets))
+    note = f"an answer of {n_bytes / 1e6:.2f} MB"
+    yield Line(what, gets, p50(gets) <= 0.003, "p50 ≤ 3 ms", "docker exec … tmux list-sessions", rivals, ratio, note=note)
+
+
+def copy(database, table, where, **changed):
+    """Inserts a copy of a row with some columns changed; the row that was copied."""
+    cursor = database.execute(f"SELECT * FROM {table} WHERE {where}")
+    columns = [column[0] for column in cursor.description]
+    row = dict(zip(columns, cursor.fetchone()))
+    values = list((row | changed).values())
+    database.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(values))})", values)
+    return row
+
+
+def is_listed(session):
+    """Whether the list shows a session's row joined with what tmux has of it."""
+    return session.get("status") == "running" and "tmux_id" in session and session["workers"][0].get("window")
+
+
+ROWS = {"many-sessions": many_sessions}
