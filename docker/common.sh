@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# What the scripts in docker/ share: talking, failing with words, becoming root, Debian packages.
+# Shared by the scripts in docker/: messages, errors, root privileges, Debian packages.
 # Sourced, never run. Every script that sources it uses these exit statuses:
 #   0  done, or nothing to do
-#   1  it was tried and failed; what failed is said, with the last lines of its log
-#   2  wrong arguments
+#   1  failed; the message names what failed, with the last lines of its log
+#   2  invalid arguments
 #   3  not possible as this user or on this machine; the commands to paste are printed
 
-# Progress goes to stderr, so that stdout stays free for answers.
+# Progress goes to stderr, so that stdout carries only results.
 say() { printf 'shed: %s\n' "$*" >&2; }
 
-# fail STATUS MESSAGE [COMMAND]...   says what and why, then the commands that help, one per line.
+# fail STATUS MESSAGE [COMMAND]...   prints what failed and why, then the commands that fix it, one per line.
 fail() {
   local status=$1 message=$2
   shift 2
@@ -21,7 +21,7 @@ fail() {
   exit "$status"
 }
 
-# show_log FILE [LINES]   the last lines of FILE, indented, for an error that follows from them. dockerd's chatter is left out.
+# show_log FILE [LINES]   prints the last lines of FILE, indented, before an error they explain. dockerd's info messages are left out.
 show_log() {
   local file=$1 lines=${2:-15}
   [[ -s $file ]] || return 0
@@ -33,21 +33,21 @@ is_root() { ((EUID == 0)); }
 
 can_be_root() { is_root || sudo -n true 2>/dev/null; }
 
-# as_root COMMAND...   as it is for root, through `sudo -n` (which never asks) for others.
+# as_root COMMAND...   runs it directly for root, through `sudo -n` (which never asks) for other users.
 as_root() {
   if is_root; then "$@"; else sudo -n "$@"; fi
 }
 
-# What a person would type before a command that needs root.
+# The prefix for a printed command that needs root.
 sudo_word() { if is_root; then printf ''; else printf 'sudo '; fi; }
 
-# `command -v`, but daemons live in sbin, which is not in everyone's PATH.
+# `command -v`, also in sbin, where daemons are and which is not in every user's PATH.
 have() { PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
 
 has_package_lists() { compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; }
 
-# apt_install WHY PACKAGE...   installs without recommended packages. The lists are fetched when there are none, and once more
-# when the install fails (an old list names files that the mirror has dropped).
+# apt_install WHY PACKAGE...   installs without recommended packages. The package lists are fetched if there are none, and once more
+# if the installation fails (an old list names files that the mirror has removed).
 apt_install() {
   local why=$1 log
   shift
@@ -55,13 +55,13 @@ apt_install() {
   local paste
   paste="$(sudo_word)apt-get update && $(sudo_word)apt-get install -y --no-install-recommends $*"
 
-  have apt-get || fail 3 "$why needs the Debian packages $*, and this machine has no apt-get; install their like with its own package manager"
+  have apt-get || fail 3 "$why needs the Debian packages $*, and this machine has no apt-get; install the equivalent packages with its own package manager"
   can_be_root || fail 3 "$why needs the Debian packages $*, and installing them needs root (sudo -n is refused)" "$paste"
 
   say "installing $* ($why)"
   log=$(mktemp "${TMPDIR:-/tmp}/shed-apt.XXXXXX")
   if ! has_package_lists; then
-    as_root "${get[@]}" update >>"$log" 2>&1 || true # the install below says what is missing
+    as_root "${get[@]}" update >>"$log" 2>&1 || true # the installation below reports what is missing
   fi
   if ! as_root "${get[@]}" install -y --no-install-recommends "$@" >>"$log" 2>&1; then
     if ! { as_root "${get[@]}" update && as_root "${get[@]}" install -y --no-install-recommends "$@"; } >>"$log" 2>&1; then
@@ -72,14 +72,14 @@ apt_install() {
   rm -f "$log"
 }
 
-# install_wheels DIR PACKAGE...   Python programs into DIR/bin; run them with PYTHONPATH=DIR. Wheels only: a source package could
-# download its binary from somewhere else.
+# install_wheels DIR PACKAGE...   installs Python programs into DIR/bin; run them with PYTHONPATH=DIR. Wheels only: a source package
+# could download its binary from somewhere else.
 install_wheels() {
   local dir=$1
   shift
   if python3 -m venv "$dir"; then
     "$dir/bin/python" -m pip install --disable-pip-version-check --only-binary :all: "$@"
-  else # Debian's python3 without python3-venv, but perhaps with pip
+  else # Debian's python3 without python3-venv may still have pip
     rm -rf "$dir"
     python3 -m pip install --disable-pip-version-check --only-binary :all: --target "$dir" "$@"
   fi

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Builds the images of sheds, each only when its recipe has changed.
+# Builds the images for sheds, each only if its recipe has changed.
 #
-#   docker/image.sh base          shed-base:latest, what a shed runs unless told otherwise
+#   docker/image.sh base          shed-base:latest, the default image of a shed
 #   docker/image.sh agents        shed-agents:latest, shed-base plus Node and the agent programs (large)
 #   docker/image.sh all           both
 #   docker/image.sh test-images   shed-test-busybox, shed-test-notmux, shed-test-sshd: for tests and benchmarks
 #
 #   --tag T               the tag of the images built, instead of `latest`
-#   --force               build even if an image of this recipe is there, from scratch
-#   --from auto|registry|rootfs   where Debian comes from (also SHED_IMAGE_FROM); auto takes the registry if it answers
+#   --force               build from scratch even if an image of this recipe exists
+#   --from auto|registry|rootfs   source of Debian (also SHED_IMAGE_FROM); auto uses the registry if it answers
 #   --network NET         network of the build steps (also SHED_BUILD_NETWORK), for example `host`
 #   --trust-host-ca       put the host's own certificates (/usr/local/share/ca-certificates) into shed-base, for networks that
-#                         inspect TLS (also SHED_TRUST_HOST_CA=1). Without it they serve the downloads of `agents` only.
+#                         inspect TLS (also SHED_TRUST_HOST_CA=1). Without it only the downloads of `agents` use them.
 #
-# Exit status: 0 built or already there · 1 a build failed, with its last lines · 2 wrong arguments
-#              3 no engine, or a package is missing and may not be installed; the commands are printed
+# Exit status: 0 built or up to date · 1 a build failed, with its last lines · 2 invalid arguments
+#              3 no engine, or a package is missing and cannot be installed; the commands are printed
 #
-# An image carries `shed.image` (base, agents, test-…), `shed.recipe` (the hash of all that went in: the recipe's files, the
-# arguments, the parent's recipe) and `shed.from` (registry or rootfs). An image whose hash is the recipe's is left alone.
+# An image has the labels `shed.image` (base, agents, test-…), `shed.recipe` (the hash of all inputs: the recipe's files, the
+# arguments, the parent's recipe) and `shed.from` (registry or rootfs). An image with the current hash is not built again.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -26,7 +26,7 @@ self=$here/$(basename "${BASH_SOURCE[0]}")
 . "$here/common.sh"
 
 readonly debian_image=debian:bookworm-slim
-readonly registry_limit=8 # seconds until a registry must have said that it has the image; a dead network must not cost more
+readonly registry_limit=8 # seconds until a registry must have confirmed that it has the image; limits the wait on a dead network
 readonly host_ca_dir=/usr/local/share/ca-certificates
 
 usage() {
@@ -45,7 +45,7 @@ parse() {
   while (($# > 0)); do
     case $1 in
       --tag | --from | --network)
-        (($# >= 2)) && [[ -n $2 ]] || fail 2 "$1 wants a value"
+        (($# >= 2)) && [[ -n $2 ]] || fail 2 "$1 needs a value"
         case $1 in
           --tag) tag=$2 ;;
           --from) from=$2 ;;
@@ -64,15 +64,15 @@ parse() {
     shift
   done
   [[ -n $verb ]] || usage
-  [[ $from =~ ^(auto|registry|rootfs)$ ]] || fail 2 "--from is auto, registry or rootfs, not '$from'"
-  [[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || fail 2 "'$tag' is not an image tag"
+  [[ $from =~ ^(auto|registry|rootfs)$ ]] || fail 2 "invalid --from '$from'; expected auto, registry or rootfs"
+  [[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || fail 2 "invalid --tag '$tag'; expected at most 128 letters, digits, '_', '.', '-'"
 }
 
-# --- recipes and what is there ------------------------------------------------------------------------------------------------
+# --- recipes and existing images ----------------------------------------------------------------------------------------------
 
 # context RECIPE [PLACE]   the files of a recipe as a tar archive that is the same, byte for byte, on every checkout: sorted, no owners,
-# no times, and modes that do not depend on the umask of whoever cloned. It is the build context, and its hash names the recipe.
-# With PLACE, the host's own certificates are added in that directory, which is then there even if there are none.
+# no times, and modes that do not depend on the umask at the clone. It is the build context, and its hash identifies the recipe.
+# With PLACE, the host's own certificates are added in that directory, which exists even if there are none.
 context() {
   local recipe=$1 place=${2:-} tree
   tree=$(mktemp -d "$work/context.XXXXXX")
@@ -106,7 +106,7 @@ build() {
   if ! with_builder docker build "${arguments[@]}" - <"$archive" >"$log" 2>&1; then
     show_log "$log" 40
     if grep -qiE 'temporary failure (in name )?resol|could ?n.t resolve|unable to (connect|fetch)|EAI_AGAIN' "$log"; then
-      fail 1 "building $image failed: a build step has no network. If the host has, lend its network to the build" \
+      fail 1 "building $image failed: a build step has no network access. If the host has access, use its network" \
         "$self $verb --network host"
     fi
     fail 1 "building $image failed"
@@ -117,8 +117,8 @@ build() {
   say "built $image in $((SECONDS - started)) s, $(image_size "$image")"
 }
 
-# buildx if the client has it, with the engine's own builder (another one would not see our local images); else the classic
-# builder, which a client without buildx uses only when told.
+# Uses buildx if the client has it, with the engine's own builder (another builder would not see local images); else the classic
+# builder, which a client without buildx uses only if DOCKER_BUILDKIT=0.
 with_builder() {
   if docker buildx version >/dev/null 2>&1; then
     BUILDX_BUILDER=$(docker context show 2>/dev/null || echo default) DOCKER_BUILDKIT=1 "$@"
@@ -127,7 +127,7 @@ with_builder() {
   fi
 }
 
-# forget_image OLD_ID IMAGE   removes what had the name IMAGE until now: of use to nobody, unless a container or another image keeps it.
+# forget_image OLD_ID IMAGE   removes the image that had the name IMAGE before, unless a container or another image uses it.
 forget_image() {
   if [[ -n $1 && $1 != "$(id_of "$2")" ]]; then docker image rm "$1" >/dev/null 2>&1 || true; fi
 }
@@ -144,23 +144,23 @@ id_of() { docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || true; }
 
 image_size() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f MB", $1 / 1e6 }'; }
 
-# --- where Debian comes from --------------------------------------------------------------------------------------------------
+# --- source of Debian ---------------------------------------------------------------------------------------------------------
 
-# Sets `origin` (registry or rootfs) once. Pulling is the only true test: mirrors and proxies are the engine's business, not ours.
+# Sets `origin` (registry or rootfs) once. Only a pull shows whether a registry can be used: the engine configures mirrors and proxies.
 origin=
 decide_origin() {
   [[ -z $origin ]] || return 0
   case $from in
     rootfs) origin=rootfs ;;
     registry)
-      pull_debian || { show_log "$work/pull.log"; fail 1 "no registry gives $debian_image" "$self $verb --from rootfs"; }
+      pull_debian || { show_log "$work/pull.log"; fail 1 "no registry provides $debian_image" "$self $verb --from rootfs"; }
       origin=registry
       ;;
     auto)
       if pull_debian; then
         origin=registry
       else
-        say "no image registry in reach; making Debian from its package archive instead"
+        say "no image registry can be reached; building Debian from its package archive instead"
         origin=rootfs
       fi
       ;;
@@ -198,25 +198,25 @@ base_image() {
   is_current "$base" "$hash" && return 0
 
   have mmdebstrap || install_mmdebstrap
-  say "making $base from Debian's package archive"
-  # Half an archive imports without complaint, so the image gets its name only when mmdebstrap has ended well.
+  say "building $base from Debian's package archive"
+  # A truncated archive imports without an error, so the image gets its name only after mmdebstrap has succeeded.
   if ! new=$(as_root_if_possible "$here/shed-base/rootfs.sh" "$variant" 2>"$work/rootfs.log" |
     docker import --change "LABEL shed.recipe=$hash shed.image=rootfs" -); then
     if [[ -n $new ]]; then docker image rm "$new" >/dev/null 2>&1 || true; fi
     show_log "$work/rootfs.log"
-    can_be_root || fail 3 'making Debian without an image registry needs root (or mmdebstrap with user namespaces and newuidmap)' \
+    can_be_root || fail 3 'building Debian without an image registry needs root (or mmdebstrap with user namespaces and newuidmap)' \
       "sudo $self $verb"
-    fail 1 'mmdebstrap could not make a Debian root file system; is a Debian mirror in reach?' \
+    fail 1 'mmdebstrap could not build a Debian root file system; check that a Debian mirror can be reached' \
       "SHED_DEBIAN_MIRROR=http://a.mirror/debian $self $verb"
   fi
   name_image "$new" "$base"
-  say "made $base in $((SECONDS - started)) s"
+  say "built $base in $((SECONDS - started)) s"
 }
 
 install_mmdebstrap() {
   local -a packages=(mmdebstrap)
-  [[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || packages+=(debian-archive-keyring) # Ubuntu has it apart
-  apt_install "to make a Debian image without a registry" "${packages[@]}"
+  [[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || packages+=(debian-archive-keyring) # a separate package in Ubuntu
+  apt_install "to build a Debian image without a registry" "${packages[@]}"
 }
 
 as_root_if_possible() {
@@ -235,11 +235,11 @@ make_base() {
   build "$image" base "$base_hash" "$origin" "$work/base.tar" "$base"
 }
 
-# on_base IMAGE KIND RECIPE [PLACE]   an image whose parent is shed-base; PLACE as for context(). Certificates are no part of the hash:
-# they serve a download and do not stay.
+# on_base IMAGE KIND RECIPE [PLACE]   builds an image whose parent is shed-base; PLACE as for context(). Certificates are not part of
+# the hash: they are used for downloads and do not stay in the image.
 on_base() {
   local image=$1 kind=$2 recipe=$3 place=${4:-} hash
-  force='' make_base # --force is meant for the image asked for
+  force='' make_base # --force applies only to the requested image
   hash=$({ context "$recipe" && printf '%s' "$base_hash"; } | hash_of)
   if is_current "$image" "$hash"; then return 0; fi
   context "$recipe" ${place:+"$place"} >"$work/child.tar"
@@ -254,7 +254,7 @@ make_test_images() {
   make_notmux
 }
 
-# Not made from shed-base, which has what this one must lack.
+# Not built from shed-base, which has the programs that this image must not have.
 make_notmux() {
   local image=shed-test-notmux:$tag hash
   context test-images/notmux >"$work/notmux.tar"
@@ -266,7 +266,7 @@ make_notmux() {
 
 parse "$@"
 if ! have docker || ! docker version --format . >/dev/null 2>&1; then
-  fail 3 'no Docker engine answers, and images are built by one' "$here/engine.sh ensure"
+  fail 3 'no Docker engine answers; building an image needs one' "$here/engine.sh ensure"
 fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/shed-image.XXXXXX")
 trap 'rm -rf "$work"' EXIT
