@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Writes the file system of a Debian bookworm as a tar archive to stdout, made by mmdebstrap from Debian's own archive. It stands in
-# for debian:bookworm-slim where no image registry can be reached.
+# Writes a Debian bookworm file system as a tar archive to stdout, built by mmdebstrap from Debian's own archive. It replaces
+# debian:bookworm-slim when no image registry can be reached.
 #
 #   docker/shed-base/rootfs.sh full      with all of `packages`, so that the image build needs neither apt nor network
-#   docker/shed-base/rootfs.sh minimal   what debian:bookworm-slim holds
+#   docker/shed-base/rootfs.sh minimal   the content of debian:bookworm-slim
 #
-# Needs mmdebstrap, and root (without it mmdebstrap tries its unprivileged modes). SHED_DEBIAN_MIRROR replaces deb.debian.org.
-# Exit status: 0 done · 1 mmdebstrap failed · 2 wrong arguments
+# Needs mmdebstrap, and root (otherwise mmdebstrap tries its unprivileged modes). SHED_DEBIAN_MIRROR replaces deb.debian.org.
+# Exit status: 0 done · 1 mmdebstrap failed · 2 invalid arguments
 #
-# What makes it fast (26 s instead of 35 on two cores): the tree is made in memory, nothing is synced, and the list of files to
-# leave out is laid down only after the first packages are extracted, for mmdebstrap would start a filter for each of them.
+# Three things make it fast (26 s instead of 35 on two cores): the tree is built in memory, nothing is synced, and the list of files to
+# exclude is installed only after the first packages are extracted, because mmdebstrap would start a filter for each of them.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -22,7 +22,7 @@ case ${1:-} in
     ;;
 esac
 
-# A tmpfs in a mount namespace of its own: it cannot be left behind. Needs root and memory to spare (the full tree is 0.6 GB).
+# A tmpfs in a mount namespace of its own, which ends with the script. Needs root and enough memory (the full tree is 0.6 GB).
 if [[ $EUID == 0 && -z ${SHED_ROOTFS_IN_MEMORY:-} ]] &&
   (($(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo) > 3000000)) && unshare --mount true 2>/dev/null; then
   exec unshare --mount env SHED_ROOTFS_IN_MEMORY=1 bash "$0" "$@"
@@ -38,7 +38,7 @@ if [[ -n ${SHED_DEBIAN_MIRROR:-} ]]; then
   sources=("deb $mirror bookworm main" "deb $mirror bookworm-updates main" "deb ${mirror}-security bookworm-security main")
 fi
 
-# shellcheck disable=SC2016  # $1 is for the hooks' own shells: the tree's path
+# shellcheck disable=SC2016  # the hooks' own shells expand $1, the tree's path
 TMPDIR=$work mmdebstrap \
   --mode="$([[ $EUID == 0 ]] && echo root || echo auto)" \
   --variant=minbase \

@@ -1,4 +1,4 @@
 # shellcheck shell=sh
-# Login shells: /etc/profile has just set PATH anew, and a door that passes no environment leaves LANG unset.
+# Login shells: /etc/profile has just reset PATH, and LANG is unset if the client passed no environment.
 export LANG="${LANG:-C.UTF-8}"
 if [ -d "$HOME/.local/bin" ]; then PATH="$HOME/.local/bin:$PATH"; fi
