@@ -1,4 +1,4 @@
-"""The rows about one shed with a great many sessions."""
+"""The row about one shed with a thousand sessions."""
 
 import contextlib
 import json
@@ -7,18 +7,19 @@ import sqlite3
 import time
 
 from measure import Failed, Kept, Line, interleave, limit, p50, process, times_of
-from work import SESSIONS, SHED, made_by_hand, make, shed
+from work import SESSIONS, SHED, make, shed, without_shed
 
 
 def many_sessions(size):
-    """`GET /api/sessions` with 1,000 managed sessions in one running shed: one GET over a kept connection to the unix socket, from the first
+    """`GET /api/sessions` with 1,000 managed sessions in one running shed: one GET over an open connection to the unix socket, from the first
     byte sent to the last byte read. Rival, for comparison: one `docker exec … tmux list-sessions` in the same container, a whole process.
 
-    Creating so many sessions through the API would take minutes and a runner each, which a list does not ask. So one session, whose worker
-    has ended, is created through the API, and the server is stopped. tmux in the shed then gets 1,000 real sessions (each runs `cat`) with the
-    marks that shed gives its own, and the database gets a copy of that session's and its worker's row for each. Started again, the server reads
-    the rows, its shed-init sends tmux's whole state, and the list joins the two as for any other session. Before the clock starts every
-    session must be listed with its tmux id and its worker's window; each timed answer is checked for the number of sessions."""
+    Creating so many sessions through the API would take minutes and start a runner for each, which a list never contacts. So the row creates
+    one session through the API, whose worker has ended, and stops the server. Then it creates 1,000 real sessions in the shed's tmux (each
+    runs `cat`), with the marks by which shed recognizes its own, and adds a copy of that session's row and of its worker's row to the
+    database for each. After its restart the server reads the rows, shed-init sends tmux's whole state, and the list joins the two as it
+    does for any other session. Before the measurement every session must be listed with its tmux id and its worker's window; each timed
+    answer is checked for the number of sessions."""
     with shed() as (world, kept):
         make(kept, "model", ["true"])
         with limit():
@@ -54,7 +55,7 @@ def many_sessions(size):
                     raise Failed(f"GET /api/sessions lists {n_listed} sessions, not {size.listed + 1}")
 
         def rival():
-            return process(made_by_hand(world, "tmux", "list-sessions"), world.env)
+            return process(without_shed(world, "tmux", "list-sessions"), world.env)
 
         _, rivals = interleave(size.samples, turn, rival)
         del gets[:10]  # the uncounted turn
@@ -65,7 +66,7 @@ def many_sessions(size):
 
 
 def copy(database, table, where, **changed):
-    """Inserts a copy of a row with some columns changed; the row that was copied."""
+    """Inserts a copy of a row with some columns changed; returns the row that was copied."""
     cursor = database.execute(f"SELECT * FROM {table} WHERE {where}")
     columns = [column[0] for column in cursor.description]
     row = dict(zip(columns, cursor.fetchone()))
@@ -75,7 +76,7 @@ def copy(database, table, where, **changed):
 
 
 def is_listed(session):
-    """Whether the list shows a session's row joined with what tmux has of it."""
+    """Whether the list shows a session's row joined with tmux's data about it."""
     return session.get("status") == "running" and "tmux_id" in session and session["workers"][0].get("window")
 
 

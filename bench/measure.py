@@ -1,4 +1,4 @@
-"""Clocks and figures: processes, terminals and connections are timed from here, with as little of Python in between as can be."""
+"""Timing of processes, terminals and connections, with as little Python code in between as possible; and statistics."""
 
 import base64
 import contextlib
@@ -18,21 +18,21 @@ import subprocess
 import termios
 from time import perf_counter
 
-# Longest time one sample may take, in seconds; then the row has failed.
+# Maximum duration of one sample in seconds; beyond it the row has failed.
 SAMPLE_LIMIT = 60
 TERMINAL = (40, 120)  # rows, columns
 
 
 class Failed(Exception):
-    """A row cannot be measured, and why."""
+    """A row cannot be measured; the message says why."""
 
 
 @contextlib.contextmanager
 def limit(seconds=SAMPLE_LIMIT):
-    """Ends whatever waits longer than this."""
+    """Raises Failed if the block takes longer than this."""
 
     def over(_signal, _frame):
-        raise Failed(f"no end within {seconds} s")
+        raise Failed(f"not finished within {seconds} s")
 
     old = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -44,13 +44,13 @@ def limit(seconds=SAMPLE_LIMIT):
 
 
 def words(argv):
-    """A command as a message shows it: its program, and where it went."""
+    """A command for a message, shortened to its beginning and its end."""
     text = " ".join(str(word) for word in argv)
     return text if len(text) <= 90 else f"{text[:30]} … {text[-60:]}"
 
 
 def output(argv, env, **options):
-    """What a command prints; Failed with its last words when it fails. Not timed."""
+    """The output of a command; Failed with the end of its error output if it fails. Not timed."""
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, **options)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip())[-500:]
@@ -59,7 +59,7 @@ def output(argv, env, **options):
 
 
 def process(argv, env, stdin=os.devnull):
-    """Seconds from the spawn of a process to its end. Input comes from a file; output goes nowhere."""
+    """Seconds from the spawn of a process to its end. Input comes from a file; output is discarded."""
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -77,8 +77,8 @@ def process(argv, env, stdin=os.devnull):
         taken = perf_counter() - begin
     code = os.waitstatus_to_exitcode(status)
     if code:
-        output(argv, env)  # once more, for its words
-        raise Failed(f"{words(argv)}: exit status {code}, and 0 when tried again")
+        output(argv, env)  # run it again for its error output
+        raise Failed(f"{words(argv)}: exit status {code}, but 0 when run again")
     return taken
 
 
@@ -89,7 +89,7 @@ class Terminal:
         self.what = words(argv)
         self.master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *TERMINAL, 0, 0))
-        # The first terminal that a session leader opens becomes its own.
+        # The first terminal that a session leader opens becomes its controlling terminal.
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, os.ttyname(slave), os.O_RDWR, 0),
             (os.POSIX_SPAWN_DUP2, 0, 1),
@@ -100,7 +100,7 @@ class Terminal:
         os.close(slave)
 
     def until(self, *patterns, seconds=SAMPLE_LIMIT):
-        """Reads until all patterns have been shown; the moment of the last of them."""
+        """Reads until all patterns have been shown; the time of the last one."""
         seen, wanted, end = b"", [re.compile(pattern) for pattern in patterns], perf_counter() + seconds
         while wanted:
             if not select.select([self.master], [], [], max(0, end - perf_counter()))[0]:
@@ -114,7 +114,7 @@ class Terminal:
         return now
 
     def drain(self, quiet):
-        """Reads until nothing has come for this many seconds, or the end."""
+        """Reads until there is no output for this many seconds, or the end."""
         with contextlib.suppress(OSError):
             while select.select([self.master], [], [], quiet)[0] and os.read(self.master, 1 << 16):
                 pass
@@ -132,12 +132,12 @@ class Terminal:
         os.write(self.master, data)
 
     def leave(self):
-        """Ctrl-B D, and waits for the end: a client that is only killed stays attached in a container."""
+        """Ctrl-B D, and waits for the end: a client that is killed instead stays attached in a container."""
         try:
             with limit(10):
                 self.drain(0.01)
                 self.write(b"\x02d")
-                with contextlib.suppress(OSError):  # the end of a terminal
+                with contextlib.suppress(OSError):  # end of the terminal
                     while os.read(self.master, 1 << 16):
                         pass
                 os.waitpid(self.pid, 0)
@@ -147,7 +147,7 @@ class Terminal:
         os.close(self.master)
 
     def kill(self):
-        """The end in any case."""
+        """Kills the process, if it still runs."""
         with contextlib.suppress(OSError):
             os.close(self.master)
         with contextlib.suppress(OSError):
@@ -156,7 +156,7 @@ class Terminal:
 
 
 class Kept:
-    """A kept HTTP connection over a unix socket."""
+    """An HTTP connection over a unix socket, kept open between requests."""
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
@@ -168,7 +168,7 @@ class Kept:
         return self.ask("GET", path)
 
     def ask(self, method, path, body=None):
-        """One request: seconds from the first byte sent to the last byte of the answer, and the body. Failed when it is refused."""
+        """One request: seconds from the first byte sent to the last byte of the answer, and the body. Failed if the answer is an error."""
         sent = b"" if body is None else json.dumps(body).encode()
         kind = "" if body is None else "Content-Type: application/json\r\n"
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{kind}Content-Length: {len(sent)}\r\n\r\n"
@@ -198,7 +198,7 @@ class Kept:
 
 
 class Events:
-    """An event stream over a unix socket: the data of its items, as they come."""
+    """An event stream over a unix socket: the data of its items, as they arrive."""
 
     def __init__(self, path, route):
         self.route = route
@@ -218,7 +218,7 @@ class Events:
         self.seen = b""
 
     def read(self):
-        """What has come: the data of whole items. Waits until something comes."""
+        """The data of the complete items that have arrived. Waits until something arrives."""
         more = self.socket.recv(1 << 18)
         if not more:
             raise Failed(f"GET {self.route}: the connection ended")
@@ -230,7 +230,7 @@ class Events:
 
 
 class WebSocket:
-    """A WebSocket over a unix socket: text messages, whole."""
+    """A WebSocket over a unix socket: complete text messages."""
 
     def __init__(self, path, route):
         self.route, self.seen = route, b""
@@ -253,7 +253,7 @@ class WebSocket:
         self.seen += more
 
     def read(self):
-        """The messages that have come, as JSON. Waits until something comes."""
+        """The messages that have arrived, as JSON. Waits until something arrives."""
         self._more()
         found = []
         while len(self.seen) >= 2:
@@ -266,7 +266,7 @@ class WebSocket:
             body, self.seen = self.seen[at : at + size], self.seen[at + size :]
             if kind == 1:
                 found.append(json.loads(body))
-            elif kind == 9:  # a ping, answered with its own bytes
+            elif kind == 9:  # a ping, answered with the same bytes
                 self._send(10, body)
             elif kind == 8:
                 raise Failed(f"{self.route}: closed: {body!r}")
@@ -325,12 +325,12 @@ def p50(samples):
 
 
 def p99(samples):
-    """Nearest rank; of fewer than a hundred samples it is the largest."""
+    """Nearest rank; with fewer than a hundred samples it is the largest."""
     return sorted(samples)[math.ceil(len(samples) * 0.99) - 1]
 
 
 def shown(value, unit):
-    """A figure with three digits."""
+    """A value with three significant digits."""
     if unit == "s":
         value, unit = (value * 1e3, "ms") if value < 1 else (value, "s")
     digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
@@ -369,7 +369,7 @@ class Line:
 
 
 def faster(what, ours, rival, theirs, times=None, note="", also=True, goal=""):
-    """A line whose goal is to be `times` as fast as the rival, by the medians; without `times` it is for comparison."""
+    """A line whose goal is to be `times` as fast as the rival by the medians; without `times` there is no goal."""
     ratio = p50(theirs) / p50(ours)
     met = None if times is None else ratio >= times and also
     goal = "–" if times is None else f"{times}× faster" + goal

@@ -1,6 +1,6 @@
-"""The rows of the table, one function each; every one says how it measures.
+"""The rows of the table, one function each. The docstring of each function says how it measures.
 
-A row yields `Line`s. All that is compared is measured in turns: one sample of shed, one of the rival, and again.
+A row yields `Line`s. Compared sides are measured in turns: one sample of shed, one of the rival, and so on.
 """
 
 import contextlib
@@ -22,17 +22,17 @@ DOCKER_TERMINAL = ["docker", "exec", "-it", "-u", "dev", "-w", "/workspace", "-e
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The number and size of samples."""
 
-    samples: int = 30  # of what is slow
-    many: int = 100  # of what is quick
+    samples: int = 30  # of slow operations
+    many: int = 100  # of quick operations
     gets: int = 100  # for each turn of the rival
     keys: int = 2000
     transfer: int = GIGABYTE
     sheds: int = 50
-    seconds: int = 60  # of watching an idle server
+    seconds: int = 60  # during which an idle server is observed
     panes: int = 50  # sessions of one shed
-    rounds: int = 5  # of what takes seconds each
+    rounds: int = 5  # of operations that take seconds each
     stream: int = 200  # MB that a pane prints
     commits: int = 1000
     listed: int = 1000  # sessions of one shed in a list
@@ -43,7 +43,7 @@ QUICK = Size(samples=3, many=10, gets=10, keys=100, transfer=GIGABYTE // 10, she
 
 
 def timed(world, *argv):
-    """A side: the whole process, from its spawn to its end."""
+    """A side of a comparison: a whole process, from its spawn to its end."""
     return lambda: process(list(argv), world.env)
 
 
@@ -51,16 +51,16 @@ def timed(world, *argv):
 
 
 def listing(world, names, size):
-    """All sessions of all sheds: one GET over a kept connection to the unix socket, from the first byte sent to the last one
-    read, against a loop of `docker exec … tmux list-sessions` over the containers. As many GETs a turn as `gets` says, since
-    p99 needs them; both answers are checked for the number of sessions."""
+    """All sessions of all sheds: one GET over an open connection to the unix socket, from the first byte sent to the last byte
+    read, against a loop of `docker exec … tmux list-sessions` over the containers. `gets` requests per turn, because p99 needs
+    many samples; both answers are checked for the number of sessions."""
     kept, gets = Kept(world.socket), []
     per_shed = 3
 
     def get():
         taken, body = kept.get("/api/sessions")
         if body.count(b'"shed_name"') != per_shed * len(names):
-            raise Failed(f"GET /api/sessions tells of other sessions than there are: {body[:300]!r}")
+            raise Failed(f"GET /api/sessions does not list {per_shed * len(names)} sessions: {body[:300]!r}")
         return taken
 
     def turn():
@@ -72,7 +72,7 @@ def listing(world, names, size):
 
     for name in names:
         if len(world.docker(*rival(name)[1:]).splitlines()) != per_shed:
-            raise Failed(f"{name} has not {per_shed} sessions")
+            raise Failed(f"tmux in {name} does not list {per_shed} sessions")
 
     def loop():
         return sum(process(rival(name), world.env) for name in names)
@@ -91,7 +91,7 @@ def client(world, names, size):
         size.many, timed(world, worlds.SHED, "--version"), timed(world, worlds.SHED, "sessions")
     )
     if len(json.loads(world.shed("--json", "sessions"))["sessions"]) != 3 * len(names):
-        raise Failed("shed sessions does not tell of all sessions")
+        raise Failed("shed sessions does not list all sessions")
     yield Line("shed --version", version, p50(version) <= 0.005, "≤ 5 ms")
     yield Line("shed sessions", sessions, p50(sessions) <= 0.020, "≤ 20 ms")
 
@@ -111,12 +111,12 @@ def execute(pair, size):
 
 
 def connections(pair, size):
-    """`ssh … true` as a whole process, with one client and one set of options for both sides, key login, host key checked:
-    a new connection, against sshd in a container of the same image at its own address; and a second one over a ControlMaster
-    that is already there, against `docker exec`. The other pairings are stated for comparison.
+    """`ssh … true` as a whole process, with the same client and options for both sides, key login, host key verified: a new connection,
+    against sshd in a container of the same image at its own address; and a second connection over an existing ControlMaster, against
+    `docker exec`. The other pairs are listed for comparison.
 
-    "Options" are the client's defaults. With them OpenSSH 9.2 and sshd agree on the key exchange sntrup761x25519, which costs tens of
-    milliseconds and which shed does not speak; so new connections are also measured with curve25519 for both, for comparison."""
+    The options are the client's defaults. With them OpenSSH 9.2 and sshd agree on the key exchange sntrup761x25519, which costs tens of
+    milliseconds and which shed does not support; so new connections are also measured with curve25519 on both sides, for comparison."""
     world, masters = pair.world, []
 
     def over_master(where, name):
@@ -145,16 +145,16 @@ def connections(pair, size):
     yield faster(second, of["ours_master"], "sshd, over ControlMaster", of["sshd_master"])
 
 
-# Text for more than a screen. Its last line and the clock of tmux's status line are the last things drawn.
+# More text than fits on a screen. Its last line and the clock of tmux's status line are drawn last.
 FULL_SCREEN = 'for i in $(seq 99); do echo "line $i of a screen that is full of text to be drawn at once"; done; printf last-line; exec sleep infinity'
 DRAWN = (rb"last-line", rb"\d\d:\d\d")
 
 
 def attach(pair, size):
-    """From the spawn of the client at a terminal of 120×40 to the moment when both the last line of the pane and the clock of
-    tmux's status line have been read; then Ctrl-B D, not timed. The session is full of text and the same on both sides.
+    """From the spawn of the client at a terminal of 120×40 until both the last line of the pane and the clock of tmux's status
+    line have been read; then Ctrl-B D, not timed. The session is full of text and the same on both sides.
     `shed attach` against `docker exec -it` into the same session of the same container; ssh to `NAME+SESSION` against ssh to sshd with
-    `tmux new -A`, new connections, once with the client's defaults and once with curve25519 for both (see the row above)."""
+    `tmux new -A`, new connections, once with the client's defaults and once with curve25519 on both sides (see the row above)."""
     world = pair.world
     shed, host, port = pair.shed
     tmux = ["tmux", "new", "-A", "-s", "full"]
@@ -188,10 +188,10 @@ def attach(pair, size):
 
 
 def keystrokes(pair, size):
-    """Three ssh clients, each at its own terminal, each attached to a tmux session that runs `cat`: in a plain window of the shed's, in a
-    worker of the shed's, in a plain window of the rival's. A key is written to one
-    terminal and timed until its echo is read there, then the same at the next. A line is emptied (Ctrl-U) every 60 keys, not timed.
-    After each key what tmux still has to say is read, until 1 ms of silence. The first 100 keys do not count."""
+    """Three ssh clients, each at its own terminal, each attached to a tmux session that runs `cat`: in a plain window of the shed, in a
+    worker of the shed, in a plain window of the rival. A key is written to one terminal and timed until its echo is read there, then the
+    same at the next terminal. The line is cleared (Ctrl-U) every 60 keys, not timed. After each key, further output of tmux is read until
+    1 ms of silence. The first 100 keys are not counted."""
     world = pair.world
     shed, host, port = pair.shed
     pair.session("keys", "exec cat")
@@ -278,11 +278,11 @@ def transfers(pair, size):
 
 def life(world, size):
     """Create to first exec: `shed create` and then `shed exec NAME true`, against `docker run -d` and then `docker exec NAME true` with the
-    limits, volumes, network and rights of that shed (read off its container) and new volumes too; the sum of the two processes. What was made is
-    removed outside the clock.
+    limits, network and capabilities of that shed (read from its container) and new volumes as well; the sum of the two processes. The
+    removal is not timed.
 
-    Stop: `shed stop` of a shed with one idle session, as a whole process, against `docker stop` of a `sleep` container. That one
-    only waits for its time limit of 10 s, so five of them wait at once after every five samples of shed's."""
+    Stop: `shed stop` of a shed with one idle session, as a whole process, against `docker stop` of a `sleep` container. The latter only
+    waits for its time limit of 10 s, so five of them run at once after every five samples of shed."""
     world.create("model")
     words, rights = world.like("model")
 
@@ -309,7 +309,7 @@ def life(world, size):
 
         stops, docker_stops = [], []
         world.shed("sessions", "new", "model", "default")
-        # It comes back with the shed.
+        # The session is restored with the shed.
         is_there = "until tmux has-session -t =default 2> /dev/null; do sleep 0.05; done"
         for _ in range(-(-size.samples // 5)):
             for _ in range(5):
@@ -348,9 +348,9 @@ def sleepers(world, like, count):
 
 
 def idle(size):
-    """A server of its own that has just made 50 sheds with 4 sessions each. After 10 s of rest its memory (VmRSS) and its processor time
-    (utime + stime of all threads, /proc/PID/stat) are read every 2 s for 60 s. The largest RSS and the time over all 60 s count.
-    For comparison: what the shed-init processes of one shed take together."""
+    """A server of its own that has just created 50 sheds with 4 sessions each. After 10 s of rest its memory (VmRSS) and its processor time
+    (utime + stime of all threads, /proc/PID/stat) are read every 2 s for 60 s. The largest RSS and the time over all
+    60 s count. For comparison: the memory of all shed-init processes of one shed."""
     with worlds.World() as world, world.fleet(size.sheds, 4) as names:
         time.sleep(10)
         pid = world.server.pid
@@ -378,7 +378,7 @@ def idle(size):
     yield Line("shed-init RSS, all its processes of a shed", inits, unit="MB")
 
 
-# Rows by what they are measured on: the same sheds serve all rows of a stage.
+# Rows by group: all rows of a group except `own` use the same server and sheds.
 STAGES = {
     "fleet": {"list": listing, "client": client},
     "pair": {"exec": execute, "ssh": connections, "attach": attach, "keys": keystrokes, "transfer": transfers},

@@ -1,6 +1,6 @@
-"""The rows about sessions with workers: each has a server of its own, and what it compares runs in one shed.
+"""The rows about sessions with workers: each has a server of its own, and both sides of a comparison run in one shed.
 
-All that is asked goes over a kept connection to the unix socket, so that no client's start is in the figures.
+All requests go over an open connection to the unix socket, so that no client's start is in the figures.
 """
 
 import collections
@@ -46,7 +46,7 @@ for words in ('init -q -b main', 'config user.name B', 'config user.email b@exam
 
 @contextlib.contextmanager
 def shed(repository=False):
-    """A server with one shed, and a connection to it."""
+    """A server with one shed, and an HTTP connection to the server."""
     with worlds.World() as world:
         world.create(SHED)
         if repository:
@@ -55,12 +55,12 @@ def shed(repository=False):
 
 
 def inside(world, *argv):
-    """What a command in the shed prints. Not timed."""
+    """The output of a command in the shed. Not timed."""
     return world.shed("exec", SHED, "--", *argv)
 
 
 def make(kept, name, command=(), **more):
-    """A session: seconds, and what the server tells of it."""
+    """Creates a session: seconds, and the session as the server answers it."""
     taken, body = kept.ask("POST", SESSIONS, {"name": name, "command": list(command), "keep": True} | more)
     return taken, json.loads(body)
 
@@ -69,9 +69,9 @@ def remove(kept, name):
     kept.ask("DELETE", f"{SESSIONS}/{name}?force=true")
 
 
-def made_by_hand(world, *tmux):
-    """The words that have tmux in the shed do something, without shed."""
-    return ["docker", "exec", "-u", "dev", "-w", "/workspace", world.container(SHED), *tmux]
+def without_shed(world, *argv):
+    """The argv that runs a command in the shed's container without shed, through `docker exec`."""
+    return ["docker", "exec", "-u", "dev", "-w", "/workspace", world.container(SHED), *argv]
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------------------
@@ -79,10 +79,10 @@ def made_by_hand(world, *tmux):
 
 def creation(size):
     """A session in a running shed with a repository of 2,000 files: `POST …/sessions` with `cat` as its command, from the first byte sent to
-    the last one read, when the command runs and the session is listed. Against `docker exec … tmux new-session`, and for a
-    worktree against `docker exec … sh -c 'git worktree add … && tmux new-session'`: whole processes. Quick sessions are removed outside the clock. Worktrees
-    stay, each beside the ones before it: ext4 passes over each inode that was deleted within the last half minute when it looks for a new one, and after
-    the removal of thousands of files that would be most of what is measured, on both sides."""
+    the last byte read, when the command runs and the session is listed. Against `docker exec … tmux new-session`, and for a
+    worktree against `docker exec … sh -c 'git worktree add … && tmux new-session'`: whole processes. The removal of quick sessions is not
+    timed. Worktrees are not removed: ext4 skips each inode that was deleted within the last half minute when it looks for a free one, and after the removal
+    of thousands of files that would be most of the measured time, on both sides."""
     with shed(repository=True) as (world, kept):
         count = iter(range(1 << 30))
 
@@ -93,23 +93,23 @@ def creation(size):
 
         def worktree():
             number = next(count)
-            taken, told = make(kept, f"tree{number}", ["cat"], type="worktree")
-            if told["branch"] != f"shed/tree{number}":
-                raise Failed(f"a worktree was asked for: {told}")
+            taken, made = make(kept, f"tree{number}", ["cat"], type="worktree")
+            if made["branch"] != f"shed/tree{number}":
+                raise Failed(f"no worktree was created: {made}")
             return taken
 
-        def by_hand(line, undo="true"):
+        def rival(line, undo="true"):
             def sample():
                 numbered = line.format(next(count))
-                taken = process(made_by_hand(world, "sh", "-c", numbered), world.env)
-                world.docker(*made_by_hand(world, "sh", "-c", undo)[1:])
+                taken = process(without_shed(world, "sh", "-c", numbered), world.env)
+                world.docker(*without_shed(world, "sh", "-c", undo)[1:])
                 return taken
 
             return sample
 
         new = "tmux new-session -d -s hand{0} cat"
         add = "git worktree add -q -b hand{0} /worktrees/hand{0} main"
-        sides = [quick, by_hand("tmux new-session -d -s hand cat", "tmux kill-session -t =hand"), worktree, by_hand(f"{add} && {new}")]
+        sides = [quick, rival("tmux new-session -d -s hand cat", "tmux kill-session -t =hand"), worktree, rival(f"{add} && {new}")]
         ours, theirs, tree, their_tree = interleave(size.samples, *sides)
     for what, samples, rivals, goal, rival in (
         ("create a session, quick", ours, theirs, 0.050, "docker exec … tmux new-session"),
@@ -119,9 +119,9 @@ def creation(size):
         yield Line(what, samples, p50(samples) <= goal, f"p50 ≤ {goal * 1000:.0f} ms", rival, rivals, ratio)
 
 
-def tap(size):
+def stream(size):
     """`cat` of 200 MB of text in a window of 80×24 of one tmux server: as a worker, and as a plain pane beside it, in turns. Timed in the
-    shed, around `cat` alone, which ends when its terminal has taken all. The worker's output is then waited for."""
+    shed, around `cat` alone, which ends when its terminal has accepted everything. The row then waits until the worker's output is stored."""
     with shed() as (world, kept):
         text = "import base64, os\nwith open('/tmp/text', 'wb') as file:\n"
         text += f" for _ in range({size.stream}):\n  file.write(base64.encodebytes(os.urandom(740_000)))"
@@ -134,19 +134,19 @@ def tap(size):
             return float(inside(world, "sh", "-c", "until test -s /tmp/took; do sleep 0.05; done; cat /tmp/took; rm /tmp/took"))
 
         def worker():
-            make(kept, "tapped", ["python3", "-c", timed])
+            make(kept, "streamed", ["python3", "-c", timed])
             with limit(120):
                 seconds = took()
                 while True:
-                    told = json.loads(kept.get(f"{SESSIONS}/tapped")[1])["workers"][0]
-                    if told["status"] == "exited" and told["output_end"] >= n_bytes:
+                    found = json.loads(kept.get(f"{SESSIONS}/streamed")[1])["workers"][0]
+                    if found["status"] == "exited" and found["output_end"] >= n_bytes:
                         break
                     time.sleep(0.05)
-            remove(kept, "tapped")
+            remove(kept, "streamed")
             return seconds
 
         def plain():
-            world.docker(*made_by_hand(world, "tmux", "new-session", "-d", "-s", "plain", "python3", "-c", timed)[1:])
+            world.docker(*without_shed(world, "tmux", "new-session", "-d", "-s", "plain", "python3", "-c", timed)[1:])
             with limit(120):
                 return took()
 
@@ -159,8 +159,8 @@ def tap(size):
 
 
 def checkpoints(size):
-    """`POST …/checkpoints` of a worktree session with 2,000 files of which one has changed since the last, against a `git stash create`
-    with its index refreshed as `docker exec`, for comparison. Each answer is checked for being a new checkpoint."""
+    """`POST …/checkpoints` of a worktree session with 2,000 files of which one has changed since the last one, against
+    `git stash create` through `docker exec`, for comparison. Each answer is checked for a new checkpoint."""
     with shed(repository=True) as (world, kept):
         make(kept, "tree", ["cat"], type="worktree")
         count = iter(range(1 << 30))
@@ -169,12 +169,12 @@ def checkpoints(size):
             inside(world, "sh", "-c", f"echo {next(count)} > /worktrees/tree/d00/f0000.txt")
             taken, body = kept.ask("POST", f"{SESSIONS}/tree/checkpoints", {"message": "bench"})
             if json.loads(body).get("unchanged"):
-                raise Failed(f"no checkpoint was made: {body!r}")
+                raise Failed(f"no checkpoint was created: {body!r}")
             return taken
 
         def theirs():
             inside(world, "sh", "-c", f"echo {next(count)} > /worktrees/tree/d00/f0000.txt")
-            return process(made_by_hand(world, "git", "-C", "/worktrees/tree", "stash", "create"), world.env)
+            return process(without_shed(world, "git", "-C", "/worktrees/tree", "stash", "create"), world.env)
 
         samples, rivals = interleave(size.samples, ours, theirs)
         remove(kept, "tree")
@@ -184,7 +184,7 @@ def checkpoints(size):
     )
 
 
-# Prints how long each commit took, and what failed.
+# Prints the duration of each commit, and the failures.
 COMMITS = """
 import subprocess, sys, time
 failed = 0
@@ -203,9 +203,9 @@ print('failures', failed, flush=True)
 
 
 def beside(size):
-    """1,000 times `git add -A` and `git commit` in a worktree session of 2,000 files, while one client watches its numbers and another makes
-    checkpoint after checkpoint: how long each took, and how many failed. As often beside a poller as others have it (`git add -N .` and
-    `git diff` every 500 ms), a tenth as many, for comparison."""
+    """1,000 times `git add -A` and `git commit` in a worktree session of 2,000 files, while one client watches its numbers and another creates
+    one checkpoint after another: the duration of each commit, and how many failed. Then a tenth as many commits beside a poller as other
+    programs have it (`git add -N .` and `git diff` every 500 ms), for comparison."""
     with shed(repository=True) as (world, kept):
         make(kept, "tree", ["cat"], type="worktree")
 
@@ -264,8 +264,8 @@ def panes(size):
     time between the clock in each of their lines and the first preview that has it. In the same run: `tmux capture-pane` of one pane through `docker exec`."""
     seconds = max(size.seconds // 3, 5)
     with shed() as (world, kept):
-        told = [make(kept, f"p{number}", ["python3", "-c", TICKER])[1] for number in range(size.panes)]
-        streams = [WebSocket(world.socket, f"{SESSIONS}/{one['name']}/workers/{one['workers'][0]['id']}/ws") for one in told]
+        made = [make(kept, f"p{number}", ["python3", "-c", TICKER])[1] for number in range(size.panes)]
+        streams = [WebSocket(world.socket, f"{SESSIONS}/{one['name']}/workers/{one['workers'][0]['id']}/ws") for one in made]
         by_socket, lines = {stream.socket: stream for stream in streams}, collections.Counter()
         ages, rest = [], collections.defaultdict(str)
         skip, end = time.monotonic() + 2, time.monotonic() + 2 + seconds
@@ -285,10 +285,10 @@ def panes(size):
             stream.close()
         low = min(lines.values(), default=0)
         if len(lines) != size.panes or low < seconds * 10:
-            raise Failed(f"{len(lines)} of {size.panes} panes were heard, the slowest {low} times in {seconds} s")
+            raise Failed(f"output of {len(lines)} of {size.panes} panes arrived, of the slowest {low} lines in {seconds} s")
         slowly = ["python3", "-c", TICKER.replace("0.05", "0.3")]
         slow = {make(kept, f"slow{number}", slowly)[1]["id"]: 0 for number in range(10)}
-        polls = [process(made_by_hand(world, "tmux", "capture-pane", "-p", "-t", "p0:"), world.env) for _ in range(size.samples)]
+        polls = [process(without_shed(world, "tmux", "capture-pane", "-p", "-t", "p0:"), world.env) for _ in range(size.samples)]
         previewed = previews(world, slow, seconds)
     what = f"output to subscriber, {size.panes} panes × 20 lines/s"
     yield Line(what, ages, p99(ages) <= 0.050, "p99 ≤ 50 ms", "docker exec … tmux capture-pane", polls, note=f"{len(ages)} lines")
@@ -296,7 +296,7 @@ def panes(size):
 
 
 def previews(world, known, seconds):
-    """How old each line of these sessions is in the first preview that has it. `known` is changed."""
+    """The age of each line of these sessions in the first preview that has it. `known` is changed."""
     events, ages = Events(world.socket, "/api/previews"), []
     skip, end = time.monotonic() + 2, time.monotonic() + 2 + seconds
     while (now := time.monotonic()) < end:
@@ -319,9 +319,9 @@ def previews(world, known, seconds):
 
 
 def busy(size):
-    """One session prints as fast as tmux takes it (`yes` with a line of 80), for as long as the row takes. In another session of the
+    """One session prints as fast as tmux accepts it (`yes` with lines of 80 bytes) for the duration of the row. In another session of the
     same shed `cat` runs, and `shed attach` shows it at a terminal: keys as in the row of keystrokes, echo by echo. In turns of 100 keys
-    once with the printing session as a worker and once as a plain pane, for what the tap adds. Beside it the server's memory (VmRSS), every turn."""
+    once with the printing session as a worker and once as a plain pane, to measure what a worker adds. The server's memory (VmRSS) is read every turn."""
     with shed() as (world, kept):
         make(kept, "keys", ["cat"])
         terminal = Terminal([worlds.SHED, "attach", SHED, "-S", "keys"], world.env)
@@ -335,7 +335,7 @@ def busy(size):
                 if worker:
                     make(kept, "loud", ["yes", line])
                 else:
-                    world.docker(*made_by_hand(world, "tmux", "new-session", "-d", "-s", "plain", "yes", line)[1:])
+                    world.docker(*without_shed(world, "tmux", "new-session", "-d", "-s", "plain", "yes", line)[1:])
                 time.sleep(0.5)
                 keys(terminal, 100, samples[0 if worker else 1])
                 memory.append(status(world.server.pid, "VmRSS"))
@@ -343,15 +343,15 @@ def busy(size):
                     moved += json.loads(kept.get(f"{SESSIONS}/loud")[1])["workers"][0]["output_end"]
                     remove(kept, "loud")
                 else:
-                    world.docker(*made_by_hand(world, "tmux", "kill-session", "-t", "=plain")[1:])
+                    world.docker(*without_shed(world, "tmux", "kill-session", "-t", "=plain")[1:])
             terminal.leave()
         except BaseException:
             terminal.kill()
             raise
     ours, theirs = samples
-    note = f"{moved / 1e6:.0f} MB were printed and kept"
+    note = f"{moved / 1e6:.0f} MB were printed and stored"
     ratio = f"p99 {p99(ours) / p99(theirs):.2f}×"
-    yield Line("keystroke beside a worker that prints all it can", ours, p99(ours) <= 0.020, "p99 ≤ 20 ms", "beside a plain pane", theirs, ratio, note=note)
+    yield Line("keystroke beside a worker that prints without pause", ours, p99(ours) <= 0.020, "p99 ≤ 20 ms", "beside a plain pane", theirs, ratio, note=note)
     yield Line("the same: server's RSS", memory, max(memory) <= 120, "≤ 120 MB", unit="MB")
 
 
@@ -365,7 +365,7 @@ def keys(terminal, count, into):
             terminal.drain(0.001)
 
 
-# Does twice a second for every session what claude-squad does; tells how much processor time it took, tmux's server included, a second.
+# Does twice a second for every session what claude-squad does; prints its processor time per second, tmux's server included.
 POLLER = """
 import os, resource, subprocess, sys, time
 def tmux():
@@ -391,9 +391,9 @@ print((spent() - before) / wall * 100, polls / wall)
 
 
 def idle_sessions(size):
-    """50 idle sessions (`cat`) of one shed with a repository of 2,000 files, watched by nobody. After 10 s of rest the processor time
-    (utime + stime, /proc/PID/stat) of the server and of every shed-init process of the shed (first process, worker, collector, 50
-    runners) together, as a share of one core, in five stretches; after each one a poller runs in the same shed for a sixth of that time that does for
+    """50 idle sessions (`cat`) of one shed with a repository of 2,000 files, without viewers. After 10 s of rest the processor time
+    (utime + stime, /proc/PID/stat) of the server and of every shed-init process of the shed (supervisor, daemon, collector, 50 runners)
+    together, as a share of one core, in five intervals; after each one a poller runs in the same shed for a third of that time and does for
     each session what claude-squad does every 500 ms (`tmux capture-pane`, `git add -N .`, `git diff`): its own time, its children's and tmux's."""
     with shed(repository=True) as (world, kept):
         names = [make(kept, f"i{number}", ["cat"])[1]["name"] for number in range(size.panes)]
@@ -404,7 +404,7 @@ def idle_sessions(size):
             time.sleep(2 if loads else 10)
             ours = [world.server.pid, *inits(first)]
             if len(ours) < size.panes + 3:
-                raise Failed(f"{len(ours)} processes were found, with {size.panes} runners among them")
+                raise Failed(f"found {len(ours)} processes; expected at least {size.panes + 3}: server, supervisor, daemon, {size.panes} runners")
             begin, before = time.perf_counter(), sum(map(ticks, ours))
             time.sleep(stretch)
             loads.append((sum(map(ticks, ours)) - before) / (time.perf_counter() - begin) * 100)
@@ -413,13 +413,13 @@ def idle_sessions(size):
             rates.append(rate)
         memory = sum(status(pid, "RssAnon") for pid in ours[1:])
     mean = sum(loads) / len(loads)
-    note = f"{mean:.3f} % of a core in all; {memory:.0f} MB anonymous in {len(ours) - 1} shed-init processes; the poller came to {p50(rates):.0f} of {2 * size.panes} polls/s"
+    note = f"{mean:.3f} % of a core in total; {memory:.0f} MB anonymous in {len(ours) - 1} shed-init processes; the poller came to {p50(rates):.0f} of {2 * size.panes} polls/s"
     ratio = "–" if mean == 0 else times_of(p50(polled) / mean)
-    yield Line(f"{size.panes} idle sessions, nobody watches: processor", loads, mean <= 0.5, "≤ 0.5 % of a core", "a poller", polled, ratio, unit="%", note=note)
+    yield Line(f"{size.panes} idle sessions without viewers: processor", loads, mean <= 0.5, "≤ 0.5 % of a core", "a poller", polled, ratio, unit="%", note=note)
 
 
 def inits(first):
-    """All shed-init processes of a container, by its first one."""
+    """All shed-init processes of a container, given its first one."""
     found, look = [], [first]
     while look:
         pid = look.pop()
@@ -432,7 +432,7 @@ def inits(first):
 
 ROWS = {
     "create": creation,
-    "tap": tap,
+    "stream": stream,
     "checkpoint": checkpoints,
     "commits": beside,
     "panes": panes,
