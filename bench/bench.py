@@ -175,7 +175,8 @@ def machine(builds):
     model = [line.partition(":")[2].strip() for line in open("/proc/cpuinfo", encoding="utf-8") if line.startswith("model name")]
     return {
         "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": word("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"),
+        # Other programs need not be of this checkout's commit.
+        "commit": word("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") if worlds.PROGRAMS.is_relative_to(ROOT) else "",
         "shed": word(worlds.SHED, "--version"),
         "programs": {build or "current": str(programs) for build, programs in builds.items()},
         "kernel": platform.release(),
@@ -192,7 +193,7 @@ def results(lines, begun, args):
     rows_text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in table)
     loads = [" ".join(f"{load:.2f}" for load in begun[name]) for name in ("load_before", "load_after")]
     about = (
-        f"{begun['shed']} ({begun['commit']}), {begun['begun']}. {begun['cpu']}, Linux {begun['kernel']}, Docker {begun['docker']}, "
+        f"{begun['shed']} ({begun['commit'] or worlds.PROGRAMS}), {begun['begun']}. {begun['cpu']}, Linux {begun['kernel']}, Docker {begun['docker']}, "
         f"{begun['ssh']}. Load before: {loads[0]}; after: {loads[1]}. Times are medians and p99 (nearest rank) in one run, in turns."
     )
     text = f"{rows_text}\n\n{about}\n" + "".join(f"{line}\n" for line in compared(lines))
