@@ -15,17 +15,16 @@ def many_sessions(size):
     byte sent to the last byte read. Rival, for comparison: one `docker exec … tmux list-sessions` in the same container, a whole process.
 
     Creating so many sessions through the API would take minutes and start a runner for each, which a list never contacts. So the row creates
-    one session through the API, whose worker has ended, and stops the server. Then it creates 1,000 real sessions in the shed's tmux (each
-    runs `cat`), with the marks by which shed recognizes its own, and adds a copy of that session's row and of its worker's row to the
-    database for each. After its restart the server reads the rows, shed-init sends tmux's whole state, and the list joins the two as it
-    does for any other session. Before the measurement every session must be listed with its tmux id and its worker's window; each timed
+    one session through the API, whose worker has ended, and 1,000 real sessions in the shed's tmux (each runs `cat`), with the marks by
+    which shed recognizes its own. When they are listed, it stops the server and adds a copy of the first session's row and of its worker's
+    row to the database for each. After its restart the server reads the rows, shed-init sends tmux's whole state, and the list joins the
+    two as it does for any other session. Before the measurement every session must be listed with its tmux id and its worker's window; each timed
     answer is checked for the number of sessions."""
     with shed() as (world, kept):
         make(kept, "model", ["true"])
         with limit():
             while json.loads(kept.get(f"{SESSIONS}/model")[1])["workers"][0]["status"] != "exited":
                 time.sleep(0.05)
-        world.stop_server()
         made = [(f"many{number:04}", secrets.token_hex(16), secrets.token_hex(16)) for number in range(size.listed)]
         tmux = "".join(
             f"new-session -d -s {name} 'exec cat'\n"
@@ -33,16 +32,18 @@ def many_sessions(size):
             f"set-option -w -t ={name}: @shed_worker {worker}\n"
             for name, session, worker in made
         )
+        # The last change: a list that has it has all of them. Every change of tmux is followed by a new listing, which takes a while.
+        tmux += f"rename-window -t ={made[0][0]}: last\n"
         world.docker("exec", "-i", "-u", "dev", world.container(SHED), "tmux", "source-file", "-", input=tmux)
+        wait(kept, size.listed + 1, lambda sessions: any(window["name"] == "last" for one in sessions for window in one["windows"]))
+        world.stop_server()
         with contextlib.closing(sqlite3.connect(world.data / "shed.db")) as database, database:
             for name, session, worker in made:
                 model = copy(database, "sessions", "name = 'model'", id=session, name=name)
                 copy(database, "workers", f"session = '{model['id']}'", id=worker, session=session)
         world.start_server()
         kept = Kept(world.socket)
-        with limit():
-            while not all(map(is_listed, json.loads(kept.get("/api/sessions")[1])["sessions"])):
-                time.sleep(0.1)
+        wait(kept, size.listed + 1, lambda sessions: all(map(is_joined, sessions)))
         n_bytes = len(kept.get("/api/sessions")[1])
         gets = []
 
@@ -75,7 +76,17 @@ def copy(database, table, where, **changed):
     return row
 
 
-def is_listed(session):
+def wait(kept, count, is_so):
+    """Waits until the list has so many sessions, no warning, and `is_so` holds for its sessions."""
+    with limit(300):
+        while True:
+            found = json.loads(kept.get("/api/sessions")[1])
+            if len(found["sessions"]) == count and not found["warnings"] and is_so(found["sessions"]):
+                return
+            time.sleep(0.1)
+
+
+def is_joined(session):
     """Whether the list shows a session's row joined with tmux's data about it."""
     return session.get("status") == "running" and "tmux_id" in session and session["workers"][0].get("window")
 
