@@ -1,4 +1,4 @@
-//! What the server was told at its start, checked and ready to use.
+//! The server's settings, checked and ready to use.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,50 +10,50 @@ use shed_api::shed::{Limits, Mount, Network};
 use crate::session::settings::SessionSettings;
 use crate::shed::mounts::MountPolicy;
 
-/// How long a shed's shed-init may take to say hello.
+/// How long shed-init may take to connect after a start.
 pub(crate) const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often shed-init is asked for a sign of life. It wakes a shed's processor, so not often.
+/// How often shed-init is pinged. Each ping wakes the shed's processor, so not often.
 pub const PULSE: Duration = Duration::from_secs(15);
 
-/// Everything the rules need to know of this server.
+/// The settings of this server.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Its name, for people.
+    /// The server's name, for people.
     pub name: String,
-    /// What its boxes and volumes are labelled with.
+    /// The id in the labels of its containers and volumes.
     pub server_id: String,
     /// Under which each shed has its link directory; 0700.
     pub links_dir: PathBuf,
     /// The directory with shed-init, for new boxes.
     pub program_dir: PathBuf,
-    /// What a shed gets when nothing else is said.
+    /// Defaults of new sheds.
     pub defaults: Defaults,
     /// Which directories may be mounted.
     pub mounts: MountPolicy,
-    /// How often a running shed's shed-init is asked for a sign of life; usually [`PULSE`].
+    /// How often shed-init is pinged; [`PULSE`] except in tests.
     pub pulse: Duration,
-    /// What holds for sessions.
+    /// Settings of sessions.
     pub sessions: SessionSettings,
 }
 
-/// What a shed gets when nothing else is said.
+/// Defaults of new sheds.
 #[derive(Debug, Clone)]
 pub struct Defaults {
-    /// Its image.
+    /// The image's name.
     pub image: String,
-    /// What it may use.
+    /// CPUs, memory and processes.
     pub limits: Limits,
-    /// Its network.
+    /// The network mode.
     pub network: Network,
-    /// Its environment, before what its creator says.
+    /// The environment; the request's variables override it.
     pub env: BTreeMap<String, String>,
-    /// Directories every shed gets.
+    /// Directories of the host that every shed gets.
     pub mounts: Vec<Mount>,
 }
 
 impl Default for Defaults {
-    /// Sane for one coding agent: two CPUs, 4 GiB, 4096 processes.
+    /// Enough for one coding agent: two CPUs, 4 GiB, 4096 processes.
     fn default() -> Self {
         Self {
             image: "shed-base:latest".to_owned(),
@@ -65,17 +65,17 @@ impl Default for Defaults {
     }
 }
 
-/// The time, for stamps.
+/// The clock for timestamps.
 #[derive(Debug, Clone, Copy)]
 pub enum Clock {
-    /// The machine's.
+    /// The system's clock.
     System,
-    /// Always the same, for tests.
+    /// A fixed time, for tests.
     Fixed(chrono::DateTime<chrono::Utc>),
 }
 
 impl Clock {
-    /// Now, to the millisecond as the database keeps it, so that a stamp reads the same before and after a restart.
+    /// Now, truncated to milliseconds as in the database, so that a timestamp is the same before and after a restart.
     pub fn now(self) -> chrono::DateTime<chrono::Utc> {
         match self {
             Self::System => chrono::Utc::now().trunc_subsecs(3),

@@ -18,6 +18,7 @@ use super::sessions::Place;
 use crate::box_link::BoxLink;
 use crate::files::git::{git, unexpected};
 use crate::housekeeping::leftover::{self, Directory, Repo};
+use crate::housekeeping::log_dirs;
 use crate::housekeeping::orphans::{self, Evidence, Found, Thing};
 use crate::housekeeping::retention::{self, DEFAULT_DAYS, Entry, Rules, State, Thing as Kept};
 use crate::output::collector::blocking;
@@ -135,7 +136,7 @@ impl App {
         let link = &place.link;
         let logs_dir = self.resources.logs.shed_dir(name.as_str());
         // What is there is looked at first and what is remembered after: nobody's is what has no row then.
-        let logs = blocking(move || Ok(retention::log_dirs(&logs_dir))).await?;
+        let logs = blocking(move || Ok(log_dirs::list(&logs_dir))).await?;
         let spools = leftover::spools(link).await?;
         let repos = repositories(&place).await?;
         let mut refs = Vec::new();

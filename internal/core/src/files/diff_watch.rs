@@ -1,5 +1,5 @@
-//! The numbers of a session's diff, kept fresh while somebody watches: a watcher in the shed tells when files or commits
-//! changed, and only then git is asked. Once for all who watch; nothing at all when nobody does.
+//! The diff numbers of a session, kept up to date while they are observed: a watcher in the shed reports changed files and
+//! commits, and only then git counts. One watcher serves all observers; without observers there is none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,25 +18,25 @@ use crate::server::Server;
 use crate::stream::{Running, read_some, start};
 use shed_model::session::Managed;
 
-/// The shortest time between two counts: an agent that writes all the time is counted twice a second.
+/// The shortest time between two counts: files that change all the time are counted twice a second.
 const PERIOD: Duration = Duration::from_millis(500);
-/// How often a tree is counted that has more directories than can be watched.
+/// How often a tree with more directories than can be watched is counted.
 const PARTIAL_PERIOD: Duration = Duration::from_secs(5);
-/// After a failure.
+/// The pause after a failure.
 const PAUSE: Duration = Duration::from_secs(2);
-/// The longest line of the watcher's.
+/// The longest line of the watcher's output in bytes.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
 type Numbered = watch::Sender<Option<DiffNumbers>>;
 
-/// Sessions that are watched. Clones are the same. The lock is held for single looks.
+/// The observed sessions. Clones are the same. The lock is held for single look-ups.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DiffWatches {
     watched: Arc<Mutex<HashMap<String, Numbered>>>,
 }
 
 impl DiffWatches {
-    /// The numbers of a session, `None` until they are known first. The work ends when the last receiver is dropped.
+    /// The numbers of a session, `None` until the first count. Counting ends when the last receiver is dropped.
     pub(crate) fn subscribe(
         &self,
         server: &Arc<Server>,
@@ -62,7 +62,7 @@ impl DiffWatches {
                 () = task.stop.cancelled() => {}
             }
             let mut watched = watches.watched.lock().unwrap_or_else(PoisonError::into_inner);
-            // Somebody may have begun to watch again, with a sender of their own.
+            // A new observer may have started the next watch, which has its own sender.
             if watched.get(&id).is_some_and(|known| known.same_channel(&sender)) {
                 watched.remove(&id);
             }
@@ -71,7 +71,7 @@ impl DiffWatches {
     }
 }
 
-/// Counts, and counts again whenever the shed tells of a change.
+/// Counts now and after each change that the shed reports.
 async fn watch(server: &Arc<Server>, link: &BoxLink, known: &Arc<Managed>, sender: &Numbered) {
     loop {
         if let Err(error) = try_watch(server, link, known, sender).await {
@@ -100,7 +100,7 @@ async fn try_watch(
     let mut lines = Lines::default();
     loop {
         let since = Instant::now();
-        // What changes while git counts makes the watcher speak again.
+        // A change during the count is reported again.
         let counted = numbers(server, link, known).await?;
         sender.send_if_modified(|now| {
             let changed = now.as_ref() != Some(&counted);
@@ -117,7 +117,7 @@ async fn try_watch(
     }
 }
 
-/// The watcher's lines.
+/// The watcher's output, line by line.
 #[derive(Debug, Default)]
 struct Lines {
     bytes: Vec<u8>,
@@ -130,7 +130,7 @@ impl Lines {
         loop {
             if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.bytes.drain(..=end).collect();
-                // A line of a newer watcher's that we do not know says that something changed, too.
+                // An unknown line of a newer watcher also means a change.
                 if let Ok(news) = serde_json::from_slice::<TreeNews>(&line) {
                     self.partial = news.partial;
                     if news.news == shed_link::git::TreeEvent::Watching {
@@ -143,7 +143,7 @@ impl Lines {
         }
     }
 
-    /// What was told while the last count was made is answered by the next.
+    /// Drops reports that arrived during the last count: the next one covers them.
     async fn forget_waiting(&mut self, running: &mut Running) -> Result<(), Error> {
         while crate::n_readable(&running.output) > 0 {
             self.read(running).await?;

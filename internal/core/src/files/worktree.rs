@@ -1,4 +1,4 @@
-//! The files of a session, as git in the shed is asked about them: facts, what a deletion would lose, checkpoints.
+//! Git queries about a session's files: facts, what a deletion would lose, checkpoints.
 
 use shed_api::git::SkipReason;
 use shed_api::name::printable;
@@ -18,7 +18,7 @@ use crate::server::Server;
 use crate::session::operations::OpEnv;
 use shed_model::session::Managed;
 
-/// What git says of a directory.
+/// What git reports about a directory.
 pub(crate) async fn facts(link: &BoxLink, directory: &str) -> Result<RepoFacts, Error> {
     let op = GitOp::Facts { directory: BoxPath::try_from(directory.to_owned())? };
     match git(link, &op).await?.0 {
@@ -58,12 +58,12 @@ pub(crate) async fn remove_worktree(link: &BoxLink, known: &Managed) -> Result<(
     git(link, &op).await.map(drop)
 }
 
-/// Under which name git keeps the session's index and checkpoints: its id, which no other session ever gets.
+/// The name of the session's index and checkpoints in git: its id, which is never reused.
 pub(crate) fn git_name(known: &Managed) -> Result<SessionName, Error> {
     Ok(known.row.id.parse()?)
 }
 
-/// The session's working tree, as git is told of it.
+/// The session's working tree for a git request.
 pub(crate) fn tree_view(server: &Server, known: &Managed) -> Result<TreeView, Error> {
     let spec = &known.row.spec;
     let limit = spec.limits.checkpoint_file_bytes;
@@ -75,13 +75,13 @@ pub(crate) fn tree_view(server: &Server, known: &Managed) -> Result<TreeView, Er
     })
 }
 
-/// Makes the last checkpoint of a worktree that is removed, whatever the size of its files: what is not in it is gone.
+/// Makes the last checkpoint of a worktree before its removal, whatever the size of its files: what it lacks is lost.
 pub(crate) async fn last_checkpoint(env: &OpEnv) -> Result<(), Error> {
     let mut known = Managed::clone(&*env.known()?);
     known.row.spec.limits.checkpoint_file_bytes = Some(u64::MAX);
     let (server, link) = (&env.server, env.link()?);
     let taken = match take_checkpoint(server, &link, &known, "before-delete", "").await {
-        // Broken or gone: it has nothing to give.
+        // Broken or missing: there is nothing to save.
         Err(Error::Git { kind: FailureKind::NotARepository | FailureKind::NotFound, text })
             if env.order.force =>
         {
@@ -110,7 +110,7 @@ pub(crate) async fn last_checkpoint(env: &OpEnv) -> Result<(), Error> {
     }
 }
 
-/// Makes a checkpoint of the session's directory. `None` where there is no repository.
+/// Makes a checkpoint of the session's directory. `None` if it is not in a repository.
 pub(crate) async fn checkpoint(
     env: &OpEnv,
     kind: &str,
@@ -131,7 +131,7 @@ pub(crate) async fn checkpoint(
     Ok(Some(taken))
 }
 
-/// Makes a checkpoint and tells nobody.
+/// Makes a checkpoint without an event.
 pub(crate) async fn take_checkpoint(
     server: &Server,
     link: &BoxLink,
@@ -150,7 +150,7 @@ pub(crate) async fn take_checkpoint(
     }
 }
 
-/// Makes a checkpoint because it is time, with its event if there was anything to keep.
+/// Makes a timed checkpoint, with its event if anything changed.
 pub(crate) async fn timer_checkpoint(
     server: &Server,
     link: &BoxLink,

@@ -1,5 +1,5 @@
-//! What is asked of a shed to find out what is in it: templates, worktrees, processes, spools, repositories. All of it
-//! runs as `dev`, without a shell, and is bounded; what comes back is checked and shown, never believed.
+//! Inspection of a shed: templates, worktrees, processes, spools, repositories. Every query runs as `dev`, without a shell,
+//! and is bounded. Answers are checked before use: a shed may answer anything.
 
 use crate::session::WORKSPACE;
 use shed_model::Rejection;
@@ -18,34 +18,34 @@ use crate::session::templates::{
     self, File, IN_REPOSITORY, MAX_TEMPLATE_BYTES, MAX_TEMPLATES, SUFFIX,
 };
 
-/// How long a listing may take: a disk may be slow, and nobody waits for a shed that hangs.
+/// How long a query may take: a disk may be slow, a shed may hang.
 const RUN_LIMIT_MS: u64 = 15_000;
-/// The most worktrees that are looked at. A shed has dozens.
+/// The most worktrees that are inspected. A shed has dozens.
 pub(crate) const MAX_WORKTREES: usize = 500;
-/// The most repositories whose trash and checkpoints are looked at.
+/// The most repositories whose trash and checkpoints are inspected.
 pub(crate) const MAX_REPOSITORIES: usize = 16;
-/// Questions a shed is asked at once: each is a process in there.
+/// Queries in one shed at once: each is a process there.
 const AT_ONCE: usize = 4;
 
-/// A directory among the worktrees.
+/// A directory in the directory of worktrees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Directory {
-    /// As the shed says; perhaps not one that can be asked about.
+    /// Its path as the shed reports it. It may be one that git cannot be given.
     pub(crate) path: String,
-    /// What git knows of it; `None` when it was not asked.
+    /// What git reports; `None` when git was not asked.
     pub(crate) facts: Option<RepoFacts>,
 }
 
 /// A repository of a shed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Repo {
-    /// A directory of it that is no worktree.
+    /// Its main directory, which is not a worktree.
     pub(crate) path: BoxPath,
-    /// What all its worktrees share.
+    /// The git directory that all its worktrees share.
     pub(crate) common_dir: String,
 }
 
-/// Where the repository is that is meant when none is named.
+/// The directory of the default repository.
 pub(crate) fn workspace(link: &BoxLink) -> &str {
     let said = link.hello().workspace.as_str();
     if said.is_empty() { WORKSPACE } else { said }
@@ -60,7 +60,7 @@ fn words(list: &[&str]) -> Vec<String> {
     list.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Files or directories in a directory, without what is in them. None where there is no such directory.
+/// The entries of a directory, not recursive. Empty if there is no such directory.
 async fn find(link: &BoxLink, dir: &str, tests: &[&str]) -> Result<Vec<String>, Error> {
     let mut argv = words(&["find", dir, "-mindepth", "1", "-maxdepth", "1"]);
     argv.extend(words(tests));
@@ -68,7 +68,7 @@ async fn find(link: &BoxLink, dir: &str, tests: &[&str]) -> Result<Vec<String>, 
     let ran = match run(link, argv).await {
         // A small image without it shows nothing, and works otherwise.
         Err(Error::Refused(Refusal::NotExecutable { missing: true, program, .. })) => {
-            tracing::info!(%program, dir, "there is no such program in the shed's image; nothing is listed");
+            tracing::info!(%program, dir, "the shed's image lacks this program; nothing is listed");
             return Ok(Vec::new());
         }
         ran => ran?,
@@ -83,7 +83,7 @@ async fn find(link: &BoxLink, dir: &str, tests: &[&str]) -> Result<Vec<String>, 
     Ok(paths)
 }
 
-/// The repository's templates, by name. With a name only that one; it is a checked name.
+/// The repository's templates, by name, or only the one named `only`, which was parsed before.
 pub(crate) async fn templates(link: &BoxLink, only: Option<&str>) -> Result<Vec<File>, Error> {
     let dir = format!("{}/{IN_REPOSITORY}", workspace(link));
     let pattern = format!("{}{SUFFIX}", only.unwrap_or("*"));
@@ -108,7 +108,7 @@ pub(crate) async fn templates(link: &BoxLink, only: Option<&str>) -> Result<Vec<
     read.into_iter().collect()
 }
 
-/// The directories among the worktrees. Git is asked about those not in `known`.
+/// The directories in the directory of worktrees. Git is asked about those not in `known`.
 pub(crate) async fn worktrees(
     link: &BoxLink,
     known: &BTreeSet<&str>,
@@ -132,7 +132,7 @@ pub(crate) async fn worktrees(
     Ok(futures_util::stream::iter(looked).buffered(AT_ONCE).collect().await)
 }
 
-/// What git knows of a directory.
+/// What git reports about a directory.
 pub(crate) async fn facts(link: &BoxLink, directory: BoxPath) -> Result<RepoFacts, Error> {
     match git(link, &GitOp::Facts { directory }).await?.0 {
         GitDone::Facts(facts) => Ok(facts),
@@ -167,12 +167,12 @@ pub(crate) async fn repositories(
     Ok(repos)
 }
 
-/// The processes that carry a mark.
+/// The processes whose environment names a session or worker.
 pub(crate) async fn processes(link: &BoxLink) -> Result<Vec<Marked>, Error> {
     own(link, &["orphans"], MAX_MARKED).await
 }
 
-/// Ends processes.
+/// Ends processes, each given by its id and start time.
 pub(crate) async fn end_processes(link: &BoxLink, ended: &[(u32, u64)]) -> Result<(), Error> {
     let mut argv = vec!["orphans".to_owned()];
     argv.extend(ended.iter().map(|(pid, started)| format!("{pid}:{started}")));
@@ -191,7 +191,7 @@ pub(crate) async fn remove_spools(link: &BoxLink, workers: &[String]) -> Result<
     done(&tell(link, argv).await?)
 }
 
-/// Removes a directory in which nothing is.
+/// Removes an empty directory.
 pub(crate) async fn remove_empty(link: &BoxLink, path: &BoxPath) -> Result<(), Error> {
     done(&run(link, words(&["rmdir", "--", path.as_str()])).await?)
 }
@@ -206,25 +206,25 @@ fn done(ran: &Ran) -> Result<(), Error> {
         return Ok(());
     }
     let said = shed_api::name::printable(&ran.stderr.trim().replace('\n', "; "));
-    Err(Error::Connect(format!("the shed did not do it: {said}")))
+    Err(Error::Connect(format!("the command failed in the shed: {said}")))
 }
 
-/// Asks a face of shed-init that prints lines of JSON.
+/// Runs a subcommand of shed-init that prints lines of JSON.
 async fn own<T: serde::de::DeserializeOwned>(
     link: &BoxLink,
-    face: &[&str],
+    subcommand: &[&str],
     most: usize,
 ) -> Result<Vec<T>, Error> {
-    let ran = tell(link, words(face)).await?;
+    let ran = tell(link, words(subcommand)).await?;
     if ran.status == Status::Code(2) {
         // It does not know the question.
         return Err(Error::Refused(Refusal::Unsupported));
     }
     done(&ran)?;
-    let nonsense = || Error::Connect(format!("{} in the shed did not answer", face[0]));
+    let no_answer = || Error::Connect(format!("{} in the shed did not answer", subcommand[0]));
     let mut lines = ran.stdout.lines();
     if ran.truncated {
         lines.next_back();
     }
-    lines.take(most).map(|line| serde_json::from_str(line).map_err(|_| nonsense())).collect()
+    lines.take(most).map(|line| serde_json::from_str(line).map_err(|_| no_answer())).collect()
 }

@@ -1,5 +1,5 @@
-//! What is in a shed and belongs to no session that is remembered. Pure: what was found is held against what is
-//! remembered.
+//! Orphans: tmux sessions, directories, processes and rows in a shed that no managed session owns. Pure: compares what was
+//! found with the rows.
 
 use shed_model::Rejection;
 use std::collections::BTreeSet;
@@ -18,32 +18,32 @@ use crate::housekeeping::leftover::Directory;
 use crate::session::view::WorkView;
 use shed_model::session::Managed;
 
-/// What was found.
+/// What was found in the shed.
 #[derive(Debug)]
 pub(crate) struct Evidence<'a> {
     pub(crate) shed: &'a ShedName,
-    /// What is remembered.
+    /// The managed sessions.
     pub(crate) work: &'a WorkView,
-    /// What tmux has.
+    /// The tmux sessions; absent without tmux.
     pub(crate) listing: Option<&'a Listing>,
-    /// The directories among the worktrees.
+    /// The directories in the directory of worktrees.
     pub(crate) directories: &'a [Directory],
-    /// The processes that carry a mark.
+    /// The processes whose environment names a session or worker.
     pub(crate) processes: &'a [Marked],
 }
 
-/// What an orphan is, for whoever cleans it.
+/// What an orphan is, for its removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Thing {
-    /// A session of tmux's, by its number.
+    /// A tmux session, by its number.
     Tmux(u32),
-    /// A directory among the worktrees.
+    /// A directory in the directory of worktrees.
     Directory(Directory),
-    /// A process, and when it was started.
+    /// A process id, and the process's start time.
     Process(u32, u64),
     /// A row that cannot be read, by its id.
     Record(String),
-    /// A session that is remembered and does not fit what is there. Its own commands mend it.
+    /// A managed session that is inconsistent with the shed's actual state. Commands on the session fix it.
     Session,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Found {
     pub(crate) thing: Thing,
 }
 
-/// Finds them.
+/// Finds the orphans, sorted by kind and name.
 pub(crate) fn find(evidence: &Evidence<'_>) -> Vec<Found> {
     let mut found = of_tmux(evidence);
     found.extend(of_rows(evidence));
@@ -65,19 +65,19 @@ pub(crate) fn find(evidence: &Evidence<'_>) -> Vec<Found> {
     found
 }
 
-/// The list as it is shown. `kept` says of some why they could not be cleaned.
+/// The list for the API. `kept` has those that could not be removed, each with the reason.
 pub(crate) fn shown(found: Vec<Found>, kept: &[(Orphan, String)]) -> OrphanList {
     let orphans = found.into_iter().map(|Found { mut orphan, .. }| {
         let is_it = |kept: &Orphan| (&kept.kind, &kept.name) == (&orphan.kind, &orphan.name);
         if let Some((_, why)) = kept.iter().find(|(kept, _)| is_it(kept)) {
-            orphan.detail = format!("{}; it was kept: {}", orphan.detail, printable(why));
+            orphan.detail = format!("{}; not removed: {}", orphan.detail, printable(why));
         }
         orphan
     });
     OrphanList { orphans: orphans.collect() }
 }
 
-/// Those with these names. A name that several have is said as `KIND:NAME`.
+/// The orphans with these names. An ambiguous name is written as `KIND:NAME`.
 pub(crate) fn named(
     found: &[Found],
     shed: &ShedName,
@@ -103,7 +103,7 @@ pub(crate) fn named(
             several => {
                 let kinds: Vec<String> =
                     several.iter().map(|it| format!("{}:{name}", it.orphan.kind)).collect();
-                let text = format!("{name:?} is several: say {}", kinds.join(" or "));
+                let text = format!("ambiguous name {name:?}; expected {}", kinds.join(" or "));
                 return Err(Error::Rejected(Rejection::Invalid(text)));
             }
         }
@@ -117,7 +117,7 @@ fn found(kind: &str, name: &str, detail: &str, hint: String, thing: Thing) -> Fo
     Found { orphan, thing }
 }
 
-/// A word of a command to paste.
+/// A word for a command line, quoted for the shell if necessary.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -130,7 +130,7 @@ fn clean(shed: &ShedName, name: &str) -> String {
     format!("shed orphans clean {shed} {}", quoted(name))
 }
 
-/// Ids of sessions that have a row, read or not.
+/// Whether a session has a row, readable or not.
 fn has_row(work: &WorkView, session: &str) -> bool {
     work.sessions.contains_key(session) || work.unreadable.iter().any(|it| it.session == session)
 }
@@ -143,16 +143,16 @@ fn of_tmux(evidence: &Evidence<'_>) -> Vec<Found> {
     let twice = |name: &str| rows.iter().filter(|row| printable(&row.name) == name).count() > 1;
     strange
         .map(|row| {
-            // What cannot be a name of ours is called by tmux's id.
+            // A session whose name shed does not accept is shown by its tmux id.
             let shown = printable(&row.name);
             let is_name = row.name.parse::<SessionName>().is_ok() && !twice(&shown);
             let name = if is_name { shown.clone() } else { format!("${}", row.id) };
             let n = row.windows.len();
             let windows = if n == 1 { "1 window".to_owned() } else { format!("{n} windows") };
             let origin = if row.mark.is_empty() {
-                "made by hand".to_owned()
+                "unmanaged".to_owned()
             } else {
-                format!("of session {}, which is not remembered", row.mark)
+                format!("of session {}, which no longer exists", row.mark)
             };
             let title = if is_name { String::new() } else { format!(" {shown:?}") };
             let detail = format!("tmux session{title} with {windows}, {origin}");
@@ -171,14 +171,17 @@ fn of_rows(evidence: &Evidence<'_>) -> Vec<Found> {
     let unreadable = evidence.work.unreadable.iter().map(|row| {
         let what = if row.id == row.session { "session" } else { "worker" };
         let detail = format!("the row of {what} {:?} cannot be read: {}", row.name, row.why);
-        // Names may be anybody's; an id is one row's.
+        // A name may occur twice; an id does not.
         found("record", &row.id, &detail, clean(shed, &row.id), Thing::Record(row.id.clone()))
     });
     let orphaned = evidence.work.sessions.values().map(|known| &known.row);
     let orphaned = orphaned.filter(|row| row.status == SessionStatus::Orphaned).map(|row| {
-        let why = row.reason.as_deref().unwrap_or("what is remembered does not fit what is there");
+        let why = row
+            .reason
+            .as_deref()
+            .unwrap_or("its record is inconsistent with the shed's actual state");
         let hint = format!("shed sessions restart {shed} {}", row.name);
-        found("session", &row.name, &format!("set aside: {why}"), hint, Thing::Session)
+        found("session", &row.name, &format!("orphaned: {why}"), hint, Thing::Session)
     });
     unreadable.chain(orphaned).collect()
 }
@@ -191,11 +194,11 @@ fn of_directories(evidence: &Evidence<'_>) -> Vec<Found> {
         .map(|directory| {
             let facts = directory.facts.as_ref().filter(|facts| facts.repository);
             let detail = match facts {
-                None => "no working tree that git knows".to_owned(),
+                None => "not a Git worktree".to_owned(),
                 Some(facts) => match (&facts.branch, &facts.head) {
-                    (Some(branch), _) => format!("a working tree of branch {branch}"),
-                    (None, Some(head)) => format!("a working tree of commit {head}"),
-                    (None, None) => "a working tree without a commit".to_owned(),
+                    (Some(branch), _) => format!("a worktree of branch {branch}"),
+                    (None, Some(head)) => format!("a worktree of commit {head}"),
+                    (None, None) => "a worktree without a commit".to_owned(),
                 },
             };
             let unread = evidence
@@ -204,7 +207,7 @@ fn of_directories(evidence: &Evidence<'_>) -> Vec<Found> {
                 .iter()
                 .any(|row| directory.path.rsplit('/').next() == Some(row.name.as_str()));
             let detail = if unread {
-                format!("{detail}; perhaps of the session whose row cannot be read")
+                format!("{detail}; it may belong to the session whose row cannot be read")
             } else {
                 detail
             };
@@ -216,7 +219,7 @@ fn of_directories(evidence: &Evidence<'_>) -> Vec<Found> {
 
 fn of_processes(evidence: &Evidence<'_>) -> Vec<Found> {
     let strange = evidence.processes.iter().filter_map(|process| {
-        let whose = belongs_to_nobody(evidence.work, process)?;
+        let whose = former_owner(evidence.work, process)?;
         let name = process.pid.to_string();
         let detail = format!("{:?} of {whose}", printable(&process.command));
         let hint = clean(evidence.shed, &name);
@@ -225,21 +228,21 @@ fn of_processes(evidence: &Evidence<'_>) -> Vec<Found> {
     strange.collect()
 }
 
-/// Whether a command line is tmux's. Its server is everybody's, whoever started it.
+/// Whether a command line is tmux. The tmux server belongs to all sessions, whichever started it.
 pub(crate) fn is_tmux(command: &str) -> bool {
     let program = command.split(' ').next().unwrap_or_default();
     program.rsplit('/').next() == Some("tmux")
 }
 
-/// Whose process it was; `None` of one that belongs to somebody.
-fn belongs_to_nobody(work: &WorkView, process: &Marked) -> Option<String> {
+/// The session or worker that a process was started for, if that no longer owns it.
+fn former_owner(work: &WorkView, process: &Marked) -> Option<String> {
     if is_tmux(&process.command) {
         return None;
     }
     let mark = |mark: &Option<String>| mark.clone().unwrap_or_default();
     let (session, worker) = (mark(&process.session), mark(&process.worker));
     if work.unreadable.iter().any(|row| row.session == session || row.id == worker) {
-        // What the row says is not known; the row is listed.
+        // The row may own it; the row itself is listed.
         return None;
     }
     let by_worker = |known: &&std::sync::Arc<Managed>| {
@@ -252,14 +255,14 @@ fn belongs_to_nobody(work: &WorkView, process: &Marked) -> Option<String> {
         } else {
             format!("session {session}")
         };
-        return Some(format!("{which}, which is not remembered"));
+        return Some(format!("{which}, which no longer exists"));
     };
     let row = known.workers.iter().find(|row| row.id == worker);
     let name = &known.row.name;
     match row {
         Some(row) if row.status != WorkerStatus::Exited => None,
         _ if has_ended(known.row.status) => Some(format!("session {name:?}, which has ended")),
-        // What a setup leaves running is there on purpose.
+        // A setup hook may leave processes running on purpose.
         Some(WorkerRow { spec, .. }) if spec.hook => None,
         Some(row) => Some(format!("worker {:?} of session {name:?}, which has ended", row.name)),
         None if worker.is_empty() => None,
@@ -267,7 +270,7 @@ fn belongs_to_nobody(work: &WorkView, process: &Marked) -> Option<String> {
     }
 }
 
-/// Whether no process of such a session should be there, but for workers that run.
+/// Whether only running workers of a session with this status may have processes.
 fn has_ended(status: SessionStatus) -> bool {
     match status {
         SessionStatus::Ended | SessionStatus::Failed | SessionStatus::Orphaned => true,
@@ -349,13 +352,13 @@ mod tests {
         ];
         for (status, worker, hook, session, mark, belongs) in cases {
             let work = work(vec![known("1", status, worker, hook)]);
-            let whose = belongs_to_nobody(&work, &process(session, mark, "sleep 9"));
+            let whose = former_owner(&work, &process(session, mark, "sleep 9"));
             assert_eq!(
                 whose.is_none(),
                 belongs,
                 "{status} {worker} {session:?} {mark:?}: {whose:?}"
             );
-            assert_eq!(belongs_to_nobody(&work, &process(session, mark, "/usr/bin/tmux -u")), None);
+            assert_eq!(former_owner(&work, &process(session, mark, "/usr/bin/tmux -u")), None);
         }
     }
 
@@ -388,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_without_a_session_are_told_with_their_branch() {
+    fn directories_without_a_session_are_listed_with_their_branch() {
         let facts = |branch: Option<&str>, head: Option<&str>| RepoFacts {
             repository: true,
             branch: branch.map(str::to_owned),
@@ -417,26 +420,18 @@ mod tests {
         let expected = [
             (
                 "name-1",
-                "set aside: what is remembered does not fit what is there",
+                "orphaned: its record is inconsistent with the shed's actual state",
                 "shed sessions restart a name-1",
             ),
-            (
-                "/worktrees/'x y",
-                "no working tree that git knows",
-                r"shed orphans clean a '/worktrees/'\''x y'",
-            ),
-            (
-                "/worktrees/2",
-                "a working tree of branch shed/2",
-                "shed orphans clean a /worktrees/2",
-            ),
-            ("/worktrees/3", "a working tree of commit ab12", "shed orphans clean a /worktrees/3"),
+            ("/worktrees/'x y", "not a Git worktree", r"shed orphans clean a '/worktrees/'\''x y'"),
+            ("/worktrees/2", "a worktree of branch shed/2", "shed orphans clean a /worktrees/2"),
+            ("/worktrees/3", "a worktree of commit ab12", "shed orphans clean a /worktrees/3"),
         ];
         assert_eq!(seen, expected);
     }
 
     #[test]
-    fn a_name_is_one_thing() {
+    fn a_name_selects_one_orphan() {
         let shed: ShedName = "a".parse().unwrap();
         let one = |kind: &str, name: &str| found(kind, name, "", String::new(), Thing::Session);
         let all = [one("process", "7"), one("session", "7"), one("session", "x")];

@@ -1,11 +1,9 @@
-//! What shed keeps for a shed's sessions, why, and what of it may go. Pure, but for the walk through the server's logs.
+//! Retention: what shed keeps for the sessions of a shed, why, and what garbage collection may remove. Pure.
 //!
-//! Only what nobody remembers goes, and only when it was put aside long ago. Worktrees never go, nor anything of a session
-//! that has a row, be it one that cannot be read.
+//! Only what no row owns is removed, and only when it is old. Worktrees are never removed, nor anything of a session that
+//! has a row, even one that cannot be read.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use shed_api::git::{Risk, TrashEntry, TrashKind};
@@ -16,33 +14,30 @@ use shed_link::leftover::SpoolDir;
 use shed_link::spool::WorkerId;
 use shed_model::session::SessionIds;
 
+use crate::housekeeping::log_dirs::LogDir;
 use crate::session::view::WorkView;
 use shed_model::at_risk;
 
-/// How long what was put aside is kept when nothing else is said.
+/// How many days what no session owns is kept by default.
 pub(crate) const DEFAULT_DAYS: u32 = 30;
-/// The most files that are counted in the logs of a shed.
-const MAX_FILES: usize = 1_000_000;
-/// What `st_blocks` counts in, in bytes.
-const BLOCK_BYTES: u64 = 512;
-/// Under which checkpoints are.
+/// The prefix of checkpoint refs.
 const CHECKPOINTS: &str = "refs/shed/ckpt/";
 
-/// What is remembered, and what time it is.
+/// What decides: the rows, the time and the age limit.
 #[derive(Debug)]
 pub(crate) struct Rules<'a> {
     pub(crate) work: &'a WorkView,
-    /// Which rows there are, read after what is judged was found: what has none then, had none.
+    /// The ids of all rows, read after the search: what has no row then had none during it.
     pub(crate) ids: &'a SessionIds,
     pub(crate) now: DateTime<Utc>,
-    /// What was put aside longer ago than this goes.
+    /// The age in days from which something may be removed; 0 for any age.
     pub(crate) days: u32,
 }
 
-/// What is removed with an item.
+/// What is removed with an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Thing {
-    /// Nothing: it stays.
+    /// Nothing.
     Kept,
     /// The log of a worker.
     Log(String),
@@ -52,23 +47,13 @@ pub(crate) enum Thing {
     Refs(usize, Vec<ShedRef>),
 }
 
-/// Something kept, and what would be removed with it.
+/// Something that shed keeps, and what is removed with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) item: GcItem,
     pub(crate) thing: Thing,
-    /// Refs that are to be measured, of the repository with this number.
+    /// Refs whose size is to be measured, and the number of their repository.
     pub(crate) measured: Option<(usize, Vec<ShedRef>)>,
-}
-
-/// A directory of the server's logs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LogDir {
-    /// Its name, which is the worker's id.
-    pub(crate) name: String,
-    pub(crate) bytes: u64,
-    /// When something in it was last written.
-    pub(crate) modified: DateTime<Utc>,
 }
 
 impl Entry {
@@ -78,13 +63,13 @@ impl Entry {
         Self { item, thing: Thing::Kept, measured: None }
     }
 
-    fn goes(mut self, thing: Thing) -> Self {
+    fn removed(mut self, thing: Thing) -> Self {
         self.item.remove = true;
         self.thing = thing;
         self
     }
 
-    /// It was to go and could not.
+    /// It could not be removed, for this reason.
     pub(crate) fn stays(&mut self, why: &str) {
         self.item.remove = false;
         self.item.why = printable(&format!("kept: it could not be removed: {why}"));
@@ -93,7 +78,7 @@ impl Entry {
 }
 
 impl Rules<'_> {
-    /// Whose a worker's things are; `None` if nobody remembers it.
+    /// Describes the owner of what a worker left; `None` if no row owns it.
     fn worker(&self, id: &str) -> Option<String> {
         for known in self.work.sessions.values() {
             if let Some(row) = known.workers.iter().find(|row| row.id == id) {
@@ -110,7 +95,7 @@ impl Rules<'_> {
         self.ids.sessions.contains(id).then(|| format!("{id}, whose row cannot be read"))
     }
 
-    /// Whether something nobody remembers was put aside long enough ago.
+    /// Whether something that no row owns is old enough to be removed.
     fn is_old(&self, since: DateTime<Utc>) -> bool {
         self.days == 0 || (self.now - since).num_days() >= i64::from(self.days)
     }
@@ -124,23 +109,23 @@ impl Rules<'_> {
         }
     }
 
-    /// The logs of workers.
+    /// Decides about the logs of workers.
     pub(crate) fn logs(&self, found: Vec<LogDir>) -> Vec<Entry> {
         let entry = |LogDir { name, bytes, modified }: LogDir| {
             if let Some(who) = self.worker(&name) {
                 return Entry::new("log", &name, bytes, &format!("kept: {who}"));
             }
             if name.parse::<WorkerId>().is_err() {
-                return Entry::new("log", &name, bytes, "kept: it is no worker's");
+                return Entry::new("log", &name, bytes, "kept: not the log of a worker");
             }
-            let why = self.age("its worker is not remembered", modified);
+            let why = self.age("its worker no longer exists", modified);
             let entry = Entry::new("log", &name, bytes, &why);
-            if self.is_old(modified) { entry.goes(Thing::Log(name)) } else { entry }
+            if self.is_old(modified) { entry.removed(Thing::Log(name)) } else { entry }
         };
         found.into_iter().map(entry).collect()
     }
 
-    /// The spools of workers.
+    /// Decides about the spools of workers.
     pub(crate) fn spools(&self, found: Vec<SpoolDir>) -> Vec<Entry> {
         let entry = |SpoolDir { worker, bytes, modified, held }: SpoolDir| {
             let name = worker.to_string();
@@ -148,18 +133,19 @@ impl Rules<'_> {
                 return Entry::new("spool", &name, bytes, &format!("kept: {who}"));
             }
             if held {
-                let why = "kept: its worker is not remembered, but it still runs";
+                let why = "kept: its worker no longer exists, but its command still runs";
                 return Entry::new("spool", &name, bytes, why);
             }
             let modified = DateTime::from_timestamp(modified, 0).unwrap_or(self.now);
-            let why = self.age("its worker is not remembered", modified);
+            let why = self.age("its worker no longer exists", modified);
             let entry = Entry::new("spool", &name, bytes, &why);
-            if self.is_old(modified) { entry.goes(Thing::Spool(name)) } else { entry }
+            if self.is_old(modified) { entry.removed(Thing::Spool(name)) } else { entry }
         };
         found.into_iter().map(entry).collect()
     }
 
-    /// The checkpoints in the repository with this number, by session. They go together: each holds the ones before it.
+    /// Decides about the checkpoints in a repository, by session. A session's are removed together: each holds the ones
+    /// before it.
     pub(crate) fn checkpoints(&self, repo: usize, refs: &[RefLine]) -> Vec<Entry> {
         let mut by_session: BTreeMap<&str, Vec<&RefLine>> = BTreeMap::new();
         for line in refs {
@@ -182,17 +168,21 @@ impl Rules<'_> {
             }
             let newest = lines.iter().map(|line| line.time).max().unwrap_or_default();
             let newest = DateTime::from_timestamp(newest, 0).unwrap_or(self.now);
-            let why = self.age(&format!("{many} of a session that is not remembered"), newest);
+            let why = self.age(&format!("{many} of a session that no longer exists"), newest);
             let entry = Entry::new("checkpoints", session, 0, &why);
             let entry = Entry { measured: Some((repo, refs.clone())), ..entry };
-            // One whose name cannot be said again stays, and with it the whole.
+            // If one has a name that git cannot be given, all stay.
             let whole = refs.len() == n;
-            if self.is_old(newest) && whole { entry.goes(Thing::Refs(repo, refs)) } else { entry }
+            if self.is_old(newest) && whole {
+                entry.removed(Thing::Refs(repo, refs))
+            } else {
+                entry
+            }
         };
         by_session.into_iter().map(entry).collect()
     }
 
-    /// The trash of the repository with this number.
+    /// Decides about the trash of a repository.
     pub(crate) fn trash(&self, repo: usize, found: Vec<TrashEntry>) -> Vec<Entry> {
         let today = self.now.date_naive();
         let entry = |TrashEntry { name, day, kind, subject, .. }: TrashEntry| {
@@ -205,10 +195,10 @@ impl Rules<'_> {
             let date = NaiveDate::parse_from_str(&day, "%Y%m%d").ok();
             let refs: Vec<ShedRef> = ShedRef::try_from(name.clone()).into_iter().collect();
             let (Some(date), [_]) = (date, refs.as_slice()) else {
-                let why = format!("kept: {what}; its name says no day");
+                let why = format!("kept: {what}; its name has no date");
                 return Entry::new("trash", &name, 0, &why);
             };
-            // Of a day only the day is known: it is kept until its end was long ago.
+            // Only the day is known: the age counts from its end.
             let is_old = self.days == 0 || (today - date).num_days() > i64::from(self.days);
             let why = if is_old {
                 format!("{what}, deleted on {date}")
@@ -217,12 +207,12 @@ impl Rules<'_> {
             };
             let entry = Entry::new("trash", &name, 0, &why);
             let entry = Entry { measured: Some((repo, refs.clone())), ..entry };
-            if is_old { entry.goes(Thing::Refs(repo, refs)) } else { entry }
+            if is_old { entry.removed(Thing::Refs(repo, refs)) } else { entry }
         };
         found.into_iter().map(entry).collect()
     }
 
-    /// A directory among the worktrees. It never goes.
+    /// Describes a directory of worktrees. It is never removed.
     pub(crate) fn worktree(&self, path: &str, bytes: Option<u64>, state: &State) -> Entry {
         let by_path = |path: &str| {
             let mut sessions = self.work.sessions.values();
@@ -230,38 +220,35 @@ impl Rules<'_> {
         };
         let why = match (by_path(path), state) {
             (Some(known), _) => format!("kept: session {}", known.row.name),
-            (None, State::NoTree) => {
-                "kept: no session, and no working tree that git knows".to_owned()
-            }
+            (None, State::NoTree) => "kept: no session, and not a Git worktree".to_owned(),
             (None, State::Unknown) => {
-                "kept: no session; what is in it could not be told".to_owned()
+                "kept: no session; its contents could not be examined".to_owned()
             }
             (None, State::Risk(risk)) => match at_risk(risk) {
                 nothing if nothing.is_empty() => {
                     "kept: no session; nothing in it would be lost".to_owned()
                 }
-                lost => format!("kept: no session; it has work that is nowhere else: {lost}"),
+                lost => format!("kept: no session; it has uncommitted or unpushed work: {lost}"),
             },
         };
-        let why = if bytes.is_some() { why } else { format!("{why}; its size could not be told") };
+        let why = if bytes.is_some() { why } else { format!("{why}; its size is unknown") };
         Entry::new("worktree", path, bytes.unwrap_or(0), &why)
     }
 
-    /// The private indexes of a repository.
+    /// Describes the private indexes of a repository.
     pub(crate) fn index(&self, repo: &str, bytes: u64) -> Entry {
         let n = self.work.sessions.len();
-        let why =
-            format!("kept: what {n} sessions last saw of their files; made again when it is gone");
+        let why = format!("kept: the file index of {n} sessions; rebuilt when it is missing");
         Entry::new("index", repo, bytes, &why)
     }
 }
 
-/// What is known of a worktree without a session.
+/// What is known about a worktree without a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Git knows of no working tree there.
+    /// Git has no worktree there.
     NoTree,
-    /// Git did not say.
+    /// Git did not answer.
     Unknown,
     /// What would be lost with it.
     Risk(Risk),
@@ -270,44 +257,6 @@ pub(crate) enum State {
 /// By kind, then name.
 pub(crate) fn sort(entries: &mut [Entry]) {
     entries.sort_by(|a, b| (&a.item.kind, &a.item.name).cmp(&(&b.item.kind, &b.item.name)));
-}
-
-/// The directories of a shed's logs. Blocks on the disk. What cannot be seen is not counted.
-pub(crate) fn log_dirs(dir: &Path) -> Vec<LogDir> {
-    let mut left = MAX_FILES;
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    dirs.map(|entry| {
-        let (bytes, modified) = walk(&entry.path(), &mut left);
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let modified = DateTime::from_timestamp(modified, 0).unwrap_or_default();
-        LogDir { name, bytes, modified }
-    })
-    .collect()
-}
-
-/// What is in a directory, in bytes on disk, and when it was last written, in seconds since 1970.
-fn walk(dir: &Path, left: &mut usize) -> (u64, i64) {
-    let (mut bytes, mut modified) = (0_u64, 0);
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        let own = std::fs::symlink_metadata(&dir).map_or(0, |file| file.mtime());
-        modified = modified.max(own);
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            // Of the entry itself: a symlink is not followed.
-            let Ok(metadata) = entry.metadata() else { continue };
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                return (bytes, modified);
-            }
-            bytes = bytes.saturating_add(metadata.blocks().saturating_mul(BLOCK_BYTES));
-            modified = modified.max(metadata.mtime());
-            if metadata.is_dir() {
-                dirs.push(entry.path());
-            }
-        }
-    }
-    (bytes, modified)
 }
 
 #[cfg(test)]
@@ -400,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_go_by_session_when_the_newest_is_old() {
+    fn checkpoints_of_a_session_are_removed_when_the_newest_is_old() {
         let line = |session: &str, n: u64, days: i64| RefLine {
             name: format!("refs/shed/ckpt/{session}/{n}"),
             commit: "c".to_owned(),
@@ -448,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worktree_stays_and_says_why() {
+    fn a_worktree_is_kept_with_a_reason() {
         let risk = |unpushed| Risk {
             dirty: 0,
             untracked: 0,
@@ -469,26 +418,7 @@ mod tests {
         );
         assert_eq!(
             why("/worktrees/x", State::Risk(risk(1))),
-            "kept: no session; it has work that is nowhere else: 1 commit that is not pushed"
+            "kept: no session; it has uncommitted or unpushed work: 1 unpushed commit"
         );
-    }
-
-    #[test]
-    fn logs_are_measured_without_following_symlinks() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("logs").join(id("a"));
-        std::fs::create_dir_all(log.join("chunks")).unwrap();
-        std::fs::write(log.join("chunks/1"), vec![1; 8192]).unwrap();
-        std::fs::write(dir.path().join("logs/file"), "x").unwrap();
-        let other = dir.path().join("other");
-        std::fs::create_dir(&other).unwrap();
-        std::fs::write(other.join("large"), vec![1; 1 << 20]).unwrap();
-        std::os::unix::fs::symlink(&other, log.join("link")).unwrap();
-        std::os::unix::fs::symlink(&other, dir.path().join("logs/link")).unwrap();
-        let found = log_dirs(&dir.path().join("logs"));
-        assert_eq!(found.len(), 1);
-        assert!((8192..1 << 20).contains(&found[0].bytes), "{found:?}");
-        assert!((Utc::now() - found[0].modified).num_minutes() < 5, "{found:?}");
-        assert_eq!(log_dirs(&dir.path().join("none")), []);
     }
 }

@@ -1,57 +1,57 @@
-//! A place in a worker's log, and what is to be told from there: the bytes that follow, or everything anew. Blocks on the
-//! disk; holds nothing open in between.
+//! A viewer's position in a worker's log, and what is sent next: the bytes that follow, or a redrawn screen. Blocks on the
+//! disk; keeps no file open between calls.
 
 use shed_output::{History, Reader, Size, history, unfinished_character};
 
 use crate::Error;
 
-/// A viewer that is further behind gets what is there instead of what was printed in between.
+/// A viewer that is further behind, in bytes, gets a redrawn screen instead of the output it missed.
 pub(crate) const MAX_BEHIND: u64 = 1 << 20;
-/// The most bytes of one message.
+/// The most bytes of output in one message.
 pub(crate) const MAX_OUTPUT_BYTES: usize = 64 << 10;
-/// How much of the past a viewer gets who comes: what a person scrolls through.
+/// How many bytes of history a new viewer gets: what a person scrolls through.
 pub(crate) const HISTORY_BYTES: u64 = 1 << 20;
-/// Lines of it at most.
+/// The most lines of history.
 pub(crate) const HISTORY_LINES: usize = 1_000;
-/// How much is drawn for one who fell behind: drawing may not be slower than what is printed.
+/// How many bytes are drawn for a viewer that fell behind: drawing must be faster than the output.
 pub(crate) const REFRESH_BYTES: u64 = 256 << 10;
-/// The size of a terminal that no log tells of.
+/// The size of a terminal without any in the log.
 pub(crate) const USUAL: Size = Size { cols: 80, rows: 24 };
 
-/// A place in a log.
+/// A position in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    /// The first byte that is not told.
+    /// The first byte that was not sent.
     pub(crate) offset: u64,
-    /// Which start of the command has printed what comes.
+    /// The epoch of that byte.
     pub(crate) epoch: u64,
 }
 
-/// What a look brought.
+/// The result of reading on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// The place is not in the log any more, belongs to a former start, or is far behind.
+    /// The position is no longer in the log, belongs to an earlier epoch, or is too far behind.
     Lost,
     /// What follows.
     Next(Next),
 }
 
-/// What follows a place.
+/// The output after a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Next {
     /// The bytes as text.
     pub(crate) text: String,
-    /// The place after them.
+    /// The position after them.
     pub(crate) cursor: Cursor,
     /// The terminal's size at the log's end.
     pub(crate) size: Size,
-    /// Whether there is more by now.
+    /// Whether more output follows.
     pub(crate) more: bool,
-    /// When something was written last, in milliseconds since 1970.
+    /// The time of the last write in milliseconds since 1970.
     pub(crate) at_ms: u64,
 }
 
-/// Reads on from a place. `is_over` says that nothing more comes, so that half a character is told as what it is.
+/// Reads on from a position. With `is_over` no output follows, so an incomplete character at the end is sent as it is.
 pub(crate) fn look(reader: &Reader, cursor: Cursor, is_over: bool) -> Result<Look, Error> {
     let status = reader.status()?;
     let is_here = (status.start..=status.end).contains(&cursor.offset);
@@ -74,19 +74,19 @@ pub(crate) fn look(reader: &Reader, cursor: Cursor, is_over: bool) -> Result<Loo
     Ok(Look::Next(Next { text, cursor, size, more: !is_all, at_ms: status.at_ms }))
 }
 
-/// Draws what is there, `refresh` for one who fell behind.
+/// Draws the screen and its history, less of it with `refresh`: for a viewer that fell behind.
 pub(crate) fn draw(reader: Option<&Reader>, refresh: bool) -> Result<History, Error> {
     let n_bytes = if refresh { REFRESH_BYTES } else { HISTORY_BYTES };
     if let Some(reader) = reader {
         return Ok(history(reader, USUAL, n_bytes, HISTORY_LINES)?);
     }
-    // Nothing was printed yet.
+    // There is no output yet.
     let bytes = shed_output::RESET.to_vec();
     Ok(History { bytes, end: 0, epoch: None, size: USUAL, exit: None })
 }
 
-/// The bytes as text, without half a character at their end unless it is the `last`; and how many bytes that is. What is no
-/// UTF-8 is replaced.
+/// The bytes as text, without an incomplete character at their end unless they are the `last`, and the number of bytes used.
+/// Invalid UTF-8 is replaced.
 fn text(bytes: &[u8], last: bool) -> (String, usize) {
     let n_held = if last { 0 } else { unfinished_character(bytes) };
     let told = &bytes[..bytes.len() - n_held];
@@ -143,7 +143,7 @@ mod tests {
         assert!(lost(&log, 0, 1) && !lost(&log, 1, 1));
         log.begin_epoch(2, 0).unwrap();
         assert!(lost(&log, MAX_BEHIND + 1, 1) && !lost(&log, MAX_BEHIND + 1, 2));
-        // The bytes of the former start are no part of the new one.
+        // The bytes of the earlier epoch are not part of the new one.
         assert!(lost(&log, MAX_BEHIND, 2));
     }
 

@@ -1,11 +1,11 @@
-//! Pictures that are given to a worker: what is taken, and where in the shed it is put. Pure.
+//! Images that are sent to a worker: which are accepted, and their path in the shed. Pure.
 
-/// The largest picture: what agents take.
+/// The largest image in bytes: what agents accept.
 pub(crate) const MAX_IMAGE_BYTES: usize = 10 << 20;
-/// The directory in the shed.
+/// The directory for images in the shed.
 pub(crate) const DIR: &str = "/tmp/shed-images";
 
-/// The media type and the suffix of what these bytes are, by their beginning.
+/// The media type and file suffix of an image, by its first bytes.
 pub(crate) fn kind(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     let is_webp = bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
     if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {

@@ -1,4 +1,4 @@
-//! Where the output of workers is kept: a directory each, under the server's data. One writer appends, everyone reads.
+//! The logs of workers' output: a directory for each worker under the server's data. One writer appends, many read.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use crate::Error;
 
-/// The compressor rests so many times as long as it worked. Who compresses as fast as a worker prints takes the processor
-/// from it, and all for what is dropped a moment later; a chunk that waits is as safe and only larger.
+/// The compressor pauses this many times as long as it worked. At full speed it would take the processor from the workers;
+/// an uncompressed chunk is as safe and only larger.
 const REST: u32 = 9;
 
 /// The logs of a server. Clones are the same.
@@ -26,26 +26,26 @@ pub(crate) struct Logs {
 struct Inner {
     dir: PathBuf,
     kept_bytes: u64,
-    /// Logs that are written. Locked for single looks.
+    /// Open logs. The lock is held for single look-ups.
     open: Mutex<HashMap<String, Arc<Cell>>>,
-    /// Bells of logs that are written or watched, also one before the other.
+    /// A bell for each log that has a writer or a reader.
     bells: Mutex<HashMap<String, watch::Sender<Mark>>>,
-    /// Where logs end that were written, or looked at.
+    /// The last known end of each log.
     ends: Mutex<HashMap<String, u64>>,
-    /// To the thread that compresses. It ends with us.
+    /// The compressor's queue; its thread ends with this sender.
     compress: Sender<Due>,
 }
 
-/// A log that is written.
+/// A log with a writer.
 #[derive(Debug)]
 pub(crate) struct Cell {
     worker: String,
     log: Mutex<Log>,
-    /// Where it stands. Says "look".
+    /// Its state; changes wake readers.
     mark: watch::Sender<Mark>,
-    /// The compressor has it in its queue.
+    /// Whether it is in the compressor's queue.
     is_queued: AtomicBool,
-    /// Nobody writes it any more: it is closed when the compressor is done.
+    /// Whether its writer is gone: it is closed when the compressor is done.
     is_over: AtomicBool,
 }
 
@@ -58,7 +58,7 @@ struct Due {
 }
 
 impl Due {
-    /// Nothing more of it can be compressed now.
+    /// Nothing is left to compress.
     fn done(&self) {
         let (Some(cell), Some(inner)) = (self.cell.upgrade(), self.logs.upgrade()) else {
             return;
@@ -70,7 +70,7 @@ impl Due {
     }
 }
 
-/// Starts the thread that compresses what is due, a chunk of each log in turn.
+/// Starts the compressor's thread, which takes one chunk of each log in turn.
 fn start_compressor() -> Sender<Due> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || compress(&receiver));
@@ -91,7 +91,7 @@ fn compress(new: &Receiver<Due>) {
             continue;
         };
         let start = Instant::now();
-        // What cannot be compressed now stays as it is until more comes.
+        // A failed log is tried again when it grows.
         if matches!(due.compressor.compress_one(), Ok(true)) {
             queue.push_back(due);
         } else {
@@ -101,14 +101,14 @@ fn compress(new: &Receiver<Due>) {
     }
 }
 
-/// Where a log stands.
+/// The state of a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// The offset after its last byte.
+    /// The offset after the last byte.
     pub(crate) end: u64,
-    /// The run of the worker that wrote last.
+    /// The epoch of the last byte.
     pub(crate) epoch: u64,
-    /// Moves when something beside bytes was written: a size, an end.
+    /// Counts what was written beside bytes: sizes and exits.
     pub(crate) n_notes: u64,
 }
 
@@ -130,12 +130,12 @@ impl Logs {
         self.inner.dir.join(shed)
     }
 
-    /// A worker's directory. Ids are ours and are plain.
+    /// A worker's directory. Ids are hexadecimal, so they are plain file names.
     pub(crate) fn dir(&self, shed: &str, worker: &str) -> PathBuf {
         self.shed_dir(shed).join(worker)
     }
 
-    /// The writer of a log, made if need be. Blocks on the disk.
+    /// The writer of a log, created if missing. Blocks on the disk.
     pub(crate) fn open(
         &self,
         shed: &str,
@@ -153,7 +153,7 @@ impl Logs {
         let (end, epoch) = (log.end(), log.epoch().unwrap_or(0));
         self.note_end(worker, end);
         let mark = self.bell(worker);
-        // Whoever looked before looks again: they may have seen nothing.
+        // Wake readers that found no log before.
         mark.send_modify(|mark| *mark = Mark { end, epoch, n_notes: mark.n_notes + 1 });
         let cell = Cell {
             worker: worker.to_owned(),
@@ -167,7 +167,7 @@ impl Logs {
         Ok(cell)
     }
 
-    /// Closes a log whose worker has ended. One with chunks to compress stays with the compressor until that is done.
+    /// Closes the log of a worker that has exited, once its chunks are compressed.
     pub(crate) fn close(&self, worker: &str) {
         let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = open.get(worker) {
@@ -181,32 +181,32 @@ impl Logs {
         self.forget_bells(&open);
     }
 
-    /// Closes a log that nobody remembers.
+    /// Closes the log of a worker that no longer exists.
     pub(crate) fn drop_cell(&self, worker: &str) {
         let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(worker);
         self.forget_bells(&open);
     }
 
-    /// Has the compressor take what waits in a log.
+    /// Puts a log into the compressor's queue.
     fn compress(&self, cell: &Arc<Cell>, log: &Log) {
         if !cell.is_queued.swap(true, Ordering::AcqRel) {
             let logs = Arc::downgrade(&self.inner);
             let due = Due { compressor: log.compressor(), cell: Arc::downgrade(cell), logs };
-            // The thread ends after us.
+            // The thread lives as long as this sender.
             self.inner.compress.send(due).ok();
         }
     }
 
-    /// Rings when something is written to a log, over all starts of its worker. Of one that is not written it tells
-    /// nothing yet: look at it once.
+    /// Changes when a log is written, over all epochs of its worker. Read a log once before waiting: one without a writer
+    /// has no state here yet.
     pub(crate) fn mark(&self, worker: &str) -> watch::Receiver<Mark> {
         let open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
         self.forget_bells(&open);
         self.bell(worker).subscribe()
     }
 
-    /// Those of logs that nobody writes or watches. Whoever holds the lock on the logs gets bells that stay.
+    /// Drops bells without writer and readers. The caller holds the lock on the logs.
     fn forget_bells(&self, open: &HashMap<String, Arc<Cell>>) {
         let mut bells = self.inner.bells.lock().unwrap_or_else(PoisonError::into_inner);
         bells.retain(|worker, bell| bell.receiver_count() > 0 || open.contains_key(worker));
@@ -217,12 +217,12 @@ impl Logs {
         bells.entry(worker.to_owned()).or_default().clone()
     }
 
-    /// A reader of a log, written or not. Blocks on the disk. An error where nothing was ever written.
+    /// A reader of a log, with or without writer. Blocks on the disk. An error if nothing was ever written.
     pub(crate) fn reader(&self, shed: &str, worker: &str) -> Result<Reader, Error> {
         Ok(Reader::open(&self.dir(shed, worker))?)
     }
 
-    /// Removes the log of a worker nobody remembers. Blocks on the disk. One that is gone is no failure.
+    /// Removes the log of a worker that no longer exists. Blocks on the disk. A missing log is not an error.
     pub(crate) fn remove(&self, shed: &str, worker: &str) -> Result<(), Error> {
         self.drop_cell(worker);
         self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
@@ -233,7 +233,7 @@ impl Logs {
         }
     }
 
-    /// The same; `None` where nothing was ever written.
+    /// The same; `None` if nothing was ever written.
     pub(crate) fn find_reader(&self, shed: &str, worker: &str) -> Result<Option<Reader>, Error> {
         if self.dir(shed, worker).is_dir() {
             return self.reader(shed, worker).map(Some);
@@ -241,7 +241,7 @@ impl Logs {
         Ok(None)
     }
 
-    /// Where a log ends, as far as is known without looking.
+    /// The last known end of a log. Does not read the disk.
     pub(crate) fn end(&self, worker: &str) -> u64 {
         let ends = self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner);
         ends.get(worker).copied().unwrap_or(0)
@@ -252,7 +252,7 @@ impl Logs {
         ends.insert(worker.to_owned(), end);
     }
 
-    /// Looks where the logs of a shed end. Blocks on the disk; called once, in the background.
+    /// Reads the ends of a shed's logs. Blocks on the disk; called once, in the background.
     pub(crate) fn look(&self, shed: &str, workers: &[String]) {
         for worker in workers {
             let status = self.reader(shed, worker).and_then(|reader| Ok(reader.status()?));
@@ -263,7 +263,7 @@ impl Logs {
         }
     }
 
-    /// Writes to a log and tells its readers. Blocks on the disk.
+    /// Writes to a log and wakes its readers. Blocks on the disk.
     pub(crate) fn write<T>(
         &self,
         cell: &Arc<Cell>,
@@ -286,7 +286,7 @@ impl Logs {
         Ok(written?)
     }
 
-    /// Where a collector must go on with an epoch: what is kept of it. `None` if the log never heard of it.
+    /// The offset from which a collector continues an epoch. `None` if the log has nothing of it.
     pub(crate) fn epoch_end(cell: &Cell, epoch: u64) -> Option<u64> {
         cell.log.lock().unwrap_or_else(PoisonError::into_inner).epoch_end(epoch)
     }

@@ -1,5 +1,5 @@
-//! What workers look like, for many who glance: one model of a terminal for each worker that somebody looks at, drawn from
-//! its log at most five times a second, and dropped a little after the last one looked away. Nobody looks: nothing runs.
+//! Previews of workers: one model of a terminal for each worker that is observed, drawn from its log at most five times a
+//! second, and dropped shortly after its last observer has left. Without observers nothing runs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,13 +16,13 @@ use crate::output::cursor::USUAL;
 use crate::output::logs::Logs;
 use crate::server::Server;
 
-/// Between two drawings of a worker: five a second are as much as anyone can follow.
+/// The pause between two drawings of a worker: nobody follows more than five a second.
 const PERIOD: Duration = Duration::from_millis(200);
-/// How long a model is kept after the last look: who scrolls comes back.
+/// How long a model outlives its last observer: a list that is scrolled comes back to it.
 const LINGER: Duration = Duration::from_secs(10);
-/// How much is drawn of what a worker printed since the last drawing. Of more, the end.
+/// How many bytes of new output are drawn at once. Of more, the last ones.
 const REDRAW_BYTES: u64 = 256 << 10;
-/// Models at once: each is some hundred kilobytes.
+/// The most models: each takes some hundred kilobytes.
 const MAX_MODELS: usize = 512;
 
 /// The models of a server. Clones are the same.
@@ -34,28 +34,28 @@ pub(crate) struct Previews {
 #[derive(Debug, Default)]
 struct Inner {
     models: Mutex<HashMap<String, Handle>>,
-    /// Moves whenever a model has drawn something new.
+    /// Counts the changes of all models.
     bell: watch::Sender<u64>,
 }
 
 #[derive(Debug, Clone)]
 struct Handle {
     shots: watch::Sender<Arc<Shot>>,
-    /// Somebody looks again.
+    /// Notified when an observer arrives.
     look: Arc<Notify>,
 }
 
-/// What a terminal looks like.
+/// A terminal's rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Shot {
-    /// `None` until it was drawn once.
+    /// `None` before the first drawing.
     pub(crate) size: Option<Size>,
-    /// From the top.
+    /// From top to bottom.
     pub(crate) rows: Vec<String>,
 }
 
 impl Previews {
-    /// Looks at a worker; `None` if there are too many models already.
+    /// Observes a worker; `None` if there are too many models already.
     pub(crate) fn watch(
         &self,
         server: &Arc<Server>,
@@ -87,12 +87,12 @@ impl Previews {
         Some(shots)
     }
 
-    /// Says "look": some model has drawn something new.
+    /// Changes whenever a model has drawn something new.
     pub(crate) fn bell(&self) -> watch::Receiver<u64> {
         self.inner.bell.subscribe()
     }
 
-    /// How many models there are.
+    /// The number of models.
     pub(crate) fn n_models(&self) -> usize {
         self.models().len()
     }
@@ -101,7 +101,7 @@ impl Previews {
         self.inner.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends a model that nobody looks at; false if somebody does.
+    /// Removes a model without observers; false if it has any.
     fn close(&self, worker: &str, handle: &Handle) -> bool {
         let mut models = self.models();
         let is_unseen = handle.shots.receiver_count() == 0;
@@ -112,7 +112,7 @@ impl Previews {
     }
 }
 
-/// The task of a model. Owned by the server; ends a little after the last look, or with the server.
+/// The task of a model. Ends shortly after the last observer has left, or with the server.
 struct Model {
     previews: Previews,
     server: Arc<Server>,
@@ -153,7 +153,7 @@ impl Model {
         }
     }
 
-    /// Waits until there is something to draw and somebody to look; true if nobody came.
+    /// Waits until there is something to draw and an observer; true if no observer came in time.
     async fn idle(&self, mark: &mut watch::Receiver<crate::output::logs::Mark>) -> bool {
         loop {
             tokio::select! {
@@ -161,7 +161,7 @@ impl Model {
                 () = self.handle.shots.closed() => {}
             }
             tokio::select! {
-                // What was printed meanwhile is drawn at once.
+                // Output since then is drawn at once.
                 () = self.handle.look.notified() => {}
                 () = tokio::time::sleep(LINGER) => if self.previews.close(&self.worker, &self.handle) {
                     return true;
@@ -195,7 +195,7 @@ impl Model {
     }
 }
 
-/// Draws what was printed since, or the end anew.
+/// Draws the new output, or the last page if there is too much.
 fn draw_on(
     reader: &shed_output::Reader,
     drawn: Option<Redrawn>,
@@ -222,15 +222,15 @@ fn draw_on(
     redraw(reader, USUAL, REDRAW_BYTES)
 }
 
-/// What somebody who looks was told.
+/// What an observer was sent.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     size: Option<Size>,
     rows: BTreeMap<u16, String>,
 }
 
-/// The rows to tell: of the last `n_rows` up to the last that is not blank, those that look different from what was told;
-/// and of what was told below, that it is blank. And whether they are all there is. `None` if there is nothing to tell.
+/// The rows to send: of the last `n_rows` up to the last that is not blank, those that differ from what was sent, and a
+/// blank for each row that was sent below. The flag says whether they are the whole preview. `None` if nothing changed.
 pub(crate) fn changes(
     told: &mut Told,
     shot: &Shot,
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(told(&mut known, &["x", "", "c", ""]), None, "above what is shown");
         let cleared = told(&mut known, &["x", "", "", ""]);
         assert_eq!(cleared, Some((false, lines(&[(0, "x"), (2, "")]))));
-        // Another size is another screen.
+        // A resized terminal is sent whole.
         let other = told(&mut known, &["x", ""]);
         assert_eq!(other, Some((true, lines(&[(0, "x")]))));
     }

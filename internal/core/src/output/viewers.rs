@@ -1,7 +1,7 @@
-//! The viewers of workers: a room for each worker that somebody watches over a WebSocket. Its task gives the window the
-//! primary's size, its typist types; both end with the last viewer.
+//! The viewers of workers. Each worker that is watched over a WebSocket has two tasks: one sets the window to the primary
+//! viewer's size, the other writes the viewers' input. Both end with the last viewer.
 //!
-//! What is printed does not pass through here: each viewer reads the log at its own pace.
+//! Output does not pass through here: each viewer reads the log at its own pace.
 
 use shed_model::Rejection;
 use shed_output::{MAX_COLS, MAX_ROWS};
@@ -31,47 +31,47 @@ pub(crate) fn clamped(cols: u16, rows: u16) -> Size {
     Size::clamped(cols, rows, Size { cols: MAX_COLS, rows: MAX_ROWS })
 }
 
-/// Histories that are drawn at once: each takes a processor and some megabytes for a moment.
+/// How many histories are drawn at once: each takes a processor and some megabytes for a moment.
 const DRAWING: usize = 2;
-/// Pieces of input that wait for a worker. Viewers wait beyond that.
-const TYPING: usize = 4;
-/// What somebody typed who then went away is typed within this, or not at all: the worker does not read.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
+/// The length of a worker's input queue. Viewers wait when it is full.
+const INPUT_QUEUE: usize = 4;
+/// How long input of a viewer that has left may still wait for a worker that does not read. Then it is dropped.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// How long tmux may take.
 const TMUX_LIMIT_MS: u64 = 10_000;
 
-/// The rooms of a server. Clones are the same.
+/// The watched workers of a server. Clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Viewers {
-    rooms: Arc<Mutex<HashMap<String, Arc<Room>>>>,
-    /// Whoever draws a history holds one.
+    watched: Arc<Mutex<HashMap<String, Arc<Watched>>>>,
+    /// Permits to draw a history.
     pub(crate) drawing: Arc<Semaphore>,
 }
 
 impl Default for Viewers {
     fn default() -> Self {
-        Self { rooms: Arc::default(), drawing: Arc::new(Semaphore::new(DRAWING)) }
+        Self { watched: Arc::default(), drawing: Arc::new(Semaphore::new(DRAWING)) }
     }
 }
 
 #[derive(Debug)]
-struct Room {
+struct Watched {
     list: watch::Sender<ViewerList>,
-    typing: mpsc::Sender<Typing>,
+    typing: mpsc::Sender<Input>,
 }
 
-/// What is typed, and who waits for it to be taken.
-struct Typing {
+/// Input, and the viewer's wait for its delivery.
+struct Input {
     bytes: Vec<u8>,
     done: oneshot::Sender<Result<(), Error>>,
 }
 
-/// Which worker, and where it is seen.
+/// The watched worker, and what its tasks need.
 #[derive(Clone)]
 pub(crate) struct Subject {
     pub(crate) server: Arc<Server>,
     pub(crate) logs: Logs,
-    /// Whoever draws a history holds a permit.
+    /// Permits to draw a history.
     pub(crate) drawing: Arc<Semaphore>,
     pub(crate) shed: ShedName,
     /// The session's id.
@@ -83,7 +83,7 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// What is remembered of it; `None` once it was removed.
+    /// The worker's row; `None` once it was removed.
     pub(crate) fn row(&self) -> Option<WorkerRow> {
         find(&self.view.borrow(), &self.session, &self.worker)
     }
@@ -98,11 +98,11 @@ impl Subject {
         }
     }
 
-    /// What is said to whoever types into nothing.
+    /// The error for input to a worker whose command does not run.
     pub(crate) fn does_not_run(&self) -> Error {
         let known = self.view.borrow().sessions.get(&self.session).cloned();
         let session = known.map_or_else(|| self.session.clone(), |known| known.row.name.clone());
-        let text = "the worker does not run".to_owned();
+        let text = "the worker is not running".to_owned();
         Error::SessionBusy { shed: self.shed.clone(), session, text }
     }
 }
@@ -113,21 +113,21 @@ pub(crate) fn find(view: &WorkView, session: &str, worker: &str) -> Option<Worke
     known.workers.iter().find(|row| row.id == worker).cloned()
 }
 
-/// A viewer's place. Dropping it is leaving.
+/// A viewer on a worker's list. Dropping it removes the viewer.
 #[derive(Debug)]
 pub(crate) struct Place {
-    room: Arc<Room>,
+    watched: Arc<Watched>,
     id: u64,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.room.list.send_modify(|list| list.leave(self.id, Instant::now().into_std()));
+        self.watched.list.send_modify(|list| list.leave(self.id, Instant::now().into_std()));
     }
 }
 
 impl Viewers {
-    /// Takes a place among a worker's viewers.
+    /// Adds a viewer to a worker's list.
     pub(crate) fn enter(
         &self,
         subject: &Subject,
@@ -135,72 +135,72 @@ impl Viewers {
         drives: bool,
         size: Option<Size>,
     ) -> Result<Place, Error> {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = rooms.entry(subject.worker.clone()).or_insert_with(|| {
-            let (typing, typed) = mpsc::channel(TYPING);
-            let room = Arc::new(Room { list: watch::Sender::default(), typing });
+        let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let watched = all.entry(subject.worker.clone()).or_insert_with(|| {
+            let (typing, typed) = mpsc::channel(INPUT_QUEUE);
+            let watched = Arc::new(Watched { list: watch::Sender::default(), typing });
             let server = &subject.server;
-            server.tasks.spawn(type_all(subject.clone(), typed));
-            server.tasks.spawn(give_sizes(subject.clone(), self.clone(), Arc::clone(&room)));
-            room
+            server.tasks.spawn(write_input(subject.clone(), typed));
+            server.tasks.spawn(set_sizes(subject.clone(), self.clone(), Arc::clone(&watched)));
+            watched
         });
-        let room = Arc::clone(room);
-        // Before the rooms can be looked at by the task that would close this one.
+        let watched = Arc::clone(watched);
+        // Under the lock, so that the task that removes an empty list does not remove this one.
         let mut id = None;
-        room.list.send_modify(|list| id = list.enter(name, drives, size));
-        drop(rooms);
+        watched.list.send_modify(|list| id = list.enter(name, drives, size));
+        drop(all);
         let id = id.ok_or_else(|| {
             Error::Rejected(Rejection::TooLarge(
-                "the worker has as many viewers as it can have".to_owned(),
+                "the worker has the maximum number of viewers".to_owned(),
             ))
         })?;
-        Ok(Place { room, id })
+        Ok(Place { watched, id })
     }
 
-    /// Ends a room in which nobody is; false if somebody is.
-    fn close(&self, worker: &str, room: &Room) -> bool {
-        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_empty = room.list.borrow().is_empty();
+    /// Removes a list without viewers; false if it has any.
+    fn close(&self, worker: &str, watched: &Watched) -> bool {
+        let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_empty = watched.list.borrow().is_empty();
         if is_empty {
-            rooms.remove(worker);
+            all.remove(worker);
         }
         is_empty
     }
 }
 
 impl Place {
-    /// Says "look" when a primary may be another.
+    /// Changes whenever the list does.
     pub(crate) fn changes(&self) -> watch::Receiver<ViewerList> {
-        self.room.list.subscribe()
+        self.watched.list.subscribe()
     }
 
-    /// Names this place in [`Place::changes`].
+    /// The viewer's id in [`Place::changes`].
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
-    /// This viewer's size.
+    /// Sets the size of this viewer's terminal.
     pub(crate) fn resize(&self, size: Size) {
-        self.room.list.send_modify(|list| list.resize(self.id, size));
+        self.watched.list.send_modify(|list| list.resize(self.id, size));
     }
 
-    /// It wants to be the one whose size counts.
+    /// Makes this viewer primary, unless it is read-only.
     pub(crate) fn claim(&self) {
-        self.room.list.send_modify(|list| list.claim(self.id));
+        self.watched.list.send_modify(|list| list.claim(self.id));
     }
 
-    /// Types, exactly. Waits while the worker does not read.
+    /// Writes input, byte for byte. Waits while the worker does not read.
     pub(crate) async fn input(&self, bytes: Vec<u8>) -> Result<(), Error> {
         let (done, typed) = oneshot::channel();
-        let typing = Typing { bytes, done };
-        self.room.typing.send(typing).await.map_err(|_| Error::ShuttingDown)?;
+        let typing = Input { bytes, done };
+        self.watched.typing.send(typing).await.map_err(|_| Error::ShuttingDown)?;
         typed.await.map_err(|_| Error::ShuttingDown)?
     }
 }
 
-/// Types what the viewers of a worker type, in the order it comes. One connection to the runner for all: it takes few.
-/// Ends with the room or the server.
-async fn type_all(subject: Subject, mut typed: mpsc::Receiver<Typing>) {
+/// Writes the viewers' input in the order of arrival, over one connection to the runner, which accepts few. Ends with the
+/// last viewer or the server.
+async fn write_input(subject: Subject, mut typed: mpsc::Receiver<Input>) {
     let stop = subject.server.stop.clone();
     let mut runner = None;
     loop {
@@ -208,28 +208,28 @@ async fn type_all(subject: Subject, mut typed: mpsc::Receiver<Typing>) {
             next = typed.recv() => next,
             () = stop.cancelled() => return,
         };
-        let Some(Typing { bytes, mut done }) = next else {
+        let Some(Input { bytes, mut done }) = next else {
             return;
         };
-        let last_up = async {
+        let abandoned = async {
             done.closed().await;
-            tokio::time::sleep(FAREWELL_LIMIT).await;
+            tokio::time::sleep(CLOSE_GRACE).await;
         };
         let result = tokio::select! {
-            result = type_one(&subject, &mut runner, &bytes) => result,
-            () = last_up => Err(Error::TimedOut("the worker did not take what was typed".to_owned())),
+            result = write_one(&subject, &mut runner, &bytes) => result,
+            () = abandoned => Err(Error::TimedOut("the worker did not read the input".to_owned())),
             () = stop.cancelled() => return,
         };
         if result.is_err() {
-            // The next one finds out what is there by then.
+            // Connect anew for the next input.
             runner = None;
         }
-        // Who went away does not hear it.
+        // The viewer may have left.
         done.send(result).ok();
     }
 }
 
-async fn type_one(
+async fn write_one(
     subject: &Subject,
     runner: &mut Option<(u64, Runner)>,
     bytes: &[u8],
@@ -246,20 +246,20 @@ async fn type_one(
     runner.insert(there).1.input(bytes).await
 }
 
-/// Gives the worker's window the primary's size. Ends with the last viewer, or the server.
-async fn give_sizes(subject: Subject, viewers: Viewers, room: Arc<Room>) {
-    let mut list = room.list.subscribe();
+/// Sets the worker's window to the primary viewer's size. Ends with the last viewer or the server.
+async fn set_sizes(subject: Subject, viewers: Viewers, watched: Arc<Watched>) {
+    let mut list = watched.list.subscribe();
     let mut shed_view = subject.shed_view.clone();
     let stop = subject.server.stop.clone();
     let mut last = LastSet::default();
     loop {
         let mut due = None;
-        room.list.send_if_modified(|list| {
+        watched.list.send_if_modified(|list| {
             let n_before = list.len();
             due = list.expire(Instant::now().into_std()).map(Instant::from_std);
             list.len() != n_before
         });
-        if viewers.close(&subject.worker, &room) {
+        if viewers.close(&subject.worker, &watched) {
             return;
         }
         let wanted = list.borrow_and_update().size();
@@ -269,7 +269,7 @@ async fn give_sizes(subject: Subject, viewers: Viewers, room: Arc<Room>) {
         {
             match resize(&link, &window, size).await {
                 Ok(()) => last.size = Some(size),
-                // Tried again when something changes.
+                // Retried with the next change.
                 Err(error) => {
                     tracing::debug!(shed = %subject.shed, %error, "a window's size was not set");
                 }
@@ -290,7 +290,7 @@ async fn give_sizes(subject: Subject, viewers: Viewers, room: Arc<Room>) {
     }
 }
 
-/// The worker's window, and how many clients of tmux look at its session.
+/// The worker's window, and how many tmux clients are attached to its session.
 fn where_is(view: &View, subject: &Subject) -> Option<(BoxLink, String, u32)> {
     let (link, table) = (view.link.clone()?, view.table.as_ref()?);
     let session = table.marked(&subject.session)?;

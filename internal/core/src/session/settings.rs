@@ -1,4 +1,4 @@
-//! What the server was told about sessions.
+//! The server's settings of sessions.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,27 +7,27 @@ use shed_agents::{Agent, built_in};
 use shed_model::admission::Concurrency;
 use shed_model::session::plan::Rules;
 
-/// What holds for the sessions of every shed.
+/// Settings of the sessions of every shed.
 #[derive(Debug, Clone)]
 pub struct SessionSettings {
     /// How many may run at once.
     pub concurrency: Concurrency,
-    /// What the branches of worktrees begin with.
+    /// The prefix of branches of worktrees.
     pub branch_prefix: String,
     /// Agents by name.
     pub agents: BTreeMap<String, Agent>,
-    /// Where the server's templates are.
+    /// The directory of the server's templates; no templates when absent.
     pub templates: Option<PathBuf>,
-    /// Under which each worker has the directory of its output.
+    /// The directory of all workers' output.
     pub output_dir: PathBuf,
-    /// The most compressed output that is kept of each worker. Bytes.
+    /// The most compressed output of each worker in bytes.
     pub output_bytes: u64,
-    /// A file over this is left out of checkpoints. Bytes.
+    /// Larger files are left out of checkpoints. Bytes.
     pub checkpoint_file_bytes: u64,
 }
 
 impl SessionSettings {
-    /// What of it decides about new sessions.
+    /// The part that planning needs.
     pub(crate) fn rules(&self) -> Rules {
         Rules {
             branch_prefix: self.branch_prefix.clone(),
