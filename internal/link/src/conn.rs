@@ -1,5 +1,5 @@
-//! A connection that carries frames and descriptors, for tokio; and the same, blocking, for the programs that have no
-//! runtime (the child stage and the runner in the box).
+//! A connection that carries frames and file descriptors, for tokio. The same functions exist in a blocking form for
+//! programs without a runtime: the child stage and the runner in the container.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -18,38 +18,39 @@ use tokio::net::UnixStream;
 
 use crate::frame::{HEADER_BYTES, Header, MAX_FDS, decode, encode};
 
-/// What is read from the socket at once.
+/// The most bytes of one read from the socket.
 const READ_BYTES: usize = 64 << 10;
 
-/// Descriptors that may wait for their frame. More than one frame's worth arrives only from a peer that breaks the rules.
+/// The most descriptors that may wait for their frame. A peer that follows the protocol never has so many under way.
 const MAX_WAITING_FDS: usize = 4 * MAX_FDS;
 
-/// Why a link ends.
+/// An error that ends the link.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The socket.
+    /// The socket failed.
     #[error("link: {0}")]
     Io(#[from] io::Error),
-    /// A frame that is no message of ours.
-    #[error("link: {0}")]
+    /// A frame does not hold the expected message.
+    #[error("link: invalid message: {0}")]
     Json(serde_json::Error),
-    /// A frame over its limit.
-    #[error("link: a frame of {n_bytes} bytes with {n_fds} descriptors is over the limit")]
+    /// A frame exceeds a limit.
+    #[error("link: a frame of {n_bytes} bytes with {n_fds} descriptors exceeds the limit")]
     TooLarge {
-        /// Its length.
+        /// The length of its body.
         n_bytes: usize,
-        /// Its descriptors.
+        /// The number of its descriptors.
         n_fds: usize,
     },
-    /// Descriptors missing or left over.
-    #[error("link: the peer sent descriptors that belong to no frame")]
+    /// The number of descriptors that arrived differs from what the frames announce.
+    #[error("link: the peer sent other descriptors than its frames announce")]
     Descriptors,
-    /// The peer ended in the middle of a frame.
-    #[error("link: the peer ended in the middle of a frame")]
+    /// The peer closed the connection in the middle of a frame.
+    #[error("link: the peer closed the connection in the middle of a frame")]
     Torn,
 }
 
-/// One end of a link. [`Conn::send`] is for one task at a time; [`Conn::recv`] may be dropped and called again.
+/// One end of a link. Only one task at a time may call [`Conn::send`]. The future of [`Conn::recv`] may be dropped and
+/// the method called again.
 #[derive(Debug)]
 pub struct Conn {
     socket: Arc<UnixStream>,
@@ -69,7 +70,7 @@ pub struct Receiver {
     inbox: Inbox,
 }
 
-/// Bytes and descriptors that arrived and belong to no complete frame yet.
+/// Received bytes and descriptors that are not part of a complete frame yet.
 #[derive(Debug, Default)]
 struct Inbox {
     bytes: Vec<u8>,
@@ -78,12 +79,12 @@ struct Inbox {
 }
 
 impl Conn {
-    /// Takes a connected socket.
+    /// Wraps a connected socket.
     pub fn new(socket: UnixStream) -> Self {
         Self { socket: Arc::new(socket), inbox: Inbox::default() }
     }
 
-    /// The two halves, for two tasks.
+    /// Splits the connection into two halves for two tasks.
     pub fn split(self) -> (Sender, Receiver) {
         (
             Sender { socket: Arc::clone(&self.socket) },
@@ -91,7 +92,7 @@ impl Conn {
         )
     }
 
-    /// Sends one message. Dropping the future may leave half a frame behind: end the link then.
+    /// Sends one message. If the future is dropped, half a frame may have been sent: close the connection then.
     pub async fn send<T: Serialize>(
         &self,
         message: &T,
@@ -100,7 +101,7 @@ impl Conn {
         send(&self.socket, message, fds).await
     }
 
-    /// The next message and its descriptors; `None` when the peer has ended. Safe to drop and call again.
+    /// Receives the next message and its descriptors; `None` when the peer has closed the connection. Cancel-safe.
     pub async fn recv<T: DeserializeOwned>(
         &mut self,
     ) -> Result<Option<(T, Vec<OwnedFd>)>, LinkError> {
@@ -175,8 +176,8 @@ pub fn send_blocking<T: Serialize>(
     Ok(())
 }
 
-/// Reads exactly one message from a blocking socket; `None` when the peer has ended. The peer must not send a second
-/// one before it was answered: what is read past the first is lost.
+/// Receives one message from a blocking socket; `None` when the peer has closed the connection. The peer must not send
+/// a second message before the first one is answered: bytes read after the first message are lost.
 pub fn recv_blocking<T: DeserializeOwned>(
     socket: BorrowedFd<'_>,
 ) -> Result<Option<(T, Vec<OwnedFd>)>, LinkError> {
@@ -232,7 +233,7 @@ impl Inbox {
             self.bytes.drain(..self.start);
             self.start = 0;
         }
-        // One large frame must not hold its memory for ever.
+        // One large frame must not hold its memory for the rest of the connection.
         if self.bytes.is_empty() && self.bytes.capacity() > 4 * READ_BYTES {
             self.bytes = Vec::new();
         }
@@ -302,26 +303,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_breaks_the_rules_ends_the_link() {
+    async fn a_protocol_violation_of_the_peer_is_an_error() {
         // Half a frame.
         let (a, mut b) = pair();
         send_some(a.socket.as_fd(), &[0, 0, 0, 9, 0, b'"'], &[]).unwrap();
         drop(a);
         assert!(matches!(b.recv::<String>().await, Err(LinkError::Torn)));
-        // A length nobody may ask for.
+        // A length over the limit.
         let (a, mut b) = pair();
         send_some(a.socket.as_fd(), &[0xff; 16], &[]).unwrap();
         assert!(matches!(b.recv::<String>().await, Err(LinkError::TooLarge { .. })));
-        // A promise of descriptors that do not come.
+        // Announced descriptors that do not arrive.
         let (a, mut b) = pair();
         send_some(a.socket.as_fd(), &[0, 0, 0, 2, 1, b'"', b'"'], &[]).unwrap();
         assert!(matches!(b.recv::<String>().await, Err(LinkError::Descriptors)));
-        // Descriptors nobody announced.
+        // Descriptors that were not announced.
         let (a, mut b) = pair();
         let file = tempfile::tempfile().unwrap();
         send_some(a.socket.as_fd(), &[0, 0, 0, 2, 0, b'"', b'"'], &[file.as_fd()]).unwrap();
         assert!(matches!(b.recv::<String>().await, Err(LinkError::Descriptors)));
-        // No JSON.
+        // A body that is not JSON.
         let (a, mut b) = pair();
         send_some(a.socket.as_fd(), &[0, 0, 0, 1, 0, b'}'], &[]).unwrap();
         assert!(matches!(b.recv::<String>().await, Err(LinkError::Json(_))));

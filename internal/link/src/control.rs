@@ -1,8 +1,9 @@
-//! What the server asks of a worker's runner on its control socket, `SPOOL/ID/EPOCH/ctl`, and what it hears. Pure.
+//! The protocol of a worker's control socket, `SPOOL/ID/EPOCH/ctl`, between the server and the worker's runner. Pure.
 //!
-//! A frame is one byte of kind, four bytes of length (big endian), then the payload. [`Ask::Input`] is not answered; the
-//! socket's own back-pressure is the answer. Every other request is, in order; [`Ask::Stop`] only when the whole tree is
-//! gone, and until then the connection is not read. The socket closes when the runner has ended.
+//! A frame is one byte of kind, four bytes of length (big endian), then the payload. [`Ask::Input`] is not answered: the
+//! socket's back-pressure paces it. All other requests are answered in order. [`Ask::Stop`] is answered when all processes
+//! of the command have ended; until then the runner reads no further request of the connection. The socket closes when the
+//! runner ends.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,62 +11,63 @@ use crate::message::Status;
 use crate::piece::{self, Piece};
 use crate::spool::beginning;
 
-/// The largest payload. Longer input is sent as several frames.
+/// The largest payload, in bytes. Longer input is sent as several frames.
 pub const MAX_PAYLOAD_BYTES: usize = 64 << 10;
-/// The largest frame.
+/// The largest frame, in bytes, header included.
 pub const MAX_FRAME_BYTES: usize = piece::HEADER_BYTES + MAX_PAYLOAD_BYTES;
 /// The socket's name in the epoch's directory.
 pub const SOCKET: &str = "ctl";
 
-/// A request.
+/// A request to the runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
-    /// These bytes are typed in the command's terminal, exactly.
+    /// Write these bytes to the command's terminal, unchanged.
     Input(Vec<u8>),
-    /// Signals the terminal's foreground process group.
+    /// Send a signal, by number, to the terminal's foreground process group.
     Signal(u8),
-    /// HUP, TERM and CONT to the whole tree; KILL to what is left after so many milliseconds.
+    /// Send SIGHUP, SIGTERM and SIGCONT to all processes of the command, and SIGKILL to those that remain after the grace
+    /// period.
     Stop {
-        /// Milliseconds.
+        /// The grace period, in milliseconds.
         grace_ms: u32,
     },
-    /// Stops every process of the tree where it is.
+    /// Suspend all processes of the command with SIGSTOP.
     Freeze,
-    /// Continues what [`Ask::Freeze`] stopped.
+    /// Continue the processes that [`Ask::Freeze`] suspended.
     Thaw,
-    /// How is it?
+    /// Report the state of the command.
     Status,
 }
 
-/// An answer.
+/// An answer of the runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// It is not; why.
+    /// The request was not carried out, for this reason.
     Refused(String),
     /// The answer to [`Ask::Status`].
     Status(Report),
 }
 
-/// How a worker is.
+/// The state of a worker's command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// The command's process, also its group and session.
+    /// The command's process id, also its process group and session.
     pub pid: u32,
-    /// Whether the command has not ended.
+    /// Whether the command is still running.
     pub running: bool,
-    /// Whether the tree is frozen.
+    /// Whether its processes are suspended.
     pub frozen: bool,
-    /// Processes of the tree, the command included, without those that have ended.
+    /// The number of living processes, the command included.
     pub n_processes: u32,
-    /// How the command ended, while its tree is still being stopped.
+    /// The command's exit status, if it has ended while other processes of it are still being stopped.
     pub exit: Option<Status>,
 }
 
-/// A frame that breaks the rules. The stream cannot be read on.
+/// Bytes that are not a valid frame. The rest of the stream cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("something on the control socket is no frame")]
+#[error("invalid frame on the control socket")]
 pub struct ControlError;
 
 const INPUT: u8 = 1;
@@ -87,7 +89,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Ask {
-    /// The bytes of the request. Input longer than [`MAX_PAYLOAD_BYTES`] becomes several frames.
+    /// Encodes the request. Input longer than [`MAX_PAYLOAD_BYTES`] becomes several frames.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Input(bytes) => {
@@ -101,7 +103,7 @@ impl Ask {
         }
     }
 
-    /// The first frame of `bytes` and how many bytes it took; `None` when more are needed.
+    /// Decodes the first frame of `bytes` and returns it with its length in bytes; `None` when it is incomplete.
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, ControlError> {
         let piece = piece::first(bytes, MAX_PAYLOAD_BYTES).map_err(|_| ControlError)?;
         let Some(Piece { kind, payload, n_bytes }) = piece else {
@@ -121,7 +123,7 @@ impl Ask {
 }
 
 impl Reply {
-    /// The bytes of the answer.
+    /// Encodes the answer.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Done => frame(DONE, &[]),
@@ -132,7 +134,7 @@ impl Reply {
         }
     }
 
-    /// The first frame of `bytes` and how many bytes it took; `None` when more are needed.
+    /// Decodes the first frame of `bytes` and returns it with its length in bytes; `None` when it is incomplete.
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, ControlError> {
         let piece = piece::first(bytes, MAX_PAYLOAD_BYTES).map_err(|_| ControlError)?;
         let Some(Piece { kind, payload, n_bytes }) = piece else {
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn long_input_is_several_frames_and_a_longer_frame_an_error() {
+    fn long_input_becomes_several_frames_and_a_frame_over_the_limit_is_an_error() {
         let long = vec![7; MAX_PAYLOAD_BYTES + 1];
         let bytes = Ask::Input(long.clone()).encode();
         let (Ask::Input(mut first), at) = Ask::decode(&bytes).unwrap().unwrap() else { panic!() };
@@ -195,24 +197,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_said_is_heard(asks in prop::collection::vec(asks(), 0..6), replies in prop::collection::vec(replies(), 0..6)) {
-            let said: Vec<u8> = asks.iter().flat_map(Ask::encode).collect();
-            let answered: Vec<u8> = replies.iter().flat_map(Reply::encode).collect();
+        fn encoded_frames_decode_to_the_same_values(asks in prop::collection::vec(asks(), 0..6), replies in prop::collection::vec(replies(), 0..6)) {
+            let requests: Vec<u8> = asks.iter().flat_map(Ask::encode).collect();
+            let answers: Vec<u8> = replies.iter().flat_map(Reply::encode).collect();
             let (mut at, mut answered_at) = (0, 0);
             for ask in &asks {
-                let (got, n_bytes) = Ask::decode(&said[at..]).unwrap().unwrap();
+                let (got, n_bytes) = Ask::decode(&requests[at..]).unwrap().unwrap();
                 prop_assert_eq!(&got, ask);
                 at += n_bytes;
             }
             for reply in &replies {
-                let (got, n_bytes) = Reply::decode(&answered[answered_at..]).unwrap().unwrap();
+                let (got, n_bytes) = Reply::decode(&answers[answered_at..]).unwrap().unwrap();
                 prop_assert_eq!(&got, reply);
                 answered_at += n_bytes;
             }
         }
 
         #[test]
-        fn any_bytes_are_a_frame_an_error_or_a_beginning(kind in 0_u8..20, bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_decode_to_a_frame_an_error_or_an_incomplete_frame(kind in 0_u8..20, bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut frame = vec![kind];
             frame.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
             frame.extend(&bytes);

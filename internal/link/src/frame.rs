@@ -1,30 +1,30 @@
-//! The codec: four bytes of length, one byte that counts descriptors, then JSON. Pure.
+//! The frames of the link: four bytes of length (big endian), one byte with the number of descriptors, then JSON. Pure.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::conn::LinkError;
 
-/// Length and descriptor count.
+/// Bytes of length and descriptor count.
 pub const HEADER_BYTES: usize = 5;
 
-/// The largest frame. A picture of a thousand panes with long titles is about 1 MiB.
+/// The largest JSON body of a frame, in bytes. A tmux snapshot of a thousand panes with long titles is about 1 MiB.
 pub const MAX_FRAME_BYTES: usize = 4 << 20;
 
-/// The most descriptors in one frame: stdin, stdout, stderr and one to spare.
+/// The most descriptors in one frame: stdin, stdout, stderr and one in reserve.
 pub const MAX_FDS: usize = 4;
 
-/// What a header says.
+/// The decoded header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Bytes of JSON that follow.
+    /// The length of the JSON body.
     pub n_bytes: usize,
-    /// Descriptors that came with it.
+    /// The number of descriptors sent with the frame.
     pub n_fds: usize,
 }
 
 impl Header {
-    /// Reads a header; one over a limit is an error, since no later byte could be trusted.
+    /// Decodes a header. A header over a limit is an error, since the rest of the stream could not be read.
     pub fn parse(bytes: [u8; HEADER_BYTES]) -> Result<Self, LinkError> {
         let n_bytes = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
         let n_fds = usize::from(bytes[4]);
@@ -35,7 +35,7 @@ impl Header {
     }
 }
 
-/// One message as a frame.
+/// Encodes a message as a frame.
 pub fn encode<T: Serialize>(message: &T, n_fds: usize) -> Result<Vec<u8>, LinkError> {
     let mut frame = vec![0; HEADER_BYTES];
     serde_json::to_writer(&mut frame, message).map_err(LinkError::Json)?;
@@ -51,7 +51,7 @@ pub fn encode<T: Serialize>(message: &T, n_fds: usize) -> Result<Vec<u8>, LinkEr
     Ok(frame)
 }
 
-/// The message of a frame's body.
+/// Decodes the message in a frame's body.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, LinkError> {
     serde_json::from_slice(body).map_err(LinkError::Json)
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_over_its_limit_is_refused_before_it_is_read() {
+    fn a_frame_over_the_limit_is_refused_by_its_header() {
         let mut header = [0; HEADER_BYTES];
         header[..4].copy_from_slice(&u32::MAX.to_be_bytes());
         assert!(matches!(Header::parse(header), Err(LinkError::TooLarge { .. })));
@@ -74,7 +74,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_reads_back(text in ".*", n_fds in 0_usize..=MAX_FDS) {
+        fn encoded_messages_decode_to_the_same_values(text in ".*", n_fds in 0_usize..=MAX_FDS) {
             let frame = encode(&text, n_fds).unwrap();
             let header = Header::parse(frame[..HEADER_BYTES].try_into().unwrap()).unwrap();
             prop_assert_eq!(header, Header { n_bytes: frame.len() - HEADER_BYTES, n_fds });

@@ -1,8 +1,9 @@
-//! The link: what shed-server and shed-init say to each other.
+//! The link: the protocol between shed-server and shed-init.
 //!
-//! shed-init dials a unix socket the server listens on. One connection carries requests and news as frames
-//! ([`Conn`]); file descriptors ride along (`SCM_RIGHTS`), so the bytes of a stream never pass through shed-init.
-//! Whatever comes from a shed is hostile: frames are bounded, descriptors are counted, and nothing here trusts a path.
+//! shed-init connects to a unix socket that the server listens on. One connection carries requests and messages as frames
+//! ([`Conn`]). File descriptors are passed with them (`SCM_RIGHTS`), so that the bytes of a stream never pass through
+//! shed-init. Data from a shed is not trusted: frames have a size limit, descriptors are counted, and no path is used on the
+//! host.
 //!
 //! ```text
 //! shed-init                                   shed-server
@@ -10,7 +11,7 @@
 //!                                    ◀──────  Welcome {shed}
 //!                                    ◀──────  Request {id, Spawn} + descriptors
 //!   Started {id, pid}                ──────▶
-//!   Picture {…}  whenever tmux changes ────▶
+//!   Picture {…}  whenever tmux changes ───▶
 //!   Exited {id, status}              ──────▶
 //! ```
 

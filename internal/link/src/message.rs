@@ -1,5 +1,5 @@
-//! The messages. Both sides may be of different versions: a new field has a default, an unknown request is answered
-//! with [`Refusal::Unsupported`], an unknown news item is skipped.
+//! The messages of the link. The two sides may have different versions: a new field has a default, an unknown request is
+//! answered with [`Refusal::Unsupported`], and an unknown message from shed-init is skipped.
 
 use std::collections::BTreeMap;
 
@@ -7,53 +7,53 @@ use serde::{Deserialize, Serialize};
 
 use crate::spool::WorkerId;
 
-/// The protocol this code speaks. A peer with another one is refused with words.
+/// The version of the protocol. A peer with another version is refused with a message.
 pub const PROTOCOL: u32 = 1;
 
-/// Where the server's directory is mounted in a box.
+/// The directory in the container where the server's socket directory is mounted.
 pub const BOX_LINK_DIR: &str = "/run/shed/link/host";
-/// The socket's name in that directory.
+/// The file name of the server's socket in [`BOX_LINK_DIR`].
 pub const LINK_SOCKET: &str = "link.sock";
-/// Where shed-init's directory is mounted in a box.
+/// The directory in the container where shed-init's directory is mounted.
 pub const BOX_PROGRAM_DIR: &str = "/opt/shed";
-/// shed-init's name in that directory.
+/// The file name of shed-init in [`BOX_PROGRAM_DIR`].
 pub const PROGRAM: &str = "shed-init";
-/// The directory in the box, on a tmpfs of its own, where shed-init listens for the programs of the box.
+/// The directory in the container, on a tmpfs of its own, where shed-init listens for runners.
 pub const BOX_RUN_DIR: &str = "/run/shed/box";
-/// The socket's name in that directory.
+/// The file name of shed-init's socket in [`BOX_RUN_DIR`].
 pub const BOX_SOCKET: &str = "box.sock";
 
-/// The most output a [`Run`] returns, of each kind, in bytes. More is cut and said.
+/// The most bytes of standard output, and of standard error, that a [`Run`] returns. Longer output is truncated.
 pub const MAX_RUN_OUTPUT_BYTES: usize = 1 << 20;
 
 /// shed-init's first message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// [`PROTOCOL`] of the box.
+    /// shed-init's [`PROTOCOL`].
     pub protocol: u32,
-    /// The version of shed-init.
+    /// shed-init's version, such as `0.1.0`.
     pub version: String,
-    /// Differs after each start of the container.
+    /// An id that is different after each start of the container.
     pub boot: String,
-    /// The user sessions run as.
+    /// The name of the user that sessions run as.
     pub user: String,
-    /// That user's number.
+    /// That user's uid.
     pub uid: u32,
-    /// That user's home.
+    /// That user's home directory.
     pub home: String,
-    /// tmux's version (`3.3a`); `None` when there is no tmux in the image.
+    /// tmux's version, such as `3.3a`; `None` when the image has no tmux.
     pub tmux: Option<String>,
-    /// Where shed-init can be started from inside the box.
+    /// The path of the shed-init program in the container.
     pub program: String,
-    /// Where a runner in the box claims its command.
+    /// The path of the socket where a runner claims its command.
     pub socket: String,
-    /// Where worktrees and spools live; empty in a box that knows none.
+    /// The directory of worktrees and spools; empty from an older shed-init.
     #[serde(default)]
     pub worktrees: String,
-    /// Where commands run when nothing else is said; empty in a box that does not say.
+    /// The default directory of commands; empty from an older shed-init.
     #[serde(default)]
     pub workspace: String,
-    /// Why no command can be confined here; `None` when it can. A box that does not say is too old for it.
+    /// Why commands cannot be confined in this container; `None` when they can. An older shed-init cannot confine.
     #[serde(default = "too_old_to_confine")]
     pub confine: Option<String>,
 }
@@ -66,50 +66,51 @@ fn too_old_to_confine() -> Option<String> {
 /// The server's first message, after [`Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// [`PROTOCOL`] of the server.
+    /// The server's [`PROTOCOL`].
     pub protocol: u32,
     /// The name of the shed.
     pub shed: String,
 }
 
-/// What the server asks.
+/// A request from the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Chosen by the server, never used twice on a connection. For [`Op::Spawn`] it also names the process later.
+    /// Chosen by the server and unique on a connection. For [`Op::Spawn`] it also identifies the process later.
     pub id: u64,
-    /// What to do.
+    /// The requested operation.
     pub op: Op,
 }
 
-/// What can be asked.
+/// The operations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Op {
-    /// Start a process. Its descriptors come with the frame, see [`Io`]. Answered by [`Reply::Started`] once its
-    /// `execve` succeeded, followed some time by [`News::Exited`].
+    /// Start a process. Its descriptors are sent with the frame, see [`Io`]. Answered by [`Reply::Started`] once `execve`
+    /// has succeeded; [`News::Exited`] follows when the process ends.
     Spawn(Spawn),
-    /// Signal the process group of a spawned process. No answer.
+    /// Send a signal to the process group of a spawned process. Not answered.
     Signal {
-        /// The id it was spawned with.
+        /// The id of the [`Op::Spawn`] request.
         process: u64,
         /// The signal's number.
         signal: u8,
     },
-    /// Run a short command as `dev` and answer with its output ([`Reply::Ran`]).
+    /// Run a short command as the session user. Answered by [`Reply::Ran`] with its output.
     Run(Run),
-    /// Hold a [`Spawn`] and one descriptor for the runner that will claim it by `token`. Answered by [`Reply::Done`] at
-    /// once.
+    /// Keep a command and one descriptor for the runner that will claim them with `token`. Answered by [`Reply::Done`]
+    /// immediately.
     Offer {
-        /// 128 random bits in hex.
+        /// 128 random bits in hexadecimal.
         token: String,
-        /// What the runner is to run; its `io` is [`Io::Tap`], or [`Io::Prelude`] for a worker.
+        /// The command; its `io` is [`Io::Tap`], or [`Io::Prelude`] for a worker.
         spawn: Spawn,
     },
-    /// Are you there? Answered by [`Reply::Done`]; whoever does not know it answers with a refusal, which says the same.
+    /// Check that shed-init responds. Answered by [`Reply::Done`], or by a refusal from an older shed-init.
     Ping,
-    /// Someone looks: read foreground commands and activity once a second for so long. No answer.
+    /// Read tmux's foreground commands and activity once a second for some time, because somebody is watching. Not
+    /// answered.
     Look {
-        /// Seconds from now; 0 ends it.
+        /// The duration in seconds from now; 0 ends it.
         seconds: u32,
     },
 }
@@ -117,110 +118,114 @@ pub enum Op {
 /// A process to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spawn {
-    /// What.
+    /// The program and its arguments.
     pub program: Program,
-    /// Added to the box's environment.
+    /// Variables that are added to the container's environment, or replace those of the same name.
     pub env: Vec<(String, String)>,
-    /// Where; the user's default directory when absent.
+    /// The working directory; the workspace when absent.
     pub directory: Option<String>,
-    /// As whom.
+    /// The user to run as.
     pub user: User,
-    /// With what.
+    /// Standard input, output and error.
     pub io: Io,
-    /// Lives on when the link ends; its end is told as [`News::DetachedEnded`] with this tag, also on a later link.
+    /// A tag for a process that survives the end of the connection. [`News::DetachedEnded`] with this tag reports its exit,
+    /// also on a later connection.
     #[serde(default)]
     pub detached: Option<String>,
-    /// Only in an offer: the command is a worker's. Its output goes to a spool, and it is asked by its control socket.
+    /// Only in an [`Op::Offer`]: the command belongs to this worker. Its output goes to a spool, and it is controlled
+    /// through its control socket.
     #[serde(default)]
     pub worker: Option<WorkerSpec>,
 }
 
-/// Whose command a runner runs, and where its spool is.
+/// The worker that a command belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerSpec {
-    /// The worker.
+    /// The worker's id.
     pub id: WorkerId,
-    /// Which start of the worker this is. Each has a spool of its own; one that is there already is refused.
+    /// The number of this start of the worker. Each start has a spool of its own; an existing spool is an error.
     pub epoch: u64,
-    /// The absolute directory of all spools, usually `/worktrees/.shed/spool`. This one is `SPOOL/ID/EPOCH`.
+    /// The absolute directory of all spools, usually `/worktrees/.shed/spool`. This start's spool is `SPOOL/ID/EPOCH`.
     pub spool: String,
-    /// What the command may write to; everything the user may when absent.
+    /// Limits what the command may write to; not limited when absent.
     #[serde(default)]
     pub confine: Option<Confine>,
 }
 
-/// Limits what a command and its descendants may change. They read and execute whatever the user may.
+/// Limits the files that a command and its descendants may change. Reading and executing are not limited.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confine {
-    /// Absolute directories and files that exist. Terminals, `/dev/null` and `/dev/shm` are writable beside them.
+    /// Writable directories and files, absolute and existing. Terminals, `/dev/null`, `/dev/shm` and similar devices are
+    /// always writable.
     pub write: Vec<String>,
 }
 
-/// What to execute.
+/// A program to execute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Program {
-    /// These words, the first looked up in `PATH`.
+    /// A program, looked up in `PATH`, and its arguments.
     Argv(Vec<String>),
-    /// The user's shell as a login shell.
+    /// The user's shell, as a login shell.
     LoginShell,
-    /// The user's shell as a login shell with `-c` and this line: what `ssh host LINE` means.
+    /// The user's shell, as a login shell with `-c` and this line, as in `ssh HOST LINE`.
     ShellLine(String),
-    /// shed-init itself, with these words: `sftp`, `connect`, `listen`.
+    /// shed-init itself with these arguments, such as `sftp`, `connect` or `listen`.
     Own(Vec<String>),
-    /// Nothing: a worker that shows its prelude and ends. It has no spool.
+    /// No program: a worker that shows its prelude and ends. It has no spool.
     Nothing,
 }
 
-/// As whom a process runs.
+/// The user a process runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum User {
-    /// The user sessions run as.
+    /// The user that sessions run as.
     Dev,
-    /// Root, the human's way.
+    /// Root, for a person who administers the shed.
     Root,
 }
 
-/// What a process has as input and output.
+/// The standard input, output and error of a process, and the descriptors that are sent for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Io {
-    /// Three descriptors: input, output, error.
+    /// Three descriptors: standard input, output and error.
     Pipes,
     /// A new terminal of this size. One descriptor: a socket on which the terminal's master side is sent to the server.
     Tty {
-        /// Columns.
+        /// The width, in character cells.
         cols: u16,
-        /// Rows.
+        /// The height, in character cells.
         rows: u16,
     },
-    /// One descriptor, as input. Output and error are `/dev/null`.
+    /// One descriptor, for standard input. Output and error are `/dev/null`.
     Socket,
-    /// One descriptor, held for the runner: output and exit go there as [`crate::tap`] frames.
+    /// One descriptor, kept for the runner: its output socket, which receives output and exit as [`crate::tap`] frames.
     Tap,
-    /// One descriptor, held for a worker's runner, which reads it to its end and shows it in the window first.
+    /// One descriptor, kept for a worker's runner. The runner reads it to the end and shows that in the window before the
+    /// command starts.
     Prelude,
-    /// No descriptor; all three are `/dev/null`.
+    /// No descriptor. All three are `/dev/null`.
     Null,
 }
 
-/// A short command, as `dev`, without input.
+/// A short command that runs as the session user, without input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// The words.
+    /// The program, looked up in `PATH`, and its arguments.
     pub argv: Vec<String>,
-    /// Added to the environment.
+    /// Variables that are added to the container's environment, or replace those of the same name.
     #[serde(default)]
     pub env: Vec<(String, String)>,
-    /// Where; the user's default directory when absent.
+    /// The working directory; the workspace when absent.
     #[serde(default)]
     pub directory: Option<String>,
-    /// Killed after this.
+    /// The runtime limit, in milliseconds, after which the command is killed.
     pub timeout_ms: u64,
 }
 
-/// What shed-init says after [`Hello`].
+/// A message from shed-init after [`Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum News {
@@ -228,23 +233,23 @@ pub enum News {
     Reply {
         /// The request's id.
         id: u64,
-        /// The answer.
+        /// The result.
         reply: Reply,
     },
     /// A spawned process ended.
     Exited {
-        /// The id it was spawned with.
+        /// The id of the [`Op::Spawn`] request.
         process: u64,
-        /// How.
+        /// The exit code or signal.
         status: Status,
     },
-    /// tmux's state changed, or someone looks.
+    /// A snapshot of tmux's state, sent after a change and repeatedly after [`Op::Look`].
     Picture(Picture),
     /// A process that was spawned `detached` ended.
     DetachedEnded {
-        /// Its tag.
+        /// The tag of [`Spawn::detached`].
         tag: String,
-        /// How.
+        /// The exit code or signal.
         status: Status,
     },
 }
@@ -253,78 +258,78 @@ pub enum News {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
-    /// The process runs.
+    /// The process was started.
     Started {
-        /// Its number in the box, which is also its process group.
+        /// Its process id in the container, which is also its process group.
         pid: u32,
     },
-    /// The command ended.
+    /// The command of [`Op::Run`] ended.
     Ran(Ran),
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// It is not done.
+    /// The request was not carried out.
     Refused(Refusal),
 }
 
-/// What a [`Run`] printed.
+/// The result of a [`Run`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ran {
-    /// How it ended.
+    /// The exit code or signal.
     pub status: Status,
-    /// Its output; bytes that are no UTF-8 are replaced.
+    /// Its standard output; bytes that are not UTF-8 are replaced by U+FFFD.
     pub stdout: String,
-    /// Its errors, likewise.
+    /// Its standard error, in the same form.
     pub stderr: String,
-    /// Whether one of them was cut at [`MAX_RUN_OUTPUT_BYTES`].
+    /// Whether one of them was truncated at [`MAX_RUN_OUTPUT_BYTES`].
     pub truncated: bool,
 }
 
-/// Why a request was not done.
+/// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refusal {
-    /// No program of that name, or the file cannot be executed.
+    /// The program does not exist or cannot be executed.
     #[error("cannot run {program:?}: {why}")]
     NotExecutable {
-        /// The first word.
+        /// The program as requested.
         program: String,
-        /// The system's reason.
+        /// The system's error message.
         why: String,
-        /// Whether the file was not there at all.
+        /// Whether the program does not exist.
         missing: bool,
     },
-    /// The directory cannot be entered.
+    /// The working directory cannot be entered.
     #[error("cannot enter {directory:?}: {why}")]
     NoDirectory {
-        /// As asked for.
+        /// The directory as requested.
         directory: String,
-        /// The system's reason.
+        /// The system's error message.
         why: String,
     },
-    /// No process or memory left in the shed's limits, no terminal left, or the like.
+    /// The shed has no process, memory, terminal or descriptor left.
     #[error("cannot start a process in the shed: {0}")]
     NoResources(String),
-    /// A word with a NUL byte, an empty command, a wrong number of descriptors.
+    /// The request is invalid, such as an argument with a NUL byte, an empty command or a wrong number of descriptors.
     #[error("{0}")]
     Invalid(String),
-    /// The command was to be confined, and that is not possible here. It was not started.
+    /// The command cannot be confined as requested, so it was not started.
     #[error("cannot confine the command: {0}")]
     CannotConfine(String),
-    /// A [`Run`] took longer than its limit.
-    #[error("the command in the shed did not end in time")]
+    /// A [`Run`] exceeded its runtime limit.
+    #[error("the command in the shed exceeded its runtime limit")]
     TimedOut,
-    /// A request of a newer protocol.
-    #[error("this shed's shed-init is too old for that; restart the shed to bring a newer one")]
+    /// The request is unknown to this shed-init.
+    #[error("this shed's shed-init is too old for this request; restart the shed to update it")]
     Unsupported,
 }
 
-/// How a process ended.
+/// The exit status of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// By itself.
+    /// The process exited with this code.
     Code(u8),
-    /// By a signal.
+    /// The process was killed by the signal with this number.
     Signal(u8),
 }
 
@@ -337,74 +342,74 @@ impl From<Status> for shed_api::stream::Exit {
     }
 }
 
-/// tmux's state in the box, as tmux printed it. The server parses it (`shed-tmux`), so that the small program in the box
-/// has nothing to get wrong.
+/// A snapshot of tmux's state in the container, as printed by tmux. The server parses it (`shed-tmux`), so that shed-init
+/// does not have to interpret it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Picture {
-    /// What is known.
+    /// The state of tmux.
     pub tmux: Tmux,
-    /// When it was read, in milliseconds since 1970.
+    /// The time at which it was read, in milliseconds since 1970.
     pub at_ms: u64,
-    /// What runs in the foreground of workers, by the process of their pane: tmux itself sees the runner only.
+    /// The names of the foreground commands of workers, by the process id of their pane. tmux itself only sees the runner.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub foreground: BTreeMap<u32, String>,
 }
 
-/// What is known of tmux.
+/// The state of tmux.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tmux {
-    /// There is no tmux in the image.
+    /// The image has no tmux.
     Missing,
-    /// It cannot be asked; why.
+    /// tmux does not work, for this reason.
     Down(String),
-    /// The output of `shed_tmux::watch`.
+    /// The output of `shed_tmux::watch::list_argv`.
     Listing(String),
 }
 
-/// What a runner says to shed-init in the box, first and only.
+/// The only message of a runner to shed-init on the container's socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// The token of the [`Op::Offer`].
+    /// The token of the [`Op::Offer`] that the runner claims.
     pub token: String,
 }
 
-/// shed-init's answer to a [`Claim`]; the offered descriptor comes with it.
+/// shed-init's answer to a [`Claim`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Claimed {
-    /// What to run.
+    /// The command; the offered descriptor is sent with this message.
     Spawn(Spawn),
-    /// The token is unknown, used or too old.
+    /// The token is unknown, was used before or has expired.
     Unknown,
 }
 
-/// What `shed-init connect` sends on its control socket.
+/// The message that `shed-init connect` sends on its standard input socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Connected {
-    /// The connected socket comes with this.
+    /// It is connected; the connected socket is sent with this message.
     Socket,
-    /// Why there is none.
+    /// It could not connect, for this reason.
     Refused(String),
 }
 
-/// What `shed-init listen` sends on its control socket.
+/// A message that `shed-init listen` sends on its standard input socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Listened {
-    /// It listens; first.
+    /// It is listening; the first message.
     Listening {
-        /// The port, where there is one.
+        /// The TCP port; 0 for a unix socket.
         port: u16,
     },
-    /// Somebody connected; the socket comes with this.
+    /// It accepted a connection; the accepted socket is sent with this message.
     Accepted {
         /// The peer's address; empty for a unix socket.
         host: String,
-        /// The peer's port.
+        /// The peer's port; 0 for a unix socket.
         port: u16,
     },
-    /// Why it does not listen.
+    /// It cannot listen, for this reason.
     Refused(String),
 }

@@ -1,24 +1,24 @@
-//! The outline of the binary frames: one byte of kind, four bytes of length (big endian), then the payload. Pure.
+//! The common format of the binary frames: one byte of kind, four bytes of length (big endian), then the payload. Pure.
 
-/// Kind and length.
+/// Bytes of kind and length.
 pub(crate) const HEADER_BYTES: usize = 5;
 
-/// A frame of which only the outline is known.
+/// A frame whose payload is not decoded yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Piece<'a> {
-    /// What the payload is.
+    /// The kind of the payload.
     pub(crate) kind: u8,
-    /// The payload.
+    /// The bytes after the header.
     pub(crate) payload: &'a [u8],
-    /// The whole frame's length.
+    /// The length of the frame, header included.
     pub(crate) n_bytes: usize,
 }
 
-/// A payload over its limit.
+/// The payload is over its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
-/// The first frame of `bytes`; `None` when more are needed.
+/// Splits off the first frame of `bytes`; `None` when it is incomplete.
 pub(crate) fn first(bytes: &[u8], max_payload: usize) -> Result<Option<Piece<'_>>, TooLong> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Ok(None);

@@ -1,13 +1,16 @@
-//! What a runner writes to the server on the descriptor it was offered: the terminal's bytes and the exact exit.
+//! The protocol of the output socket between the server and the runner of a command in a session. Pure.
 //!
-//! A frame is one byte of kind, four bytes of length, then the payload. The server writes one byte, a signal's number,
-//! to have the command's process group signalled. Pure.
+//! The runner sends the bytes of the command's terminal and the exit status. A frame is one byte of kind, four bytes of
+//! length (big endian), then the payload. The server sends single bytes: each is the number of a signal for the command's
+//! process group.
 
 use crate::message::{Refusal, Status};
+use crate::piece::{self, Piece};
+use crate::spool::{status_bytes, status_of};
 
-/// Kind and length.
-pub const HEADER_BYTES: usize = 5;
-/// The largest payload. Longer output is sent as several frames.
+/// Bytes of kind and length.
+pub const HEADER_BYTES: usize = piece::HEADER_BYTES;
+/// The largest payload, in bytes. Longer output is sent as several frames.
 pub const MAX_PAYLOAD_BYTES: usize = 64 << 10;
 
 const STARTED: u8 = 1;
@@ -15,25 +18,25 @@ const OUTPUT: u8 = 2;
 const EXIT: u8 = 3;
 const REFUSED: u8 = 4;
 
-/// One frame.
+/// A frame from the runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// The command runs.
+    /// The command was started.
     Started,
-    /// Bytes of its terminal.
+    /// Bytes that the command printed to its terminal.
     Output(Vec<u8>),
-    /// It ended; the last frame.
+    /// The command ended; the last frame.
     Exit(Status),
-    /// It could not be started; the last frame.
+    /// The command could not be started; the last frame.
     Refused(Refusal),
 }
 
-/// A frame that breaks the rules. The stream cannot be read on.
+/// Bytes that are not a valid frame. The rest of the stream cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the runner in the shed sent something that is no frame")]
+#[error("invalid frame from the runner in the shed")]
 pub struct TapError;
 
-/// The header of an output frame of `n_bytes`, at most [`MAX_PAYLOAD_BYTES`].
+/// Encodes the header of an output frame with `n_bytes` of payload, at most [`MAX_PAYLOAD_BYTES`].
 pub fn output_header(n_bytes: usize) -> [u8; HEADER_BYTES] {
     header(OUTPUT, n_bytes)
 }
@@ -45,13 +48,12 @@ fn header(kind: u8, n_bytes: usize) -> [u8; HEADER_BYTES] {
 }
 
 impl Frame {
-    /// The frame's bytes.
+    /// Encodes the frame.
     pub fn encode(&self) -> Vec<u8> {
         let (kind, payload) = match self {
             Self::Started => (STARTED, Vec::new()),
             Self::Output(bytes) => (OUTPUT, bytes.clone()),
-            Self::Exit(Status::Code(code)) => (EXIT, vec![0, *code]),
-            Self::Exit(Status::Signal(signal)) => (EXIT, vec![1, *signal]),
+            Self::Exit(status) => (EXIT, status_bytes(*status).to_vec()),
             Self::Refused(refusal) => {
                 (REFUSED, serde_json::to_vec(refusal).expect("a refusal is plain data"))
             }
@@ -61,27 +63,20 @@ impl Frame {
         frame
     }
 
-    /// The first frame of `bytes` and how many bytes it took; `None` when more are needed.
+    /// Decodes the first frame of `bytes` and returns it with its length in bytes; `None` when it is incomplete.
     pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, TapError> {
-        let Some((head, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        let piece = piece::first(bytes, MAX_PAYLOAD_BYTES).map_err(|_| TapError)?;
+        let Some(Piece { kind, payload, n_bytes }) = piece else {
             return Ok(None);
         };
-        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-        if length > MAX_PAYLOAD_BYTES {
-            return Err(TapError);
-        }
-        let Some(payload) = rest.get(..length) else {
-            return Ok(None);
-        };
-        let frame = match (head[0], payload) {
+        let frame = match (kind, payload) {
             (STARTED, []) => Self::Started,
             (OUTPUT, output) => Self::Output(output.to_vec()),
-            (EXIT, [0, code]) => Self::Exit(Status::Code(*code)),
-            (EXIT, [1, signal]) => Self::Exit(Status::Signal(*signal)),
+            (EXIT, &[kind, value]) => Self::Exit(status_of([kind, value]).ok_or(TapError)?),
             (REFUSED, json) => Self::Refused(serde_json::from_slice(json).map_err(|_| TapError)?),
             _ => return Err(TapError),
         };
-        Ok(Some((frame, HEADER_BYTES + length)))
+        Ok(Some((frame, n_bytes)))
     }
 }
 
@@ -92,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_read_back_one_by_one() {
+    fn encoded_frames_decode_one_by_one() {
         let refusal = Refusal::Invalid("no".to_owned());
         let frames = [
             Frame::Started,
@@ -113,7 +108,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_frame_an_error_or_a_beginning(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_decode_to_a_frame_an_error_or_an_incomplete_frame(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(Some((_, n_bytes))) = Frame::decode(&bytes) {
                 prop_assert!(n_bytes <= bytes.len());
             }
