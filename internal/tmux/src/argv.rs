@@ -1,18 +1,18 @@
-//! The words of each tmux command shed runs.
+//! The command lines of tmux. Each function returns a program and its arguments.
 
 use crate::listing::{SESSION_MARK, WORKER_MARK};
 
-/// A session, exactly: by a checked name or by tmux's id.
+/// A session, by name or by tmux's id. It always matches exactly, never by prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A checked name.
+    /// A name that was checked to be a valid session name.
     Name(String),
-    /// The number in `$N`.
+    /// The number N in tmux's id `$N`.
     Id(u32),
 }
 
 impl Target {
-    /// For commands that take a session.
+    /// The target text for commands that take a session.
     pub fn session(&self) -> String {
         match self {
             Self::Name(name) => format!("={name}"),
@@ -20,24 +20,24 @@ impl Target {
         }
     }
 
-    /// For commands that take a pane or a window: the session's active one.
+    /// The target text for commands that take a window or a pane: the session's active one.
     pub fn pane(&self) -> String {
         self.session() + ":"
     }
 }
 
-/// The most bytes of text in one `send-keys`. tmux refuses a command over 16 KiB.
+/// The most bytes of text in one `send-keys`. tmux refuses commands over 16 KiB.
 pub const MAX_TEXT_BYTES: usize = 4 << 10;
 
-/// The most lines of history `capture` gives.
+/// The most lines of history that [`capture`] prints.
 pub const MAX_CAPTURE_LINES: u32 = 100_000;
 
 fn words(list: &[&str]) -> Vec<String> {
-    // `-u`: without a UTF-8 locale tmux replaces what it does not print, tabs among them.
+    // Without `-u` and without a UTF-8 locale, tmux replaces characters in its output, tabs among them.
     ["tmux", "-u"].iter().chain(list).map(|word| (*word).to_owned()).collect()
 }
 
-/// Escapes a word so that tmux takes a `;` at its end as text.
+/// Escapes an argument so that tmux takes a `;` at its end as text.
 fn literal(text: &str) -> String {
     match text.strip_suffix(';') {
         Some(rest) => format!("{rest}\\;"),
@@ -45,26 +45,27 @@ fn literal(text: &str) -> String {
     }
 }
 
-/// How a terminal joins a session.
+/// How a terminal is attached to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Join {
-    /// Attach, or make it first.
+    /// Attach; create the session if it does not exist.
     CreateOrAttach,
-    /// Attach to what exists.
+    /// Attach to an existing session.
     Existing,
-    /// Attach, looking only.
+    /// Attach read-only to an existing session.
     ReadOnly,
 }
 
-/// Whether a terminal shows 24-bit colours, by what it says of itself.
+/// Whether a terminal supports 24-bit colours, judged by the values of its `TERM` and `COLORTERM`.
 pub fn has_true_colour(term: &str, colorterm: &str) -> bool {
     const KNOWN: &[&str] =
         &["xterm-ghostty", "xterm-kitty", "alacritty", "wezterm", "foot", "xterm-direct"];
     matches!(colorterm, "truecolor" | "24bit") || KNOWN.contains(&term)
 }
 
-/// Runs in a terminal: attaches to a session. The terminal is taken to understand OSC 52 (one that does not ignores it)
-/// and, if so said, 24-bit colours: what its `TERM` says may be a fallback. `env` is for a session that is made.
+/// Attaches to a session; runs in a terminal. The clipboard feature (OSC 52) is always enabled, since terminals without it
+/// ignore it. `true_colour` enables 24-bit colours, because the terminal's `TERM` may be a fallback without them. `env` is
+/// the environment of a session that is created.
 pub fn attach(
     target: &Target,
     join: Join,
@@ -92,15 +93,14 @@ pub fn attach(
     argv
 }
 
-/// Makes a session without attaching; fails if it exists. Prints its id. `command` is empty or at least two words: tmux
-/// would give a single word to a shell.
+/// Creates a session without attaching to it and prints its id; fails if it exists. `command` is empty or has at least two
+/// words, since tmux passes a single word to a shell.
 pub fn new_session(name: &str, env: &[(String, String)], command: &[String]) -> Vec<String> {
     debug_assert!(command.len() != 1);
     let mut argv = words(&["new-session", "-d", "-s", name, "-P", "-F", "#{session_id}"]);
     add_environment(&mut argv, env);
     if !command.is_empty() {
-        argv.push("--".to_owned());
-        argv.extend(command.iter().map(|word| literal(word)));
+        add_program(&mut argv, command);
     }
     argv
 }
@@ -111,36 +111,35 @@ fn add_environment(argv: &mut Vec<String>, env: &[(String, String)]) {
     }
 }
 
-/// Opens a window in the background that runs `command` (at least two words) and closes at its end. It takes no client's
-/// focus and raises no alert when it prints. Prints its id.
+/// Opens a window in the background that runs `command` (at least two words) and closes when it ends. Prints the window's
+/// id. The window does not become current and raises no alert.
 pub fn background_window(target: &Target, name: &str, command: &[String]) -> Vec<String> {
     debug_assert!(command.len() > 1);
     let pane = target.pane();
     let mut argv =
-        words(&["new-window", "-d", "-P", "-F", "#{window_id}", "-n", name, "-t", &pane, "--"]);
-    argv.extend(command.iter().map(|word| literal(word)));
+        words(&["new-window", "-d", "-P", "-F", "#{window_id}", "-n", name, "-t", &pane]);
+    add_program(&mut argv, command);
     argv
 }
 
-/// A window of a worker: what it is called, what marks it, whether it stays when its command has ended, and what runs in
-/// it (at least two words).
+/// The window of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerWindow {
-    /// A checked name.
+    /// A name that was checked to be safe in tmux.
     pub name: String,
-    /// The worker's id.
+    /// The worker's id, the value of [`WORKER_MARK`].
     pub mark: String,
-    /// Whether the window stays.
+    /// Whether the window stays open when the command has ended.
     pub keep: bool,
-    /// The words.
+    /// The command, at least two words.
     pub command: Vec<String>,
 }
 
-/// The size of a session nobody has attached to yet: room for an agent's screen.
+/// Columns and rows of a session that no client has attached to yet; large enough for the screens of agents.
 const FIRST_SIZE: (u16, u16) = (120, 36);
 
-/// Makes a session with a worker's window in it; fails if there is one of its name. Prints the window's id. The marks and
-/// options are set by the same client without a gap: nobody sees a session of ours without its mark.
+/// Creates a session with a worker's window and prints the window's id; fails if the session exists. The same tmux client
+/// sets the marks and options, so that the session is never visible without its mark.
 pub fn marked_session(
     name: &str,
     mark: &str,
@@ -152,31 +151,29 @@ pub fn marked_session(
     let mut argv = words(&["new-session", "-d", "-s", name, "-x", &cols, "-y", &rows]);
     argv.extend(["-n", &window.name, "-P", "-F", "#{window_id}"].map(str::to_owned));
     add_environment(&mut argv, env);
-    argv.push("--".to_owned());
-    argv.extend(window.command.iter().map(|word| literal(word)));
+    add_program(&mut argv, &window.command);
     let target = format!("={name}:");
     add_command(&mut argv, &["set-option", "-t", &target, SESSION_MARK, mark]);
     mark_window(&mut argv, &target, window);
     argv
 }
 
-/// Opens a worker's window in the background. Prints its id.
+/// Opens a worker's window in the background and prints its id. [`mark_worker`] must follow.
 pub fn marked_window(target: &Target, window: &WorkerWindow) -> Vec<String> {
     let pane = target.pane();
     let mut argv =
         words(&["new-window", "-d", "-P", "-F", "#{window_id}", "-n", &window.name, "-t", &pane]);
-    argv.push("--".to_owned());
-    argv.extend(window.command.iter().map(|word| literal(word)));
+    add_program(&mut argv, &window.command);
     argv
 }
 
-/// Marks a window that was just made, and says whether it stays. Who watches hears of its new name, and sees the mark: no
-/// hook tells of options.
+/// Sets the mark and options of a window that [`marked_window`] opened. Options raise no hook, so the window is renamed too:
+/// the rename makes watchers read the mark.
 pub fn mark_worker(window_id: &str, window: &WorkerWindow) -> Vec<String> {
     let mut argv = vec!["tmux".to_owned(), "-u".to_owned()];
     mark_window(&mut argv, window_id, window);
     add_command(&mut argv, &["rename-window", "-t", window_id, &window.name]);
-    // Without the separator of a first command.
+    // Remove the separator before the first command.
     argv.remove(2);
     argv
 }
@@ -185,21 +182,28 @@ fn mark_window(argv: &mut Vec<String>, target: &str, window: &WorkerWindow) {
     let keep = if window.keep { "on" } else { "off" };
     add_command(argv, &["set-option", "-w", "-t", target, WORKER_MARK, &window.mark]);
     add_command(argv, &["set-option", "-w", "-t", target, "remain-on-exit", keep]);
-    // The window has its worker's name, whatever runs in it.
+    // The window keeps the worker's name, whatever runs in it.
     add_command(argv, &["set-option", "-w", "-t", target, "automatic-rename", "off"]);
     add_command(argv, &["set-option", "-w", "-t", target, "allow-rename", "off"]);
 }
 
+/// Appends the program that a window runs.
+fn add_program(argv: &mut Vec<String>, command: &[String]) {
+    argv.push("--".to_owned());
+    argv.extend(command.iter().map(|word| literal(word)));
+}
+
+/// Appends another command to a command line of tmux.
 fn add_command(argv: &mut Vec<String>, command: &[&str]) {
     argv.push(";".to_owned());
     argv.extend(command.iter().map(|word| literal(word)));
 }
 
-/// Runs another command in a window in place of what ran there.
+/// Replaces the command that runs in a window.
 pub fn respawn_window(window_id: &str, command: &[String]) -> Vec<String> {
     debug_assert!(command.len() > 1);
-    let mut argv = words(&["respawn-window", "-k", "-t", window_id, "--"]);
-    argv.extend(command.iter().map(|word| literal(word)));
+    let mut argv = words(&["respawn-window", "-k", "-t", window_id]);
+    add_program(&mut argv, command);
     argv
 }
 
@@ -208,8 +212,8 @@ pub fn kill_window(window_id: &str) -> Vec<String> {
     words(&["kill-window", "-t", window_id])
 }
 
-/// Gives a window a size, for viewers that are no clients of tmux. It stays until a client attaches: the mark that a window
-/// has a size of its own, which would hold against clients, is taken away by the same client without a gap.
+/// Resizes a window for viewers that are not clients of tmux. The size holds until a client attaches. `resize-window` sets
+/// the option `window-size`, which would override the sizes of clients, so the same tmux client unsets it.
 pub fn resize_window(window_id: &str, cols: u16, rows: u16) -> Vec<String> {
     let (cols, rows) = (cols.to_string(), rows.to_string());
     let mut argv = words(&["resize-window", "-t", window_id, "-x", &cols, "-y", &rows]);
@@ -217,15 +221,15 @@ pub fn resize_window(window_id: &str, cols: u16, rows: u16) -> Vec<String> {
     argv
 }
 
-/// Marks a session that was made by hand as one shed remembers. Its name, checked by the caller, is set again: an option
-/// that changes raises no hook, and nobody would see the mark before something else happens.
+/// Sets the mark of an existing session, which makes it a managed one. Options raise no hook, so the session is also
+/// renamed to `name`, its current and checked name: the rename makes watchers read the mark.
 pub fn mark_session(target: &Target, name: &str, mark: &str) -> Vec<String> {
     let mut argv = words(&["set-option", "-t", &target.pane(), SESSION_MARK, mark]);
     add_command(&mut argv, &["rename-session", "-t", &target.session(), name]);
     argv
 }
 
-/// Prints what shed marked a session with. Succeeds with nothing to say about one that does not exist.
+/// Prints the mark of a session. Succeeds with empty output if the session does not exist.
 pub fn session_mark(target: &Target) -> Vec<String> {
     let format = format!("#{{{SESSION_MARK}}}");
     words(&["display-message", "-p", "-t", &target.pane(), &format])
@@ -244,16 +248,16 @@ pub fn split_window(window: &str) -> Vec<String> {
 /// Opens a window with a shell. Prints its id.
 pub fn shell_window(target: &Target, name: &str) -> Vec<String> {
     let pane = target.pane();
-    // Not executed as a format: `-n` is taken as it is.
+    // `-n` is not expanded as a format.
     words(&["new-window", "-d", "-P", "-F", "#{window_id}", "-n", name, "-t", &pane])
 }
 
-/// Shares a window's space among its panes as another window's was.
+/// Arranges the panes of a window by the layout string of another window.
 pub fn select_layout(window: &str, layout: &str) -> Vec<String> {
     words(&["select-layout", "-t", window, layout])
 }
 
-/// Makes a window its session's current one.
+/// Makes a window the current one of its session.
 pub fn select_window(window: &str) -> Vec<String> {
     words(&["select-window", "-t", window])
 }
@@ -263,7 +267,7 @@ pub fn has_session(target: &Target) -> Vec<String> {
     words(&["has-session", "-t", &target.session()])
 }
 
-/// Ends a session.
+/// Kills a session.
 pub fn kill_session(target: &Target) -> Vec<String> {
     words(&["kill-session", "-t", &target.session()])
 }
@@ -273,19 +277,19 @@ pub fn rename_session(target: &Target, name: &str) -> Vec<String> {
     words(&["rename-session", "-t", &target.session(), name])
 }
 
-/// Prints the directory of the foreground command in the session's active pane. Succeeds with nothing to say about a
-/// session that does not exist.
+/// Prints the directory of the foreground command in the session's active pane. Succeeds with empty output if the session
+/// does not exist.
 pub fn active_directory(target: &Target) -> Vec<String> {
     words(&["display-message", "-p", "-t", &target.pane(), "#{pane_current_path}"])
 }
 
-/// Leaves copy mode, so that what follows reaches the program.
+/// Leaves copy mode, so that the following input reaches the program.
 pub fn leave_modes(target: &Target) -> Vec<String> {
     let pane = target.pane();
     words(&["if-shell", "-F", "-t", &pane, "#{pane_in_mode}", "send-keys -X cancel"])
 }
 
-/// Types text as it is, in as many commands as it needs. A newline is typed as Enter, as a terminal does when pasting.
+/// Types literal text, split into as many commands as needed. A newline is typed as Enter, as terminals do when pasting.
 pub fn type_text(target: &Target, text: &str) -> Vec<Vec<String>> {
     let text = text.replace("\r\n", "\r").replace('\n', "\r");
     let mut commands = Vec::new();
@@ -303,20 +307,20 @@ pub fn type_text(target: &Target, text: &str) -> Vec<Vec<String>> {
     commands
 }
 
-/// Presses keys by their tmux names.
+/// Presses keys, given by their tmux names.
 pub fn press_keys(target: &Target, keys: &[String]) -> Vec<String> {
     let mut argv = words(&["send-keys", "-t", &target.pane(), "--"]);
     argv.extend(keys.iter().map(|key| literal(key)));
     argv
 }
 
-/// Keys that have a name of more than one character.
+/// Key names with more than one character.
 const NAMED_KEYS: &[&str] = &[
     "Enter", "Escape", "Tab", "BTab", "Space", "BSpace", "Up", "Down", "Left", "Right", "Home",
     "End", "PageUp", "PgUp", "PPage", "PageDown", "PgDn", "NPage", "Insert", "IC", "Delete", "DC",
 ];
 
-/// Whether `key` looks like the name of a key (`Enter`, `C-c`, `M-x`, `F12`, `a`): tmux types anything else as text.
+/// Whether `key` is the name of a key (`Enter`, `C-c`, `M-x`, `F12`, `a`). tmux types anything else as text.
 pub fn is_key_name(key: &str) -> bool {
     let mut base = key;
     while let Some(rest) = ["C-", "M-", "S-", "^"].iter().find_map(|p| base.strip_prefix(p)) {
@@ -331,7 +335,8 @@ pub fn is_key_name(key: &str) -> bool {
         || (base.chars().count() == 1 && !base.chars().any(char::is_control))
 }
 
-/// Prints the active pane's screen, with up to `lines` of history above it; with `ansi`, colours as SGR sequences.
+/// Prints the screen of the active pane, with up to `lines` lines of history above it; with `ansi`, including SGR colour
+/// sequences.
 pub fn capture(target: &Target, lines: Option<u32>, ansi: bool) -> Vec<String> {
     let mut argv = words(&["capture-pane", "-p", "-t", &target.pane()]);
     if ansi {
@@ -352,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn every_target_is_exact() {
+    fn every_target_matches_exactly() {
         let name = Target::Name("foo".to_owned());
         let id = Target::Id(3);
         assert_eq!(joined(&kill_session(&name)), "tmux -u kill-session -t =foo");
@@ -362,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn attach_has_its_variants() {
+    fn attach_uses_the_command_of_each_way_to_join() {
         let name = Target::Name("foo".to_owned());
         let env = [("LANG".to_owned(), "C".to_owned())];
         let argv = |join, detach| {
@@ -375,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_at_character_borders_and_kept_whole() {
+    fn long_text_is_split_between_characters_and_nothing_is_lost() {
         let target = Target::Id(1);
         let text = "ü".repeat(5000) + ";";
         let commands = type_text(&target, &text);
@@ -387,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn key_names_are_told_from_text() {
+    fn key_names_are_distinguished_from_text() {
         for key in ["Enter", "C-c", "M-x", "C-M-Up", "F12", "a", "-", "^C", "ä"] {
             assert!(is_key_name(key), "{key}");
         }

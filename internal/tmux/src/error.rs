@@ -1,28 +1,28 @@
-//! What tmux says when it does not do a thing.
+//! tmux's error messages.
 
-/// A failure of a tmux command, by its text. tmux has no codes.
+/// A failed tmux command. tmux has no error codes, so its message is parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TmuxError {
-    /// No server runs, so there is no session.
+    /// No tmux server is running.
     #[error("no tmux server is running")]
     NoServer,
-    /// The server went away while it was asked. Two that start at the same moment do that to each other (tmux 3.3a); what
-    /// was asked for was not done.
-    #[error("the tmux server went away")]
+    /// The server ended while the command was running, and the command was not carried out. Two servers that start at the
+    /// same moment do this to each other (tmux 3.3a).
+    #[error("the tmux server ended unexpectedly")]
     Lost,
-    /// No such session (or none at all).
+    /// The session, window or pane does not exist.
     #[error("no such session")]
     NoSession,
-    /// A session of that name exists.
-    #[error("the session exists")]
+    /// A session of this name already exists.
+    #[error("the session already exists")]
     Duplicate,
-    /// Anything else, as tmux said it.
+    /// Any other error: the first line of tmux's message.
     #[error("tmux: {0}")]
     Other(String),
 }
 
 impl TmuxError {
-    /// Reads tmux's standard error.
+    /// Parses tmux's standard error.
     pub fn parse(stderr: &str) -> Self {
         let text = stderr.trim();
         let first = text.lines().next().unwrap_or_default();
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_wording_has_its_meaning() {
+    fn error_messages_are_classified() {
         let no_server = "no server running on /tmp/tmux-0/default\n";
         assert_eq!(TmuxError::parse(no_server), TmuxError::NoServer);
         let no_socket = "error connecting to /tmp/tmux-0/default (No such file or directory)";

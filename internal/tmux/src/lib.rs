@@ -1,9 +1,8 @@
-//! tmux as text: the words to run and the output to read. Pure; nothing here starts a process.
+//! The command lines of tmux and the parsers of its output. Pure: nothing here starts a process.
 //!
-//! Three facts shape it (measured on tmux 3.3a). Targets match by prefix unless they begin with `=` or are ids, so every
-//! target here does. tmux runs `#(…)` found in session names, window names and `-c` directories, so names are checked
-//! before they get here and directories are set by the process that starts tmux. A word that ends in `;` ends a command,
-//! so free text is escaped.
+//! Three properties of tmux matter (observed with 3.3a). Targets match by prefix unless they begin with `=` or are ids, so
+//! all targets here do. tmux runs `#(…)` in session names, window names and `-c` directories, so callers check names, and the
+//! process that starts tmux sets the directory. An argument that ends with `;` ends a command, so free text is escaped.
 
 pub mod argv;
 pub mod error;

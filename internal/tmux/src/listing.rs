@@ -1,92 +1,92 @@
-//! The whole state of a tmux server, as `watch::list_argv` prints it.
+//! The parser of a tmux server's state, as printed by [`list_argv`](crate::watch::list_argv).
 //!
-//! Titles and names made by hand may hold any text, so no separator is safe. Each field is printed with its length in
-//! bytes before it (`5:hello,`), which tmux can do by itself (`#{n:…}`, tmux 3.2 and later).
+//! Titles and names may contain any text, so no separator is safe. tmux prints each field with its length in bytes before it
+//! (`5:hello,`), by the format `#{n:…}` of tmux 3.2 and later.
 
 use crate::watch::END;
 
-/// All sessions of a tmux server, sorted by name.
+/// The state of a tmux server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The sessions.
+    /// All sessions, sorted by name.
     pub sessions: Vec<SessionRow>,
 }
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRow {
-    /// The number in `$N`.
+    /// The number N in tmux's id `$N`.
     pub id: u32,
-    /// Its name, as it is.
+    /// The session's name, unescaped.
     pub name: String,
-    /// Seconds since 1970.
+    /// The time of creation, in seconds since 1970.
     pub created: i64,
-    /// How many clients are attached.
+    /// The number of attached clients.
     pub n_attached: u32,
-    /// What shed has marked it with ([`SESSION_MARK`]); empty for one made by hand.
+    /// The value of [`SESSION_MARK`]; empty for an unmanaged session.
     pub mark: String,
-    /// By index; never empty.
+    /// Its windows, sorted by index; never empty.
     pub windows: Vec<WindowRow>,
 }
 
 /// A window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowRow {
-    /// The number in `@N`.
+    /// The number N in tmux's id `@N`.
     pub id: u32,
-    /// Its place.
+    /// The window's index in the session.
     pub index: u32,
-    /// Its name, as it is.
+    /// The window's name, unescaped.
     pub name: String,
-    /// Whether it is the session's current one.
+    /// Whether it is the session's current window.
     pub active: bool,
-    /// Seconds since 1970 of its last output.
+    /// The time of its last output, in seconds since 1970.
     pub activity: i64,
-    /// What shed has marked it with ([`WORKER_MARK`]); empty for one made by hand.
+    /// The value of [`WORKER_MARK`]; empty for a window that does not belong to a worker.
     pub mark: String,
-    /// How its panes share its space, as `select-layout` takes it.
+    /// The layout string of its panes, as `select-layout` takes it.
     pub layout: String,
-    /// By index; never empty.
+    /// Its panes, in tmux's order; never empty.
     pub panes: Vec<PaneRow>,
 }
 
 /// A pane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaneRow {
-    /// The number in `%N`.
+    /// The number N in tmux's id `%N`.
     pub id: u32,
-    /// Its title, as it is.
+    /// The pane's title, unescaped.
     pub title: String,
-    /// Whether it is the window's active one.
+    /// Whether it is the window's active pane.
     pub active: bool,
-    /// The foreground command.
+    /// The name of the foreground command.
     pub command: String,
-    /// The foreground command's directory.
+    /// The working directory of the foreground command.
     pub directory: String,
-    /// The process tmux started in it.
+    /// The id of the process that tmux started in it.
     pub pid: u32,
-    /// Whether that process has ended and the pane was kept.
+    /// Whether that process has ended while the pane stays open.
     pub dead: bool,
 }
 
-/// The option of a session that shed made; its value is shed's id of it.
+/// The tmux option that marks a managed session. Its value is the session's id.
 pub const SESSION_MARK: &str = "@shed_session";
-/// The option of a window with a worker in it; its value is the worker's id.
+/// The tmux option that marks the window of a worker. Its value is the worker's id.
 pub const WORKER_MARK: &str = "@shed_worker";
 
-/// A listing that does not parse: where and why. Nothing of it is used.
+/// A listing that does not parse. None of its content may be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("tmux listing, byte {at}: {why}")]
+#[error("invalid tmux listing at byte {at}: {why}")]
 pub struct ListingError {
     at: usize,
     why: &'static str,
 }
 
-/// The fields of a session's line, after the mark `S`. A shed-init of before 0.2 does not send the last.
+/// The fields of a session's line, which begins with `S`. A shed-init before 0.2 does not send the last one.
 pub(crate) const SESSION_FIELDS: &[&str] =
     &["session_id", "session_name", "session_created", "session_attached", SESSION_MARK];
 
-/// The fields of a pane's line, after the mark `P`. A shed-init of before 0.2 does not send the last three.
+/// The fields of a pane's line, which begins with `P`. A shed-init before 0.2 does not send the last three.
 pub(crate) const PANE_FIELDS: &[&str] = &[
     "session_id",
     "window_id",
@@ -105,24 +105,24 @@ pub(crate) const PANE_FIELDS: &[&str] = &[
     "pane_dead",
 ];
 
-/// Reads the output of `watch::list_argv`. A line that does not parse is an error, and so is a listing without its end.
+/// Parses the output of [`list_argv`](crate::watch::list_argv). A line that does not parse and a missing end are errors.
 pub fn parse_listing(text: &str) -> Result<Listing, ListingError> {
     let mut reader = Reader { text, at: 0 };
     let mut sessions: Vec<SessionRow> = Vec::new();
     loop {
-        match reader.mark()? {
-            Mark::Session => sessions.push(reader.session()?),
-            Mark::Pane => {
+        match reader.line_kind()? {
+            LineKind::Session => sessions.push(reader.session()?),
+            LineKind::Pane => {
                 let (session_id, window, pane) = reader.pane()?;
-                // tmux prints both halves at one moment; a pane without session is no listing of its.
+                // tmux prints sessions and panes atomically, so each pane has its session.
                 let session = sessions.iter_mut().find(|row| row.id == session_id);
-                let session = session.ok_or(reader.error("a pane of no session"))?;
+                let session = session.ok_or(reader.error("a pane belongs to no session"))?;
                 match session.windows.iter_mut().find(|row| row.id == window.id) {
                     Some(known) => known.panes.push(pane),
                     None => session.windows.push(WindowRow { panes: vec![pane], ..window }),
                 }
             }
-            Mark::End => break,
+            LineKind::End => break,
         }
     }
     for session in &mut sessions {
@@ -132,8 +132,8 @@ pub fn parse_listing(text: &str) -> Result<Listing, ListingError> {
     Ok(Listing { sessions })
 }
 
-/// What begins a line.
-enum Mark {
+/// The first character of a line: the kind of the line.
+enum LineKind {
     Session,
     Pane,
     End,
@@ -149,29 +149,30 @@ impl Reader<'_> {
         ListingError { at: self.at, why }
     }
 
-    fn mark(&mut self) -> Result<Mark, ListingError> {
+    fn line_kind(&mut self) -> Result<LineKind, ListingError> {
         let rest = &self.text[self.at..];
         if rest == END {
-            return Ok(Mark::End);
+            return Ok(LineKind::End);
         }
-        let mark = match rest.chars().next() {
-            Some('S') => Mark::Session,
-            Some('P') => Mark::Pane,
+        let kind = match rest.chars().next() {
+            Some('S') => LineKind::Session,
+            Some('P') => LineKind::Pane,
             Some(_) => return Err(self.error("expected S, P or E")),
-            None => return Err(self.error("the end is missing")),
+            None => return Err(self.error("the last line is missing")),
         };
         self.at += 1;
-        Ok(mark)
+        Ok(kind)
     }
 
     fn field(&mut self) -> Result<String, ListingError> {
         let rest = &self.text[self.at..];
-        let colon = rest.find(':').ok_or(self.error("expected a length"))?;
+        let colon = rest.find(':').ok_or(self.error("expected the length of a field"))?;
         let length: usize =
-            rest[..colon].parse().map_err(|_| self.error("a length is no number"))?;
+            rest[..colon].parse().map_err(|_| self.error("invalid length of a field"))?;
         let end = colon.checked_add(1).and_then(|start| start.checked_add(length));
-        let field =
-            end.and_then(|end| rest.get(colon + 1..end)).ok_or(self.error("a field is cut"))?;
+        let field = end
+            .and_then(|end| rest.get(colon + 1..end))
+            .ok_or(self.error("a field is truncated"))?;
         let after = colon + 1 + length;
         if !rest[after..].starts_with(',') {
             return Err(self.error("a field is longer than its length"));
@@ -181,17 +182,17 @@ impl Reader<'_> {
     }
 
     fn number<T: std::str::FromStr>(&mut self) -> Result<T, ListingError> {
-        let why = self.error("a field is no number");
+        let why = self.error("expected a number");
         self.field()?.parse().map_err(|_| why)
     }
 
     fn id(&mut self, sigil: char) -> Result<u32, ListingError> {
-        let why = self.error("a field is no id");
+        let why = self.error("expected an id");
         self.field()?.strip_prefix(sigil).and_then(|digits| digits.parse().ok()).ok_or(why)
     }
 
     fn flag(&mut self) -> Result<bool, ListingError> {
-        let why = self.error("a field is no flag");
+        let why = self.error("expected 0 or 1");
         match self.field()?.as_str() {
             "1" => Ok(true),
             "0" => Ok(false),
@@ -199,7 +200,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A field at the end of a line that older listings do not have.
+    /// A field at the end of a line; empty in the listing of an older shed-init that does not print it.
     fn newer_field(&mut self) -> Result<String, ListingError> {
         if self.text[self.at..].starts_with('\n') { Ok(String::new()) } else { self.field() }
     }
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_of_an_older_shed_init_is_read() {
+    fn a_listing_of_an_older_shed_init_parses() {
         let pane = ["$1", "@4", "0", "bash", "1", "1700000009", "%5", "t", "1", "vim", "/w", "77"];
         let text = line('S', &["$1", "work", "1700000000", "2"]) + &line('P', &pane) + END;
         let session = parse_listing(&text).unwrap().sessions.remove(0);
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_becomes_rows() {
+    fn a_listing_parses_into_rows() {
         let listing = parse_listing(&one("work", "my title")).unwrap();
         let session = &listing.sessions[0];
         assert_eq!((session.id, session.name.as_str(), session.n_attached), (1, "work", 2));
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_parse_is_an_error() {
+    fn invalid_and_truncated_listings_are_errors() {
         for bad in [
             "X",
             "S",
@@ -322,14 +323,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_title_or_name_breaks_it(session in "(?s).{0,20}", title in "(?s).{0,40}") {
+        fn any_title_and_name_parses_unchanged(session in "(?s).{0,20}", title in "(?s).{0,40}") {
             let listing = parse_listing(&one(&session, &title)).unwrap();
             prop_assert_eq!(&listing.sessions[0].name, &session);
             prop_assert_eq!(&listing.sessions[0].windows[0].panes[0].title, &title);
         }
 
         #[test]
-        fn no_text_panics(text in "(?s)[SPE0-9:,$@%\nä]{0,60}") {
+        fn no_text_makes_the_parser_panic(text in "(?s)[SPE0-9:,$@%\nä]{0,60}") {
             drop(parse_listing(&text));
         }
     }

@@ -1,16 +1,16 @@
-//! Which tmux it is.
+//! The version of tmux.
 
-/// The oldest tmux whose formats can print a field's length.
+/// The oldest supported version (major, minor): the first whose formats can print the length of a field.
 pub const OLDEST: (u32, u32) = (3, 2);
 
-/// Reads `tmux -V` (`tmux 3.3a`, `tmux next-3.6`) as a version text; `None` when it is something else.
+/// Parses the output of `tmux -V` (`tmux 3.3a`, `tmux next-3.6`) into a version such as `3.3a`; `None` for other output.
 pub fn parse(output: &str) -> Option<String> {
     let version = output.trim().strip_prefix("tmux ")?;
     let plain = version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
     (plain && !version.is_empty()).then(|| version.to_owned())
 }
 
-/// Whether a version can be watched. An unreadable one is taken as new.
+/// Whether a version is supported. A version without numbers counts as newer.
 pub fn is_supported(version: &str) -> bool {
     let digits = version.trim_start_matches(|c: char| !c.is_ascii_digit());
     let mut parts = digits.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read() {
+    fn versions_are_parsed_and_compared() {
         assert_eq!(parse("tmux 3.3a\n").as_deref(), Some("3.3a"));
         assert_eq!(parse("tmux next-3.6\n").as_deref(), Some("next-3.6"));
         assert_eq!(parse("sh: tmux: not found"), None);

@@ -1,19 +1,20 @@
-//! Watching a tmux server from inside without anyone noticing (measured on tmux 3.3a).
+//! Watching the state of a tmux server (observed with tmux 3.3a).
 //!
-//! One unattached client does it all: it points global hooks at a channel, prints the whole state, and waits for the
-//! channel. The next change of anything a hook tells of ends it, and the next one is started. tmux runs the three parts
-//! without a gap, so nothing is lost in between; nothing shows in any list; nothing runs while nothing happens.
+//! A watch is one unattached client: it makes global hooks signal a channel, prints the whole state, and waits for the
+//! channel. The next change that raises a hook ends the client, and the next watch is started. tmux runs the three commands
+//! of a client without interruption, so no change is missed. The client appears in no list, and nothing runs while nothing
+//! changes.
 //!
-//! Not with `-C`: a control client that is still saying who it is when a session is made, renamed or ended crashes the
-//! server of tmux 3.3a, and every session with it.
+//! Control mode (`-C`) is not used: a control client that is still identifying itself when a session is created, renamed or
+//! closed crashes the server of tmux 3.3a, and all sessions with it.
 
 use crate::listing::{PANE_FIELDS, SESSION_FIELDS};
 
-/// The index of our entry in each hook's array: out of the way of people's own.
+/// The index of our entry in each hook's array. It does not collide with the entries of users.
 const HOOK_INDEX: u32 = 99;
 
-/// Everything that changes what is listed. A user's `set-hook -g X` without index replaces our entry of X, so all are set
-/// again with each listing, and most changes are told by more than one of them.
+/// The hooks that are raised when listed state changes. A user's `set-hook -g X` without index removes our entry of X, so
+/// each watch sets all entries again. Most changes raise more than one of these hooks.
 const HOOKS: &[&str] = &[
     "client-attached",
     "client-detached",
@@ -34,26 +35,26 @@ const HOOKS: &[&str] = &[
     "pane-title-changed",
 ];
 
-/// The last line of a listing, after which the client waits.
+/// The last line of a listing. After printing it, a watch waits.
 pub const END: &str = "E\n";
 
-/// Starts a server that stays when its last session ends. With one running it changes nothing else.
+/// Starts a server that does not exit with its last session. If a server is running, only that option is set.
 pub fn start_argv() -> Vec<String> {
     to_words(&["tmux", "-u", "start-server", ";", "set-option", "-s", "exit-empty", "off"])
 }
 
-/// Prints the whole state for [`crate::parse_listing`], then [`END`].
+/// Prints the whole state in the form of [`crate::parse_listing`], then [`END`].
 pub fn list_argv() -> Vec<String> {
     let mut argv =
         to_words(&["tmux", "-u", "list-sessions", "-F", &line_format('S', SESSION_FIELDS), ";"]);
-    // Without any session `list-panes -a` fails for want of a target. `#{S:1}` is empty then.
+    // Without any session `list-panes -a` fails because it has no target; `#{S:1}` is empty then.
     let panes = format!("list-panes -a -F '{}'", line_format('P', PANE_FIELDS));
     argv.extend(to_words(&["if-shell", "-F", "#{S:1}", &panes, ";"]));
     argv.extend(to_words(&["display-message", "-p", END.trim_end()]));
     argv
 }
 
-/// Points the hooks at `channel`, prints as [`list_argv`], and ends at the next change.
+/// Makes the hooks signal `channel`, prints the state as [`list_argv`] does, and ends at the next change.
 pub fn watch_argv(channel: &str) -> Vec<String> {
     let mut argv = to_words(&["tmux", "-u"]);
     for hook in HOOKS {
@@ -66,8 +67,8 @@ pub fn watch_argv(channel: &str) -> Vec<String> {
     argv
 }
 
-fn line_format(mark: char, fields: &[&str]) -> String {
-    let mut text = String::from(mark);
+fn line_format(kind: char, fields: &[&str]) -> String {
+    let mut text = String::from(kind);
     for field in fields {
         text += "#{n:";
         text += field;

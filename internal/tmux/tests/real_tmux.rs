@@ -1,4 +1,4 @@
-//! The words and the parser against the tmux of this machine.
+//! Runs the command lines and the parser with the installed tmux.
 #![cfg(test)]
 
 use std::io::Read as _;
@@ -25,7 +25,7 @@ impl Server {
     fn command(&self, argv: &[String]) -> Command {
         let mut words = argv.to_vec();
         words.splice(1..1, ["-f".to_owned(), "/dev/null".to_owned()]);
-        // No locale at all: the worst case for what tmux prints.
+        // Without a locale tmux replaces the most characters in its output.
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
@@ -74,7 +74,7 @@ fn words(list: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn a_server_without_sessions_lists_nothing_and_lives() {
+fn a_server_without_sessions_keeps_running_and_lists_nothing() {
     let server = Server::start();
     assert!(server.names().is_empty());
     server.ok(&argv::new_session("a", &[], &[]));
@@ -83,7 +83,7 @@ fn a_server_without_sessions_lists_nothing_and_lives() {
 }
 
 #[test]
-fn killing_a_prefix_kills_nothing_else() {
+fn killing_a_session_by_a_prefix_of_its_name_fails() {
     let server = Server::start();
     server.ok(&argv::new_session("foobar", &[], &[]));
     assert_eq!(server.error(&argv::kill_session(&named("foo"))), TmuxError::NoSession);
@@ -92,14 +92,14 @@ fn killing_a_prefix_kills_nothing_else() {
 }
 
 #[test]
-fn a_second_session_of_a_name_is_a_duplicate() {
+fn creating_a_session_twice_is_a_duplicate() {
     let server = Server::start();
     server.ok(&argv::new_session("a", &[], &[]));
     assert_eq!(server.error(&argv::new_session("a", &[], &[])), TmuxError::Duplicate);
 }
 
 #[test]
-fn hostile_titles_and_names_are_data() {
+fn hostile_titles_and_names_are_listed_unchanged() {
     let server = Server::start();
     server.ok(&argv::new_session("a", &[], &[]));
     let title = "t\u{1f680} 5:x, #{session_name} ;";
@@ -117,7 +117,7 @@ fn hostile_titles_and_names_are_data() {
 }
 
 #[test]
-fn text_is_typed_as_it_is() {
+fn text_is_typed_unchanged() {
     let server = Server::start();
     let cat = words(&["cat", "-"]);
     server.ok(&argv::new_session("a", &[], &cat));
@@ -130,7 +130,7 @@ fn text_is_typed_as_it_is() {
 }
 
 #[test]
-fn a_background_window_takes_no_focus_and_its_words_no_shell() {
+fn a_background_window_stays_in_the_background_and_runs_no_shell() {
     let server = Server::start();
     server.ok(&argv::new_session("a", &[], &[]));
     let command = words(&["sh", "-c", "echo \"$1\"; exec sleep 100", "x", "$(id);"]);
@@ -142,25 +142,25 @@ fn a_background_window_takes_no_focus_and_its_words_no_shell() {
     while !server.ok(&second).contains("$(id);") {}
 }
 
-/// A watch that has printed the state.
+/// Starts a watch and waits until it has printed the state.
 fn listed(server: &Server) -> Child {
     let mut watch =
         server.command(&watch::watch_argv("ch")).stdout(Stdio::piped()).spawn().unwrap();
-    let mut told = watch.stdout.take().unwrap();
+    let mut output = watch.stdout.take().unwrap();
     let mut listing = String::new();
     let mut buffer = [0; 4096];
     while parse_listing(&listing).is_err() {
-        let n_read = told.read(&mut buffer).unwrap();
-        assert!(n_read > 0, "it ended before the state was whole: {listing:?}");
+        let n_read = output.read(&mut buffer).unwrap();
+        assert!(n_read > 0, "the watch ended before it had printed the whole state: {listing:?}");
         listing += std::str::from_utf8(&buffer[..n_read]).unwrap();
     }
     watch
 }
 
 #[test]
-fn the_watch_prints_the_state_and_ends_at_the_next_change() {
+fn a_watch_prints_the_state_and_ends_at_the_next_change() {
     let server = Server::start();
-    // Nothing in it changes by itself: no shell that names its terminal, no window named after what runs.
+    // Nothing may change by itself: no shell that sets the title, no automatic window name.
     let quiet = words(&["sleep", "1000"]);
     server.ok(&argv::new_session("a", &[], &quiet));
     server.ok(&words(&["tmux", "-u", "set", "-g", "default-command", "exec sleep 1000"]));
@@ -174,27 +174,27 @@ fn the_watch_prints_the_state_and_ends_at_the_next_change() {
         &["kill-session", "-t", "=b"],
     ];
     for change in changes {
-        // A change that rings twice ends the next watch as well: looking once too often is harmless, for ever is not.
+        // A change that raises two hooks also ends the next watch. One watch too many is harmless; an endless series is not.
         let waits = (0..4)
             .map(|_| listed(&server))
             .find_map(|mut watch| watch.try_wait().unwrap().is_none().then_some(watch));
         let mut watch =
-            waits.unwrap_or_else(|| panic!("it ends without a change, before {change:?}"));
+            waits.unwrap_or_else(|| panic!("watches end without a change, before {change:?}"));
         server.ok(&words(&[&["tmux", "-u"], change].concat()));
         assert!(watch.wait().unwrap().success());
     }
 }
 
 #[test]
-fn a_storm_of_watchers_and_sessions_does_not_hurt_the_server() {
+fn many_watches_and_sessions_at_once_do_not_crash_the_server() {
     let server = Server::start();
     server.ok(&argv::new_session("keep", &[], &[]));
     std::thread::scope(|scope| {
-        for worker in 0..2 {
+        for thread in 0..2 {
             let server = &server;
             scope.spawn(move || {
                 for turn in 0..40 {
-                    let name = format!("s{worker}-{turn}");
+                    let name = format!("s{thread}-{turn}");
                     server.ok(&argv::new_session(&name, &[], &[]));
                     server.ok(&argv::kill_session(&named(&name)));
                 }
@@ -205,7 +205,7 @@ fn a_storm_of_watchers_and_sessions_does_not_hurt_the_server() {
                 server.ok(&watch::watch_argv("ch"));
             }
         });
-        // The watchers need something to wake them to the end.
+        // Changes that end the watches, more than there are watches.
         for turn in 0..200 {
             server.ok(&words(&[
                 "tmux",
