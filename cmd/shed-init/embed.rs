@@ -1,7 +1,7 @@
-// Builds the static shed-init for a build script that includes this file, and returns its path.
+// Builds the static shed-init and returns its path, for build scripts that include this file.
 //
-// shed-init must run in any Linux image, so it is linked statically and cannot share a build with the programs around it:
-// a nested cargo with a target directory of its own makes it. `SHED_INIT_BIN` names a ready one instead.
+// shed-init must run in any Linux image, so it is linked statically and cannot share a build with the other programs. A
+// nested cargo with a target directory of its own builds it. With `SHED_INIT_BIN` an existing program is used instead.
 
 fn build_shed_init(root: &std::path::Path) -> std::path::PathBuf {
     println!("cargo::rerun-if-env-changed=SHED_INIT_BIN");
@@ -14,7 +14,7 @@ fn build_shed_init(root: &std::path::Path) -> std::path::PathBuf {
     let triple = std::env::var("TARGET").expect("cargo sets TARGET");
     let target_dir = root.join("target").join("init");
     let mut cargo = std::process::Command::new(std::env::var_os("CARGO").expect("cargo sets CARGO"));
-    // What cargo told this build must not leak into the other one.
+    // Cargo's variables for this build must not affect the nested one.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_") && text != "CARGO_HOME" || text == "RUSTC_WRAPPER" || text == "RUSTC_WORKSPACE_WRAPPER" {

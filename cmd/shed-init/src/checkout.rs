@@ -1,7 +1,7 @@
-//! `checkout PROGRAM WORDS…`: clones into the current directory so that a failure leaves nothing behind.
+//! `checkout PROGRAM ARGS…`: clones into the current directory so that a failure leaves nothing behind.
 //!
-//! The clone goes into a directory of its own (the last word, added here), which only this program makes and removes;
-//! when it is whole its entries move up. What a person has in the workspace is never touched.
+//! The clone is made in a staging directory, which is appended as the last argument and which only this program uses. When
+//! the clone is complete its entries are moved to the current directory. Existing files are never touched.
 
 use std::fs;
 use std::io;
@@ -12,48 +12,48 @@ use std::process::{Command, ExitCode, Stdio};
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use crate::say;
+use crate::log;
 
-/// Where the clone is made; in the workspace, so that moving up is a rename.
+/// The staging directory. It is in the workspace, so that moving an entry is a rename.
 const STAGING: &str = ".shed-clone";
-/// There is a checkout already; it was kept.
+/// Exit status: the directory already has a checkout, which was kept.
 const KEPT: u8 = 10;
-/// There is something else already; nothing was done.
+/// Exit status: the directory has other files; nothing was done.
 const NOT_EMPTY: u8 = 11;
-/// There is no such program.
+/// Exit status: the program does not exist, as in shells.
 const MISSING: u8 = 127;
 
-/// Runs the clone. Its exit status is the program's, or one of the above.
-pub(crate) fn main(program: &str, words: &[String]) -> ExitCode {
+/// Runs the clone. The exit status is the program's, or one of the constants above.
+pub(crate) fn main(program: &str, args: &[String]) -> ExitCode {
     match occupied() {
         Ok(None) => {}
         Ok(Some(status)) => return ExitCode::from(status),
         Err(error) => {
-            say(&format!("fatal: cannot read the workspace: {error}"));
+            log::line(&format!("fatal: cannot read the workspace: {error}"));
             return ExitCode::FAILURE;
         }
     }
-    let cloned = clone(program, words);
+    let cloned = clone(program, args);
     let result = match cloned {
         Ok(0) => move_up().map(|()| 0),
         other => other,
     };
-    // Gone already if it moved up; what cannot be removed is removed by the next try.
+    // Fails after a successful move, which removes it. Otherwise the next attempt removes what is left.
     fs::remove_dir_all(STAGING).ok();
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            say(&format!("fatal: there is no {program} in this image"));
+            log::line(&format!("fatal: this image has no {program}"));
             ExitCode::from(MISSING)
         }
         Err(error) => {
-            say(&format!("fatal: {error}"));
+            log::line(&format!("fatal: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// What is in the way, as an exit status. A clone that was cut off is removed.
+/// The exit status if the directory is not empty. A staging directory that an interrupted clone left is removed.
 fn occupied() -> io::Result<Option<u8>> {
     if Path::new(STAGING).exists() {
         fs::remove_dir_all(STAGING)?;
@@ -66,10 +66,10 @@ fn occupied() -> io::Result<Option<u8>> {
     Ok(others.next().is_some().then_some(NOT_EMPTY))
 }
 
-/// Runs the program to its end. A signal to us goes on to it, and it tidies up itself.
-fn clone(program: &str, words: &[String]) -> io::Result<u8> {
-    // Started before signals are blocked, which it would inherit. An end that comes in between is seen by the first look.
-    let child = Command::new(program).args(words).arg(STAGING).stdin(Stdio::null()).spawn()?;
+/// Runs the program to its end. A signal to this process is passed on, so that the program can clean up.
+fn clone(program: &str, args: &[String]) -> io::Result<u8> {
+    // Started before the signals are blocked, since it would inherit the mask. If it ends before, the first check notices.
+    let child = Command::new(program).args(args).arg(STAGING).stdin(Stdio::null()).spawn()?;
     let pid = Pid::from_child(&child);
     let mut signals = SigSet::empty();
     for signal in [NixSignal::SIGCHLD, NixSignal::SIGHUP, NixSignal::SIGTERM, NixSignal::SIGINT] {

@@ -1,8 +1,8 @@
-//! The collector: one process in each shed that sends what the workers' runners keep in their spools to the server, which
-//! is its standard input. It follows the files by inotify and sleeps while nothing happens.
+//! The collector: one process per shed that sends the spools of workers to the server. Its standard input is a socket to the
+//! server. It follows the files with inotify and sleeps while nothing happens.
 //!
-//! It reads one turn of one spool at a time and only when the last turn is out, so that it never reads ahead of a server
-//! that does not read, and a spool that is full of output does not keep the others waiting.
+//! It reads one turn from one spool at a time, and only after the previous turn was sent. So it never reads ahead of a
+//! server that is slow to read, and a large spool does not delay the others.
 
 mod feed;
 mod segments;
@@ -13,35 +13,38 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use shed_link::spool::{Ask, Epoch, Item, WorkerId};
 
+use crate::clock::time_until;
 use crate::collect::feed::{Feed, Turn};
 use crate::collect::watches::{Change, Watches};
-use crate::say;
+use crate::log;
 
 pub(crate) use segments::is_abandoned;
 
-/// Epochs that are known at once. Each is a start of a worker whose output the server has not stored whole.
+/// The most epochs that are known at once. Each is a start of a worker whose output the server has not stored completely.
 const MAX_EPOCHS: usize = 4096;
-/// Items that wait beside the spools. A server that does not read is not heard past it.
-const MAX_NEWS: usize = 2 * MAX_EPOCHS;
-/// What is read of the server at once; dozens of requests.
+/// The most items that wait in addition to the spools' output. With more, no request of the server is read.
+const MAX_WAITING_ITEMS: usize = 2 * MAX_EPOCHS;
+/// The most bytes of one read from the server: dozens of requests.
 const READ_BYTES: usize = 4 << 10;
-/// How often everything is looked at where the kernel has no watch left.
-const BLIND_PAUSE: Duration = Duration::from_millis(250);
-/// A runner that has just closed its files gives up its lock a moment later; how long and how often that is looked for.
+/// How often all spools are checked if the kernel has no inotify watch left.
+const POLL_PERIOD: Duration = Duration::from_millis(250);
+/// A runner that ends releases its lock a moment after it closes its files. The lock is checked at this interval, and at
+/// most [`LOCK_TRIES`] times.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// How often a lock is checked after its file was closed.
 const LOCK_TRIES: u32 = 50;
 
-/// Sends the spools below `spool` until the server hangs up.
+/// Sends the spools below `spool` until the server closes the socket.
 pub(crate) fn main(spool: &str) -> ExitCode {
     match Collector::new(Path::new(spool)).and_then(Collector::run) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            say(&format!("shed-init: collector: {why}"));
+        Err(error) => {
+            log::line(&format!("shed-init: collector: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -50,22 +53,24 @@ pub(crate) fn main(spool: &str) -> ExitCode {
 struct Collector {
     root: PathBuf,
     watches: Watches,
-    /// What exists; followed or not.
+    /// The existing epochs, with a feed if the server follows them.
     known: BTreeMap<Epoch, Option<Feed>>,
-    /// Followed spools that may have something to read, the next first; and who is in it.
+    /// Followed epochs that may have something to read, the next first.
     busy: VecDeque<Epoch>,
+    /// The same epochs, for lookups.
     is_busy: BTreeSet<Epoch>,
-    /// Spools whose runner may be about to give up its lock, and how often that was looked for.
+    /// Epochs whose runner may be about to release its lock, with the number of checks so far.
     closing: BTreeMap<Epoch, u32>,
-    /// When it is looked for again.
-    look_at: Option<Instant>,
-    /// When everything is looked at again, where something could not be watched.
-    look_again: Option<Instant>,
+    /// When the locks are checked again.
+    check_locks_at: Option<Instant>,
+    /// When all spools are checked again, if something could not be watched.
+    check_all_at: Option<Instant>,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
+    /// How much of the outbox is sent.
     sent: usize,
-    /// Epochs the server has not been told of.
-    news: VecDeque<Item>,
+    /// Items that are not output, such as newly found epochs.
+    waiting: VecDeque<Item>,
 }
 
 impl Collector {
@@ -80,15 +85,15 @@ impl Collector {
             busy: VecDeque::new(),
             is_busy: BTreeSet::new(),
             closing: BTreeMap::new(),
-            look_at: None,
-            look_again: None,
+            check_locks_at: None,
+            check_all_at: None,
             inbox: Vec::new(),
             outbox: Vec::new(),
             sent: 0,
-            news: VecDeque::new(),
+            waiting: VecDeque::new(),
         };
         collector.find_workers();
-        collector.news.push_back(Item::Listed);
+        collector.waiting.push_back(Item::Listed);
         Ok(collector)
     }
 
@@ -98,17 +103,17 @@ impl Collector {
             if !self.flush()? {
                 return Ok(());
             }
-            let has_more = !self.news.is_empty() || !self.busy.is_empty();
+            let has_more = !self.waiting.is_empty() || !self.busy.is_empty();
             if !self.wait(!has_more || !self.outbox.is_empty())? {
                 return Ok(());
             }
         }
     }
 
-    /// Makes the next turn when the last one is out.
+    /// Fills the outbox with the next items when it is empty.
     fn fill(&mut self) {
         while self.outbox.is_empty() {
-            if let Some(item) = self.news.pop_front() {
+            if let Some(item) = self.waiting.pop_front() {
                 item.encode(&mut self.outbox);
                 continue;
             }
@@ -132,7 +137,7 @@ impl Collector {
         }
     }
 
-    /// Sends what fits. Says whether the server is there.
+    /// Sends what the socket takes. Returns whether the server is connected.
     fn flush(&mut self) -> Result<bool, String> {
         let socket = std::io::stdin();
         while self.sent < self.outbox.len() {
@@ -141,7 +146,7 @@ impl Collector {
                 Ok(n_sent) => self.sent += n_sent,
                 Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
                 Err(Errno::PIPE | Errno::CONNRESET) => return Ok(false),
-                Err(error) => return Err(format!("the socket to the server: {error}")),
+                Err(error) => return Err(format!("connection to the server: {error}")),
             }
         }
         self.outbox.clear();
@@ -149,44 +154,39 @@ impl Collector {
         Ok(true)
     }
 
-    /// Takes what the server asks and what the files tell; sleeps for it if there is nothing else to do. Says whether the
-    /// server is there.
+    /// Handles requests of the server and changes of files, and sleeps until there are some if `may_sleep`. Returns whether
+    /// the server is connected.
     fn wait(&mut self, may_sleep: bool) -> Result<bool, String> {
         let socket = std::io::stdin();
         let mut interest = PollFlags::empty();
-        interest.set(PollFlags::IN, self.news.len() < MAX_NEWS);
+        interest.set(PollFlags::IN, self.waiting.len() < MAX_WAITING_ITEMS);
         interest.set(PollFlags::OUT, !self.outbox.is_empty());
-        let limit = if may_sleep {
-            let left = |at: Instant| at.saturating_duration_since(Instant::now());
-            self.look_at.into_iter().chain(self.look_again).min().map(left)
+        let deadline = if may_sleep {
+            self.check_locks_at.into_iter().chain(self.check_all_at).min()
         } else {
-            Some(Duration::ZERO)
+            Some(Instant::now())
         };
-        let limit = limit.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        });
         let (server, files) = {
             let mut fds =
                 [PollFd::new(&socket, interest), PollFd::new(&self.watches, PollFlags::IN)];
-            // An interrupted wait is a short one.
-            if poll(&mut fds, limit.as_ref()).is_err() {
+            // An interrupted wait ends early.
+            if poll(&mut fds, deadline.map(time_until).as_ref()).is_err() {
                 return Ok(true);
             }
             (fds[0].revents(), !fds[1].revents().is_empty())
         };
         if files {
             for change in self.watches.read() {
-                self.take_change(change);
+                self.handle_change(change);
             }
         }
-        if self.look_again.is_some_and(|at| at <= Instant::now()) {
-            // Asked for again while it is so.
-            self.look_again = Some(Instant::now() + BLIND_PAUSE);
-            self.take_change(Change::Overflow);
+        if self.check_all_at.is_some_and(|at| at <= Instant::now()) {
+            // Repeated as long as the collector runs.
+            self.check_all_at = Some(Instant::now() + POLL_PERIOD);
+            self.handle_change(Change::Overflow);
         }
-        if self.look_at.is_some_and(|at| at <= Instant::now()) {
-            self.look_at_locks();
+        if self.check_locks_at.is_some_and(|at| at <= Instant::now()) {
+            self.check_locks();
         }
         if server.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
             return self.receive();
@@ -200,7 +200,7 @@ impl Collector {
             Ok((0, _)) | Err(Errno::CONNRESET) => return Ok(false),
             Ok((n_read, _)) => self.inbox.extend_from_slice(&buffer[..n_read]),
             Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
-            Err(error) => return Err(format!("the socket to the server: {error}")),
+            Err(error) => return Err(format!("connection to the server: {error}")),
         }
         let mut taken = 0;
         while let Some((ask, n_bytes)) =
@@ -222,7 +222,7 @@ impl Collector {
                         *known = Some(feed);
                         self.make_busy(of);
                     }
-                    None => self.news.push_back(Item::Lost { of, offset: from }),
+                    None => self.waiting.push_back(Item::Lost { of, offset: from }),
                 }
             }
             Ask::Ack { of, offset, end } => {
@@ -245,9 +245,9 @@ impl Collector {
 
     fn delete(&mut self, epoch: Epoch) {
         self.forget(epoch);
-        // What cannot be deleted is found again, and acknowledged again.
+        // An epoch that cannot be deleted is found by the next collector and acknowledged again.
         std::fs::remove_dir_all(self.path(epoch)).ok();
-        // Only when it was the worker's last.
+        // Fails while the worker has other epochs.
         std::fs::remove_dir(self.root.join(epoch.worker.to_string())).ok();
     }
 
@@ -257,7 +257,7 @@ impl Collector {
         self.watches.forget(epoch);
     }
 
-    fn take_change(&mut self, change: Change) {
+    fn handle_change(&mut self, change: Change) {
         match change {
             Change::Workers => self.find_workers(),
             Change::Worker(worker) => self.find_epochs(worker),
@@ -266,38 +266,38 @@ impl Collector {
                     self.make_busy(epoch);
                 }
             }
-            Change::Created(epoch) => self.look_around(epoch),
+            Change::Created(epoch) => self.recheck(epoch),
             Change::Closed(epoch) => {
                 self.closing.insert(epoch, 0);
-                self.look_at = Some(Instant::now());
+                self.check_locks_at = Some(Instant::now());
             }
-            // Somebody deleted it: who follows it is told that nothing more comes.
+            // Another process deleted it. A follower gets the item that nothing more comes.
             Change::Gone(epoch) => match self.known.get(&epoch) {
-                Some(Some(_)) => self.look_around(epoch),
+                Some(Some(_)) => self.recheck(epoch),
                 Some(None) | None => self.forget(epoch),
             },
             Change::Overflow => {
                 self.find_workers();
                 let all: Vec<Epoch> = self.known.keys().copied().collect();
                 for epoch in all {
-                    self.look_around(epoch);
-                    self.take_change(Change::Closed(epoch));
+                    self.recheck(epoch);
+                    self.handle_change(Change::Closed(epoch));
                 }
             }
         }
     }
 
-    /// A spool may have a next segment, or no runner.
-    fn look_around(&mut self, epoch: Epoch) {
+    /// Has the feed check for a next segment and for the end of the runner.
+    fn recheck(&mut self, epoch: Epoch) {
         if let Some(Some(feed)) = self.known.get_mut(&epoch) {
-            feed.look_around();
+            feed.recheck();
             self.make_busy(epoch);
         }
     }
 
-    /// A runner whose files were closed either only changed its file or is gone.
-    fn look_at_locks(&mut self) {
-        self.look_at = None;
+    /// A runner that has closed a file has either begun the next segment or ended.
+    fn check_locks(&mut self) {
+        self.check_locks_at = None;
         let epochs: Vec<Epoch> = self.closing.keys().copied().collect();
         for epoch in epochs {
             let is_gone = segments::is_abandoned(&self.path(epoch));
@@ -307,11 +307,11 @@ impl Collector {
             });
             if is_gone || n_tries >= LOCK_TRIES {
                 self.closing.remove(&epoch);
-                self.look_around(epoch);
+                self.recheck(epoch);
             }
         }
         if !self.closing.is_empty() {
-            self.look_at = Some(Instant::now() + LOCK_PAUSE);
+            self.check_locks_at = Some(Instant::now() + LOCK_PAUSE);
         }
     }
 
@@ -329,9 +329,9 @@ impl Collector {
 
     fn find_epochs(&mut self, worker: WorkerId) {
         let dir = self.root.join(worker.to_string());
-        // Watched before it is read: nothing that comes in between is missed.
+        // Watched before it is read, so that nothing is missed in between.
         if self.watches.add_worker(worker, &dir).is_err() && dir.is_dir() {
-            self.go_blind();
+            self.start_polling();
         }
         let epochs: Vec<u64> = names(&dir).filter_map(|name| parse_epoch(&name)).collect();
         for epoch in epochs {
@@ -343,26 +343,26 @@ impl Collector {
                 if !self.path(epoch).is_dir() {
                     continue;
                 }
-                self.go_blind();
+                self.start_polling();
             }
             self.known.insert(epoch, None);
-            self.news.push_back(Item::Found { of: epoch });
+            self.waiting.push_back(Item::Found { of: epoch });
         }
     }
 
-    /// All sheds share the user's watches, and there are none left: from now on it is looked instead.
-    fn go_blind(&mut self) {
-        self.look_again.get_or_insert_with(|| Instant::now() + BLIND_PAUSE);
+    /// Checks all spools periodically from now on. The user's inotify watches, which all sheds share, are used up.
+    fn start_polling(&mut self) {
+        self.check_all_at.get_or_insert_with(|| Instant::now() + POLL_PERIOD);
     }
 }
 
-/// The names in a directory; none when it cannot be read.
+/// The names in a directory; empty if it cannot be read.
 fn names(dir: &Path) -> impl Iterator<Item = String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
-/// An epoch as its directory is named: what is printed the same way it was read.
+/// Parses the name of an epoch's directory: a number without leading zeros or sign.
 fn parse_epoch(name: &str) -> Option<u64> {
     name.parse().ok().filter(|epoch: &u64| epoch.to_string() == name)
 }

@@ -1,8 +1,8 @@
-//! Confinement: a command and its descendants may read and execute what their user may, and write only where they are
-//! told (Landlock). All or nothing: where the kernel or the container's profile does not offer it whole, it is refused.
+//! Confinement: a command and its descendants may read and execute what their user may, but write only to given paths. It
+//! uses Landlock. If the kernel or the container's seccomp profile does not support all of it, the command is refused.
 //!
-//! It needs Landlock's third version (Linux 6.2). Older ones do not hold `truncate`, so that a confined command could
-//! still empty any file of its user's. It sets `no_new_privs`: no `sudo` in a confined session.
+//! It requires version 3 of Landlock (Linux 6.2). Older versions do not restrict `truncate`, so that a confined command could
+//! empty any file of its user. Confinement sets `no_new_privs`, so that `sudo` does not work in a confined session.
 
 use std::path::Path;
 
@@ -13,34 +13,35 @@ use landlock::{
 };
 use shed_link::Confine;
 
-/// The version whose rights are all held.
+/// The version of Landlock, all of whose rights are restricted.
 const VERSION: ABI = ABI::V3;
 
-/// What no program can do without. A directory opens everything below it: `/dev/pts` is the terminal itself.
-const ALWAYS: &[&str] =
+/// Paths that are always writable, because no program works without them. A directory includes everything below it, such as
+/// the terminal in `/dev/pts`.
+const ALWAYS_WRITABLE: &[&str] =
     &["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts", "/dev/shm"];
 
-/// Why no command can be confined here; `None` when it can. Changes nothing.
+/// Why commands cannot be confined in this container; `None` when they can. Confines nothing.
 pub(crate) fn unavailable() -> Option<String> {
     ruleset().err().map(|error| explain(&error))
 }
 
-/// Confines this process and what it becomes. For the child stage, which has one thread.
+/// Confines this process and the program that it executes. Must be called with one thread only, as in the child stage.
 pub(crate) fn apply(confine: &Confine) -> Result<(), String> {
     let rules = ruleset().map_err(|error| explain(&error))?;
-    let everywhere = ALWAYS.iter().filter(|path| Path::new(path).exists());
+    let everywhere = ALWAYS_WRITABLE.iter().filter(|path| Path::new(path).exists());
     let mut rules = rules
         .add_rules(path_beneath_rules(everywhere, rights()))
         .map_err(|error| error.to_string())?;
     for path in &confine.write {
-        let rule = writable(path).map_err(|why| format!("{path:?}: {why}"))?;
+        let rule = writable(path).map_err(|error| format!("{path:?}: {error}"))?;
         rules = rules.add_rule(rule).map_err(|error| format!("{path:?}: {error}"))?;
     }
     let done = rules.restrict_self().map_err(|error| error.to_string())?;
     if done.ruleset == RulesetStatus::FullyEnforced {
         Ok(())
     } else {
-        Err("the kernel enforces it only in part".to_owned())
+        Err("the kernel enforces it only partially".to_owned())
     }
 }
 
@@ -57,7 +58,7 @@ fn ruleset() -> Result<RulesetCreated, RulesetError> {
 
 fn writable(path: &str) -> Result<PathBeneath<PathFd>, String> {
     if !path.starts_with('/') {
-        return Err("not an absolute path".to_owned());
+        return Err("expected an absolute path".to_owned());
     }
     let is_dir = std::fs::metadata(path).map_err(|error| error.to_string())?.is_dir();
     let fd = PathFd::new(path).map_err(|error| error.to_string())?;
@@ -66,7 +67,7 @@ fn writable(path: &str) -> Result<PathBeneath<PathFd>, String> {
 }
 
 fn explain(error: &RulesetError) -> String {
-    format!("this kernel or the container's profile has no Landlock with truncation ({error})")
+    format!("Landlock version 3 (Linux 6.2) is not available in this container ({error})")
 }
 
 #[cfg(test)]
@@ -74,10 +75,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_is_an_error_and_not_left_out() {
+    fn a_missing_path_is_an_error() {
         assert!(writable("relative").is_err());
-        let why = writable("/no/such/directory").unwrap_err();
-        assert!(why.contains("No such file"), "{why}");
+        let error = writable("/no/such/directory").unwrap_err();
+        assert!(error.contains("No such file"), "{error}");
         assert!(writable("/dev/null").is_ok());
     }
 }

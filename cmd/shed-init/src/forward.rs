@@ -1,6 +1,6 @@
-//! Small programs the worker starts as `dev`, so that connections and sockets are the user's: `connect`, `listen`,
-//! `credential`. Each has a socket to the server as its standard input; connected sockets go back over it, and their
-//! bytes never pass through the box's programs.
+//! `connect`, `listen` and `credential`: programs that the daemon starts as the session user, so that connections and sockets
+//! belong to that user. The standard input of the first two is a socket to the server, over which they pass the connected
+//! sockets. The bytes of a connection never pass through shed-init.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
@@ -16,10 +16,10 @@ use shed_link::{Connected, Listened, send_blocking};
 
 use crate::unix_path;
 
-/// How long a connection may take.
+/// How long a connection attempt to one address may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// `connect tcp HOST PORT` or `connect unix PATH`: connects once and sends the socket.
+/// `connect tcp HOST PORT` or `connect unix PATH`: connects once and sends the connected socket.
 pub(crate) fn connect(kind: &str, target: &[String]) -> ExitCode {
     let control = std::io::stdin();
     let socket = match (kind, target) {
@@ -27,23 +27,26 @@ pub(crate) fn connect(kind: &str, target: &[String]) -> ExitCode {
         ("unix", [path]) => {
             unix_path::connect(Path::new(path)).map_err(|error| format!("{path}: {error}"))
         }
-        _ => Err("connect takes tcp HOST PORT or unix PATH".to_owned()),
+        _ => Err("invalid arguments of connect; expected tcp HOST PORT or unix PATH".to_owned()),
     };
     let sent = match &socket {
         Ok(socket) => send_blocking(control.as_fd(), &Connected::Socket, &[socket.as_fd()]),
-        Err(why) => send_blocking(control.as_fd(), &Connected::Refused(why.clone()), &[]),
+        Err(error) => send_blocking(control.as_fd(), &Connected::Refused(error.clone()), &[]),
     };
     if sent.is_ok() && socket.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn connect_tcp(host: &str, port: &str) -> Result<OwnedFd, String> {
-    let port: u16 = port.parse().map_err(|_| format!("{port:?} is no port"))?;
-    connect_any(host, port, &resolve(host)?)
+    connect_any(host, parse_port(port)?, &resolve(host)?)
 }
 
-/// Connects to the first of a host's addresses where somebody listens.
+fn parse_port(port: &str) -> Result<u16, String> {
+    port.parse().map_err(|_| format!("invalid port {port:?}; expected a number up to 65535"))
+}
+
+/// Connects to the first of a host's addresses that accepts.
 fn connect_any(host: &str, port: u16, addresses: &[IpAddr]) -> Result<OwnedFd, String> {
-    // The first address's error: when nothing listens at 127.0.0.1, that the box has no ::1 either says little.
+    // The first address's error is reported: that a container has no ::1 would only distract from the refusal at 127.0.0.1.
     let mut refused = None;
     for address in addresses {
         match TcpStream::connect_timeout(&SocketAddr::new(*address, port), CONNECT_LIMIT) {
@@ -56,10 +59,10 @@ fn connect_any(host: &str, port: u16, addresses: &[IpAddr]) -> Result<OwnedFd, S
             }
         }
     }
-    Err(refused.unwrap_or_else(|| format!("{host}: no address")))
+    Err(refused.unwrap_or_else(|| format!("{host}: the host has no address")))
 }
 
-/// The addresses of a host. A static program has no name resolution of its own, so the image's `getent` is asked.
+/// The addresses of a host. A static program has no name resolution, so the image's `getent` is used.
 fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
@@ -67,13 +70,13 @@ fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     if host == "localhost" {
         return Ok(vec![Ipv4Addr::LOCALHOST.into(), std::net::Ipv6Addr::LOCALHOST.into()]);
     }
-    // A name that begins with '-' would be an option.
+    // A name that begins with '-' would be taken for an option.
     if host.starts_with('-') || host.is_empty() {
-        return Err(format!("{host:?} is no host name"));
+        return Err(format!("invalid host name {host:?}"));
     }
     let asked = Command::new("getent").args(["ahosts", host]).output();
     let output =
-        asked.map_err(|error| format!("{host}: cannot ask the image's getent: {error}"))?;
+        asked.map_err(|error| format!("{host}: cannot run the image's getent: {error}"))?;
     let mut addresses = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let address = line.split_whitespace().next().and_then(|word| word.parse().ok());
@@ -82,26 +85,29 @@ fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     if addresses.is_empty() { Err(format!("{host}: no such host")) } else { Ok(addresses) }
 }
 
+/// A listening socket; the path is that of a unix socket.
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
 }
 
-/// `listen tcp HOST PORT` or `listen unix PATH [private]`: sends each connection until the server hangs up. A private
-/// socket gets a new directory only the user can enter, and the directory goes with it.
+/// `listen tcp HOST PORT` or `listen unix PATH [private]`: sends each accepted connection until the server closes the control
+/// socket. A private unix socket is in a new directory that only the user can enter. The directory is removed with it.
 pub(crate) fn listen(kind: &str, target: &[String]) -> ExitCode {
     let control = std::io::stdin();
-    let bound = match (kind, target) {
-        ("tcp", [host, port]) => bind_tcp(host, port),
-        ("unix", [path]) => bind_unix(Path::new(path), false),
-        ("unix", [path, private]) if private == "private" => bind_unix(Path::new(path), true),
-        _ => Err("listen takes tcp HOST PORT or unix PATH [private]".to_owned()),
-    };
+    let bound =
+        match (kind, target) {
+            ("tcp", [host, port]) => bind_tcp(host, port),
+            ("unix", [path]) => bind_unix(Path::new(path), false),
+            ("unix", [path, private]) if private == "private" => bind_unix(Path::new(path), true),
+            _ => Err("invalid arguments of listen; expected tcp HOST PORT or unix PATH [private]"
+                .to_owned()),
+        };
     let listener = match bound {
         Ok(listener) => listener,
-        Err(why) => {
-            // The server is gone when this fails.
-            send_blocking(control.as_fd(), &Listened::Refused(why), &[]).ok();
+        Err(error) => {
+            // Fails when the server has closed the socket.
+            send_blocking(control.as_fd(), &Listened::Refused(error), &[]).ok();
             return ExitCode::FAILURE;
         }
     };
@@ -118,12 +124,14 @@ pub(crate) fn listen(kind: &str, target: &[String]) -> ExitCode {
 }
 
 fn bind_tcp(host: &str, port: &str) -> Result<Listener, String> {
-    let port: u16 = port.parse().map_err(|_| format!("{port:?} is no port"))?;
-    // The words of RFC 4254, section 7.1.
+    let port = parse_port(port)?;
+    // The special names of RFC 4254, section 7.1.
     let address = match host {
         "" | "*" | "0.0.0.0" => IpAddr::from(Ipv4Addr::UNSPECIFIED),
         "localhost" => IpAddr::from(Ipv4Addr::LOCALHOST),
-        host => host.parse().map_err(|_| format!("{host:?} is no address to listen at"))?,
+        host => host.parse().map_err(|_| {
+            format!("invalid address {host:?}; expected an IP address, localhost or *")
+        })?,
     };
     let addresses = (address, port).to_socket_addrs().map_err(|error| error.to_string())?;
     let addresses: Vec<_> = addresses.collect();
@@ -140,7 +148,7 @@ fn bind_unix(path: &Path, private: bool) -> Result<Listener, String> {
     Ok(Listener::Unix(listener, path.to_owned()))
 }
 
-/// Sends connections until the control socket ends or speaks.
+/// Sends accepted connections until the control socket is closed or readable.
 fn accept_all(control: BorrowedFd<'_>, listener: &Listener) {
     let (fd, port) = match listener {
         Listener::Tcp(tcp) => (tcp.as_fd(), tcp.local_addr().map_or(0, |address| address.port())),
@@ -169,7 +177,7 @@ fn accept_all(control: BorrowedFd<'_>, listener: &Listener) {
                 unix.accept().map(|(socket, _)| (OwnedFd::from(socket), String::new(), 0))
             }
         };
-        // A caller that went away before it was taken.
+        // Fails when the peer has closed the connection in between.
         let Ok((socket, host, port)) = accepted else {
             continue;
         };
@@ -179,19 +187,20 @@ fn accept_all(control: BorrowedFd<'_>, listener: &Listener) {
     }
 }
 
-/// `credential SOCKET get`: what git calls. Passes git's question to whoever lent a credential and the answer back.
+/// `credential SOCKET get`: a git credential helper. Passes git's request to the client that lends a credential, and the
+/// answer back to git.
 pub(crate) fn credential(socket: &str) -> ExitCode {
-    let ask = || -> std::io::Result<()> {
-        let mut question = Vec::new();
-        std::io::stdin().read_to_end(&mut question)?;
+    let relay = || -> std::io::Result<()> {
+        let mut request = Vec::new();
+        std::io::stdin().read_to_end(&mut request)?;
         let mut lender = UnixStream::connect(socket)?;
-        lender.write_all(&question)?;
+        lender.write_all(&request)?;
         lender.shutdown(std::net::Shutdown::Write)?;
         let mut answer = Vec::new();
         lender.read_to_end(&mut answer)?;
         std::io::stdout().write_all(&answer)
     };
-    if ask().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if relay().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[cfg(test)]
@@ -199,13 +208,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_address_tells_why_none_answers() {
+    fn the_error_of_the_first_address_is_reported() {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let both = [Ipv4Addr::LOCALHOST.into(), Ipv4Addr::BROADCAST.into()];
         assert!(connect_any("localhost", port, &both).is_ok());
         drop(listener);
-        let why = connect_any("localhost", port, &both).unwrap_err();
-        assert!(why.contains("refused"), "{why}");
+        let error = connect_any("localhost", port, &both).unwrap_err();
+        assert!(error.contains("refused"), "{error}");
     }
 }

@@ -1,13 +1,14 @@
-//! `git`: git work for the server, as the session's user. One request on standard input, one answer on standard output;
-//! the form is in [`shed_link::git`].
+//! `git`: a git operation for the server, as the session user. It reads one request from standard input and writes one
+//! answer to standard output, in the format of [`shed_link::git`].
 //!
-//! git itself is the image's. It is given words, never a line for a shell, and names that were checked when the request
-//! was read. Nothing here takes a lock the user's git would wait for: files are looked at through an index of our own.
+//! It runs the image's git, never through a shell, with names that were checked when the request was parsed. It takes no
+//! lock that the user's git would have to wait for: files are read through a private index.
 
 mod branch;
 mod checkpoint;
 mod command;
 mod diff;
+mod directory;
 mod failure;
 mod include;
 mod interrupt;
@@ -22,7 +23,6 @@ mod risk;
 mod sizes;
 mod trailers;
 mod trash;
-mod tree;
 mod worktree;
 mod worktrees;
 
@@ -34,11 +34,11 @@ use shed_link::git::{
 };
 
 use diff::DiffRequest;
+pub(crate) use directory::size;
 pub(crate) use failure::Failure;
 pub(crate) use repository::Repository;
-pub(crate) use tree::size;
 
-/// What goes out: the head, and what follows its line.
+/// The result of a request, and the patch that follows its line.
 type Done = (GitDone, Vec<u8>);
 
 /// Answers one request.
@@ -49,7 +49,7 @@ pub(crate) fn main() -> ExitCode {
     };
     match write(&answer, &patch) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever asked is gone.
+        // The reader has closed the pipe.
         Err(_) => ExitCode::FAILURE,
     }
 }
@@ -63,10 +63,11 @@ fn request() -> Result<GitOp, Failure> {
         .read_until(b'\n', &mut text)
         .map_err(|error| Failure::io("cannot read the request", &error))?;
     if text.len() > MAX_GIT_REQUEST_BYTES {
-        return Err(invalid(format!("the request is over {MAX_GIT_REQUEST_BYTES} bytes")));
+        return Err(invalid(format!(
+            "invalid request; expected at most {MAX_GIT_REQUEST_BYTES} bytes"
+        )));
     }
-    serde_json::from_slice(&text)
-        .map_err(|error| invalid(format!("the request is not valid: {error}")))
+    serde_json::from_slice(&text).map_err(|error| invalid(format!("invalid request: {error}")))
 }
 
 fn perform(op: &GitOp) -> Result<Done, Failure> {
@@ -118,7 +119,7 @@ fn write(answer: &GitAnswer, patch: &[u8]) -> io::Result<()> {
     let mut head = serde_json::to_vec(answer)?;
     let mut patch = patch;
     if head.len() >= MAX_GIT_HEAD_BYTES {
-        let text = "the answer is too long; ask for a part of it";
+        let text = "the answer is too long; request a part of it";
         let failure = Failure::new(FailureKind::TooMuch, text);
         head = serde_json::to_vec(&GitAnswer::Failed(*failure.0))?;
         patch = &[];

@@ -1,6 +1,7 @@
-//! Starting a process: the worker's half of the child stage.
+//! Starts processes: the parent's side of the child stage.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as UnixSocket;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,53 +9,54 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Pid;
-use shed_link::{Conn, Program, Refusal, Spawn, Status, User, recv_blocking, send_blocking};
+use shed_link::{Conn, Program, Refusal, Spawn, Status, recv_blocking, send_blocking};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
-use crate::child::Order;
-use crate::place::{Place, UserFacts};
+use crate::child::ChildCommand;
+use crate::environment::{self, Environment};
 use crate::reaper::Reaper;
+use crate::settings::{Settings, User};
 
-/// What a box without a `PATH` of its own gets.
+/// The `PATH` for an image that sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Another stage is started so long after one was taken: not while the command begins, and perhaps ends.
+/// How long after one child stage was used the next one is started: not while the command starts, and perhaps ends.
 const PREPARE_AFTER: Duration = Duration::from_millis(5);
 
-/// A process that runs.
+/// A started process.
 #[derive(Debug)]
 pub(crate) struct Started {
-    /// Its number, and that of its process group.
+    /// Its process id, which is also its process group.
     pub(crate) pid: Pid,
-    /// How it ends.
-    pub(crate) ended: oneshot::Receiver<Status>,
+    /// Receives its exit status.
+    pub(crate) exit: oneshot::Receiver<Status>,
 }
 
-/// A child stage that waits for its order.
+/// A child stage that waits for its command.
 #[derive(Debug)]
 struct Stage {
     pid: Pid,
-    ended: oneshot::Receiver<Status>,
+    exit: oneshot::Receiver<Status>,
     control: Conn,
 }
 
-/// Where child stages come from. After the first use one is kept ready: to start it takes about a millisecond, of the few
-/// that a short command has.
+/// Starts child stages. After the first use one is kept ready: starting it takes about a millisecond, which matters for
+/// short commands.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stages {
     reaper: Reaper,
-    /// Locked for single looks.
+    /// The lock is held for single lookups only.
     ready: Arc<Mutex<Option<Stage>>>,
 }
 
 impl Stages {
-    /// With the one who tells of their ends.
+    /// Child stages whose exits `reaper` reports.
     pub(crate) fn new(reaper: Reaper) -> Self {
         Self { reaper, ready: Arc::default() }
     }
 
-    /// The one that is ready, or a new one; and another is made ready when there is time.
+    /// Takes the ready child stage, or starts one. Another one is prepared a little later.
     fn take(&self) -> Result<Stage, Refusal> {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         let stages = self.clone();
@@ -62,8 +64,8 @@ impl Stages {
             tokio::time::sleep(PREPARE_AFTER).await;
             stages.prepare();
         });
-        // One that was killed meanwhile would look like a command that was.
-        match ready.map(|mut stage| (stage.ended.try_recv(), stage)) {
+        // If the ready one was killed, its exit would be taken for the command's.
+        match ready.map(|mut stage| (stage.exit.try_recv(), stage)) {
             Some((Err(oneshot::error::TryRecvError::Empty), stage)) => Ok(stage),
             _ => self.start(),
         }
@@ -72,7 +74,7 @@ impl Stages {
     fn prepare(&self) {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if ready.is_none() {
-            // Without one, the next command waits for its own, or is told why there is none.
+            // If that fails, the next command starts its own child stage, or reports the error.
             *ready = self.start().ok();
         }
     }
@@ -80,38 +82,41 @@ impl Stages {
     fn start(&self) -> Result<Stage, Refusal> {
         let (ours, theirs) = control_pair()?;
         let pid = start_stage(theirs)?;
-        let ended = self.reaper.expect(pid);
+        let exit = self.reaper.expect(pid);
         ours.set_nonblocking(true).map_err(no_resources)?;
         let control = Conn::new(UnixStream::from_std(ours).map_err(no_resources)?);
-        Ok(Stage { pid, ended, control })
+        Ok(Stage { pid, exit, control })
     }
 }
 
 /// Starts `spawn` with its descriptors and waits until its `execve` has succeeded or failed.
 pub(crate) async fn launch(
-    place: &Place,
+    settings: &Settings,
     stages: &Stages,
     spawn: Spawn,
     fds: Vec<OwnedFd>,
 ) -> Result<Started, Refusal> {
-    let order = order(place, spawn)?;
-    let Stage { pid, ended, mut control } = stages.take()?;
+    let command = command(settings, spawn)?;
+    let Stage { pid, exit, mut control } = stages.take()?;
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-    control.send(&order, &borrowed).await.map_err(no_resources)?;
+    control.send(&command, &borrowed).await.map_err(no_resources)?;
     drop(borrowed);
     drop(fds);
     match control.recv::<Refusal>().await {
-        Ok(None) => Ok(Started { pid, ended }),
+        Ok(None) => Ok(Started { pid, exit }),
         Ok(Some((refusal, _))) => Err(refusal),
         Err(error) => Err(no_resources(error)),
     }
 }
 
-/// The same without a runtime, for the runner. The caller reaps the child.
-pub(crate) fn launch_blocking(order: &Order, fds: &[BorrowedFd<'_>]) -> Result<Pid, Refusal> {
+/// The same without an async runtime, for the runner. The caller reaps the child.
+pub(crate) fn launch_blocking(
+    command: &ChildCommand,
+    fds: &[BorrowedFd<'_>],
+) -> Result<Pid, Refusal> {
     let (ours, theirs) = control_pair()?;
     let pid = start_stage(theirs)?;
-    send_blocking(ours.as_fd(), order, fds).map_err(no_resources)?;
+    send_blocking(ours.as_fd(), command, fds).map_err(no_resources)?;
     match recv_blocking::<Refusal>(ours.as_fd()) {
         Ok(None) => Ok(pid),
         Ok(Some((refusal, _))) => Err(refusal),
@@ -119,12 +124,13 @@ pub(crate) fn launch_blocking(order: &Order, fds: &[BorrowedFd<'_>]) -> Result<P
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err, which passes values")]
-fn no_resources(error: impl ToString) -> Refusal {
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes values")]
+pub(crate) fn no_resources(error: impl ToString) -> Refusal {
     Refusal::NoResources(error.to_string())
 }
 
-fn control_pair() -> Result<(std::os::unix::net::UnixStream, OwnedFd), Refusal> {
+/// A pair of connected sockets, the second one as a descriptor for a child.
+pub(crate) fn control_pair() -> Result<(UnixSocket, OwnedFd), Refusal> {
     let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
     let (ours, theirs) = pair.map_err(no_resources)?;
     Ok((ours.into(), theirs))
@@ -141,44 +147,38 @@ fn start_stage(control: OwnedFd) -> Result<Pid, Refusal> {
     Ok(Pid::from_child(&child))
 }
 
-/// What the child stage is to become.
-pub(crate) fn order(place: &Place, spawn: Spawn) -> Result<Order, Refusal> {
+/// The command that the child stage executes for a request.
+fn command(settings: &Settings, spawn: Spawn) -> Result<ChildCommand, Refusal> {
     let user = match spawn.user {
-        User::Dev => place.user.clone(),
-        User::Root => place.root(),
+        shed_link::User::Dev => settings.user.clone(),
+        shed_link::User::Root => settings.root(),
     };
-    let env = environment(own_environment(), &user, spawn.env);
-    let own = place.program.to_string_lossy();
-    let (program, arg0, args) = words_of(&user.shell, &own, spawn.program)?;
+    let env = environment(environment::inherited(), &user, spawn.env);
+    let own = settings.program.to_string_lossy();
+    let (program, arg0, args) = program_and_args(&user.shell, &own, spawn.program)?;
     let strings = [&program, &arg0].into_iter().chain(&args);
     let pairs = env.iter().flat_map(|(key, value)| [key, value]);
     if strings.chain(pairs).any(|text| text.contains('\0')) {
-        return Err(Refusal::Invalid("a word of the command has a NUL byte in it".to_owned()));
+        return Err(Refusal::Invalid("an argument of the command contains a NUL byte".to_owned()));
     }
     let fallback = spawn.directory.is_none().then(|| user.home.clone());
-    let directory = spawn.directory.map_or_else(|| place.workspace.clone(), PathBuf::from);
-    Ok(Order {
+    let directory = spawn.directory.map_or_else(|| settings.workspace.clone(), PathBuf::from);
+    Ok(ChildCommand {
         program,
         arg0,
         args,
         env,
         directory: directory.to_string_lossy().into_owned(),
         fallback_directory: fallback,
-        become_user: place.switch_user.then_some((user.uid, user.gid, user.groups)),
+        become_user: settings.switch_user.then_some((user.uid, user.gid, user.groups)),
         io: spawn.io,
         tied: spawn.detached.is_none(),
         confine: None,
     })
 }
 
-/// Our own environment: what the engine gave the box. A variable that is no UTF-8 is nobody's of ours and stays behind.
-fn own_environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-}
-
-/// Program, name and arguments.
-pub(crate) fn words_of(
+/// The program, its `argv[0]` and its arguments. `own` is the path of shed-init, for [`Program::Own`].
+pub(crate) fn program_and_args(
     shell: &str,
     own: &str,
     program: Program,
@@ -197,31 +197,27 @@ pub(crate) fn words_of(
         Program::ShellLine(line) => (shell.to_owned(), login, vec!["-c".to_owned(), line]),
         Program::Own(args) => (own.to_owned(), own.to_owned(), args),
         Program::Nothing => {
-            return Err(Refusal::Invalid("only a worker may run nothing".to_owned()));
+            return Err(Refusal::Invalid("only a worker may be without a command".to_owned()));
         }
     })
 }
 
-/// The box's environment, then who the user is, then what was asked for.
+/// The container's environment, then the user's variables, then the requested ones; a later value replaces an earlier one.
 fn environment(
-    inherited: impl Iterator<Item = (String, String)>,
-    user: &UserFacts,
-    asked: Vec<(String, String)>,
-) -> Vec<(String, String)> {
-    let mut env: Vec<(String, String)> = inherited.collect();
-    let has = |env: &[(String, String)], key: &str| env.iter().any(|(known, _)| known == key);
-    for (key, value) in [("PATH", DEFAULT_PATH), ("LANG", "C.UTF-8")] {
-        if !has(&env, key) {
-            env.push((key.to_owned(), value.to_owned()));
+    inherited: Environment,
+    user: &User,
+    requested: Vec<(String, String)>,
+) -> Environment {
+    let mut env = inherited;
+    for (name, value) in [("PATH", DEFAULT_PATH), ("LANG", "C.UTF-8")] {
+        if environment::get(&env, name).is_none() {
+            environment::set(&mut env, name.to_owned(), value.to_owned());
         }
     }
-    let UserFacts { name, home, shell, .. } = user;
+    let User { name, home, shell, .. } = user;
     let who = [("HOME", home), ("USER", name), ("LOGNAME", name), ("SHELL", shell)];
-    let who = who.into_iter().map(|(key, value)| (key.to_owned(), value.clone()));
-    for (key, value) in who.chain(asked) {
-        env.retain(|(known, _)| *known != key);
-        env.push((key, value));
-    }
+    let who = who.into_iter().map(|(name, value)| (name.to_owned(), value.clone()));
+    environment::extend(&mut env, who.chain(requested));
     env
 }
 
@@ -229,8 +225,8 @@ fn environment(
 mod tests {
     use super::*;
 
-    fn dev() -> UserFacts {
-        UserFacts {
+    fn dev() -> User {
+        User {
             name: "dev".to_owned(),
             uid: 1000,
             gid: 1000,
@@ -241,15 +237,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_beats_who_the_user_is_beats_the_box() {
+    fn requested_variables_override_the_users_and_those_override_the_containers() {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let box_env = [pair("HOME", "/root"), pair("LANG", "de"), pair("FOO", "box")];
-        let asked = vec![pair("FOO", "asked"), pair("SHELL", "/bin/zsh")];
-        let env = environment(box_env.into_iter(), &dev(), asked);
-        let value = |key: &str| env.iter().find(|(known, _)| known == key).map(|(_, v)| v.as_str());
+        let container = vec![pair("HOME", "/root"), pair("LANG", "de"), pair("FOO", "container")];
+        let requested = vec![pair("FOO", "requested"), pair("SHELL", "/bin/zsh")];
+        let env = environment(container, &dev(), requested);
+        let value = |name: &str| environment::get(&env, name);
         assert_eq!(value("HOME"), Some("/home/dev"));
         assert_eq!(value("LANG"), Some("de"));
-        assert_eq!(value("FOO"), Some("asked"));
+        assert_eq!(value("FOO"), Some("requested"));
         assert_eq!(value("SHELL"), Some("/bin/zsh"));
         assert_eq!(value("PATH"), Some(DEFAULT_PATH));
     }

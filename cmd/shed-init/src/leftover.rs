@@ -1,5 +1,5 @@
-//! `orphans` and `spools`: what of sessions is left in the box, told to the server and ended on its word; the forms are in
-//! [`shed_link::leftover`]. Which of it belongs to nobody, the server knows.
+//! `orphans` and `spools`: lists processes and spools of sessions, and stops or removes those that the server names. The
+//! formats are in [`shed_link::leftover`]. The server decides which of them no session owns.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use shed_api::name::printable;
 use shed_link::leftover::{
@@ -18,47 +18,49 @@ use shed_link::leftover::{
 };
 use shed_link::spool::WorkerId;
 
+use crate::clock::time_until;
 use crate::collect::is_abandoned;
 use crate::git::size;
-use crate::say;
-use crate::tree::{self, descendants};
+use crate::log;
+use crate::process_tree::{self, descendants, number};
 
-/// The most of a process's environment that is read. Linux takes 128 KiB a variable; ours are among the first.
+/// The most bytes of a process's environment that are read. A variable has at most 128 KiB; ours are among the first.
 const MAX_ENVIRON_BYTES: u64 = 1 << 20;
-/// The longest mark; ours have 32 digits.
+/// The longest mark, in bytes; ours have 32 digits.
 const MAX_MARK_BYTES: usize = 64;
-/// How long processes that got KILL may take to go.
+/// How long processes may take to end after SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Prints the processes of the box that carry a mark.
+/// Prints the processes in the container that carry a mark.
 pub(crate) fn list() -> ExitCode {
-    let mut found: Vec<Marked> = everyone().into_iter().filter_map(marked).collect();
+    let mut found: Vec<Marked> = all_processes().into_iter().filter_map(marked).collect();
     found.truncate(MAX_MARKED);
     print(&found)
 }
 
-/// Ends processes, each given as `PID:STARTED`.
-pub(crate) fn end(processes: &[String]) -> ExitCode {
+/// Stops processes, each given as `PID:STARTED`.
+pub(crate) fn stop(processes: &[String]) -> ExitCode {
     let Some(wanted) = processes
         .iter()
         .take(MAX_MARKED)
         .map(|word| parse(word))
         .collect::<Option<BTreeMap<_, _>>>()
     else {
-        say("shed-init: orphans: processes are PID:STARTED");
+        log::line("shed-init: orphans: invalid process; expected PID:STARTED");
         return ExitCode::FAILURE;
     };
-    // A descriptor stands for one process for ever; what it is, is looked at after it was opened.
-    let held: Vec<OwnedFd> = everyone()
+    // A pidfd always refers to the same process. The process is checked after the pidfd was opened, so that a reused
+    // process id is noticed.
+    let held: Vec<OwnedFd> = all_processes()
         .into_iter()
         .filter(|pid| wanted.contains_key(&number(*pid)))
         .filter_map(|pid| {
             let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-            let is_it = marked(pid).is_some_and(|it| wanted.get(&it.pid) == Some(&it.started));
-            is_it.then_some(fd)
+            let is_wanted = marked(pid).is_some_and(|it| wanted.get(&it.pid) == Some(&it.started));
+            is_wanted.then_some(fd)
         })
         .collect();
-    // Shells heed one, programs the other, and one that stands still neither.
+    // Shells ignore SIGTERM, many programs ignore SIGHUP, and a stopped process handles neither before SIGCONT.
     for signal in [Signal::HUP, Signal::TERM, Signal::CONT] {
         signal_all(&held, signal);
     }
@@ -71,38 +73,30 @@ pub(crate) fn end(processes: &[String]) -> ExitCode {
 
 fn signal_all(held: &[OwnedFd], signal: Signal) {
     for fd in held {
-        // It may have ended.
+        // Fails when it has ended.
         pidfd_send_signal(fd, signal).ok();
     }
 }
 
-/// Waits until all have ended, at most so long.
+/// Waits until all have ended; `false` if the limit passes before.
 fn all_gone(held: &[OwnedFd], limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     held.iter().all(|fd| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        // Readable when the process has ended.
-        poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&left)).is_ok_and(|n| n > 0)
+        // A pidfd is readable when its process has ended.
+        poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&time_until(deadline)))
+            .is_ok_and(|n| n > 0)
     })
 }
 
-/// Every process of the box: in a container those below process 1, in a test those below its supervisor.
-fn everyone() -> Vec<Pid> {
-    let worker = rustix::process::getppid();
-    let supervisor = worker.and_then(tree::parent).or(worker);
+/// All living processes in the container: the descendants of process 1, or of the supervisor in a test.
+fn all_processes() -> Vec<Pid> {
+    let daemon = rustix::process::getppid();
+    let supervisor = daemon.and_then(process_tree::parent).or(daemon);
     let below = supervisor.map(descendants).unwrap_or_default();
     below.into_iter().filter(|process| !process.has_ended()).map(|process| process.pid).collect()
 }
 
-fn number(pid: Pid) -> u32 {
-    pid.as_raw_nonzero().get().unsigned_abs()
-}
-
-/// What is known of a process that carries a mark; `None` of any other, and of one that is not ours to look at.
+/// A process that carries a mark; `None` for other processes and for those that we may not read.
 fn marked(pid: Pid) -> Option<Marked> {
     let of = |file: &str, limit: u64| {
         let mut bytes = Vec::new();
@@ -116,11 +110,17 @@ fn marked(pid: Pid) -> Option<Marked> {
         return None;
     }
     let command = of("cmdline", MAX_COMMAND_BYTES as u64)?;
-    let started = tree::started(pid)?;
-    Some(Marked { pid: number(pid), started, command: shown(&command), session, worker })
+    let started = process_tree::start_time(pid)?;
+    Some(Marked {
+        pid: number(pid),
+        started,
+        command: printable_command(&command),
+        session,
+        worker,
+    })
 }
 
-/// The value of a mark. One that is not plain is none of ours.
+/// The value of a mark. Ours are alphanumeric; any other value is ignored.
 fn mark(environ: &[u8], key: &str) -> Option<String> {
     let value = environ.split(|byte| *byte == 0).find_map(|it| it.strip_prefix(key.as_bytes()))?;
     let plain = !value.is_empty()
@@ -129,43 +129,46 @@ fn mark(environ: &[u8], key: &str) -> Option<String> {
     plain.then(|| String::from_utf8_lossy(value).into_owned())
 }
 
-/// A command line for people.
-fn shown(command: &[u8]) -> String {
+/// A command line, made printable.
+fn printable_command(command: &[u8]) -> String {
     let words: Vec<_> = command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     printable(words.join(" ").trim_end())
 }
 
-/// Prints the spools in a directory, or removes those of these workers.
+/// Prints the spools in a directory, or removes those of the given workers.
 pub(crate) fn spools(spool: &str, workers: &[String]) -> ExitCode {
     let spool = Path::new(spool);
     if workers.is_empty() {
         let entries = fs::read_dir(spool).into_iter().flatten().flatten();
         let found = entries.filter_map(|entry| {
             let worker = entry.file_name().to_str()?.parse().ok()?;
-            entry.file_type().is_ok_and(|kind| kind.is_dir()).then(|| look(spool, worker))
+            entry.file_type().is_ok_and(|kind| kind.is_dir()).then(|| measure(spool, worker))
         });
         return print(&found.take(MAX_SPOOLS).collect::<Vec<_>>());
     }
     for worker in workers.iter().take(MAX_SPOOLS) {
-        let Ok(worker) = worker.parse::<WorkerId>() else {
-            say("shed-init: spools: that is no worker's id");
-            return ExitCode::FAILURE;
+        let worker = match worker.parse::<WorkerId>() {
+            Ok(worker) => worker,
+            Err(error) => {
+                log::line(&format!("shed-init: spools: {error}"));
+                return ExitCode::FAILURE;
+            }
         };
         let path = spool.join(worker.to_string());
-        if look(spool, worker).held {
+        if measure(spool, worker).held {
             continue;
         }
         if let Err(error) = fs::remove_dir_all(&path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            say(&format!("shed-init: spools: {}: {error}", path.display()));
+            log::line(&format!("shed-init: spools: {}: {error}", path.display()));
             return ExitCode::FAILURE;
         }
     }
     ExitCode::SUCCESS
 }
 
-fn look(spool: &Path, worker: WorkerId) -> SpoolDir {
+fn measure(spool: &Path, worker: WorkerId) -> SpoolDir {
     let path = spool.join(worker.to_string());
     let epochs: Vec<_> = fs::read_dir(&path).into_iter().flatten().flatten().collect();
     let written = |path: &Path| fs::symlink_metadata(path).map_or(0, |file| file.mtime());
@@ -184,12 +187,12 @@ fn print(rows: &[impl serde::Serialize]) -> ExitCode {
     let written = lines.map(|lines| std::io::stdout().lock().write_all(lines.concat().as_bytes()));
     match written {
         Some(Ok(())) => ExitCode::SUCCESS,
-        // Whoever asked is gone.
+        // The reader has closed the pipe.
         Some(Err(_)) | None => ExitCode::FAILURE,
     }
 }
 
-/// A process and when it was started, from `PID:STARTED`.
+/// Parses `PID:STARTED`.
 fn parse(word: &str) -> Option<(u32, u64)> {
     let (pid, started) = word.split_once(':')?;
     Some((pid.parse().ok()?, started.parse().ok()?))
@@ -200,10 +203,10 @@ mod tests {
     use rustix::fs::{FlockOperation, flock};
 
     use super::*;
-    use crate::record::LOCK;
+    use crate::spool_record::LOCK;
 
     #[test]
-    fn marks_are_plain_or_none() {
+    fn only_alphanumeric_marks_are_accepted() {
         let environ = b"A=1\0SHED_SESSION_ID=0a1b\0SHED_WORKER_ID=x y\0";
         assert_eq!(mark(environ, "SHED_SESSION_ID=").as_deref(), Some("0a1b"));
         assert_eq!(mark(environ, "SHED_WORKER_ID="), None);
@@ -212,16 +215,16 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_a_number_and_a_start() {
+    fn a_process_is_given_by_id_and_start_time() {
         assert_eq!(parse("7:12"), Some((7, 12)));
         for bad in ["7", "7:", ":7", "-7:1", "7:1:1", "all"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
-        assert_eq!(shown(b"sh\0-c\0a\x1b[\xff\0"), "sh -c a\u{fffd}[\u{fffd}");
+        assert_eq!(printable_command(b"sh\0-c\0a\x1b[\xff\0"), "sh -c a\u{fffd}[\u{fffd}");
     }
 
     #[test]
-    fn a_spool_is_measured_and_goes_unless_it_is_held() {
+    fn a_spool_is_measured_and_is_not_removed_while_it_is_locked() {
         let dir = tempfile::tempdir().unwrap();
         let id = "0".repeat(32);
         let epoch = dir.path().join(&id).join("1");
@@ -229,7 +232,7 @@ mod tests {
         fs::write(epoch.join("x"), vec![1; 8192]).unwrap();
         let lock = fs::File::create(epoch.join(LOCK)).unwrap();
         flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
-        let seen = look(dir.path(), id.parse().unwrap());
+        let seen = measure(dir.path(), id.parse().unwrap());
         assert!(seen.held && seen.bytes >= 8192 && seen.modified > 0, "{seen:?}");
         let spool = dir.path().to_str().unwrap();
         spools(spool, std::slice::from_ref(&id));

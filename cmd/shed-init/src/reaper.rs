@@ -1,4 +1,4 @@
-//! The worker's only `waitpid`: every child ends here, and whoever waits for it is told.
+//! The daemon's only call of `waitpid`: it reaps all children and passes each exit status to the task that waits for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,33 +8,36 @@ use shed_link::Status;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Children somebody waits for. The map is locked only for single look-ups.
+use crate::log;
+
+/// The children whose exit a task waits for. The lock is held for single lookups only.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reaper {
     waiting: Arc<Mutex<HashMap<Pid, oneshot::Sender<Status>>>>,
 }
 
 impl Reaper {
-    /// Registers a child. Must be called before the next `.await` after its start: on this single-threaded runtime the
-    /// reaper cannot run in between, so no end is missed.
+    /// Registers a child. It must be called before the first `.await` after the child's start: the reaper cannot run in
+    /// between on this single-threaded runtime, so that no exit is missed.
     pub(crate) fn expect(&self, pid: Pid) -> oneshot::Receiver<Status> {
-        let (tell, told) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(pid, tell);
-        told
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(pid, sender);
+        receiver
     }
 
-    /// Collects children for ever. Owned by the worker; ends with it.
+    /// Reaps children forever.
     pub(crate) async fn run(self) {
         let Ok(mut ended) = signal(SignalKind::child()) else {
-            crate::say("shed-init: cannot listen for the end of children");
+            log::line("shed-init: cannot listen for SIGCHLD");
             return;
         };
         loop {
             while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-                let told = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
-                if let (Some(tell), Some(status)) = (told, exit_of(status)) {
-                    // Nobody waits any more: the link is gone.
-                    tell.send(status).ok();
+                let waiting =
+                    self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
+                if let (Some(sender), Some(status)) = (waiting, exit_of(status)) {
+                    // Fails when the task has ended because the link is gone.
+                    sender.send(status).ok();
                 }
             }
             ended.recv().await;
@@ -42,7 +45,7 @@ impl Reaper {
     }
 }
 
-/// How a process ended; `None` if it only stopped.
+/// The exit status of a process; `None` if it was only stopped.
 pub(crate) fn exit_of(status: WaitStatus) -> Option<Status> {
     if let Some(code) = status.exit_status() {
         return Some(Status::Code(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));

@@ -1,5 +1,5 @@
-//! PID 1: reap, pass signals, keep the worker alive. It reads no message and parses nothing, so that nothing from outside
-//! can bring it down; a crash of the worker costs some milliseconds and no tmux session.
+//! Process 1: reaps processes, forwards signals and keeps the daemon running. It reads no message and parses nothing, so
+//! that no input can crash it. When the daemon crashes it is restarted within milliseconds, and tmux sessions go on.
 
 use std::os::fd::AsFd;
 use std::process::{Command, ExitCode, Stdio};
@@ -7,31 +7,27 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
 
-use crate::place::Place;
-use crate::say;
-use crate::tree::descendants;
+use crate::clock::timespec;
+use crate::process_tree::descendants;
+use crate::settings::Settings;
+use crate::{daemon, log};
 
-/// How long processes may take to end after HUP and TERM. The engine is told to wait a little longer.
+/// How long processes may take to end after SIGHUP and SIGTERM. The container engine waits a little longer than this.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-
-/// A worker that died younger than this is started again only after [`RESTART_PAUSE`].
+/// A daemon that ran for less than this is restarted only after [`RESTART_PAUSE`].
 const YOUNG: Duration = Duration::from_millis(200);
-/// Keeps a worker that cannot start from eating a core.
+/// Limits how often a daemon that cannot start is restarted.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
-/// Runs until it is told to stop. `args` are the flags of [`Place`].
+/// Runs until it is told to stop. `args` are the flags of [`Settings`].
 pub(crate) fn main(args: &[String]) -> ExitCode {
-    let place = match Place::from_args(args) {
-        Ok(place) => place,
-        Err(error) => {
-            say(&format!("shed-init: {error}"));
-            return ExitCode::FAILURE;
-        }
+    let Some(settings) = Settings::from_args_or_log(args) else {
+        return ExitCode::FAILURE;
     };
-    // Blocked signals wait in the descriptor; the worker clears the mask it inherits.
+    // Blocked signals are read from the descriptor. The daemon clears the mask that it inherits.
     let mut signals = SigSet::empty();
     for signal in [NixSignal::SIGCHLD, NixSignal::SIGTERM, NixSignal::SIGINT] {
         signals.add(signal);
@@ -40,15 +36,15 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
     });
     let Ok(mut signals) = listen else {
-        say("shed-init: the kernel gives no signal descriptor");
+        log::line("shed-init: cannot create a signal descriptor");
         return ExitCode::FAILURE;
     };
     if !is_pid_1() {
-        // Orphans of a test come to us as they come to PID 1 in a container, and a test that dies takes us along.
+        // In a test: adopt orphans as process 1 of a container does, and end with the test.
         rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).ok();
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).ok();
     }
-    place.prepare();
+    settings.prepare();
     supervise(args, &mut signals)
 }
 
@@ -57,55 +53,51 @@ fn is_pid_1() -> bool {
 }
 
 fn supervise(args: &[String], signals: &mut SignalFd) -> ExitCode {
-    let mut worker = start_worker(args);
+    let mut daemon = start_daemon(args);
     let mut started = Instant::now();
     loop {
-        let pause = if worker.is_none() { Some(RESTART_PAUSE) } else { None };
+        let pause = if daemon.is_none() { Some(RESTART_PAUSE) } else { None };
         wait_readable(signals, pause);
         while let Ok(Some(signal)) = signals.read_signal() {
             if signal.ssi_signo != NixSignal::SIGCHLD as u32 {
                 return stop(signals);
             }
         }
-        if reap().into_iter().any(|pid| Some(pid) == worker) {
-            say("shed-init: the worker ended; starting it again");
-            worker = None;
+        if reap().into_iter().any(|pid| Some(pid) == daemon) {
+            log::line("shed-init: the daemon ended and is restarted");
+            daemon = None;
             if started.elapsed() < YOUNG {
                 continue;
             }
         }
-        if worker.is_none() {
-            worker = start_worker(args);
+        if daemon.is_none() {
+            daemon = start_daemon(args);
             started = Instant::now();
         }
     }
 }
 
-fn start_worker(args: &[String]) -> Option<Pid> {
-    let started =
-        Command::new("/proc/self/exe").arg("worker").args(args).stdin(Stdio::null()).spawn();
-    match started {
+fn start_daemon(args: &[String]) -> Option<Pid> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(daemon::SUBCOMMAND).args(args).stdin(Stdio::null());
+    match command.spawn() {
         Ok(child) => Some(Pid::from_child(&child)),
         Err(error) => {
-            // No process left in the shed's limit: tried again when one has ended.
-            say(&format!("shed-init: cannot start the worker: {error}"));
+            // The shed's limit of processes is reached. It is tried again.
+            log::line(&format!("shed-init: cannot start the daemon: {error}"));
             None
         }
     }
 }
 
-/// Waits for a signal, at most so long.
+/// Waits for a signal, or until the limit.
 fn wait_readable(signals: &SignalFd, limit: Option<Duration>) {
-    let limit = limit.map(|limit| Timespec {
-        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(limit.subsec_nanos()),
-    });
     let mut fds = [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
-    // An interrupted wait is a short one; every caller looks again.
-    poll(&mut fds, limit.as_ref()).ok();
+    // An interrupted wait ends early; every caller checks its condition again.
+    poll(&mut fds, limit.map(timespec).as_ref()).ok();
 }
 
-/// Collects every child that has ended.
+/// Reaps all children that have ended.
 fn reap() -> Vec<Pid> {
     let mut ended = Vec::new();
     loop {
@@ -116,16 +108,16 @@ fn reap() -> Vec<Pid> {
     }
 }
 
-/// HUP and TERM together (shells ignore one, programs the other), then KILL for what is left.
+/// Sends SIGHUP and SIGTERM (shells ignore SIGTERM, many programs ignore SIGHUP), then SIGKILL to those that remain.
 fn stop(signals: &mut SignalFd) -> ExitCode {
     let deadline = Instant::now() + STOP_LIMIT;
     for signal in [Signal::HUP, Signal::TERM, Signal::CONT] {
-        signal_everyone(signal);
+        signal_all(signal);
     }
     while has_children() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            signal_everyone(Signal::KILL);
+            signal_all(Signal::KILL);
         }
         wait_readable(signals, Some(left.max(Duration::from_millis(100))));
         while let Ok(Some(_)) = signals.read_signal() {}
@@ -143,14 +135,14 @@ fn has_children() -> bool {
     }
 }
 
-/// Signals every process of the shed but this one.
-fn signal_everyone(signal: Signal) {
+/// Signals every process of the shed except this one.
+fn signal_all(signal: Signal) {
     if is_pid_1() {
         // kill(-1): all processes of this pid namespace.
         kill_process_group(Pid::INIT, signal).ok();
         return;
     }
-    // Outside a container kill(-1) would reach the whole machine; walk the tree below us instead.
+    // In a test kill(-1) would reach the whole machine, so only our descendants are signalled.
     for process in descendants(rustix::process::getpid()) {
         kill_process(process.pid, signal).ok();
     }

@@ -1,8 +1,8 @@
-//! Which `TERM` a program gets: the caller's if the image knows it, else the nearest one it knows.
+//! The `TERM` of a program: the caller's if the image has its terminfo entry, otherwise a similar one.
 
 use std::path::Path;
 
-/// Where terminfo entries live, across distributions.
+/// The directories of terminfo entries in various distributions.
 const TERMINFO_DIRS: &[&str] = &[
     "/etc/terminfo",
     "/lib/terminfo",
@@ -11,7 +11,7 @@ const TERMINFO_DIRS: &[&str] = &[
     "/usr/share/lib/terminfo",
 ];
 
-/// The choice for `wanted`. An empty or unsafe one counts as unknown.
+/// The value for a program. `wanted` is the caller's; an empty or unsafe one counts as unknown.
 pub(crate) fn choose(wanted: &str, home: &str) -> String {
     choose_with(wanted, |term| is_known(term, home))
 }
@@ -28,7 +28,7 @@ fn choose_with(wanted: &str, known: impl Fn(&str) -> bool) -> String {
         _ => ["xterm-256color", "xterm", "vt100"],
     };
     let found = relative.iter().find(|term| known(term));
-    // With no terminfo at all a program has its own idea of xterm-256color, and it is the one people expect.
+    // Without any terminfo programs have their own definition of xterm-256color, which works in most terminals.
     (*found.unwrap_or(&"xterm-256color")).to_owned()
 }
 
@@ -37,7 +37,7 @@ fn is_known(term: &str, home: &str) -> bool {
         return false;
     };
     let own = format!("{home}/.terminfo");
-    // Debian names the directory by letter, macOS-built trees by its number in hex.
+    // Directories are named by the first letter, or by its code in hexadecimal as on macOS.
     let letters = [first.to_string(), format!("{:x}", u32::from(first))];
     let dirs = TERMINFO_DIRS.iter().copied().chain([own.as_str()]);
     dirs.into_iter()

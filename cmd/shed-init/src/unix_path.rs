@@ -1,5 +1,5 @@
-//! Unix sockets at paths of any length. A socket's address holds 108 bytes; a longer path is reached through a
-//! descriptor of its directory.
+//! Unix sockets at paths of any length. A socket's address holds 108 bytes. A longer path is reached through a descriptor of
+//! its directory.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-/// What fits into an address, with the zero that ends it.
+/// The longest path that fits into an address, without the terminating NUL byte.
 const MAX_PATH_BYTES: usize = 107;
 
 /// Connects to the socket at a path.
@@ -20,12 +20,12 @@ pub(crate) fn connect(path: &Path) -> std::io::Result<OwnedFd> {
     UnixStream::connect(through(&dir, name)).map(OwnedFd::from)
 }
 
-/// Listens at a new socket in a directory.
+/// Listens on a new socket in a directory.
 pub(crate) fn bind_in(dir: &OwnedFd, name: &str) -> std::io::Result<UnixListener> {
     UnixListener::bind(through(dir, Path::new(name)))
 }
 
-/// A descriptor of a directory, good for names in it only.
+/// Opens a directory with `O_PATH`: the descriptor only serves to address entries.
 pub(crate) fn open_dir(path: &Path) -> std::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_deep_below_is_bound_and_reached() {
+    fn sockets_at_long_paths_are_bound_and_reached() {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("d".repeat(100)).join("e".repeat(100));
         std::fs::create_dir_all(&deep).unwrap();

@@ -1,123 +1,132 @@
-//! `watch-tree DIR`: says when something in a working tree changes, so that nobody has to ask git again and again.
+//! `watch-tree DIR`: reports when a working tree changes, so that the server does not have to poll git.
 //!
-//! Watched are the directories that are not ignored, the git directory for `HEAD` and the index, and where refs are;
-//! not our own refs and indexes. Lines are [`TreeNews`]. While nothing happens nothing wakes; it ends with its input.
+//! It watches the directories that are not ignored, the git directory with `HEAD` and the index, and the directories of refs,
+//! except shed's own refs and indexes. It prints [`TreeNews`] and ends when its standard input ends. It sleeps while nothing
+//! changes.
 
 mod pace;
-mod places;
+#[cfg(test)]
+mod tests;
+mod watches;
 
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader};
 use rustix::io::Errno;
 use shed_link::git::{BoxPath, TreeEvent, TreeNews};
 
+use crate::clock::timespec;
 use crate::git::{Failure, Repository};
-use crate::say;
+use crate::log;
 
-use pace::Pace;
-use places::{Change, Places};
+use pace::{Pace, TIMES, Times};
+use watches::{Change, Watches};
 
-/// How long events gather in the kernel before they are read. A build writes thousands a second.
-const GATHER: Duration = Duration::from_millis(50);
-/// Room for the events of one read: some hundred with their names.
+/// Buffer for the events of one read: several hundred with their names.
 const BUFFER_BYTES: usize = 16 << 10;
 
 /// Watches until standard input ends.
 pub(crate) fn main(directory: &str) -> ExitCode {
-    match watch(directory) {
+    match watch(directory, rustix::stdio::stdin(), &mut io::stdout(), TIMES) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            say(&format!("shed-init: watch-tree: {}", failure.0.text));
+            log::line(&format!("shed-init: watch-tree: {}", failure.0.text));
             ExitCode::FAILURE
         }
     }
 }
 
-fn watch(directory: &str) -> Result<(), Failure> {
+/// Watches a directory until `input` ends and writes reports to `output`.
+fn watch(
+    directory: &str,
+    input: BorrowedFd<'_>,
+    output: &mut impl Write,
+    times: Times,
+) -> Result<(), Failure> {
     let directory = BoxPath::try_from(directory.to_owned())
         .map_err(|error| Failure::new(shed_link::git::FailureKind::Invalid, error.to_string()))?;
     let repository = Repository::open(&directory)?;
     let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
-        .map_err(|error| Failure::io("cannot watch", &error.into()))?;
-    let mut places = Places::new(&repository);
-    places.watch_all(&inotify)?;
-    let gone = |error: io::Error| Failure::io("cannot tell", &error);
-    tell(TreeEvent::Watching, &places).map_err(gone)?;
-    let mut pace = Pace::default();
+        .map_err(|error| Failure::io("cannot create an inotify instance", &error.into()))?;
+    let mut watches = Watches::new(&repository);
+    watches.watch_all(&inotify)?;
+    let gone = |error: io::Error| Failure::io("cannot write the report", &error);
+    report(output, TreeEvent::Watching, &watches).map_err(gone)?;
+    let mut pace = Pace::new(times);
     loop {
         let due = pace.due();
-        let Some(n_ready) = wait(&inotify, due)? else { return Ok(()) };
-        if n_ready {
-            if pace.due().is_some() && ended_within(GATHER)? {
+        let Some(is_ready) = wait(&inotify, input, due)? else { return Ok(()) };
+        if is_ready {
+            if pace.due().is_some() && ended_within(input, times.gather)? {
                 return Ok(());
             }
-            if drain(&inotify, &mut places)? {
+            if drain(&inotify, &mut watches)? {
                 pace.changed(Instant::now());
             }
         }
         if pace.is_due(Instant::now()) {
-            pace.told(Instant::now());
-            tell(TreeEvent::Changed, &places).map_err(gone)?;
+            pace.reported(Instant::now());
+            report(output, TreeEvent::Changed, &watches).map_err(gone)?;
         }
     }
 }
 
-fn tell(news: TreeEvent, places: &Places<'_>) -> io::Result<()> {
-    let news = TreeNews { news, n_watches: places.n_watches(), partial: places.is_partial() };
+fn report(output: &mut impl Write, news: TreeEvent, watches: &Watches<'_>) -> io::Result<()> {
+    let news = TreeNews { news, n_watches: watches.n_watches(), partial: watches.is_partial() };
     let mut line = serde_json::to_vec(&news)?;
     line.push(b'\n');
-    let mut output = io::stdout().lock();
     output.write_all(&line)?;
     output.flush()
 }
 
-/// Waits for events until then; whether there are some, `None` when standard input has ended.
-fn wait(inotify: &OwnedFd, until: Option<Instant>) -> Result<Option<bool>, Failure> {
-    let stdin = rustix::stdio::stdin();
+/// Waits for events until a time. Returns whether there are some; `None` when `input` has ended.
+fn wait(
+    inotify: &OwnedFd,
+    input: BorrowedFd<'_>,
+    until: Option<Instant>,
+) -> Result<Option<bool>, Failure> {
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
     let mut fds =
-        [PollFd::new(inotify, PollFlags::IN), PollFd::from_borrowed_fd(stdin, PollFlags::IN)];
+        [PollFd::new(inotify, PollFlags::IN), PollFd::from_borrowed_fd(input, PollFlags::IN)];
     wait_for(&mut fds, left)?;
-    let (events, input) = (fds[0].revents(), fds[1].revents());
-    if !input.is_empty() && input_ended() {
+    let (events, ended) = (fds[0].revents(), fds[1].revents());
+    if !ended.is_empty() && has_ended(input) {
         return Ok(None);
     }
     Ok(Some(!events.is_empty()))
 }
 
-/// Waits for the end of standard input only.
-fn ended_within(limit: Duration) -> Result<bool, Failure> {
-    let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN)];
+/// Waits for the end of `input` until the limit.
+fn ended_within(input: BorrowedFd<'_>, limit: Duration) -> Result<bool, Failure> {
+    let mut fds = [PollFd::from_borrowed_fd(input, PollFlags::IN)];
     wait_for(&mut fds, Some(limit))?;
-    Ok(!fds[0].revents().is_empty() && input_ended())
+    Ok(!fds[0].revents().is_empty() && has_ended(input))
 }
 
 fn wait_for(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> Result<(), Failure> {
-    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-    match poll(fds, limit.as_ref()) {
+    match poll(fds, limit.map(timespec).as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(Failure::io("cannot wait", &error.into())),
+        Err(error) => Err(Failure::io("cannot wait for events", &error.into())),
     }
 }
 
-/// Takes what is there; nothing is ever asked on standard input.
-fn input_ended() -> bool {
+/// Whether `input` has ended. Its content is ignored.
+fn has_ended(input: BorrowedFd<'_>) -> bool {
     let mut bytes = [0; 256];
-    match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
+    match rustix::io::read(input, &mut bytes) {
         Ok(0) => true,
         Ok(_) | Err(Errno::INTR | Errno::AGAIN) => false,
         Err(_) => true,
     }
 }
 
-/// Reads all events, follows new directories, and says whether something changed that counts.
-fn drain(inotify: &OwnedFd, places: &mut Places<'_>) -> Result<bool, Failure> {
+/// Reads all events, watches new directories, and returns whether something relevant changed.
+fn drain(inotify: &OwnedFd, watches: &mut Watches<'_>) -> Result<bool, Failure> {
     let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
     let mut reader = Reader::new(inotify.as_fd(), &mut buffer);
     let mut changes: Vec<Change> = Vec::new();
@@ -126,21 +135,21 @@ fn drain(inotify: &OwnedFd, places: &mut Places<'_>) -> Result<bool, Failure> {
         match reader.next() {
             Ok(event) => {
                 lost |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-                changes.extend(places.read(&event));
+                changes.extend(watches.read(&event));
             }
             Err(Errno::AGAIN) => break,
             Err(Errno::INTR) => {}
             Err(error) => return Err(Failure::io("cannot read events", &error.into())),
         }
-        if changes.len() > places::MAX_CHANGES {
+        if changes.len() > watches::MAX_CHANGES {
             lost = true;
             changes.clear();
         }
     }
     if lost {
-        // What was lost may have been a new directory.
-        places.watch_all(inotify)?;
+        // A lost event may have been that of a new directory.
+        watches.watch_all(inotify)?;
         return Ok(true);
     }
-    places.follow(inotify, &changes)
+    watches.follow(inotify, &changes)
 }

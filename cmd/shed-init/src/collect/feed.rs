@@ -1,4 +1,4 @@
-//! One spool that is followed: where we are in it, and what is sent next.
+//! A spool that the server follows: the position in it, and the items to send next.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -8,59 +8,62 @@ use rustix::fs::{Mode, OFlags, open};
 use shed_link::spool::{Epoch, Item, encode_output};
 
 use super::segments::{is_abandoned, starts};
-use crate::record::{Body, HEADER_BYTES, Header, MAX_PAYLOAD_BYTES, segment_name};
+use crate::spool_record::{Body, HEADER_BYTES, Header, MAX_PAYLOAD_BYTES, segment_name};
 
-/// How much is read of a spool in a turn: the largest record, whole.
+/// The most bytes that are read from a spool in one turn: the largest record.
 const READ_BYTES: usize = HEADER_BYTES + MAX_PAYLOAD_BYTES;
 
-/// How a turn ended.
+/// The result of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// There may be more.
+    /// There may be more to send.
     More,
-    /// Everything that is there was sent.
+    /// Everything that exists was sent.
     Quiet,
-    /// Everything was sent, the end too.
+    /// Everything was sent, including the last item.
     Ended,
 }
 
-/// A spool that is followed.
+/// A followed spool.
 #[derive(Debug)]
 pub(super) struct Feed {
     epoch: Epoch,
     dir: PathBuf,
-    /// The first offset that is wanted.
+    /// The first offset that the server wants.
     from: u64,
-    /// The segment that is read, and where in it; open only while there is something to read.
-    segment: Option<Place>,
+    /// The current segment and the position in it.
+    segment: Option<Position>,
+    /// The segment's file, open only while there is something to read.
     file: Option<File>,
-    /// Where in the output we are.
+    /// The offset in the output at that position.
     offset: u64,
     has_ended: bool,
-    /// Whether to look for a next segment and for the runner when the file has nothing more.
+    /// Whether to check for a next segment and for the runner's lock at the end of the file.
     may_be_complete: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Position {
+    /// The offset at which the segment begins, which is its name.
     start: u64,
+    /// The position in the file, in bytes.
     at: u64,
 }
 
-/// What was at our place in the segment.
+/// What was found at the position.
 enum Found {
-    /// A record, with so many bytes sent.
+    /// A record of this length, which was handled.
     Record(usize),
-    /// One that is too long for this turn.
+    /// A record that is too long for the rest of this turn.
     TooLong,
     /// The last record.
     End,
-    /// No whole record yet, or never.
+    /// No complete record.
     Nothing,
 }
 
 impl Feed {
-    /// Follows the spool in a directory from an offset on.
+    /// Follows the spool in a directory, starting at an offset.
     pub(super) fn new(epoch: Epoch, dir: PathBuf, from: u64) -> Self {
         Self {
             epoch,
@@ -74,12 +77,12 @@ impl Feed {
         }
     }
 
-    /// Something other than the file that is read may have changed: there may be a next one, or no runner.
-    pub(super) fn look_around(&mut self) {
+    /// To be called when there may be a next segment or the runner may have ended.
+    pub(super) fn recheck(&mut self) {
         self.may_be_complete = true;
     }
 
-    /// Appends items with at most [`MAX_PAYLOAD_BYTES`] of output.
+    /// Appends items with at most [`MAX_PAYLOAD_BYTES`] bytes of output.
     pub(super) fn turn(&mut self, out: &mut Vec<u8>) -> Turn {
         if self.has_ended {
             return Turn::Ended;
@@ -104,8 +107,8 @@ impl Feed {
                     is_complete = false;
                 }
                 Found::Nothing => {
-                    // What was appended just before the next segment, or before the runner went, is found when the
-                    // segment is read once more.
+                    // The segment is read once more if it is complete, to find what was appended just before the next
+                    // segment began or the runner ended.
                     let may_be = std::mem::take(&mut self.may_be_complete);
                     is_complete =
                         may_be && (self.next_start().is_some() || is_abandoned(&self.dir));
@@ -113,7 +116,7 @@ impl Feed {
                         self.file = None;
                         return Turn::Quiet;
                     }
-                    // Its successors may be complete too.
+                    // The following segments may be complete too.
                     self.may_be_complete = true;
                 }
             }
@@ -126,7 +129,7 @@ impl Feed {
         Turn::Ended
     }
 
-    /// Goes to the segment with the wanted offset, or the first one after it.
+    /// Goes to the segment that contains the first wanted offset, or to the first segment after it.
     fn enter_first(&mut self, out: &mut Vec<u8>) {
         let starts = starts(&self.dir);
         let before = starts.iter().rev().find(|start| **start <= self.from);
@@ -136,16 +139,17 @@ impl Feed {
     }
 
     fn next_start(&self) -> Option<u64> {
-        let current = self.segment.map(|place| place.start);
+        let current = self.segment.map(|position| position.start);
         starts(&self.dir).into_iter().find(|start| current.is_none_or(|current| *start > current))
     }
 
-    /// Goes to a segment. What lies between is lost: deleted before it was read, or broken.
+    /// Goes to a segment. Output between the position and the segment is lost: it was deleted before it was read, or is
+    /// unreadable.
     fn enter(&mut self, start: u64, out: &mut Vec<u8>) {
         let position = if self.segment.is_some() { self.offset } else { 0 };
         self.from = self.from.max(position);
         self.gap(self.from, start, out);
-        self.segment = Some(Place { start, at: 0 });
+        self.segment = Some(Position { start, at: 0 });
         self.offset = start;
         self.file = None;
     }
@@ -156,19 +160,19 @@ impl Feed {
         }
     }
 
-    /// Reads the record at our place, if it has at most `room` bytes, and sends what is wanted of it.
+    /// Reads the record at the position if it has at most `room` bytes, and appends what the server wants of it.
     fn record(&mut self, room: usize, out: &mut Vec<u8>) -> Found {
-        let Some(place) = self.segment else {
+        let Some(position) = self.segment else {
             return Found::Nothing;
         };
         if self.file.is_none() {
-            self.file = self.open(place.start);
+            self.file = self.open(position.start);
         }
         let Some(file) = &self.file else {
             return Found::Nothing;
         };
         let mut head = [0; HEADER_BYTES];
-        if file.read_exact_at(&mut head, place.at).is_err() {
+        if file.read_exact_at(&mut head, position.at).is_err() {
             return Found::Nothing;
         }
         let Ok(header) = Header::parse(&head) else {
@@ -178,13 +182,14 @@ impl Feed {
             return Found::TooLong;
         }
         let mut payload = vec![0; header.n_bytes];
-        if file.read_exact_at(&mut payload, place.at + HEADER_BYTES as u64).is_err() {
+        if file.read_exact_at(&mut payload, position.at + HEADER_BYTES as u64).is_err() {
             return Found::Nothing;
         }
         let Ok(body) = header.body(&payload) else {
             return Found::Nothing;
         };
-        let after = Place { at: place.at + (HEADER_BYTES + header.n_bytes) as u64, ..place };
+        let after =
+            Position { at: position.at + (HEADER_BYTES + header.n_bytes) as u64, ..position };
         let n_output = match body {
             Body::Output => payload.len() as u64,
             Body::Gap(n_bytes) => n_bytes,

@@ -1,4 +1,4 @@
-//! What inotify tells of the spools.
+//! inotify watches on the spools.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem::MaybeUninit;
@@ -9,27 +9,27 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use shed_link::spool::{Epoch, WorkerId};
 
-use crate::record::LOCK;
+use crate::spool_record::LOCK;
 
-/// Room for many events at once.
+/// Buffer for the events of one read.
 const EVENT_BYTES: usize = 4 << 10;
 
-/// Something that happened.
+/// A change of the spools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Something new in the directory of all spools.
+    /// A new entry in the directory of all spools.
     Workers,
-    /// Something new in a worker's.
+    /// A new entry in a worker's directory.
     Worker(WorkerId),
-    /// Something was written.
+    /// Output was written.
     Output(Epoch),
-    /// A segment began.
+    /// A new segment was created.
     Created(Epoch),
-    /// Its runner may be gone.
+    /// The lock file was closed; the runner may have ended.
     Closed(Epoch),
-    /// Its directory is gone.
+    /// The directory was deleted.
     Gone(Epoch),
-    /// More happened than the kernel could remember.
+    /// The kernel dropped events because there were too many.
     Overflow,
 }
 
@@ -40,7 +40,7 @@ enum Target {
     Epoch(Epoch),
 }
 
-/// The watches and what they are on.
+/// The watches and what they are for.
 #[derive(Debug)]
 pub(super) struct Watches {
     inotify: OwnedFd,
@@ -71,13 +71,13 @@ impl Watches {
         Ok(watch)
     }
 
-    /// Watches for a worker's new epochs.
+    /// Watches a worker's directory for new epochs.
     pub(super) fn add_worker(&mut self, worker: WorkerId, path: &Path) -> Result<(), Errno> {
         self.add(Target::Worker(worker), path, WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
         Ok(())
     }
 
-    /// Watches what is written in an epoch.
+    /// Watches an epoch's directory for output.
     pub(super) fn add_epoch(&mut self, epoch: Epoch, path: &Path) -> Result<(), Errno> {
         let flags = WatchFlags::MODIFY
             | WatchFlags::CREATE
@@ -88,21 +88,21 @@ impl Watches {
         Ok(())
     }
 
-    /// Watches an epoch no more.
+    /// Stops watching an epoch.
     pub(super) fn forget(&mut self, epoch: Epoch) {
         if let Some(watch) = self.epochs.remove(&epoch) {
-            // The kernel forgets it by itself when the directory is gone.
+            // Fails when the directory is deleted, which removes the watch.
             inotify::remove_watch(&self.inotify, watch).ok();
         }
     }
 
-    /// What happened since the last call, each once.
+    /// The changes since the last call, without duplicates.
     pub(super) fn read(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut buffer = [MaybeUninit::uninit(); EVENT_BYTES];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         let mut ended = Vec::new();
-        // One buffer's worth: the rest is told the next time.
+        // Only one buffer of events; the rest is read by the next call.
         let mut is_first = true;
         while std::mem::take(&mut is_first) || !reader.is_buffer_empty() {
             let Ok(event) = reader.next() else {

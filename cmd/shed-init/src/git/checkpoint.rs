@@ -1,5 +1,5 @@
-//! Checkpoints: commits of the whole working tree under `refs/shed/ckpt/SESSION/N`. Neither `HEAD` nor the user's index
-//! nor any file moves.
+//! Checkpoints: commits of the whole working tree under `refs/shed/ckpt/SESSION/N`. Taking one changes neither `HEAD` nor the
+//! user's index nor any file.
 
 use chrono::{DateTime, Utc};
 use shed_api::SessionName;
@@ -12,9 +12,9 @@ use super::refs::{self, Entry};
 use super::repository::Repository;
 use super::trailers::{self, Facts};
 
-/// How often somebody else may take the number that was to be ours.
+/// How often another process may take the next number before us.
 const TRIES: usize = 10;
-/// The name git puts on a checkpoint. The user's own may not be set, and it is not the user's work.
+/// Author and committer of checkpoints. The user's may not be configured, and a checkpoint is not the user's commit.
 const IDENTITY: [(&str, &str); 4] = [
     ("GIT_AUTHOR_NAME", "shed"),
     ("GIT_AUTHOR_EMAIL", "shed@localhost"),
@@ -22,7 +22,7 @@ const IDENTITY: [(&str, &str); 4] = [
     ("GIT_COMMITTER_EMAIL", "shed@localhost"),
 ];
 
-/// A checkpoint that was taken, with all files that are not in it.
+/// A checkpoint that was taken, with the list of all files that are not in it.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) checkpoint: Checkpoint,
@@ -30,7 +30,7 @@ pub(crate) struct Taken {
     pub(crate) skipped: Vec<SkippedFile>,
 }
 
-/// Takes a checkpoint.
+/// Takes a checkpoint of a working tree.
 pub(crate) fn snapshot(view: &View, kind: &str, message: &str) -> Result<Snapshot, Failure> {
     let repository = Repository::open(&view.worktree)?;
     let index = PrivateIndex::open(&repository, view)?;
@@ -53,7 +53,7 @@ pub(crate) fn take(
     kind: &str,
     message: &str,
 ) -> Result<Taken, Failure> {
-    let skipped = index.take(view.max_file_bytes)?;
+    let skipped = index.update_from_worktree(view.max_file_bytes)?;
     let tree = index.tree()?;
     let facts = Facts {
         session: view.session.to_string(),
@@ -82,7 +82,7 @@ pub(crate) fn take(
             });
         }
     }
-    Err(Failure::new(FailureKind::Busy, "others take checkpoints of this session all the time"))
+    Err(Failure::new(FailureKind::Busy, "other processes keep taking checkpoints of this session"))
 }
 
 /// The checkpoints of a session, oldest first.
@@ -100,7 +100,7 @@ pub(crate) fn list_of(
     Ok(list)
 }
 
-/// One checkpoint.
+/// Finds one checkpoint.
 pub(crate) fn find(
     repository: &Repository,
     session: &SessionName,
@@ -116,15 +116,15 @@ pub(crate) fn find(
     })
 }
 
-/// Where a session's checkpoints are, with a slash at the end.
+/// The prefix of the refs of a session's checkpoints, with a slash at the end.
 pub(crate) fn prefix(session: &SessionName) -> String {
     format!("refs/shed/ckpt/{session}/")
 }
 
-/// A ref as a checkpoint; `None` of one that somebody else put there.
+/// Reads a ref as a checkpoint; `None` for a ref that shed did not create.
 fn read(entry: &Entry, prefix: &str) -> Option<Checkpoint> {
     let n = entry.name.strip_prefix(prefix)?;
-    // `+1` and `01` parse as well, and would be a second checkpoint 1.
+    // `+1` and `01` parse too, but would be a second checkpoint 1.
     let n: u64 = n.parse().ok().filter(|number: &u64| number.to_string() == n)?;
     let facts = trailers::read(&entry.message);
     Some(Checkpoint {
@@ -141,7 +141,7 @@ fn read(entry: &Entry, prefix: &str) -> Option<Checkpoint> {
     })
 }
 
-/// Seconds since 1970 as a time.
+/// Converts seconds since 1970 to a time.
 pub(crate) fn time(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Starts the image's git: words only, no shell, nothing that asks a person, everything it says bounded.
+//! Runs the image's git: without a shell and without prompts, and with limits on its output.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write as _};
@@ -14,14 +14,14 @@ use shed_link::git::FailureKind;
 
 use super::failure::{Failure, classify};
 
-/// The most git may print where a listing is expected: some hundred thousand files. More is a failure.
+/// The longest listing, in bytes: several hundred thousand files. A longer one is a failure.
 const MAX_LISTING_BYTES: usize = 64 << 20;
-/// How much of standard error is kept.
-const MAX_WORDS_BYTES: u64 = 64 << 10;
-/// How long standard error may stay open after git's end. A shared SSH connection that git started keeps it.
+/// The most bytes of standard error that are kept.
+const MAX_STDERR_BYTES: u64 = 64 << 10;
+/// How long standard error may stay open after git has ended. A shared SSH connection that git started keeps it open.
 const STRAGGLER_LIMIT: Duration = Duration::from_millis(200);
 
-/// What whoever started us may have set, and what would make git work on something else.
+/// Variables of our environment that would make git use other files or behave differently. They are removed.
 const UNSET: [&str; 17] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -42,7 +42,7 @@ const UNSET: [&str; 17] = [
     "GIT_REFLOG_ACTION",
 ];
 
-/// Settings that hold whatever the user's configuration says: no hooks, no helpers in the background, no colours.
+/// Settings that override the user's configuration: no hooks, no background processes, no colours.
 const SETTINGS: [&str; 9] = [
     "core.quotepath=off",
     "core.hooksPath=/dev/null",
@@ -55,7 +55,7 @@ const SETTINGS: [&str; 9] = [
     "submodule.recurse=false",
 ];
 
-/// git in a directory, perhaps with an index of ours.
+/// git in a directory, optionally with a private index.
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
     directory: PathBuf,
@@ -63,28 +63,28 @@ pub(crate) struct Git {
 }
 
 impl Git {
-    /// git in that directory.
+    /// git in this directory, with the user's index.
     pub(crate) fn at(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), index: None }
     }
 
-    /// The same with another index than the user's.
+    /// The same with another index.
     pub(crate) fn with_index(&self, index: &Path) -> Self {
         Self { directory: self.directory.clone(), index: Some(index.to_owned()) }
     }
 
-    /// Begins a call of one of git's commands.
-    pub(crate) fn call(&self, verb: &str) -> Call {
+    /// Prepares a call of one of git's commands, such as `status`.
+    pub(crate) fn call(&self, name: &str) -> Call {
         let mut command = Command::new("git");
         for setting in SETTINGS {
             command.args(["-c", setting]);
         }
-        command.arg(verb).current_dir(&self.directory).env("LC_ALL", "C");
+        command.arg(name).current_dir(&self.directory).env("LC_ALL", "C");
         for name in UNSET {
             command.env_remove(name);
         }
         command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
-        // A file named `*` or `:(top)` is a file.
+        // `*` and `:(top)` are file names, not patterns.
         command.env("GIT_LITERAL_PATHSPECS", "1");
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
@@ -93,7 +93,7 @@ impl Git {
     }
 }
 
-/// A call of git that is being put together.
+/// A call of git that is being prepared.
 #[derive(Debug)]
 pub(crate) struct Call {
     command: Command,
@@ -101,51 +101,51 @@ pub(crate) struct Call {
     limit: usize,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// git's exit status.
     pub(crate) status: ExitStatus,
-    /// Standard output, up to the limit.
+    /// Standard output, cut at the limit.
     pub(crate) output: Vec<u8>,
-    /// Whether there was more.
+    /// Whether standard output was cut.
     pub(crate) truncated: bool,
-    /// Standard error, its beginning.
-    pub(crate) words: Vec<u8>,
+    /// The beginning of standard error.
+    pub(crate) stderr: Vec<u8>,
 }
 
 impl Call {
-    /// Adds a word.
-    pub(crate) fn arg(mut self, word: impl AsRef<OsStr>) -> Self {
-        self.command.arg(word);
+    /// Adds an argument.
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
         self
     }
 
-    /// Adds words.
-    pub(crate) fn args<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, words: I) -> Self {
-        self.command.args(words);
+    /// Adds arguments.
+    pub(crate) fn args<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, args: I) -> Self {
+        self.command.args(args);
         self
     }
 
-    /// Sets a variable.
+    /// Sets an environment variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// What git reads.
+    /// Sets git's standard input.
     pub(crate) fn input(mut self, input: Vec<u8>) -> Self {
         self.input = input;
         self
     }
 
-    /// Cuts the output after so many bytes; git is ended there.
+    /// Cuts standard output after this many bytes. git is killed then.
     pub(crate) fn cut_at(mut self, n_bytes: usize) -> Self {
         self.limit = n_bytes;
         self
     }
 
-    /// Runs it. Only a failure to run is one; the status is the caller's to judge.
+    /// Runs git. Fails only if git cannot be run; the caller checks the exit status.
     pub(crate) fn ended(mut self) -> Result<Ended, Failure> {
         let stdin = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -155,15 +155,15 @@ impl Call {
         })?;
         if let Some(mut stdin) = child.stdin.take() {
             let input = std::mem::take(&mut self.input);
-            // Ends with git at the latest. That git did not want all of it shows in its status.
+            // The thread ends with git at the latest. If git does not read everything, its exit status says why.
             thread::spawn(move || stdin.write_all(&input).ok());
         }
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         if let Some(mut stderr) = child.stderr.take() {
             thread::spawn(move || {
-                let mut words = Vec::new();
-                stderr.by_ref().take(MAX_WORDS_BYTES).read_to_end(&mut words).ok();
-                tell.send(words).ok();
+                let mut beginning = Vec::new();
+                stderr.by_ref().take(MAX_STDERR_BYTES).read_to_end(&mut beginning).ok();
+                sender.send(beginning).ok();
                 io::copy(&mut stderr, &mut io::sink()).ok();
             });
         }
@@ -178,11 +178,11 @@ impl Call {
         }
         let status = child.wait().map_err(|error| Failure::io("cannot wait for git", &error))?;
         read.map_err(|error| Failure::io("cannot read from git", &error))?;
-        let words = told.recv_timeout(STRAGGLER_LIMIT).unwrap_or_default();
-        Ok(Ended { status, output, truncated, words })
+        let stderr = receiver.recv_timeout(STRAGGLER_LIMIT).unwrap_or_default();
+        Ok(Ended { status, output, truncated, stderr })
     }
 
-    /// Runs it and gives its output; anything but success is a failure with that text.
+    /// Runs git and returns its output. If git fails, the failure has the text `what`.
     pub(crate) fn output(self, what: &str) -> Result<Vec<u8>, Failure> {
         let ended = self.ended()?;
         if ended.truncated {
@@ -191,12 +191,12 @@ impl Call {
         ended.success(what)
     }
 
-    /// Runs it for its effect.
+    /// Runs git for its effect. If git fails, the failure has the text `what`.
     pub(crate) fn done(self, what: &str) -> Result<(), Failure> {
         self.output(what).map(|_| ())
     }
 
-    /// Runs it and gives its one line of text; `None` when it did not succeed.
+    /// Runs git and returns its output of one line; `None` if git fails.
     pub(crate) fn line(self) -> Result<Option<String>, Failure> {
         let ended = self.ended()?;
         if !ended.status.success() {
@@ -206,14 +206,14 @@ impl Call {
         Ok(Some(text.trim_end_matches('\n').to_owned()))
     }
 
-    /// Runs it and says whether it succeeded.
+    /// Runs git and returns whether it succeeded.
     pub(crate) fn succeeds(self) -> Result<bool, Failure> {
         Ok(self.ended()?.status.success())
     }
 }
 
 impl Ended {
-    /// The output of a call that has to succeed.
+    /// The output of a successful call. If git failed, the failure has the text `what`.
     pub(crate) fn success(self, what: &str) -> Result<Vec<u8>, Failure> {
         if self.status.success() {
             return Ok(self.output);
@@ -221,12 +221,12 @@ impl Ended {
         Err(self.failure(what))
     }
 
-    /// The failure of a call that did not succeed.
+    /// The failure of an unsuccessful call, with the text `what`.
     pub(crate) fn failure(&self, what: &str) -> Failure {
-        let ended = [Signal::HUP, Signal::INT, Signal::TERM].map(Signal::as_raw);
-        if self.status.signal().is_some_and(|signal| ended.contains(&signal)) {
+        let interrupts = [Signal::HUP, Signal::INT, Signal::TERM].map(Signal::as_raw);
+        if self.status.signal().is_some_and(|signal| interrupts.contains(&signal)) {
             return Failure::new(FailureKind::Interrupted, format!("{what}: git was interrupted"));
         }
-        Failure::new(classify(&self.words), what.to_owned()).with_git(&self.words)
+        Failure::new(classify(&self.stderr), what.to_owned()).with_git(&self.stderr)
     }
 }

@@ -1,4 +1,4 @@
-//! Diffs and numbers: two trees are compared, the working tree's among them.
+//! Diffs and counts of changes: compares two trees, one of which may be the working tree.
 
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -16,7 +16,7 @@ use super::private_index::PrivateIndex;
 use super::repository::Repository;
 use super::revision;
 
-/// What a request for a diff asks.
+/// The fields of [`shed_link::git::GitOp::Diff`].
 #[derive(Debug)]
 pub(crate) struct DiffRequest<'a> {
     pub(crate) view: &'a View,
@@ -26,13 +26,13 @@ pub(crate) struct DiffRequest<'a> {
     pub(crate) stat_only: bool,
 }
 
-/// How far the working tree is from its base.
+/// Counts the changes between the working tree and its base.
 pub(crate) fn numbers(view: &View, base: &Base) -> Result<DiffNumbers, Failure> {
     let repository = Repository::open(&view.worktree)?;
     let head = repository.head()?;
     let base = revision::base(&repository, base, head.as_deref())?;
     let index = PrivateIndex::open(&repository, view)?;
-    let skipped = index.take(view.max_file_bytes)?;
+    let skipped = index.update_from_worktree(view.max_file_bytes)?;
     let against = match &base.commit {
         Some(commit) => commit.clone(),
         None => repository.empty_tree()?,
@@ -40,7 +40,7 @@ pub(crate) fn numbers(view: &View, base: &Base) -> Result<DiffNumbers, Failure> 
     let compare = index.git().call("diff-index").arg("--cached");
     let changes = changes(compare.args(["-M", "--ignore-submodules=none"]), &[&against])?;
     let (ahead, behind) = counts(&repository, base.tip.as_deref(), head.as_deref())?;
-    let skipped = uncounted(&changes, &skipped);
+    let skipped = count_unlisted(&changes, &skipped);
     Ok(DiffNumbers {
         files: changes.len() as u64 + skipped,
         insertions: changes.iter().map(|change| change.insertions).sum(),
@@ -54,7 +54,7 @@ pub(crate) fn numbers(view: &View, base: &Base) -> Result<DiffNumbers, Failure> 
     })
 }
 
-/// A diff and its patch.
+/// Computes a diff and its patch.
 pub(crate) fn diff(request: &DiffRequest<'_>) -> Result<(Diffed, Vec<u8>), Failure> {
     let repository = Repository::open(&request.view.worktree)?;
     let mut skipped = Vec::new();
@@ -78,7 +78,7 @@ pub(crate) fn diff(request: &DiffRequest<'_>) -> Result<(Diffed, Vec<u8>), Failu
         n_files: files.len() as u64,
         insertions: files.iter().map(|file| file.insertions).sum(),
         deletions: files.iter().map(|file| file.deletions).sum(),
-        files: files.iter().take(MAX_LISTED_FILES).map(Change::shown).collect(),
+        files: files.iter().take(MAX_LISTED_FILES).map(Change::to_api).collect(),
         skipped,
         patch_bytes: patch.len() as u64,
         patch_truncated,
@@ -86,31 +86,31 @@ pub(crate) fn diff(request: &DiffRequest<'_>) -> Result<(Diffed, Vec<u8>), Failu
     Ok((head, patch))
 }
 
-/// Whether a name is that file or is in that directory.
+/// Whether a file is `path` or is in the directory `path`.
 pub(crate) fn is_in(name: &[u8], path: &[u8]) -> bool {
     name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// The files in which two trees differ, renames found.
+/// The files in which two trees differ, with renames detected.
 fn tree_changes(git: &Git, from: &str, to: &str) -> Result<Vec<Change>, Failure> {
     changes(git.call("diff-tree").args(["-r", "-M"]), &[from, to])
 }
 
 fn changes(call: Call, ends: &[&str]) -> Result<Vec<Change>, Failure> {
-    let words = ["--raw", "--numstat", "-z", "--no-ext-diff", "--no-textconv", "--no-relative"];
-    let output = call.args(words).args(ends).arg("--").output("cannot compare")?;
+    let args = ["--raw", "--numstat", "-z", "--no-ext-diff", "--no-textconv", "--no-relative"];
+    let output = call.args(args).args(ends).arg("--").output("cannot compare trees")?;
     listing::parse(&output)
-        .ok_or_else(|| Failure::new(FailureKind::Git, "git listed changes in an unknown form"))
+        .ok_or_else(|| Failure::new(FailureKind::Git, "cannot parse git's list of changes"))
 }
 
-/// The patch between two trees, of some files or of all.
+/// The patch between two trees, of some files or of all. The flag says whether it was cut.
 fn patch(
     git: &Git,
     from: &str,
     to: &str,
     only: Option<&[Change]>,
 ) -> Result<(Vec<u8>, bool), Failure> {
-    let words = [
+    let args = [
         "-r",
         "-M",
         "-p",
@@ -129,15 +129,15 @@ fn patch(
     let names = only.unwrap_or_default().iter();
     let names = names.flat_map(|file| file.old_path.iter().chain([&file.path]));
     let names = names.map(|name| std::ffi::OsStr::from_bytes(name));
-    let call = git.call("diff-tree").args(words).args([from, to, "--"]).args(names);
+    let call = git.call("diff-tree").args(args).args([from, to, "--"]).args(names);
     let ended = call.cut_at(MAX_PATCH_BYTES).ended()?;
     if ended.truncated {
         return Ok((ended.output, true));
     }
-    Ok((ended.success("cannot make a patch")?, false))
+    Ok((ended.success("cannot create the patch")?, false))
 }
 
-/// The tree of one side.
+/// The id of one side's tree.
 fn tree(
     repository: &Repository,
     view: &View,
@@ -150,7 +150,7 @@ fn tree(
         Side::Checkpoint { session, n } => Some(checkpoint::find(repository, session, *n)?.commit),
         Side::Worktree => {
             let index = PrivateIndex::open(repository, view)?;
-            *skipped = index.take(view.max_file_bytes)?;
+            *skipped = index.update_from_worktree(view.max_file_bytes)?;
             return index.tree();
         }
     };
@@ -162,7 +162,7 @@ fn tree(
     line.ok_or_else(|| Failure::new(FailureKind::NotFound, format!("commit {commit} has no tree")))
 }
 
-/// How many commits each has that the other has not.
+/// The numbers of commits that `head` is ahead of and behind `tip`.
 fn counts(
     repository: &Repository,
     tip: Option<&str>,
@@ -170,13 +170,13 @@ fn counts(
 ) -> Result<(u64, u64), Failure> {
     let range = match (tip, head) {
         (Some(tip), Some(head)) => format!("{tip}...{head}"),
-        // All commits are ahead of nothing, and before the first commit all of the base's are missing.
+        // Without a base all commits are ahead; before the first commit all commits of the base are missing.
         (None, Some(head)) => return Ok((count(repository, head)?, 0)),
         (Some(tip), None) => return Ok((0, count(repository, tip)?)),
         (None, None) => return Ok((0, 0)),
     };
-    let words = ["--count", "--left-right", &range, "--"];
-    let line = repository.git.call("rev-list").args(words).line()?;
+    let args = ["--count", "--left-right", &range, "--"];
+    let line = repository.git.call("rev-list").args(args).line()?;
     let numbers = line.as_deref().and_then(|line| line.split_once('\t'));
     let numbers =
         numbers.and_then(|(behind, ahead)| Some((ahead.parse().ok()?, behind.parse().ok()?)));
@@ -189,8 +189,8 @@ fn count(repository: &Repository, commit: &str) -> Result<u64, Failure> {
     number.ok_or_else(|| Failure::new(FailureKind::Git, "git cannot count commits"))
 }
 
-/// How many skipped files are not among the changed ones anyway. A nested repository is no file of this one.
-fn uncounted(changes: &[Change], skipped: &[SkippedFile]) -> u64 {
+/// The number of skipped files that are not among the changes. Nested repositories do not count as files.
+fn count_unlisted(changes: &[Change], skipped: &[SkippedFile]) -> u64 {
     let changed: std::collections::HashSet<String> =
         changes.iter().map(|change| shed_api::git::quote_path(&change.path)).collect();
     let files = skipped.iter().filter(|file| {

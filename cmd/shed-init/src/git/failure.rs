@@ -1,4 +1,4 @@
-//! Why git work failed, in words people and programs can use.
+//! Failures of git operations, for people and programs.
 
 use std::io;
 
@@ -6,29 +6,29 @@ use rustix::io::Errno;
 use shed_api::name::printable;
 use shed_link::git::{FailureKind, GitFailure};
 
-/// How many of git's last lines are passed on.
+/// The most lines of git's standard error that are passed on; the last ones.
 const MAX_GIT_LINES: usize = 12;
-/// How many characters of them.
+/// The most characters of these lines.
 const MAX_GIT_CHARS: usize = 2_000;
 
-/// A failure on its way out.
+/// The failure of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure(pub(crate) Box<GitFailure>);
 
 impl Failure {
-    /// A failure without words of git's.
+    /// A failure without output of git.
     pub(crate) fn new(kind: FailureKind, text: impl Into<String>) -> Self {
         let text = printable(&text.into());
         Self(Box::new(GitFailure { kind, text, git: String::new() }))
     }
 
-    /// The same with what git said.
-    pub(crate) fn with_git(mut self, words: &[u8]) -> Self {
-        self.0.git = told(words);
+    /// The same with git's standard error.
+    pub(crate) fn with_git(mut self, stderr: &[u8]) -> Self {
+        self.0.git = last_lines(stderr);
         self
     }
 
-    /// The same with another kind, where the caller knows better than git's words.
+    /// The same with another kind, unless git's output already gave a specific one.
     pub(crate) fn of_kind(mut self, kind: FailureKind) -> Self {
         if self.0.kind == FailureKind::Git {
             self.0.kind = kind;
@@ -36,7 +36,7 @@ impl Failure {
         self
     }
 
-    /// Something the system did not do.
+    /// A failed system call.
     pub(crate) fn io(what: &str, error: &io::Error) -> Self {
         let kind = match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOSPC | Errno::DQUOT) => FailureKind::NoSpace,
@@ -48,41 +48,41 @@ impl Failure {
         Self::new(kind, format!("{what}: {error}"))
     }
 
-    /// There is no git.
+    /// The image has no git.
     pub(crate) fn no_git() -> Self {
-        Self::new(FailureKind::NoGit, "there is no git in this image")
+        Self::new(FailureKind::NoGit, "this image has no git")
     }
 
-    /// What kind it is.
+    /// The kind of failure.
     pub(crate) fn kind(&self) -> FailureKind {
         self.0.kind
     }
 }
 
-/// What git's words say of the kind. They are in English: git runs with `LC_ALL=C`.
-pub(crate) fn classify(words: &[u8]) -> FailureKind {
-    let words = String::from_utf8_lossy(words);
-    let says = |text: &str| words.contains(text);
-    // Of a file it cannot write git says no more; it is the disk, nearly always.
+/// The kind of failure, from git's standard error. Its messages are in English because git runs with `LC_ALL=C`.
+pub(crate) fn classify(stderr: &[u8]) -> FailureKind {
+    let stderr = String::from_utf8_lossy(stderr);
+    let mentions = |text: &str| stderr.contains(text);
+    // git gives no reason for "unable to write file"; nearly always the disk is full.
     let full = ["No space left on device", "Disk quota exceeded", "unable to write file"];
-    if full.into_iter().any(says) {
+    if full.into_iter().any(mentions) {
         FailureKind::NoSpace
-    } else if says("Read-only file system") {
+    } else if mentions("Read-only file system") {
         FailureKind::ReadOnly
-    } else if says("not a git repository") || says("must be run in a work tree") {
+    } else if mentions("not a git repository") || mentions("must be run in a work tree") {
         FailureKind::NotARepository
-    } else if says(".lock': File exists") {
+    } else if mentions(".lock': File exists") {
         FailureKind::Busy
-    } else if says("Permission denied") {
+    } else if mentions("Permission denied") {
         FailureKind::Denied
     } else {
         FailureKind::Git
     }
 }
 
-/// The last lines, as text that steers no terminal.
-fn told(words: &[u8]) -> String {
-    let text = String::from_utf8_lossy(words);
+/// The last lines of git's standard error, made printable.
+fn last_lines(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
     let lines: Vec<String> =
         text.lines().filter(|line| !line.trim().is_empty()).map(printable).collect();
     let kept = lines[lines.len().saturating_sub(MAX_GIT_LINES)..].join("\n");
@@ -94,8 +94,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kind_is_read_from_gits_words() {
-        for (words, kind) in [
+    fn gits_messages_are_classified() {
+        for (stderr, kind) in [
             ("error: file write error: No space left on device", FailureKind::NoSpace),
             ("fatal: cannot create directory at 'x': Read-only file system", FailureKind::ReadOnly),
             (
@@ -106,14 +106,14 @@ mod tests {
             ("error: open(\"x\"): Permission denied", FailureKind::Denied),
             ("fatal: bad revision", FailureKind::Git),
         ] {
-            assert_eq!(classify(words.as_bytes()), kind, "{words}");
+            assert_eq!(classify(stderr.as_bytes()), kind, "{stderr}");
         }
     }
 
     #[test]
-    fn words_are_printable_and_short() {
-        let words = format!("\u{1b}[31mred\n\n{}", "x\n".repeat(50));
-        let failure = Failure::new(FailureKind::Git, "a\u{7}b").with_git(words.as_bytes());
+    fn gits_messages_are_printable_and_short() {
+        let stderr = format!("\u{1b}[31mred\n\n{}", "x\n".repeat(50));
+        let failure = Failure::new(FailureKind::Git, "a\u{7}b").with_git(stderr.as_bytes());
         assert_eq!(failure.0.text, "a\u{fffd}b");
         assert_eq!(failure.0.git, ["x"; MAX_GIT_LINES].join("\n"));
         let failure = failure.with_git(b"\x1b[31mred\xff\n");

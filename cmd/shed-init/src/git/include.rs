@@ -1,5 +1,5 @@
-//! `.worktreeinclude`: ignored or untracked files, such as `.env`, that a new worktree gets a copy of. The file has the
-//! form of `.gitignore`.
+//! `.worktreeinclude`: names ignored or untracked files, such as `.env`, that are copied into a new worktree. The file has
+//! the format of `.gitignore`.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -18,12 +18,12 @@ use super::repository::Repository;
 
 /// The file's name, at the top of the working tree.
 const NAME: &str = ".worktreeinclude";
-/// The longest list in bytes. One that is longer is no list.
+/// The longest `.worktreeinclude`, in bytes.
 const MAX_LIST_BYTES: u64 = 64 << 10;
 /// The permission bits that are copied.
 const MODE: u32 = 0o777;
 
-/// What was copied.
+/// The result of copying.
 #[derive(Debug, Default)]
 pub(crate) struct Included {
     pub(crate) copied: Vec<String>,
@@ -33,7 +33,7 @@ pub(crate) struct Included {
     pub(crate) n_not_copied: u64,
 }
 
-/// Copies what the repository's working tree names into the new worktree.
+/// Copies the files that `.worktreeinclude` of the repository's working tree names into the new worktree.
 pub(crate) fn copy(
     repository: &Repository,
     target: &Path,
@@ -44,7 +44,7 @@ pub(crate) fn copy(
     match fs::symlink_metadata(&list) {
         Ok(file) if file.is_file() && file.len() <= MAX_LIST_BYTES => {}
         Ok(_) => {
-            included.pass(NAME.as_bytes(), "it is no file, or too long a list");
+            included.skip(NAME.as_bytes(), "it is not a regular file, or it is too long");
             return Ok(included);
         }
         Err(_) => return Ok(included),
@@ -62,14 +62,14 @@ pub(crate) fn copy(
                     included.copied.push(quote_path(name));
                 }
             }
-            Err(reason) => included.pass(name, reason),
+            Err(reason) => included.skip(name, reason),
         }
     }
     Ok(included)
 }
 
 impl Included {
-    fn pass(&mut self, name: &[u8], reason: &str) {
+    fn skip(&mut self, name: &[u8], reason: &str) {
         self.n_not_copied += 1;
         if self.not_copied.len() < MAX_SHORT_LIST {
             self.not_copied.push(NotCopied { path: quote_path(name), reason: reason.to_owned() });
@@ -77,7 +77,7 @@ impl Included {
     }
 }
 
-/// Copies one file; the inner error is why it is passed over, the outer one ends everything.
+/// Copies one file. The inner error is the reason to skip it, the outer one aborts the operation.
 fn copy_file(
     from: &Path,
     to: &Path,
@@ -85,45 +85,46 @@ fn copy_file(
     so_far: &Included,
 ) -> Result<Result<u64, &'static str>, Failure> {
     if name.ends_with(b"/") {
-        return Ok(Err("it is a repository of its own"));
+        return Ok(Err("it is a nested repository"));
     }
     if so_far.n_copied >= MAX_INCLUDED_FILES as u64 {
-        return Ok(Err("there are too many files"));
+        return Ok(Err("the limit of files is reached"));
     }
     let path = OsStr::from_bytes(name);
     let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
-    // A pipe in its place would wait for a writer.
+    // Opening a named pipe would otherwise wait for a writer.
     let flags = no_follow | OFlags::NONBLOCK.bits().cast_signed();
     let Ok(mut source) = OpenOptions::new().read(true).custom_flags(flags).open(from.join(path))
     else {
-        return Ok(Err("it is a symlink, or cannot be read"));
+        return Ok(Err("it is a symlink or cannot be read"));
     };
     let Some(metadata) = source.metadata().ok().filter(fs::Metadata::is_file) else {
-        return Ok(Err("it is no plain file"));
+        return Ok(Err("it is not a regular file"));
     };
     if so_far.bytes.saturating_add(metadata.len()) > MAX_INCLUDED_BYTES {
-        return Ok(Err("all files together are too large"));
+        return Ok(Err("the limit of bytes is reached"));
     }
     let failed =
         |error: &io::Error| Failure::io(&format!("cannot copy {}", quote_path(name)), error);
     if !make_parents(to, name).map_err(|error| failed(&error))? {
-        return Ok(Err("the branch has something else where its directory belongs"));
+        return Ok(Err("the branch has another file in place of its directory"));
     }
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).custom_flags(no_follow).mode(metadata.mode() & MODE);
     let mut target: File = match options.open(to.join(path)) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return Ok(Err("the branch has a file of that name"));
+            return Ok(Err("the branch has a file of this name"));
         }
         Err(error) => return Err(failed(&error)),
     };
-    // Not more than was counted: somebody may be writing to it.
+    // Not more than was counted, even if the file is growing.
     let mut bounded = io::Read::take(&mut source, metadata.len());
     io::copy(&mut bounded, &mut target).map(Ok).map_err(|error| failed(&error))
 }
 
-/// Makes the directories above a file; `false` when there is something else, such as a symlink out of the worktree.
+/// Creates the parent directories of a file; `false` if one of them exists and is not a directory, such as a symlink out of
+/// the worktree.
 fn make_parents(top: &Path, name: &[u8]) -> io::Result<bool> {
     let ends = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     for end in ends {

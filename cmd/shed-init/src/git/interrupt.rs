@@ -1,5 +1,5 @@
-//! Signals that ask us to end. An operation of several steps hears of them between two steps and takes back what it did.
-//! git, in the same process group, is ended by them itself.
+//! Signals that interrupt an operation. An operation of several steps checks for them between its steps and undoes what it
+//! did. They also end git, which is in the same process group.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use super::failure::Failure;
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Catches hangup, TERM and INT from here on. Handlers, unlike ignored signals, are not inherited by git.
+    /// Catches SIGHUP, SIGTERM and SIGINT from now on. Handlers, unlike ignored signals, are not inherited by git.
     pub(crate) fn catch() -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::io("cannot catch signals", &error);
         let interrupt = Self::default();
@@ -26,8 +26,8 @@ impl Interrupt {
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupted = signal(SignalKind::interrupt()).map_err(failed)?;
         drop(guard);
-        let came = interrupt.clone();
-        // Ends with the program.
+        let flag = interrupt.clone();
+        // The thread ends with the program.
         thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -35,16 +35,16 @@ impl Interrupt {
                     _ = terminate.recv() => {}
                     _ = interrupted.recv() => {}
                 }
-                came.0.store(true, Ordering::Relaxed);
+                flag.0.store(true, Ordering::Relaxed);
             });
         });
         Ok(interrupt)
     }
 
-    /// A failure once a signal has come.
+    /// Fails if a signal was received.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         if self.0.load(Ordering::Relaxed) {
-            let text = "it was interrupted; everything is as it was";
+            let text = "the operation was interrupted and undone";
             return Err(Failure::new(FailureKind::Interrupted, text));
         }
         Ok(())

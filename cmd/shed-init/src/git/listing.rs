@@ -1,31 +1,31 @@
-//! What `git diff-tree --raw --numstat -z` prints, read whole or not at all. Pure.
+//! The parser of the output of `git diff-tree --raw --numstat -z`. Pure.
 
 use shed_api::git::{FileChange, FileStatus, quote_path};
 
-/// A file that differs, with its name as bytes.
+/// A changed file, with its name as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Change {
-    /// git's mode before; `000000` when there was none.
+    /// The old mode in git's form; `000000` for an added file.
     pub(crate) old_mode: String,
-    /// git's mode after; `000000` when there is none.
+    /// The new mode in git's form; `000000` for a deleted file.
     pub(crate) new_mode: String,
-    /// What happened.
+    /// The kind of change.
     pub(crate) status: FileStatus,
-    /// The name; the old one of a deleted file.
+    /// The name.
     pub(crate) path: Vec<u8>,
-    /// The name before of a renamed or copied file.
+    /// The old name of a renamed or copied file.
     pub(crate) old_path: Option<Vec<u8>>,
-    /// Lines that were added; 0 of a binary file, or when they were not asked for.
+    /// The number of added lines; 0 for a binary file, or without `--numstat`.
     pub(crate) insertions: u64,
-    /// Lines that were taken away.
+    /// The number of removed lines, in the same way.
     pub(crate) deletions: u64,
-    /// Whether git takes it for binary.
+    /// Whether git considers it binary.
     pub(crate) binary: bool,
 }
 
 impl Change {
-    /// The same for people.
-    pub(crate) fn shown(&self) -> FileChange {
+    /// The same in the form of the API.
+    pub(crate) fn to_api(&self) -> FileChange {
         let mode = |mode: &str| (mode != "000000").then(|| mode.to_owned());
         FileChange {
             status: self.status,
@@ -40,7 +40,7 @@ impl Change {
     }
 }
 
-/// Reads raw lines, and the numbers behind them if there are any; `None` when the form is another.
+/// Parses raw lines, and the numbers after them if there are any; `None` if any part does not parse.
 pub(crate) fn parse(listing: &[u8]) -> Option<Vec<Change>> {
     if listing.is_empty() {
         return Some(Vec::new());
@@ -70,7 +70,7 @@ pub(crate) fn parse(listing: &[u8]) -> Option<Vec<Change>> {
     (numbered == 0 || numbered == changes.len()).then_some(changes)
 }
 
-/// `:100644 100755 ID ID R090`, then one name or two.
+/// Parses `:100644 100755 ID ID R090`, then one or two names.
 fn raw<'a>(head: &[u8], fields: &mut impl Iterator<Item = &'a [u8]>) -> Option<Change> {
     let head = std::str::from_utf8(head.strip_prefix(b":")?).ok()?;
     let mut words = head.split(' ');
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_modes_and_numbers_are_read() {
+    fn names_modes_and_numbers_are_parsed() {
         let listing = b":000000 100644 0 1 A\0-x\n\xff\0:100644 100755 1 2 R090\0old\0a\tb\0\
             :120000 000000 1 0 D\0bin\0\
             3\t0\t-x\n\xff\x001\t2\t\0old\0a\tb\0-\t-\tbin\0";
@@ -129,13 +129,13 @@ mod tests {
             ]
         );
         assert_eq!(changes[1].old_path.as_deref(), Some(b"old".as_slice()));
-        assert_eq!(changes[0].shown().old_mode, None);
-        assert_eq!(changes[0].shown().path, "\"-x\\n\\377\"");
-        assert!(changes[2].shown().binary);
+        assert_eq!(changes[0].to_api().old_mode, None);
+        assert_eq!(changes[0].to_api().path, "\"-x\\n\\377\"");
+        assert!(changes[2].to_api().binary);
     }
 
     #[test]
-    fn what_is_cut_or_foreign_is_refused() {
+    fn truncated_and_unknown_listings_do_not_parse() {
         for listing in [
             b"x".as_slice(),
             b":000000 100644 0 1 A\0",
@@ -151,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_listing_breaks_it(listing in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_listing_makes_the_parser_panic(listing in prop::collection::vec(any::<u8>(), 0..200)) {
             parse(&listing);
         }
     }

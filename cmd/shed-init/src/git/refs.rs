@@ -1,18 +1,18 @@
-//! Our refs: listed, made, moved and dropped, each change all or nothing.
+//! Refs of shed: listed, created and deleted. A change of several refs is made completely or not at all.
 
 use shed_link::git::{BoxPath, FailureKind, MAX_LISTED_REFS, RefLine, ShedRef};
 
 use super::failure::Failure;
 use super::repository::Repository;
 
-/// Under which everything of ours is.
-const OURS: &str = "refs/shed/";
-/// What `for-each-ref` prints of each ref.
+/// The prefix of all refs of shed.
+const PREFIX: &str = "refs/shed/";
+/// The fields that `for-each-ref` prints for each ref.
 const FORMAT: &str =
     "--format=%(refname)%00%(objectname)%00%(tree)%00%(committerdate:unix)%00%(contents)%00";
-/// How many fields that is.
+/// The number of these fields.
 const N_FIELDS: usize = 5;
-/// The most bytes of a commit's message that are kept; ours are far shorter.
+/// The most bytes of a commit message that are kept; those of checkpoints are far shorter.
 const MAX_MESSAGE_BYTES: usize = 16 << 10;
 
 /// A ref that points to a commit.
@@ -26,24 +26,23 @@ pub(crate) struct Entry {
     pub(crate) message: String,
 }
 
-/// A change of a ref, part of a transaction.
+/// A change of a ref, as part of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Make it; there is none.
+    /// Create the ref; it must not exist.
     Create { name: String, commit: String },
-    /// Delete it; it points there.
+    /// Delete the ref; it must point to this commit.
     Delete { name: String, commit: String },
 }
 
-/// The refs with that beginning, whole path parts, or that name.
+/// The refs below a prefix, which ends at a part of the path, or the ref of this name.
 pub(crate) fn list(repository: &Repository, prefix: &str) -> Result<Vec<Entry>, Failure> {
     let call = repository.git.call("for-each-ref").args([FORMAT, "--", prefix]);
     let output = call.output("cannot list refs")?;
-    parse(&output)
-        .ok_or_else(|| Failure::new(FailureKind::Git, "git listed refs in an unknown form"))
+    parse(&output).ok_or_else(|| Failure::new(FailureKind::Git, "cannot parse git's list of refs"))
 }
 
-/// Makes a ref that does not exist; `false` when somebody else has made it.
+/// Creates a ref; `false` if another process has created it before.
 pub(crate) fn create(repository: &Repository, name: &str, commit: &str) -> Result<bool, Failure> {
     let step = Step::Create { name: name.to_owned(), commit: commit.to_owned() };
     match apply(repository, &[step]) {
@@ -55,7 +54,7 @@ pub(crate) fn create(repository: &Repository, name: &str, commit: &str) -> Resul
     }
 }
 
-/// Does all steps or none.
+/// Makes all changes or none.
 pub(crate) fn apply(repository: &Repository, steps: &[Step]) -> Result<(), Failure> {
     if steps.is_empty() {
         return Ok(());
@@ -72,18 +71,18 @@ pub(crate) fn apply(repository: &Repository, steps: &[Step]) -> Result<(), Failu
     call.input(input).done("cannot change refs")
 }
 
-/// All refs of ours.
+/// Lists all refs of shed.
 pub(crate) fn all(repo: &BoxPath) -> Result<Vec<RefLine>, Failure> {
     let repository = Repository::open(repo)?;
-    let entries = list(&repository, OURS)?;
+    let entries = list(&repository, PREFIX)?;
     let line = |entry: Entry| RefLine { name: entry.name, commit: entry.commit, time: entry.time };
     Ok(entries.into_iter().take(MAX_LISTED_REFS).map(line).collect())
 }
 
-/// Deletes refs of ours; those that are gone already are no failure.
+/// Deletes refs of shed. Refs that do not exist are not an error.
 pub(crate) fn drop_refs(repo: &BoxPath, names: &[ShedRef]) -> Result<(), Failure> {
     let repository = Repository::open(repo)?;
-    let entries = list(&repository, OURS)?;
+    let entries = list(&repository, PREFIX)?;
     let wanted: std::collections::HashSet<&str> = names.iter().map(ShedRef::as_str).collect();
     let steps: Vec<Step> = entries
         .into_iter()
@@ -95,7 +94,7 @@ pub(crate) fn drop_refs(repo: &BoxPath, names: &[ShedRef]) -> Result<(), Failure
 
 fn parse(listing: &[u8]) -> Option<Vec<Entry>> {
     let mut fields: Vec<&[u8]> = listing.split(|byte| *byte == 0).collect();
-    // The line end after the last field.
+    // The last field is the line end.
     let last = fields.pop()?;
     if !matches!(last, b"" | b"\n") || !fields.len().is_multiple_of(N_FIELDS) {
         return None;
@@ -104,7 +103,7 @@ fn parse(listing: &[u8]) -> Option<Vec<Entry>> {
     let mut entries = Vec::new();
     for record in fields.chunks_exact(N_FIELDS) {
         let name = record[0].strip_prefix(b"\n").unwrap_or(record[0]);
-        // A ref to a tag, a tree or a blob has no time; nobody needs it in a list of ours.
+        // A ref to a tag, a tree or a blob has no time. shed creates no such refs.
         let Ok(time) = text(record[3]).parse() else { continue };
         let message = &record[4][..record[4].len().min(MAX_MESSAGE_BYTES)];
         entries.push(Entry {
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refs_are_read_with_messages_of_several_lines() {
+    fn refs_with_messages_of_several_lines_are_parsed() {
         let listing = b"refs/shed/a\0c1\0t1\x0017\0one\n\ntwo\n\0\nrefs/shed/b\0c2\0\0\0tag\0\n";
         let entries = parse(listing).unwrap();
         assert_eq!(entries.len(), 1);

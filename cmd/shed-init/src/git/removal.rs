@@ -1,38 +1,39 @@
-//! Removes a worktree. What git knows of it goes into the trash first; nothing outside of its path is touched.
+//! Removes a worktree. Its commits are saved to the trash first. Nothing outside of its directory is touched.
 
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use shed_api::git::quote_path;
 use shed_link::git::{FailureKind, RemoveWorktree, RemovedWorktree};
 
 use super::checkpoint;
+use super::directory;
 use super::failure::Failure;
 use super::private_index;
 use super::refs::{self, Step};
 use super::repository::Repository;
 use super::trash;
-use super::tree;
 use super::worktree::{forget_branch, forget_record};
 use super::worktrees::{self, Worktree};
+use crate::clock::unix_seconds;
 
-/// How many things of one name go into the trash on one day. More is a loop that should be seen.
+/// The most entries of one name in the trash of one day. More would be the result of a faulty loop.
 const MAX_NAMESAKES: u32 = 1_000;
 
-/// What is going to happen to the refs.
+/// The planned changes of refs.
 #[derive(Debug, Default)]
 struct Plan {
-    /// Into the trash, before anything is removed.
+    /// Refs to create in the trash before anything is removed.
     saved: Vec<Step>,
-    /// Gone, after everything is removed.
+    /// Refs to delete after everything is removed.
     dropped: Vec<Step>,
     /// Whether the branch is among them.
     branch_deleted: bool,
+    /// Why the branch is kept although its deletion was requested.
     branch_kept: Option<String>,
 }
 
-/// Removes the worktree.
+/// Removes a worktree.
 pub(crate) fn remove(request: &RemoveWorktree) -> Result<RemovedWorktree, Failure> {
     let repository = Repository::open(&request.repo)?;
     let path = Path::new(request.path.as_str());
@@ -40,12 +41,12 @@ pub(crate) fn remove(request: &RemoveWorktree) -> Result<RemovedWorktree, Failur
     let own = find(&repository, path, &list)?;
     let plan = plan(&repository, request, own.as_ref(), &list)?;
     refs::apply(&repository, &plan.saved)?;
-    let directory = fs::symlink_metadata(path).is_ok();
-    // Looked for while the directory is there: its name may lead through symlinks.
+    let existed = fs::symlink_metadata(path).is_ok();
+    // Looked up while the directory exists, since its path may contain symlinks.
     let record = worktrees::record(&repository, path);
-    tree::remove(path).map_err(|error| {
+    directory::remove(path).map_err(|error| {
         let shown = quote_path(path.as_os_str().as_encoded_bytes());
-        Failure::io(&format!("cannot remove {shown}; a part of it may be gone"), &error)
+        Failure::io(&format!("cannot remove {shown} completely"), &error)
     })?;
     forget_record(&repository, record);
     refs::apply(&repository, &plan.dropped)?;
@@ -61,14 +62,13 @@ pub(crate) fn remove(request: &RemoveWorktree) -> Result<RemovedWorktree, Failur
     };
     Ok(RemovedWorktree {
         trash: plan.saved.into_iter().map(name).collect(),
-        directory,
+        directory: existed,
         branch_deleted: plan.branch_deleted,
         branch_kept: plan.branch_kept,
     })
 }
 
-/// What git knows of the worktree at a path. A path that is no worktree is refused, unless nothing or a broken worktree
-/// is there.
+/// git's record of the worktree at a path. Another path is refused, unless it does not exist or is a broken worktree.
 fn find(
     repository: &Repository,
     path: &Path,
@@ -78,7 +78,7 @@ fn find(
     let refuse = |text: String| Err(Failure::new(FailureKind::Invalid, text));
     let real = worktrees::real(path);
     if repository.common_dir.starts_with(&real) {
-        return refuse(format!("{shown} holds the repository"));
+        return refuse(format!("{shown} contains the repository"));
     }
     let mut own = None;
     for (n, worktree) in list.iter().enumerate() {
@@ -86,12 +86,14 @@ fn find(
         if top == real && n > 0 {
             own = Some(worktree.clone());
         } else if top.starts_with(&real) {
-            return refuse(format!("{shown} holds another working tree of the repository"));
+            return refuse(format!("{shown} contains another working tree of the repository"));
         }
     }
     match &own {
         Some(own) if own.locked => {
-            let text = format!("the worktree {shown} is locked (git worktree lock)");
+            let text = format!(
+                "worktree {shown} is locked; unlock it in the shed: git worktree unlock {shown}"
+            );
             return Err(Failure::new(FailureKind::Locked, text));
         }
         Some(_) => return Ok(own),
@@ -100,7 +102,7 @@ fn find(
     let broken = fs::symlink_metadata(path.join(".git")).is_ok_and(|file| file.is_file());
     let empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
     if fs::symlink_metadata(path).is_ok() && !broken && !empty {
-        return refuse(format!("{shown} is no worktree of the repository"));
+        return refuse(format!("{shown} is not a worktree of the repository"));
     }
     Ok(None)
 }
@@ -130,7 +132,7 @@ fn plan(
         }
         _ => {}
     }
-    // Something else is checked out than the branch: nobody else may know that commit.
+    // Another commit than the branch is checked out; there may be no other ref to it.
     if let Some(head) = own.and_then(|own| own.head.as_ref())
         && tip.as_ref() != Some(head)
     {
@@ -155,20 +157,22 @@ fn plan(
     Ok(plan)
 }
 
-/// A name in today's trash that nothing has yet.
+/// A free name in today's trash.
 fn free_name(repository: &Repository, name: &str) -> Result<String, Failure> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let day = checkpoint::time(i64::try_from(now).unwrap_or_default()).format("%Y%m%d");
-    let directory = format!("{}{day}/", trash::PREFIX);
-    let entries = refs::list(repository, &directory)?;
+    let day = checkpoint::time(unix_seconds()).format("%Y%m%d");
+    let prefix = format!("{}{day}/", trash::PREFIX);
+    let entries = refs::list(repository, &prefix)?;
     let free = |base: &String| {
         let taken =
             |suffix: &str| entries.iter().any(|entry| entry.name == format!("{base}{suffix}"));
         !["", trash::HEAD, trash::CHECKPOINT].into_iter().any(taken)
     };
-    let first = std::iter::once(format!("{directory}{name}"));
-    let mut names = first.chain((2..MAX_NAMESAKES).map(|n| format!("{directory}{name}-{n}")));
+    let first = std::iter::once(format!("{prefix}{name}"));
+    let mut names = first.chain((2..MAX_NAMESAKES).map(|n| format!("{prefix}{name}-{n}")));
     names.find(free).ok_or_else(|| {
-        Failure::new(FailureKind::TooMuch, format!("the trash has too many things named {name}"))
+        Failure::new(
+            FailureKind::TooMuch,
+            format!("the trash of today has too many entries named {name}"),
+        )
     })
 }

@@ -1,4 +1,4 @@
-//! A repository as seen from one of its working trees, and what is known of it.
+//! A repository, opened from one of its working trees.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -10,9 +10,9 @@ use shed_link::git::{BoxPath, FailureKind, Remote, RepoFacts};
 use super::command::Git;
 use super::failure::Failure;
 
-/// The most remotes that are told. A fork of a fork has three.
+/// The most remotes that are listed. A fork of a fork has three.
 const MAX_REMOTES: usize = 50;
-/// What `rev-parse` prints for a repository: as many lines as it is asked for.
+/// The number of lines that `rev-parse` prints in [`Repository::open`].
 const N_ANSWERS: usize = 4;
 
 /// A working tree and the repository behind it.
@@ -20,23 +20,23 @@ const N_ANSWERS: usize = 4;
 pub(crate) struct Repository {
     /// The top of the working tree.
     pub(crate) toplevel: PathBuf,
-    /// The working tree's own git directory: `HEAD` and the index.
+    /// The git directory of the working tree, with `HEAD` and the index.
     pub(crate) git_dir: PathBuf,
-    /// What all worktrees share.
+    /// The git directory that all worktrees share.
     pub(crate) common_dir: PathBuf,
     /// The user's index.
     pub(crate) index: PathBuf,
-    /// git, at the top.
+    /// git in the top directory.
     pub(crate) git: Git,
 }
 
 impl Repository {
-    /// Finds the repository a directory is in.
+    /// Opens the repository that contains a directory.
     pub(crate) fn open(directory: &BoxPath) -> Result<Self, Failure> {
         let shown = quote_path(directory.as_str().as_bytes());
         let directory = Path::new(directory.as_str());
         if !directory.is_dir() {
-            let text = format!("there is no directory {shown}");
+            let text = format!("directory {shown} does not exist");
             return Err(Failure::new(FailureKind::NotFound, text));
         }
         let ended = Git::at(directory)
@@ -49,13 +49,10 @@ impl Repository {
                 "index",
             ])
             .ended()?;
-        let output = ended.success(&format!("{shown} is in no working tree of git"))?;
+        let output = ended.success(&format!("{shown} is not in a working tree of git"))?;
         let lines: Vec<&[u8]> = output.split(|byte| *byte == b'\n').collect();
         if lines.len() != N_ANSWERS + 1 {
-            return Err(Failure::new(
-                FailureKind::Git,
-                "git told its directories in an unknown form",
-            ));
+            return Err(Failure::new(FailureKind::Git, "cannot parse git's list of directories"));
         }
         let path = |line: &[u8]| directory.join(OsString::from_vec(line.to_vec()));
         let toplevel = path(lines[0]);
@@ -67,31 +64,33 @@ impl Repository {
         Ok(Self { toplevel, git_dir: path(lines[1]), common_dir, index: path(lines[3]), git })
     }
 
-    /// The commit that is checked out.
+    /// The id of the checked-out commit; `None` before the first commit.
     pub(crate) fn head(&self) -> Result<Option<String>, Failure> {
         self.commit_of("HEAD")
     }
 
-    /// The commit a name stands for, if there is one.
+    /// The id of the commit that a name resolves to, if there is one.
     pub(crate) fn commit_of(&self, name: &str) -> Result<Option<String>, Failure> {
         let commit = format!("{name}^{{commit}}");
-        let words = ["--verify", "--quiet", "--end-of-options", &commit];
-        self.git.call("rev-parse").args(words).line()
+        let args = ["--verify", "--quiet", "--end-of-options", &commit];
+        self.git.call("rev-parse").args(args).line()
     }
 
-    /// The branch that is checked out, without `refs/heads/`; `None` when detached.
+    /// The checked-out branch, without `refs/heads/`; `None` when `HEAD` is detached.
     pub(crate) fn branch(&self) -> Result<Option<String>, Failure> {
         let name = self.git.call("symbolic-ref").args(["--quiet", "HEAD"]).line()?;
         Ok(name.and_then(|name| name.strip_prefix("refs/heads/").map(str::to_owned)))
     }
 
-    /// The id of the tree without files. git knows it without storing it.
+    /// The id of the empty tree. It depends on the repository's hash; git does not need to store the tree.
     pub(crate) fn empty_tree(&self) -> Result<String, Failure> {
         let line = self.git.call("hash-object").args(["-t", "tree", "/dev/null"]).line()?;
-        line.ok_or_else(|| Failure::new(FailureKind::Git, "git cannot name the empty tree"))
+        line.ok_or_else(|| {
+            Failure::new(FailureKind::Git, "git cannot compute the id of the empty tree")
+        })
     }
 
-    /// The default branch as a whole ref, and its commit.
+    /// The default branch as a full ref, and its commit.
     pub(crate) fn default_branch(&self) -> Result<Option<(String, String)>, Failure> {
         let fetched =
             self.git.call("symbolic-ref").args(["--quiet", "refs/remotes/origin/HEAD"]).line()?;
@@ -106,9 +105,9 @@ impl Repository {
     }
 
     fn remotes(&self) -> Result<Vec<Remote>, Failure> {
-        let words = ["-z", "--get-regexp", r"^remote\..*\.url$"];
-        let ended = self.git.call("config").args(words).ended()?;
-        // 1: there are none.
+        let args = ["-z", "--get-regexp", r"^remote\..*\.url$"];
+        let ended = self.git.call("config").args(args).ended()?;
+        // Exit status 1: no key matches.
         if ended.status.code() == Some(1) {
             return Ok(Vec::new());
         }
@@ -116,7 +115,7 @@ impl Repository {
     }
 }
 
-/// What there is in a directory.
+/// Describes the repository of a directory.
 pub(crate) fn facts(directory: &BoxPath) -> Result<RepoFacts, Failure> {
     let repository = match Repository::open(directory) {
         Ok(repository) => repository,
@@ -137,7 +136,7 @@ pub(crate) fn facts(directory: &BoxPath) -> Result<RepoFacts, Failure> {
     })
 }
 
-/// `config -z`: key, line end, value, zero byte.
+/// Parses the output of `config -z`: key, line end, value, NUL byte.
 fn parse_remotes(listing: &[u8]) -> Vec<Remote> {
     let text = String::from_utf8_lossy(listing);
     let entry = |entry: &str| {
@@ -149,7 +148,7 @@ fn parse_remotes(listing: &[u8]) -> Vec<Remote> {
     text.split('\0').filter_map(entry).take(MAX_REMOTES).collect()
 }
 
-/// A URL without user and password. `git@host:path` has no password and stays.
+/// Removes user and password from a URL. `git@host:path` has no password and is not changed.
 fn without_userinfo(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
@@ -164,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_lose_their_userinfo() {
+    fn user_and_password_are_removed_from_urls() {
         for (given, expected) in [
             ("https://u:p@h/x", "https://h/x"),
             ("https://u:p@ss@h:1/x@y", "https://h:1/x@y"),
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn remotes_are_read_from_the_configuration() {
+    fn remotes_are_parsed_from_the_configuration() {
         let remotes =
             parse_remotes(b"remote.origin.url\nhttps://t@h/a\0remote.a.b.url\nx\x1b\0odd\0");
         let pair = |name: &str, url: &str| Remote { name: name.to_owned(), url: url.to_owned() };

@@ -1,5 +1,5 @@
-//! Makes a working tree equal to a checkpoint, after a checkpoint of what is there. Touches only what differs, and
-//! overwrites or deletes only what that safety checkpoint holds.
+//! Makes a working tree equal to a checkpoint. A safety checkpoint of the current state is taken first. Only files that
+//! differ are touched, and only files that the safety checkpoint contains are overwritten or deleted.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -21,28 +21,28 @@ use super::listing::{self, Change};
 use super::private_index::{PrivateIndex, Scratch};
 use super::repository::Repository;
 
-/// The kind of the checkpoint that is taken first.
+/// The kind of the safety checkpoint.
 const SAFETY: &str = "before-restore";
-/// Why a file stays that the safety checkpoint does not hold.
-const UNSAVED: &str = "what is there now is not in the checkpoint that was taken first";
+/// Why a file is kept that the safety checkpoint does not contain.
+const UNSAVED: &str = "its current content is not in the safety checkpoint";
 /// git's mode of a submodule.
 const GITLINK: &str = "160000";
 
-/// What is done about the differing files.
+/// The files that were changed and those that were kept.
 #[derive(Debug, Default)]
-struct Work {
+struct Outcome {
     done: Vec<Change>,
     kept: Vec<KeptFile>,
 }
 
-impl Work {
-    /// Tells of the files that no checkpoint holds as they are: whether they differ cannot be seen in the trees.
+impl Outcome {
+    /// Adds the files that the safety checkpoint does not contain. The trees do not show whether they differ.
     fn keep_unsaved(&mut self, skipped: &[SkippedFile], paths: &[FilePath]) {
-        let told: HashSet<String> = self.kept.iter().map(|file| file.path.clone()).collect();
+        let listed: HashSet<String> = self.kept.iter().map(|file| file.path.clone()).collect();
         let wanted = |file: &&SkippedFile| {
             let name = unquote_path(&file.path).unwrap_or_default();
             let named = paths.is_empty() || paths.iter().any(|path| is_in(&name, path.as_bytes()));
-            named && file.reason != SkipReason::Repository && !told.contains(&file.path)
+            named && file.reason != SkipReason::Repository && !listed.contains(&file.path)
         };
         let unsaved = skipped.iter().filter(wanted);
         self.kept.extend(
@@ -60,33 +60,33 @@ pub(crate) fn restore(
 ) -> Result<Restored, Failure> {
     let repository = Repository::open(&view.worktree)?;
     let wanted = checkpoint::find(&repository, from, n)?;
-    // Held to the end: two restores at once would undo each other.
+    // Locked to the end, since two restores at once would undo each other.
     let index = PrivateIndex::open(&repository, view)?;
     let message = format!("before restoring {from}/{n}");
     let taken = checkpoint::take(&repository, &index, view, SAFETY, &message)?;
     let safety = taken.checkpoint;
-    let words = ["-r", "--raw", "-z", "--no-renames", &safety.tree, &wanted.tree, "--"];
-    let output = repository.git.call("diff-tree").args(words).output("cannot compare")?;
+    let args = ["-r", "--raw", "-z", "--no-renames", &safety.tree, &wanted.tree, "--"];
+    let output = repository.git.call("diff-tree").args(args).output("cannot compare trees")?;
     let mut changes = listing::parse(&output)
-        .ok_or_else(|| Failure::new(FailureKind::Git, "git listed changes in an unknown form"))?;
+        .ok_or_else(|| Failure::new(FailureKind::Git, "cannot parse git's list of changes"))?;
     if !paths.is_empty() {
         changes.retain(|change| paths.iter().any(|path| is_in(&change.path, path.as_bytes())));
     }
-    let mut work =
+    let mut outcome =
         apply(&repository.toplevel, changes, &taken.skipped, &index.scratch(&wanted.tree)?)
             .map_err(|mut failure| {
                 let n = safety.n.to_string();
-                failure.0.text.push_str("; what was there before is checkpoint ");
+                failure.0.text.push_str("; the previous state is checkpoint ");
                 failure.0.text.push_str(&n);
                 failure
             })?;
-    work.keep_unsaved(&taken.skipped, paths);
-    let (n_files, n_kept) = (work.done.len() as u64, work.kept.len() as u64);
+    outcome.keep_unsaved(&taken.skipped, paths);
+    let (n_files, n_kept) = (outcome.done.len() as u64, outcome.kept.len() as u64);
     Ok(Restored {
         safety,
-        files: work.done.iter().take(MAX_LISTED_FILES).map(Change::shown).collect(),
+        files: outcome.done.iter().take(MAX_LISTED_FILES).map(Change::to_api).collect(),
         n_files,
-        kept: work.kept.into_iter().take(MAX_SHORT_LIST).collect(),
+        kept: outcome.kept.into_iter().take(MAX_SHORT_LIST).collect(),
         n_kept,
     })
 }
@@ -96,38 +96,38 @@ fn apply(
     changes: Vec<Change>,
     skipped: &[SkippedFile],
     wanted: &Scratch,
-) -> Result<Work, Failure> {
+) -> Result<Outcome, Failure> {
     let unsaved: HashSet<&str> = skipped.iter().map(|file| file.path.as_str()).collect();
-    let mut work = Work::default();
+    let mut outcome = Outcome::default();
     let mut written = Vec::new();
-    // Deletions first: they make room where a file becomes a directory or the other way round.
+    // Deletions first, so that a file can take the place of a directory and the other way round.
     let (deleted, others): (Vec<Change>, Vec<Change>) =
         changes.into_iter().partition(|change| change.status == FileStatus::Deleted);
     for change in deleted {
         match untouchable(&change, &unsaved) {
-            Some(reason) => work.kept.push(kept(&change, reason)),
-            None if remove(top, &change.path)? => work.done.push(change),
-            None => work.kept.push(kept(&change, "it is no file any more")),
+            Some(reason) => outcome.kept.push(kept(&change, reason)),
+            None if remove(top, &change.path)? => outcome.done.push(change),
+            None => outcome.kept.push(kept(&change, "it has become a directory")),
         }
     }
     for change in others {
-        let reason = untouchable(&change, &unsaved).or_else(|| in_the_way(top, &change));
+        let reason = untouchable(&change, &unsaved).or_else(|| blocked(top, &change));
         match reason {
-            Some(reason) => work.kept.push(kept(&change, reason)),
+            Some(reason) => outcome.kept.push(kept(&change, reason)),
             None => written.push(change),
         }
     }
     write(wanted, &written)?;
-    work.done.extend(written);
-    work.done.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(work)
+    outcome.done.extend(written);
+    outcome.done.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(outcome)
 }
 
 fn kept(change: &Change, reason: &str) -> KeptFile {
     KeptFile { path: quote_path(&change.path), reason: reason.to_owned() }
 }
 
-/// Why a file is left alone whatever is there.
+/// Why a file is kept, whatever is in the working tree.
 fn untouchable(change: &Change, unsaved: &HashSet<&str>) -> Option<&'static str> {
     if change.old_mode == GITLINK || change.new_mode == GITLINK {
         return Some("it is a submodule");
@@ -136,13 +136,13 @@ fn untouchable(change: &Change, unsaved: &HashSet<&str>) -> Option<&'static str>
     unsaved.then_some(UNSAVED)
 }
 
-/// What is where a file is to be written and is in no checkpoint.
-fn in_the_way(top: &Path, change: &Change) -> Option<&'static str> {
+/// Why a file cannot be written: another file, which no checkpoint contains, is in its place.
+fn blocked(top: &Path, change: &Change) -> Option<&'static str> {
     for parent in parents(&change.path) {
         if let Ok(metadata) = fs::symlink_metadata(top.join(OsStr::from_bytes(parent)))
             && !metadata.is_dir()
         {
-            return Some("an ignored file is where its directory belongs");
+            return Some("an ignored file is in place of its directory");
         }
     }
     let metadata = fs::symlink_metadata(top.join(OsStr::from_bytes(&change.path))).ok()?;
@@ -152,19 +152,19 @@ fn in_the_way(top: &Path, change: &Change) -> Option<&'static str> {
     (change.status == FileStatus::Added).then_some("an ignored file is in its place")
 }
 
-/// The directories above a file, from the top.
+/// The parent directories of a file, from the top.
 fn parents(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     ends.map(|end| &path[..end])
 }
 
-/// Removes a file and the directories above it that it leaves empty; `false` when there is a directory instead. One that
-/// is gone already is as good.
+/// Removes a file and its parent directories that become empty; `false` if there is a directory in its place. A missing file
+/// counts as removed.
 fn remove(top: &Path, name: &[u8]) -> Result<bool, Failure> {
     let plain = |parent: &[u8]| {
         fs::symlink_metadata(top.join(OsStr::from_bytes(parent))).is_ok_and(|file| file.is_dir())
     };
-    // Never through a symlink: what is behind it is not ours.
+    // Never through a symlink, which may lead out of the working tree.
     if !parents(name).all(plain) {
         return Ok(true);
     }
@@ -179,7 +179,7 @@ fn remove(top: &Path, name: &[u8]) -> Result<bool, Failure> {
     }
     let mut above = path.parent();
     while let Some(directory) = above.filter(|directory| *directory != top) {
-        // Fails when it is not empty, which is the point.
+        // Fails if it is not empty.
         if fs::remove_dir(directory).is_err() {
             break;
         }
@@ -188,7 +188,7 @@ fn remove(top: &Path, name: &[u8]) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Writes files out of the checkpoint.
+/// Writes files from the checkpoint.
 fn write(wanted: &Scratch, changes: &[Change]) -> Result<(), Failure> {
     if changes.is_empty() {
         return Ok(());
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_removal_does_not_go_through_a_symlink() {
+    fn a_removal_does_not_follow_a_symlink() {
         let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(elsewhere.path().join("x"), "").unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("a")).unwrap();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_takes_empty_directories_along_and_no_others() {
+    fn a_removal_also_removes_directories_that_become_empty() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
         fs::write(dir.path().join("a/b/c/x"), "").unwrap();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directories_above_a_file_are_named_from_the_top() {
+    fn parent_directories_are_listed_from_the_top() {
         assert_eq!(parents(b"a/b/c").collect::<Vec<_>>(), [b"a".as_slice(), b"a/b"]);
         assert_eq!(parents(b"a").count(), 0);
     }

@@ -1,36 +1,36 @@
-//! What the names in a request stand for: bases, sides of a diff, starts of a branch.
+//! Resolves the revisions of a request: bases and start points of branches.
 
 use shed_link::git::{Base, FailureKind, Rev, Start};
 
 use super::failure::Failure;
 use super::repository::Repository;
 
-/// A base as it is now.
+/// A resolved base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ResolvedBase {
-    /// The commit the files are compared with; `None` is the empty tree.
+    /// The commit to compare the files with; `None` is the empty tree.
     pub(crate) commit: Option<String>,
-    /// The commit that commits are counted from; `None` when there is nothing to count from.
+    /// The commit to count commits from; `None` for the empty tree.
     pub(crate) tip: Option<String>,
 }
 
-/// Where a branch begins.
+/// A resolved start point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ResolvedStart {
-    /// The commit.
+    /// The commit's id.
     pub(crate) commit: String,
-    /// The whole ref that was meant; `None` of a commit's id.
+    /// The full ref that was given; `None` for a commit id.
     pub(crate) name: Option<String>,
 }
 
-/// Finds a base.
+/// Resolves a base.
 pub(crate) fn base(
     repository: &Repository,
     base: &Base,
     head: Option<&str>,
 ) -> Result<ResolvedBase, Failure> {
     let gone = |rev: &Rev| {
-        Failure::new(FailureKind::BaseGone, format!("the base {:?} is gone", rev.as_str()))
+        Failure::new(FailureKind::BaseGone, format!("base {:?} does not exist", rev.as_str()))
     };
     match (base, head) {
         (Base::Nothing, _) => Ok(ResolvedBase { commit: None, tip: None }),
@@ -46,7 +46,7 @@ pub(crate) fn base(
             let tip = find(repository, rev)?.ok_or_else(|| gone(rev))?.commit;
             let fork = repository.git.call("merge-base").args([head, &tip]).line()?;
             let Some(commit) = fork else {
-                let text = format!("HEAD has no commit in common with the base {:?}", rev.as_str());
+                let text = format!("HEAD has no commit in common with base {:?}", rev.as_str());
                 return Err(Failure::new(FailureKind::BaseGone, text));
             };
             Ok(ResolvedBase { commit: Some(commit), tip: Some(tip) })
@@ -54,19 +54,19 @@ pub(crate) fn base(
     }
 }
 
-/// Finds where a branch begins. A pull request is fetched by the caller.
+/// Resolves the start point of a branch. The caller fetches pull requests before.
 pub(crate) fn start(repository: &Repository, start: &Start) -> Result<ResolvedStart, Failure> {
     let missing = |text: String| Failure::new(FailureKind::NotFound, text);
     match start {
         Start::Default => {
             let found = repository.default_branch()?;
             let no_commit =
-                || Failure::new(FailureKind::NoCommit, "the repository has no commit to begin at");
+                || Failure::new(FailureKind::NoCommit, "the repository has no commit to start at");
             let (name, commit) = found.ok_or_else(no_commit)?;
             Ok(ResolvedStart { commit, name: Some(name) })
         }
         Start::Rev(rev) => {
-            let text = format!("there is no branch, tag or commit {:?}", rev.as_str());
+            let text = format!("branch, tag or commit {:?} does not exist", rev.as_str());
             find(repository, rev)?.ok_or_else(|| missing(text))
         }
         Start::Pull(number) => {
@@ -78,18 +78,18 @@ pub(crate) fn start(repository: &Repository, start: &Start) -> Result<ResolvedSt
     }
 }
 
-/// Where the head of a pull request is kept.
+/// The ref to which the head of a pull request is fetched.
 pub(crate) fn pull_ref(number: u32) -> String {
     format!("refs/shed/pull/{number}")
 }
 
-/// A name as git understands it, else as a branch of `origin`.
+/// Resolves a name as git does, otherwise as a branch of `origin`.
 fn find(repository: &Repository, rev: &Rev) -> Result<Option<ResolvedStart>, Failure> {
     let remote = format!("refs/remotes/origin/{rev}");
     for name in [rev.as_str(), &remote] {
         let Some(commit) = repository.commit_of(name)? else { continue };
-        let words = ["--symbolic-full-name", "--verify", "--quiet", "--end-of-options", name];
-        let whole = repository.git.call("rev-parse").args(words).line()?;
+        let args = ["--symbolic-full-name", "--verify", "--quiet", "--end-of-options", name];
+        let whole = repository.git.call("rev-parse").args(args).line()?;
         let name = whole.filter(|whole| whole.starts_with("refs/"));
         return Ok(Some(ResolvedStart { commit, name }));
     }

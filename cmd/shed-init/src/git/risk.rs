@@ -1,4 +1,4 @@
-//! What deleting a worktree and its branch would lose.
+//! Lists what deleting a worktree and its branch would lose.
 
 use shed_api::git::{CommitLine, Risk, quote_path};
 use shed_api::name::printable;
@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::repository::Repository;
 use super::revision;
 
-/// Files that differ, as `status` lists them.
+/// The changed files that `git status` lists.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Status {
     dirty: u64,
@@ -16,23 +16,23 @@ struct Status {
     files: Vec<String>,
 }
 
-/// Looks what would be lost with the worktree and a branch, by default the one that is checked out.
+/// Lists what would be lost with a worktree and a branch, which is the checked-out one by default.
 pub(crate) fn risk(
     worktree: &BoxPath,
     base: Option<&Rev>,
     branch: Option<&Branch>,
 ) -> Result<Risk, Failure> {
     let repository = Repository::open(worktree)?;
-    let words = [
+    let args = [
         "--porcelain=v1",
         "-z",
         "--untracked-files=all",
         "--no-renames",
         "--ignore-submodules=none",
     ];
-    let listing = repository.git.call("status").args(words).output("cannot list changed files")?;
+    let listing = repository.git.call("status").args(args).output("cannot list changed files")?;
     let status = parse(&listing)
-        .ok_or_else(|| Failure::new(FailureKind::Git, "git listed changes in an unknown form"))?;
+        .ok_or_else(|| Failure::new(FailureKind::Git, "cannot parse git's list of changes"))?;
     let Some(head) = repository.head()? else {
         let Status { dirty, untracked, files } = status;
         return Ok(Risk {
@@ -50,12 +50,12 @@ pub(crate) fn risk(
     };
     let mut range = vec![head.clone()];
     if let Some(branch) = &branch {
-        // Its commits count also while something else is checked out.
+        // The branch's commits count even if another commit is checked out.
         range.extend(repository.commit_of(&format!("refs/heads/{branch}"))?);
     }
     range.extend(["--not".to_owned(), "--remotes".to_owned()]);
     if let Some(branch) = &branch {
-        // Its own branch goes with it.
+        // Commits that only this branch contains would be lost with it.
         range.push(format!("--exclude={branch}"));
     }
     range.push("--branches".to_owned());
@@ -64,8 +64,8 @@ pub(crate) fn risk(
         .and_then(|number| number.parse().ok())
         .ok_or_else(|| Failure::new(FailureKind::Git, "git cannot count commits"))?;
     let most = format!("--max-count={MAX_SHORT_LIST}");
-    let words = ["-z", "--no-color", "--no-notes", "--format=tformat:%H %s", &most];
-    let log = repository.git.call("log").args(words).args(&range).arg("--");
+    let args = ["-z", "--no-color", "--no-notes", "--format=tformat:%H %s", &most];
+    let log = repository.git.call("log").args(args).args(&range).arg("--");
     let log = log.output("cannot list commits")?;
     Ok(Risk {
         dirty: status.dirty,
@@ -77,7 +77,7 @@ pub(crate) fn risk(
     })
 }
 
-/// Whether the base has all commits of `HEAD`; `None` when the base is gone.
+/// Whether the base contains all commits of `HEAD`; `None` if the base does not exist.
 fn merged(repository: &Repository, base: &Rev, head: &str) -> Result<Option<bool>, Failure> {
     let base = match revision::base(repository, &Base::At(base.clone()), Some(head)) {
         Ok(base) => base.commit,
@@ -95,7 +95,7 @@ fn commit_line(line: &[u8]) -> Option<CommitLine> {
     Some(CommitLine { commit: commit.to_owned(), subject: printable(subject) })
 }
 
-/// `XY name` and a zero byte for each file; without renames there is never a second name.
+/// Parses `XY name` and a NUL byte for each file. With `--no-renames` there is no second name.
 fn parse(listing: &[u8]) -> Option<Status> {
     let mut status = Status::default();
     for field in listing.split(|byte| *byte == 0).filter(|field| !field.is_empty()) {
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changed_and_unknown_files_are_counted() {
+    fn changed_and_untracked_files_are_counted() {
         let status = parse(b" M a\0?? b\nc\0UU -x\0").unwrap();
         assert_eq!((status.dirty, status.untracked), (2, 1));
         assert_eq!(status.files, ["a", "\"b\\nc\"", "-x"]);

@@ -1,16 +1,16 @@
-//! How many bytes what takes, for people who wonder where their disk went.
+//! Disk usage of a repository and its worktrees.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use shed_link::git::{BoxPath, MAX_SIZE_GROUPS, ShedRef, Sizes, WorktreeSize};
 
+use super::directory;
 use super::failure::Failure;
 use super::private_index;
 use super::repository::Repository;
-use super::tree;
 
-/// Counts.
+/// Measures the disk usage.
 pub(crate) fn sizes(
     repo: &BoxPath,
     worktrees: &[BoxPath],
@@ -18,11 +18,11 @@ pub(crate) fn sizes(
 ) -> Result<Sizes, Failure> {
     let repository = Repository::open(repo)?;
     let worktrees = worktrees.iter().map(|path| {
-        let (bytes, partial) = tree::size(Path::new(path.as_str()));
+        let (bytes, partial) = directory::size(Path::new(path.as_str()));
         WorktreeSize { path: path.to_string(), bytes, partial }
     });
     let indexes = private_index::directory(&repository, None);
-    let index_bytes = if indexes.is_dir() { tree::size(&indexes).0 } else { 0 };
+    let index_bytes = if indexes.is_dir() { directory::size(&indexes).0 } else { 0 };
     let only = |glob| only_under(&repository, glob);
     Ok(Sizes {
         worktrees: worktrees.collect(),
@@ -35,7 +35,7 @@ pub(crate) fn sizes(
     })
 }
 
-/// What only each group of refs holds. One that is gone holds nothing.
+/// The size of the objects that only one group of refs reaches, for each group. Refs that do not exist do not count.
 fn of_groups(
     repository: &Repository,
     groups: &[Vec<ShedRef>],
@@ -50,32 +50,32 @@ fn of_groups(
     let head = repository.head()?;
     let measure = |group: &Vec<ShedRef>| {
         let group: HashSet<&str> = group.iter().map(ShedRef::as_str).collect();
-        // By standard input: there may be more refs than a command line takes.
+        // Through standard input, since there may be more refs than fit on a command line.
         let lines = all.iter().map(|name| {
             let not = if group.contains(name) { "" } else { "^" };
             format!("{not}{name}\n")
         });
-        // What is checked out may be on no branch.
+        // The checked-out commit may not be on a branch.
         let input: String = lines.chain(head.iter().map(|head| format!("^{head}\n"))).collect();
-        let words = ["--disk-usage", "--objects-edge-aggressive", "--stdin"];
-        let call = repository.git.call("rev-list").args(words).input(input.into_bytes());
+        let args = ["--disk-usage", "--objects-edge-aggressive", "--stdin"];
+        let call = repository.git.call("rev-list").args(args).input(input.into_bytes());
         Ok(call.line()?.and_then(|line| line.lines().last()?.parse().ok()))
     };
     groups.iter().take(MAX_SIZE_GROUPS).map(measure).collect()
 }
 
-/// What is reachable from these refs and from no other, on disk. Refs of ours outside of the pattern count as others,
-/// so that what two of them share is nobody's alone. `None` when git is too old to tell.
+/// The size of the objects that only refs of this pattern reach. Other refs of shed count as others too, so that objects that
+/// two of them share belong to neither. `None` if git is too old.
 fn only_under(repository: &Repository, glob: &str) -> Result<Option<u64>, Failure> {
     let (these, others) = (format!("--glob={glob}"), format!("--exclude={glob}"));
-    let words =
+    let args =
         ["--disk-usage", "--objects-edge-aggressive", &these, "--not", &others, "--all", "--"];
-    let line = repository.git.call("rev-list").args(words).line()?;
-    // Commits at the edge stand before the number.
+    let line = repository.git.call("rev-list").args(args).line()?;
+    // git prints boundary commits before the number.
     Ok(line.and_then(|line| line.lines().last()?.parse().ok()))
 }
 
-/// Loose and packed objects together.
+/// The size of loose and packed objects together.
 fn objects(repository: &Repository) -> Result<Option<u64>, Failure> {
     let listing = repository.git.call("count-objects").arg("-v").line()?;
     Ok(listing.as_deref().and_then(parse))
@@ -86,7 +86,7 @@ fn parse(listing: &str) -> Option<u64> {
         let mut lines = listing.lines();
         lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(": ")?.parse::<u64>().ok())
     };
-    // Both are in KiB.
+    // Both values are in KiB.
     value("size")?.checked_add(value("size-pack")?)?.checked_mul(1024)
 }
 

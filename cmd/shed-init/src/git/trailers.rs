@@ -1,8 +1,8 @@
-//! The message of a checkpoint's commit: what the person wrote, then facts as trailers in the last paragraph. Pure.
+//! The commit message of a checkpoint: a person's text, then facts as trailers in the last paragraph. Pure.
 
 use shed_api::name::printable;
 
-/// The longest text a person may leave, in characters. More is cut.
+/// The longest text of a person, in characters. A longer one is cut.
 const MAX_MESSAGE_CHARS: usize = 2_000;
 
 const SESSION: &str = "Shed-Session";
@@ -12,7 +12,7 @@ const BRANCH: &str = "Shed-Branch";
 const INDEX: &str = "Shed-Index";
 const SKIPPED: &str = "Shed-Skipped";
 
-/// What a checkpoint knows besides its files.
+/// The data of a checkpoint in addition to its files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) session: String,
@@ -24,7 +24,7 @@ pub(crate) struct Facts {
     pub(crate) skipped: u64,
 }
 
-/// The commit's message.
+/// Formats the commit message.
 pub(crate) fn write(facts: &Facts) -> String {
     let message = clean(&facts.message);
     let subject =
@@ -45,7 +45,7 @@ pub(crate) fn write(facts: &Facts) -> String {
     format!("{subject}\n\n{trailers}")
 }
 
-/// Reads a message. Only the last paragraph has trailers, which a person's text cannot be in.
+/// Parses a commit message. Trailers are only read from the last paragraph, which never contains a person's text.
 pub(crate) fn read(text: &str) -> Facts {
     let text = text.trim_end();
     let (message, trailers) = text.rsplit_once("\n\n").unwrap_or(("", text));
@@ -63,12 +63,12 @@ pub(crate) fn read(text: &str) -> Facts {
             _ => {}
         }
     }
-    let ours = format!("checkpoint of {}", facts.session);
-    facts.message = if message == ours { String::new() } else { clean(message) };
+    let default = format!("checkpoint of {}", facts.session);
+    facts.message = if message == default { String::new() } else { clean(message) };
     facts
 }
 
-/// Printable, without empty ends, not longer than the limit; lines stay lines.
+/// Makes a text printable, trims it and cuts it at the limit. Line ends are kept.
 fn clean(message: &str) -> String {
     let message: String = message.trim().chars().take(MAX_MESSAGE_CHARS).collect();
     message.lines().map(|line| printable(line.trim_end())).collect::<Vec<_>>().join("\n")
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_cannot_pass_for_facts() {
+    fn a_message_cannot_forge_facts() {
         let given = facts("before the change\n\nShed-Kind: timer\nShed-Head: 000");
         assert_eq!(read(&write(&given)), given);
         assert_eq!(read(&write(&facts(""))), facts(""));
@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(message in "[a-z:\n -]{0,60}") {
+        fn formatted_messages_parse_to_the_same_values(message in "[a-z:\n -]{0,60}") {
             let given = facts(&message);
             let back = read(&write(&given));
             prop_assert_eq!(&back.message, &clean(&message));
@@ -110,7 +110,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read(text in "\\PC{0,200}") {
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,200}") {
             read(&text);
         }
     }

@@ -1,4 +1,4 @@
-//! The trash: refs that hold what was deleted, by day.
+//! The trash: refs that keep deleted commits, sorted by day.
 
 use shed_api::git::{TrashEntry, TrashKind};
 use shed_api::name::printable;
@@ -10,31 +10,31 @@ use super::refs::{self, Entry, Step};
 use super::repository::Repository;
 use super::trailers;
 
-/// Where the trash is.
+/// The prefix of all refs in the trash.
 pub(crate) const PREFIX: &str = "refs/shed/trash/";
-/// Behind the name of what was checked out.
+/// The suffix of the ref of a checked-out commit.
 pub(crate) const HEAD: &str = ".head";
-/// Behind the name of the last checkpoint.
+/// The suffix of the ref of the last checkpoint.
 pub(crate) const CHECKPOINT: &str = ".ckpt";
 
-/// What is in the trash.
+/// Lists the trash.
 pub(crate) fn list(repo: &BoxPath) -> Result<Vec<TrashEntry>, Failure> {
     let repository = Repository::open(repo)?;
     let entries = refs::list(&repository, PREFIX)?;
     Ok(entries.into_iter().filter_map(read).take(MAX_LISTED_REFS).collect())
 }
 
-/// Makes a branch of something in the trash and takes it out of there.
+/// Creates a branch from a ref in the trash and deletes that ref.
 pub(crate) fn restore(repo: &BoxPath, name: &ShedRef, branch: &Branch) -> Result<(), Failure> {
     let repository = Repository::open(repo)?;
     let found = name.as_str().starts_with(PREFIX).then(|| repository.commit_of(name.as_str()));
     let Some(commit) = found.transpose()?.flatten() else {
-        let text = format!("there is no {:?} in the trash", name.as_str());
+        let text = format!("{:?} is not in the trash", name.as_str());
         return Err(Failure::new(FailureKind::NotFound, text));
     };
     let target = format!("refs/heads/{branch}");
     if repository.commit_of(&target)?.is_some() {
-        let text = format!("there is a branch {:?} already", branch.as_str());
+        let text = format!("branch {:?} already exists", branch.as_str());
         return Err(Failure::new(FailureKind::Exists, text));
     }
     let create = Step::Create { name: target, commit: commit.clone() };

@@ -1,4 +1,4 @@
-//! Makes a worktree with its branch, whole or not at all: each step leaves a note of how it is taken back.
+//! Creates a worktree with its branch. Each step records how to undo it, so that a failure leaves nothing behind.
 
 use std::fs;
 use std::io;
@@ -7,27 +7,27 @@ use std::path::{Path, PathBuf};
 use shed_api::git::quote_path;
 use shed_link::git::{AddWorktree, AddedWorktree, FailureKind, Start};
 
+use super::directory;
 use super::failure::Failure;
 use super::include;
 use super::interrupt::Interrupt;
 use super::refs::{self, Step};
 use super::repository::Repository;
 use super::revision::{self, ResolvedStart};
-use super::tree;
 use super::worktrees;
 
-/// What was made and is taken back, last first, unless everything is made.
+/// Things that were created. They are removed on drop, the last first, unless the list was cleared at the end.
 #[derive(Debug)]
 struct Undo<'a> {
     repository: &'a Repository,
-    made: Vec<Made>,
+    created: Vec<Created>,
 }
 
 #[derive(Debug)]
-enum Made {
-    /// A ref and, of a branch, what the configuration says of it.
+enum Created {
+    /// A ref and, for a branch, its section of the configuration.
     Ref { name: String, commit: String },
-    /// A directory that is empty again by then.
+    /// A directory, which is empty again when it is removed.
     Directory(PathBuf),
     /// The worktree and git's record of it.
     Worktree(PathBuf),
@@ -35,21 +35,21 @@ enum Made {
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
-        for made in self.made.drain(..).rev() {
-            // There is nobody to tell: the failure on its way says why it came to this.
-            match made {
-                Made::Ref { name, commit } => {
+        for created in self.created.drain(..).rev() {
+            // Errors are ignored: the failure that led here is reported.
+            match created {
+                Created::Ref { name, commit } => {
                     if let Some(branch) = name.strip_prefix("refs/heads/") {
                         forget_branch(self.repository, branch);
                     }
                     refs::apply(self.repository, &[Step::Delete { name, commit }]).ok();
                 }
-                Made::Directory(path) => {
+                Created::Directory(path) => {
                     fs::remove_dir(path).ok();
                 }
-                Made::Worktree(path) => {
+                Created::Worktree(path) => {
                     let record = worktrees::record(self.repository, &path);
-                    tree::remove(&path).ok();
+                    directory::remove(&path).ok();
                     forget_record(self.repository, record);
                 }
             }
@@ -57,28 +57,28 @@ impl Drop for Undo<'_> {
     }
 }
 
-/// Makes the worktree.
+/// Creates a worktree.
 pub(crate) fn add(request: &AddWorktree) -> Result<AddedWorktree, Failure> {
     let interrupt = Interrupt::catch()?;
-    // git, which a signal ends as well, may have been the first to fail.
-    make(request, &interrupt).or_else(|failure| interrupt.check().and(Err(failure)))
+    // A signal also ends git, whose failure may have been noticed first.
+    create(request, &interrupt).or_else(|failure| interrupt.check().and(Err(failure)))
 }
 
-fn make(request: &AddWorktree, interrupt: &Interrupt) -> Result<AddedWorktree, Failure> {
+fn create(request: &AddWorktree, interrupt: &Interrupt) -> Result<AddedWorktree, Failure> {
     let repository = Repository::open(&request.repo)?;
     let path = Path::new(request.path.as_str());
-    check_place(&repository, path)?;
-    let mut undo = Undo { repository: &repository, made: Vec::new() };
+    check_path(&repository, path)?;
+    let mut undo = Undo { repository: &repository, created: Vec::new() };
     fetch(request, &mut undo)?;
     interrupt.check()?;
     let start = branch(request, &mut undo)?;
     interrupt.check()?;
-    make_parents(path, &mut undo)?;
+    create_parents(path, &mut undo)?;
     check_out(request, path, &mut undo)?;
     interrupt.check()?;
     let included = include::copy(&repository, path, interrupt)?;
     interrupt.check()?;
-    undo.made.clear();
+    undo.created.clear();
     Ok(AddedWorktree {
         base_commit: start.commit,
         base_ref: start.name,
@@ -91,36 +91,36 @@ fn make(request: &AddWorktree, interrupt: &Interrupt) -> Result<AddedWorktree, F
     })
 }
 
-/// Removes what the configuration says of a branch. Most have nothing there.
+/// Removes a branch's section of the configuration. Most branches have none.
 pub(crate) fn forget_branch(repository: &Repository, branch: &str) {
     let section = format!("branch.{branch}");
     repository.git.call("config").args(["--local", "--remove-section", &section]).ended().ok();
 }
 
-/// Removes git's record of a worktree, and the directory of records when it was the last, as git does.
+/// Removes git's record of a worktree, and the directory of records if it was the last one, as git does.
 pub(crate) fn forget_record(repository: &Repository, record: Option<PathBuf>) {
     if let Some(record) = record {
-        tree::remove(&record).ok();
+        directory::remove(&record).ok();
     }
-    // Fails while there are others.
+    // Fails while there are other records.
     fs::remove_dir(repository.common_dir.join("worktrees")).ok();
 }
 
-/// Nothing is there, and it is not inside the checkout, where tools would find every file twice.
-fn check_place(repository: &Repository, path: &Path) -> Result<(), Failure> {
+/// Checks that the path does not exist and is not inside a working tree, where tools would find every file twice.
+fn check_path(repository: &Repository, path: &Path) -> Result<(), Failure> {
     let shown = quote_path(path.as_os_str().as_encoded_bytes());
     if fs::symlink_metadata(path).is_ok() {
-        return Err(Failure::new(FailureKind::Exists, format!("there is something at {shown}")));
+        return Err(Failure::new(FailureKind::Exists, format!("{shown} already exists")));
     }
     let real = worktrees::real(path);
     for worktree in worktrees::list(repository)? {
         if real.starts_with(worktrees::real(&worktree.path)) {
-            let text = format!("{shown} is inside of a working tree of the repository");
+            let text = format!("{shown} is inside a working tree of the repository");
             return Err(Failure::new(FailureKind::Invalid, text));
         }
     }
     if real.starts_with(&repository.common_dir) {
-        let text = format!("{shown} is inside of the repository");
+        let text = format!("{shown} is inside the repository");
         return Err(Failure::new(FailureKind::Invalid, text));
     }
     Ok(())
@@ -128,10 +128,10 @@ fn check_place(repository: &Repository, path: &Path) -> Result<(), Failure> {
 
 fn fetch(request: &AddWorktree, undo: &mut Undo<'_>) -> Result<(), Failure> {
     let repository = undo.repository;
-    // FETCH_HEAD is the user's.
+    // FETCH_HEAD belongs to the user.
     let call = || {
-        let words = ["--quiet", "--no-write-fetch-head", "--no-recurse-submodules"];
-        repository.git.call("fetch").args(words)
+        let args = ["--quiet", "--no-write-fetch-head", "--no-recurse-submodules"];
+        repository.git.call("fetch").args(args)
     };
     let failed = |failure: Failure| failure.of_kind(FailureKind::Fetch);
     if request.fetch {
@@ -144,20 +144,20 @@ fn fetch(request: &AddWorktree, undo: &mut Undo<'_>) -> Result<(), Failure> {
         let text = format!("cannot fetch pull request {number} from origin");
         call().args(["--no-tags", "--", "origin", &spec]).done(&text).map_err(failed)?;
         if let (None, Some(commit)) = (known, repository.commit_of(&name)?) {
-            undo.made.push(Made::Ref { name, commit });
+            undo.created.push(Created::Ref { name, commit });
         }
     }
     Ok(())
 }
 
-/// Finds the branch or makes it.
+/// Resolves the existing branch or creates a new one.
 fn branch(request: &AddWorktree, undo: &mut Undo<'_>) -> Result<ResolvedStart, Failure> {
     let repository = undo.repository;
     let name = format!("refs/heads/{}", request.branch);
     let here = repository.commit_of(&name)?;
     if let Some(commit) = here {
         if !request.existing {
-            let text = format!("there is a branch {:?} already", request.branch.as_str());
+            let text = format!("branch {:?} already exists", request.branch.as_str());
             return Err(Failure::new(FailureKind::Exists, text));
         }
         refuse_if_in_use(repository, &name, request.branch.as_str())?;
@@ -166,8 +166,10 @@ fn branch(request: &AddWorktree, undo: &mut Undo<'_>) -> Result<ResolvedStart, F
     let start = if request.existing {
         let remote = format!("refs/remotes/origin/{}", request.branch);
         let commit = repository.commit_of(&remote)?.ok_or_else(|| {
-            let text =
-                format!("there is no branch {:?}, here or on origin", request.branch.as_str());
+            let text = format!(
+                "branch {:?} does not exist, neither locally nor on origin",
+                request.branch.as_str()
+            );
             Failure::new(FailureKind::NotFound, text)
         })?;
         ResolvedStart { commit, name: Some(remote) }
@@ -175,42 +177,42 @@ fn branch(request: &AddWorktree, undo: &mut Undo<'_>) -> Result<ResolvedStart, F
         revision::start(repository, &request.base)?
     };
     let commit = start.commit.clone();
-    let text = format!("cannot make the branch {:?}", request.branch.as_str());
+    let text = format!("cannot create branch {:?}", request.branch.as_str());
     let step = Step::Create { name: name.clone(), commit: commit.clone() };
     refs::apply(repository, &[step]).map_err(|mut failure| {
         failure.0.text = text;
         failure
     })?;
-    undo.made.push(Made::Ref { name, commit });
+    undo.created.push(Created::Ref { name, commit });
     if request.existing {
         let upstream = format!("--set-upstream-to=origin/{}", request.branch);
-        let words = ["--quiet", &upstream, "--", request.branch.as_str()];
-        repository.git.call("branch").args(words).done("cannot set the branch's upstream")?;
+        let args = ["--quiet", &upstream, "--", request.branch.as_str()];
+        repository.git.call("branch").args(args).done("cannot set the branch's upstream")?;
     }
     Ok(start)
 }
 
-/// Two worktrees with one branch would move it under each other's feet.
+/// Fails if the branch is checked out in another worktree. Both would move the branch.
 fn refuse_if_in_use(repository: &Repository, name: &str, shown: &str) -> Result<(), Failure> {
     let list = worktrees::list(repository)?;
     let Some(user) = list.iter().find(|worktree| worktree.branch.as_deref() == Some(name)) else {
         return Ok(());
     };
     let place = quote_path(user.path.as_os_str().as_encoded_bytes());
-    let text = format!("the branch {shown:?} is checked out in {place}");
+    let text = format!("branch {shown:?} is checked out in {place}");
     Err(Failure::new(FailureKind::BranchInUse, text))
 }
 
-fn make_parents(path: &Path, undo: &mut Undo<'_>) -> Result<(), Failure> {
+fn create_parents(path: &Path, undo: &mut Undo<'_>) -> Result<(), Failure> {
     let missing: Vec<&Path> =
         path.ancestors().skip(1).take_while(|parent| !parent.exists()).collect();
     for parent in missing.into_iter().rev() {
         match fs::create_dir(parent) {
-            Ok(()) => undo.made.push(Made::Directory(parent.to_owned())),
+            Ok(()) => undo.created.push(Created::Directory(parent.to_owned())),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
                 let shown = quote_path(parent.as_os_str().as_encoded_bytes());
-                return Err(Failure::io(&format!("cannot make {shown}"), &error));
+                return Err(Failure::io(&format!("cannot create {shown}"), &error));
             }
         }
     }
@@ -219,10 +221,10 @@ fn make_parents(path: &Path, undo: &mut Undo<'_>) -> Result<(), Failure> {
 
 fn check_out(request: &AddWorktree, path: &Path, undo: &mut Undo<'_>) -> Result<(), Failure> {
     let shown = quote_path(path.as_os_str().as_encoded_bytes());
-    let text = format!("cannot make the worktree {shown}");
-    // Ours from here on: nobody else can make it, and git takes an empty directory.
+    let text = format!("cannot create worktree {shown}");
+    // Created here, so that no other process can create it. git accepts an empty directory.
     fs::create_dir(path).map_err(|error| Failure::io(&text, &error))?;
-    undo.made.push(Made::Worktree(path.to_owned()));
-    let words = ["add", "--quiet", "--", request.path.as_str(), request.branch.as_str()];
-    undo.repository.git.call("worktree").args(words).done(&text)
+    undo.created.push(Created::Worktree(path.to_owned()));
+    let args = ["add", "--quiet", "--", request.path.as_str(), request.branch.as_str()];
+    undo.repository.git.call("worktree").args(args).done(&text)
 }

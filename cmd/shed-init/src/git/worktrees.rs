@@ -1,4 +1,4 @@
-//! The worktrees a repository knows, and where it keeps them.
+//! The list of a repository's worktrees, and git's records of them.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,31 +10,31 @@ use shed_link::git::FailureKind;
 use super::failure::Failure;
 use super::repository::Repository;
 
-/// The longest path in a worktree's record.
+/// The longest path in a worktree's record, in bytes.
 const MAX_RECORD_BYTES: u64 = 8_192;
 
-/// A worktree.
+/// A worktree, as `git worktree list` prints it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Worktree {
-    /// Its top.
+    /// The top directory.
     pub(crate) path: PathBuf,
-    /// The commit that is checked out; `None` before the first.
+    /// The id of the checked-out commit; `None` before the first commit.
     pub(crate) head: Option<String>,
-    /// The branch, as a whole ref; `None` when detached.
+    /// The checked-out branch as a full ref; `None` when `HEAD` is detached.
     pub(crate) branch: Option<String>,
-    /// Whether somebody locked it.
+    /// Whether it is locked with `git worktree lock`.
     pub(crate) locked: bool,
 }
 
-/// All worktrees; the first is the repository's own.
+/// Lists all worktrees; the first is the repository's main one.
 pub(crate) fn list(repository: &Repository) -> Result<Vec<Worktree>, Failure> {
     let call = repository.git.call("worktree").args(["list", "--porcelain", "-z"]);
     let output = call.output("cannot list worktrees")?;
     parse(&output)
-        .ok_or_else(|| Failure::new(FailureKind::Git, "git listed worktrees in an unknown form"))
+        .ok_or_else(|| Failure::new(FailureKind::Git, "cannot parse git's list of worktrees"))
 }
 
-/// The directory in which git remembers the worktree at a path, if it does.
+/// The directory of git's record of the worktree at a path, if there is one.
 pub(crate) fn record(repository: &Repository, path: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(repository.common_dir.join("worktrees")).ok()?;
     let wanted = [path.join(".git"), real(path).join(".git")];
@@ -47,13 +47,13 @@ pub(crate) fn record(repository: &Repository, path: &Path) -> Option<PathBuf> {
         while text.last() == Some(&b'\n') {
             text.pop();
         }
-        // git may be told to write them relative to the record.
+        // git can be configured to write paths relative to the record.
         let named = record.join(OsString::from_vec(text));
         wanted.contains(&named) || named.parent().is_some_and(|top| real(top) == real(path))
     })
 }
 
-/// A path without symlinks, as far as it exists.
+/// Resolves the symlinks of a path as far as it exists.
 pub(crate) fn real(path: &Path) -> PathBuf {
     if let Ok(real) = path.canonicalize() {
         return real;
@@ -77,12 +77,12 @@ fn parse(listing: &[u8]) -> Option<Vec<Worktree>> {
         let (key, value) = field.split_once(' ').unwrap_or((&field, ""));
         match key {
             "HEAD" => {
-                let born = value.bytes().any(|byte| byte != b'0');
-                worktree.head = born.then(|| value.to_owned());
+                let has_commit = value.bytes().any(|byte| byte != b'0');
+                worktree.head = has_commit.then(|| value.to_owned());
             }
             "branch" => worktree.branch = Some(value.to_owned()),
             "locked" => worktree.locked = true,
-            // `detached`, `bare`, `prunable`, and what later versions add.
+            // `detached`, `bare`, `prunable` and keys of later versions.
             _ => {}
         }
     }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn worktrees_are_read() {
+    fn a_list_of_worktrees_parses() {
         let listing = b"worktree /w\0HEAD 0000\0branch refs/heads/main\0\0\
             worktree /x\ny\0HEAD 12ab\0detached\0locked by me\0\0";
         let list = parse(listing).unwrap();

@@ -1,4 +1,4 @@
-//! Who asks a worker's runner: the connections on its control socket.
+//! The connections on the control socket of a worker's runner.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -8,14 +8,14 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use shed_link::control::{Ask, MAX_FRAME_BYTES, Reply};
 
-/// Who may be connected at once: the server, and what is left of its last life. More wait to be taken.
+/// The most connections at once: those of the server, and those of its previous process. Further ones are accepted later.
 const MAX_CLIENTS: usize = 8;
-/// What is read at once.
+/// The most bytes of one read.
 const READ_BYTES: usize = 16 << 10;
-/// What is held of a client: one frame, whole.
+/// The most bytes that are buffered for a client: one complete frame.
 const MAX_INBOX_BYTES: usize = MAX_FRAME_BYTES;
 
-/// The socket and its connections.
+/// The listening socket and its connections.
 #[derive(Debug)]
 pub(crate) struct Clients {
     listener: UnixListener,
@@ -29,24 +29,24 @@ struct Client {
     socket: UnixStream,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
-    /// It asked for the end and hears nothing, and is not heard, until that has come.
+    /// It has requested a stop, which is answered at the end. Until then no further request is read.
     waits_for_end: bool,
-    /// It says nothing more. What it asked before is done all the same.
+    /// It has closed its side. Requests received before are still carried out.
     has_ended: bool,
     is_gone: bool,
 }
 
-/// Which connection. Never used twice.
+/// Identifies a connection; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientId(u64);
 
 impl Clients {
-    /// Takes a listening socket that does not block.
+    /// Serves a non-blocking listening socket.
     pub(crate) fn new(listener: UnixListener) -> Self {
         Self { listener, connected: Vec::new(), next_id: 0 }
     }
 
-    /// What to wait for: the listener as `None`. Somebody whose request cannot be taken now is not heard.
+    /// The descriptors to poll; the listener has no id. A client whose next request cannot be handled now is left out.
     pub(crate) fn interests(
         &self,
     ) -> impl Iterator<Item = (Option<ClientId>, BorrowedFd<'_>, PollFlags)> {
@@ -66,9 +66,9 @@ impl Clients {
         listener.into_iter().chain(clients)
     }
 
-    /// Takes one who knocks.
+    /// Accepts a connection.
     pub(crate) fn accept(&mut self) {
-        // It may have gone away before it was taken.
+        // Fails when the client has closed the connection in between.
         if let Ok((socket, _)) = self.listener.accept() {
             self.connected.push(Client {
                 id: self.next_id,
@@ -83,7 +83,7 @@ impl Clients {
         }
     }
 
-    /// Reads and writes what can be.
+    /// Writes and reads what is possible without blocking.
     pub(crate) fn move_bytes(&mut self, ClientId(id): ClientId) {
         if let Some(client) = self.connected.iter_mut().find(|client| client.id == id) {
             client.send();
@@ -91,8 +91,8 @@ impl Clients {
         }
     }
 
-    /// The next request of somebody whose last one was answered. Input waits unless it is accepted. One that breaks the
-    /// rules is put out.
+    /// The next request of a client whose last request was answered. Input requests wait while `accepts_input` is false. A
+    /// client that violates the protocol is disconnected.
     pub(crate) fn next_ask(&mut self, accepts_input: bool) -> Option<(ClientId, Ask)> {
         let mut next = None;
         for client in &mut self.connected {
@@ -113,7 +113,7 @@ impl Clients {
         next
     }
 
-    /// Answers.
+    /// Sends an answer.
     pub(crate) fn reply(&mut self, ClientId(id): ClientId, reply: &Reply) {
         if let Some(client) = self.connected.iter_mut().find(|client| client.id == id) {
             client.outbox.extend(reply.encode());
@@ -121,15 +121,15 @@ impl Clients {
         }
     }
 
-    /// It will hear of the end.
+    /// Has [`Clients::report_end`] answer the client's last request.
     pub(crate) fn wait_for_end(&mut self, ClientId(id): ClientId) {
         if let Some(client) = self.connected.iter_mut().find(|client| client.id == id) {
             client.waits_for_end = true;
         }
     }
 
-    /// Tells the end to all who wait for it.
-    pub(crate) fn tell_end(&mut self) {
+    /// Answers the requests to stop, after all processes have ended.
+    pub(crate) fn report_end(&mut self) {
         for client in self.connected.iter_mut().filter(|client| client.waits_for_end) {
             client.outbox.extend(Reply::Done.encode());
             client.send();

@@ -1,5 +1,5 @@
-//! The tmux window, on our standard input and output. A thread of its own writes to it: a terminal takes some kilobytes
-//! and then makes its writer wait, and it is filled soonest by one that does nothing but wait for room.
+//! The tmux window, which is the runner's standard input and output. A thread of its own writes to it. A terminal buffers a
+//! few kilobytes and then blocks its writer, and a dedicated thread fills it again without delay.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,19 +8,21 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcsetattr};
 
-use super::{raw_mode, time_until};
+use super::command::set_raw_mode;
+use crate::clock::time_until;
 
-/// More is taken while no more than this waits. As much again is being written.
+/// More output is accepted while fewer bytes than this wait. As many again may be in the current write.
 const AHEAD: usize = 32 << 10;
-/// What is written at once: an echo, a line.
-const LITTLE: usize = 256;
-/// At the end tmux has so long to say that it has read everything.
+/// Output up to this size, such as an echo or a line, is written directly by the copying thread.
+const DIRECT_BYTES: usize = 256;
+/// How long tmux may take at the end to confirm that it has read everything.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
-/// The question for a terminal's state, and the answer. They show nothing, and end whatever sequence was not whole.
-const ARE_YOU_THERE: &[u8] = b"\x1b[5n";
-const I_AM: &[u8] = b"\x1b[0n";
+/// The request for a terminal's status (DSR) and the answer to it. The request shows nothing and ends an incomplete escape
+/// sequence.
+const STATUS_REQUEST: &[u8] = b"\x1b[5n";
+const STATUS_ANSWER: &[u8] = b"\x1b[0n";
 
-/// The window. Clones are the same.
+/// The window. Clones refer to the same window.
 #[derive(Debug, Clone)]
 pub(super) struct Window {
     shared: Arc<Shared>,
@@ -29,36 +31,36 @@ pub(super) struct Window {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Something waits to be written, or the window is gone.
+    /// Signalled when there is something to write, or the window is gone.
     work: Condvar,
-    /// There is room, or nothing is left to write, or the window is gone.
+    /// Signalled when there is room, nothing is left to write, or the window is gone.
     room: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Its own settings, to be put back.
+    /// The previous terminal settings, which are restored at the end.
     before: Option<Termios>,
     waiting: Vec<u8>,
     is_writing: bool,
     is_gone: bool,
-    /// Until when there is still waited for room.
+    /// Until when [`Window::wait_for_room`] may wait.
     limit: Option<Instant>,
 }
 
 impl Window {
-    /// Makes the window pass on every byte. Without one, all that is printed is dropped.
+    /// Switches the window to raw mode. Without a terminal, all output is dropped.
     pub(super) fn open() -> Self {
         let window = Self { shared: Arc::default() };
-        let before = raw_mode();
+        let before = set_raw_mode();
         {
             let mut state = window.lock();
             state.is_gone = before.is_none();
             state.before = before;
         }
         let writer = window.clone();
-        // One that is stuck in a write must not keep the runner: nobody joins it.
-        std::thread::spawn(move || writer.write_on());
+        // The thread is not joined, since one that is stuck in a write must not block the runner.
+        std::thread::spawn(move || writer.write_loop());
         window
     }
 
@@ -70,8 +72,8 @@ impl Window {
         !self.lock().is_gone
     }
 
-    /// Whoever reads or writes it found that it is gone.
-    pub(super) fn lose(&self) {
+    /// To be called when a read or write fails: the window is gone, and all further output is dropped.
+    pub(super) fn forget(&self) {
         let mut state = self.lock();
         state.is_gone = true;
         state.waiting = Vec::new();
@@ -79,7 +81,7 @@ impl Window {
         self.shared.room.notify_all();
     }
 
-    /// Has it written after all that waits. Never blocks.
+    /// Queues output. Never blocks.
     pub(super) fn print(&self, bytes: &[u8]) {
         let mut state = self.lock();
         if !state.is_gone {
@@ -90,26 +92,26 @@ impl Window {
         }
     }
 
-    /// The same from the thread that copies: a little for a window that waits for nothing is written at once, which spares who
-    /// types the way over the other thread. Blocks as a terminal does.
+    /// Shows output, for the copying thread. Short output is written directly if nothing is queued, which saves the echo of a
+    /// key the switch to another thread. Blocks as a terminal does.
     pub(super) fn show(&self, bytes: &[u8]) {
         let mut state = self.lock();
         let is_busy = state.is_writing || !state.waiting.is_empty();
-        if state.is_gone || is_busy || bytes.len() > LITTLE {
+        if state.is_gone || is_busy || bytes.len() > DIRECT_BYTES {
             drop(state);
             return self.print(bytes);
         }
         state.is_writing = true;
         drop(state);
         if !write_all(bytes) {
-            return self.lose();
+            return self.forget();
         }
         self.lock().is_writing = false;
         self.shared.work.notify_one();
         self.shared.room.notify_all();
     }
 
-    /// Waits until there is room for more, or until the limit that [`Window::limit`] set.
+    /// Waits until there is room for more output, or until the time set by [`Window::limit`].
     pub(super) fn wait_for_room(&self) {
         let mut state = self.lock();
         while state.waiting.len() >= AHEAD && !state.is_gone {
@@ -126,13 +128,13 @@ impl Window {
         }
     }
 
-    /// From now on nobody waits for room for longer than until then.
+    /// Sets the time until which [`Window::wait_for_room`] may wait.
     pub(super) fn limit(&self, limit: Instant) {
         self.lock().limit = Some(limit);
         self.shared.room.notify_all();
     }
 
-    /// Waits until all is written.
+    /// Waits until all output is written, or until the deadline.
     pub(super) fn flush_until(&self, deadline: Instant) {
         let mut state = self.lock();
         while (state.is_writing || !state.waiting.is_empty()) && !state.is_gone {
@@ -145,13 +147,13 @@ impl Window {
         }
     }
 
-    /// Waits until tmux has read everything. It forgets what is left in the terminal of a window whose program has ended,
-    /// so it is asked for a word that it says only after all that was printed before.
+    /// Waits until tmux has read everything. tmux drops what is left in the terminal when the window's program ends, so it
+    /// is sent a request that it answers only after it has read all output before it.
     pub(super) fn settle(&self) {
         let deadline = Instant::now() + SETTLE_LIMIT;
-        self.print(ARE_YOU_THERE);
+        self.print(STATUS_REQUEST);
         self.flush_until(deadline);
-        let mut heard = Vec::new();
+        let mut input = Vec::new();
         while self.is_open() {
             let stdin = std::io::stdin();
             let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
@@ -162,27 +164,27 @@ impl Window {
             }
             let mut bytes = [0; 256];
             match rustix::io::read(std::io::stdin(), &mut bytes) {
-                Ok(n_read) if n_read > 0 => heard.extend_from_slice(&bytes[..n_read]),
+                Ok(n_read) if n_read > 0 => input.extend_from_slice(&bytes[..n_read]),
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                Ok(_) | Err(_) => return self.lose(),
+                Ok(_) | Err(_) => return self.forget(),
             }
-            if heard.windows(I_AM.len()).any(|window| window == I_AM) {
+            if input.windows(STATUS_ANSWER.len()).any(|window| window == STATUS_ANSWER) {
                 return;
             }
-            // What a person types meanwhile is nobody's.
-            heard.drain(..heard.len().saturating_sub(I_AM.len()));
+            // What a person types meanwhile is dropped.
+            input.drain(..input.len().saturating_sub(STATUS_ANSWER.len()));
         }
     }
 
-    /// Puts its settings back.
+    /// Restores the previous terminal settings.
     pub(super) fn restore(&self) {
         if let Some(before) = &self.lock().before {
             tcsetattr(std::io::stdin(), OptionalActions::Now, before).ok();
         }
     }
 
-    /// The writing thread.
-    fn write_on(&self) {
+    /// The writing thread: writes queued output until the window is gone.
+    fn write_loop(&self) {
         let mut bytes = Vec::new();
         loop {
             {
@@ -198,10 +200,10 @@ impl Window {
             }
             self.shared.room.notify_all();
             if !write_all(&bytes) {
-                return self.lose();
+                return self.forget();
             }
             bytes.clear();
-            // A long prelude must not hold its memory for ever.
+            // A long prelude must not hold its memory forever.
             bytes.shrink_to(2 * AHEAD);
             self.lock().is_writing = false;
             self.shared.room.notify_all();
@@ -209,14 +211,14 @@ impl Window {
     }
 }
 
-/// Whether the window took it all.
+/// Writes all bytes to the window; `false` when the window is gone.
 fn write_all(mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         match rustix::io::write(std::io::stdout(), bytes) {
             Ok(n_written) if n_written > 0 => bytes = &bytes[n_written..],
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                // Somebody made our terminal one that does not wait.
+                // Another process has made the terminal non-blocking.
                 let stdout = std::io::stdout();
                 poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None).ok();
             }

@@ -1,5 +1,5 @@
-//! A worker's runner: what its command prints goes to the window and to the spool, what is typed comes from the window
-//! and from the control socket, and the command's whole tree can be stopped, frozen and ended.
+//! The runner of a worker. Output of the command goes to the window and to the spool, input comes from the window and from
+//! the control socket. The command can be stopped, suspended and continued together with all its descendants.
 //!
 //! ```text
 //!   tmux window ◀──▶ runner ◀──▶ command (own terminal, own session) ── descendants, orphans too
@@ -8,8 +8,8 @@
 //!                  spool
 //! ```
 //!
-//! The runner is the subreaper of all that the command starts, so that a daemon belongs to the tree until the runner ends.
-//! When the command ends by itself, what it left running is left alone.
+//! The runner is the subreaper of all processes that the command starts, so that daemons among them remain its descendants
+//! until the runner ends. When the command ends by itself, processes that it left running are not stopped.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -25,29 +25,32 @@ use rustix::termios::{Winsize, tcgetpgrp, tcgetwinsize, tcsetwinsize};
 use shed_link::control::{Ask, Reply, Report};
 use shed_link::{Program, Spawn, Status, WorkerSpec};
 
+use super::command::{block_signals, start_command};
 use super::control::{ClientId, Clients};
+use super::limits::STOP_GRACE;
 use super::output::{Output, WINDOW_LIMIT};
-use super::spool::{Home, LIMITS, Spool};
+use super::poll::ready;
+use super::spool::{LIMITS, Spool, SpoolDirectory};
 use super::window::Window;
-use super::{END_LIMIT, hear_signals, start_command, time_until};
+use crate::clock::time_until;
+use crate::process_tree::{self, Frozen, number};
 use crate::reaper::exit_of;
-use crate::record::Body;
-use crate::tree::{self, Frozen};
+use crate::spool_record::Body;
 
-/// What is read of a prelude at once.
+/// The most bytes of one read of the prelude.
 const READ_BYTES: usize = 64 << 10;
-/// Input is taken while no more than this waits for the command.
+/// Input is accepted while fewer bytes than this wait for the command.
 const INPUT_AHEAD: usize = 64 << 10;
-/// The longest prelude. The rest of a longer one is not shown.
+/// The longest prelude, in bytes. The rest of a longer one is not shown.
 const MAX_PRELUDE_BYTES: usize = 4 << 20;
-/// How long the prelude may take to come.
+/// How long the server may take to send the prelude.
 const PRELUDE_LIMIT: Duration = Duration::from_secs(5);
-/// Between two rounds of KILL: something may have been born in between.
+/// The pause between two rounds of SIGKILL. Processes may have been created in between.
 const KILL_PAUSE: Duration = Duration::from_millis(20);
 
-/// Shows the prelude, runs the command and says how it ended. `spawn` is without its worker's part.
+/// Shows the prelude, runs the command and returns its exit status. `spec` was taken out of `spawn`.
 pub(super) fn run(spawn: Spawn, spec: &WorkerSpec, prelude: &OwnedFd) -> Result<Status, String> {
-    let signals = hear_signals()?;
+    let signals = block_signals()?;
     let window = Window::open();
     window.print(&read_prelude(prelude));
     if spawn.program == Program::Nothing {
@@ -57,17 +60,17 @@ pub(super) fn run(spawn: Spawn, spec: &WorkerSpec, prelude: &OwnedFd) -> Result<
         return Ok(Status::Code(0));
     }
     let started = Worker::start(spawn, spec, signals, window.clone());
-    if let Err(why) = &started {
-        // What was there before is read beside why there is no more.
+    if let Err(error) = &started {
+        // The prelude shall be readable beside the error message.
         window.flush_until(Instant::now() + WINDOW_LIMIT);
         window.restore();
-        // Where there is no spool, nothing else tells the server.
-        send(prelude, why.as_bytes(), SendFlags::NOSIGNAL).ok();
+        // Without a spool the server has no other way to learn of the error.
+        send(prelude, error.as_bytes(), SendFlags::NOSIGNAL).ok();
     }
     started.map(Worker::run)
 }
 
-/// What came until the prelude's end or one of its limits.
+/// Reads the prelude to its end or to one of its limits.
 fn read_prelude(prelude: &OwnedFd) -> Vec<u8> {
     let deadline = Instant::now() + PRELUDE_LIMIT;
     let mut bytes = Vec::new();
@@ -87,18 +90,19 @@ fn read_prelude(prelude: &OwnedFd) -> Vec<u8> {
     bytes
 }
 
-/// What may become ready.
+/// The descriptors that are polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Signals,
     Command,
     Input,
-    /// All that the command printed is copied.
-    Over,
+    /// All output of the command is copied.
+    OutputDone,
     Listener,
     Client(ClientId),
 }
 
+/// A running command and its connections.
 struct Worker {
     pid: Pid,
     /// The command's terminal.
@@ -106,24 +110,24 @@ struct Worker {
     signals: SignalFd,
     window: Window,
     spool: Arc<Spool>,
-    /// `None` once all is copied.
+    /// `None` once all output is copied.
     output: Option<Output>,
     clients: Clients,
-    /// Held until we end.
+    /// Locked until the runner ends.
     _lock: OwnedFd,
-    /// What is typed and not taken yet.
+    /// Input that the command's terminal has not taken yet.
     to_command: Vec<u8>,
     size: Option<Winsize>,
     exit: Option<Status>,
-    /// No process of the tree is left.
+    /// No descendant is left.
     is_alone: bool,
-    /// While the tree is frozen.
+    /// The suspended processes, while they are.
     frozen: Option<Frozen>,
-    /// When the tree is killed; it has been asked to end.
+    /// When all descendants are killed, once they have been asked to end.
     kill_at: Option<Instant>,
-    /// The end is in the spool.
-    is_told: bool,
-    /// Keeps the terminal alive while a command has closed it and may open it again.
+    /// The exit status is in the spool.
+    is_recorded: bool,
+    /// Keeps the terminal open for a command that closes it and opens it again.
     _terminal: Option<OwnedFd>,
 }
 
@@ -135,16 +139,16 @@ impl Worker {
         window: Window,
     ) -> Result<Self, String> {
         rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| error.to_string())?;
-        let home = Home::create(spec)?;
-        let failed = |error| format!("cannot begin the spool in {}: {error}", spec.spool);
-        let spool = home.spool(LIMITS).map_err(failed)?;
+        let directory = SpoolDirectory::create(spec)?;
+        let failed = |error| format!("cannot write to the spool in {}: {error}", spec.spool);
+        let spool = Spool::create(&directory.dir, LIMITS).map_err(failed)?;
         let (pid, master) = match start_command(spawn, spec.confine.clone()) {
             Ok(started) => started,
             Err(refusal) => {
                 window.restore();
-                let why = refusal.to_string();
+                let error = refusal.to_string();
                 spool.finish(&Body::Refused(refusal));
-                return Err(why);
+                return Err(error);
             }
         };
         spool.started(number(pid));
@@ -153,15 +157,15 @@ impl Worker {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let mut worker = Self {
             pid,
-            is_told: false,
+            is_recorded: false,
             _terminal: ioctl_tiocgptpeer(&*master, flags).ok(),
             master,
             signals,
             window,
             spool,
             output: Some(output.map_err(|error| error.to_string())?),
-            clients: Clients::new(home.listener),
-            _lock: home.lock,
+            clients: Clients::new(directory.listener),
+            _lock: directory.lock,
             to_command: Vec::new(),
             size: None,
             exit: None,
@@ -173,7 +177,8 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Goes on until the command has ended and its output is copied, and when the tree is to end, until that has.
+    /// Runs until the command has ended and its output is copied; after a request to stop also until all descendants have
+    /// ended.
     fn run(mut self) -> Status {
         let status = loop {
             self.turn();
@@ -182,35 +187,35 @@ impl Worker {
             };
             match &mut self.output {
                 Some(output) => output.finish(),
-                None if !self.is_told => {
+                None if !self.is_recorded => {
                     self.spool.exited(status);
-                    self.is_told = true;
+                    self.is_recorded = true;
                 }
                 None => {}
             }
-            if self.is_told && (self.is_alone || self.kill_at.is_none()) {
+            if self.is_recorded && (self.is_alone || self.kill_at.is_none()) {
                 break status;
             }
         };
-        self.clients.tell_end();
+        self.clients.report_end();
         self.window.flush_until(Instant::now() + WINDOW_LIMIT);
         self.window.settle();
         self.window.restore();
         status
     }
 
-    /// Waits for something to happen and does it.
+    /// Waits for events and handles them.
     fn turn(&mut self) {
         let ready = self.wait();
         if self.kill_at.is_some_and(|at| at <= Instant::now()) {
-            self.kill_tree();
+            self.kill_all();
         }
-        self.take_signals();
+        self.handle_signals();
         for source in ready {
             match source {
                 Source::Signals | Source::Command => {}
                 Source::Input => self.copy_input(),
-                Source::Over => self.output = None,
+                Source::OutputDone => self.output = None,
                 Source::Listener => self.clients.accept(),
                 Source::Client(client) => self.clients.move_bytes(client),
             }
@@ -222,8 +227,6 @@ impl Worker {
         }
     }
 
-    /// What is ready. A source that is not waited for is not in the set at all: one that has hung up would wake us for
-    /// ever.
     fn wait(&self) -> Vec<Source> {
         let stdin = std::io::stdin();
         let mut sources = vec![(Source::Signals, PollFd::new(&self.signals, PollFlags::IN))];
@@ -234,33 +237,28 @@ impl Worker {
             sources.push((Source::Input, PollFd::new(&stdin, PollFlags::IN)));
         }
         if let Some(output) = &self.output {
-            sources.push((Source::Over, PollFd::new(output.over(), PollFlags::IN)));
+            sources.push((Source::OutputDone, PollFd::new(output.done(), PollFlags::IN)));
         }
         for (client, fd, flags) in self.clients.interests() {
             let source = client.map_or(Source::Listener, Source::Client);
             sources.push((source, PollFd::from_borrowed_fd(fd, flags)));
         }
-        let limit = self.kill_at.map(time_until);
-        let (names, mut fds): (Vec<Source>, Vec<PollFd<'_>>) = sources.into_iter().unzip();
-        // An interrupted wait is a short one.
-        poll(&mut fds, limit.as_ref()).ok();
-        let ready = names.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
-        ready.map(|(name, _)| name).collect()
+        ready(sources, self.kill_at)
     }
 
-    fn take_signals(&mut self) {
+    fn handle_signals(&mut self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
             match i32::try_from(info.ssi_signo).ok().and_then(Signal::from_named_raw) {
                 Some(Signal::WINCH) => self.copy_size(),
                 Some(Signal::CHILD) => self.reap(),
                 None => {}
-                // The window is being closed, or somebody asks the runner to end: it is the tree that is meant.
-                Some(_) => self.end_tree(END_LIMIT),
+                // The window is being closed or the runner is told to end; both are meant for the command.
+                Some(_) => self.stop_all(STOP_GRACE),
             }
         }
     }
 
-    /// Collects all that have ended, orphans of the tree among them.
+    /// Reaps all children that have ended, including adopted orphans.
     fn reap(&mut self) {
         loop {
             match wait(WaitOptions::NOHANG) {
@@ -277,19 +275,19 @@ impl Worker {
         }
     }
 
-    /// Asks the whole tree to end and has it killed after the grace. The shortest grace counts.
-    fn end_tree(&mut self, grace: Duration) {
+    /// Asks all descendants to end and has them killed after the grace period. The shortest grace period wins.
+    fn stop_all(&mut self, grace: Duration) {
         let at = Instant::now() + grace;
         self.kill_at = Some(self.kill_at.map_or(at, |earlier| earlier.min(at)));
-        // What is frozen must run to be able to end.
+        // Suspended processes must run to be able to end.
         self.frozen = None;
-        tree::signal(getpid(), &[Signal::HUP, Signal::TERM, Signal::CONT]);
+        process_tree::signal(getpid(), &[Signal::HUP, Signal::TERM, Signal::CONT]);
     }
 
-    fn kill_tree(&mut self) {
-        // Stopped first: what is being forked must not escape for ever.
-        tree::signal(getpid(), &[Signal::STOP]);
-        tree::signal(getpid(), &[Signal::KILL]);
+    fn kill_all(&mut self) {
+        // SIGSTOP first, so that no process can escape by forking.
+        process_tree::signal(getpid(), &[Signal::STOP]);
+        process_tree::signal(getpid(), &[Signal::KILL]);
         self.kill_at = Some(Instant::now() + KILL_PAUSE);
     }
 
@@ -302,17 +300,17 @@ impl Worker {
                 return;
             }
             Ask::Stop { grace_ms } => {
-                self.end_tree(Duration::from_millis(grace_ms.into()));
+                self.stop_all(Duration::from_millis(grace_ms.into()));
                 return self.clients.wait_for_end(client);
             }
             Ask::Signal(number) => match Signal::from_named_raw(i32::from(number)) {
                 Some(signal) => done(self.signal_foreground(signal)),
-                None => Reply::Refused(format!("there is no signal {number}")),
+                None => Reply::Refused(format!("invalid signal number {number}")),
             },
             Ask::Freeze => done(self.freeze()),
             Ask::Thaw => {
                 if let Some(frozen) = self.frozen.take() {
-                    tree::thaw(getpid(), frozen);
+                    process_tree::thaw(getpid(), frozen);
                 }
                 Reply::Done
             }
@@ -331,14 +329,14 @@ impl Worker {
 
     fn freeze(&mut self) -> Result<(), String> {
         if self.kill_at.is_some() {
-            return Err("it is being stopped".to_owned());
+            return Err("the command is being stopped".to_owned());
         }
-        // A part that stopped stays so, and is continued with the rest.
-        tree::freeze(getpid(), self.frozen.get_or_insert_default())
+        // If only some stop, they stay suspended and are continued with the next thaw.
+        process_tree::freeze(getpid(), self.frozen.get_or_insert_default())
     }
 
     fn report(&self) -> Report {
-        let processes = tree::descendants(getpid());
+        let processes = process_tree::descendants(getpid());
         let n_processes = processes.iter().filter(|process| !process.has_ended()).count();
         Report {
             pid: number(self.pid),
@@ -349,7 +347,7 @@ impl Worker {
         }
     }
 
-    /// The command's terminal has the window's size.
+    /// Gives the command's terminal the size of the window.
     fn copy_size(&mut self) {
         let Ok(size) = tcgetwinsize(std::io::stdin()) else {
             return;
@@ -358,20 +356,20 @@ impl Worker {
             self.size.is_none_or(|old| (old.ws_col, old.ws_row) != (size.ws_col, size.ws_row));
         if is_new {
             tcsetwinsize(&*self.master, size).ok();
-            if !self.is_told {
+            if !self.is_recorded {
                 self.spool.size(size.ws_col, size.ws_row);
             }
         }
         self.size = Some(size);
     }
 
-    /// What a person types in the window.
+    /// Reads what is typed in the window.
     fn copy_input(&mut self) {
         let mut bytes = [0; 4 << 10];
         match rustix::io::read(std::io::stdin(), &mut bytes) {
             Ok(n_read) if n_read > 0 => self.to_command.extend_from_slice(&bytes[..n_read]),
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Ok(_) | Err(_) => self.window.lose(),
+            Ok(_) | Err(_) => self.window.forget(),
         }
     }
 
@@ -380,7 +378,7 @@ impl Worker {
             match rustix::io::write(&*self.master, &self.to_command) {
                 Ok(n_written) if n_written > 0 => drop(self.to_command.drain(..n_written)),
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR) => return,
-                // Nobody is there to read it.
+                // No process has the terminal open to read it.
                 Err(_) => self.to_command.clear(),
             }
         }
@@ -389,8 +387,4 @@ impl Worker {
 
 fn done(result: Result<(), String>) -> Reply {
     result.map_or_else(Reply::Refused, |()| Reply::Done)
-}
-
-fn number(pid: Pid) -> u32 {
-    u32::try_from(pid.as_raw_nonzero().get()).unwrap_or_default()
 }

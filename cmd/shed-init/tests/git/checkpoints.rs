@@ -1,4 +1,4 @@
-//! Checkpoints hold everything, restores touch only what differs and lose nothing.
+//! Checkpoints contain all files. Restores only touch files that differ, and lose nothing.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -11,7 +11,7 @@ use shed_link::git::{FailureKind, GitDone};
 use crate::support::{Mount, Repo, assert_fails, done, failed, git_in, noise, os};
 
 #[test]
-fn a_checkpoint_holds_untracked_files_and_leaves_the_index_alone() {
+fn a_checkpoint_contains_untracked_files_and_does_not_change_the_index() {
     let repo = Repo::new();
     repo.write(".gitignore", "*.log\n");
     repo.write("new", "n");
@@ -31,7 +31,7 @@ fn a_checkpoint_holds_untracked_files_and_leaves_the_index_alone() {
     let staged = taken.checkpoint.index_tree.unwrap();
     assert_eq!(repo.git(&["show", &format!("{staged}:a")]), "staged\n");
     assert_eq!(taken.checkpoint.branch.as_deref(), Some("main"));
-    // The same again is the same checkpoint, another state has it as a parent.
+    // The same state is the same checkpoint. Another state has it as a parent.
     assert!(repo.snapshot().unchanged);
     repo.write("new", "m");
     let second = repo.snapshot().checkpoint;
@@ -42,7 +42,7 @@ fn a_checkpoint_holds_untracked_files_and_leaves_the_index_alone() {
 }
 
 #[test]
-fn a_file_that_becomes_ignored_leaves_the_next_checkpoint() {
+fn a_file_that_becomes_ignored_is_not_in_the_next_checkpoint() {
     let repo = Repo::new();
     repo.write("x.log", "x");
     repo.snapshot();
@@ -55,7 +55,7 @@ fn a_file_that_becomes_ignored_leaves_the_next_checkpoint() {
 }
 
 #[test]
-fn a_change_of_the_same_size_at_the_moment_the_index_was_written_is_seen() {
+fn a_change_of_the_same_size_and_time_as_the_index_is_noticed() {
     let repo = Repo::new();
     repo.git(&["config", "core.trustctime", "false"]);
     let then = SystemTime::now() - Duration::from_secs(60);
@@ -74,7 +74,7 @@ fn a_change_of_the_same_size_at_the_moment_the_index_was_written_is_seen() {
 }
 
 #[test]
-fn files_over_the_limit_and_repositories_inside_are_told_and_left_out() {
+fn files_over_the_limit_and_nested_repositories_are_skipped_and_reported() {
     let repo = Repo::new();
     repo.write("large", vec![0_u8; 4097]);
     repo.write("fits", vec![0_u8; 4096]);
@@ -98,10 +98,10 @@ fn files_over_the_limit_and_repositories_inside_are_told_and_left_out() {
         ]
     );
     assert_eq!(taken.checkpoint.skipped, 3);
-    // The tracked one stays as it was committed.
+    // The tracked file keeps its committed content.
     assert_eq!(repo.git(&["show", "refs/shed/ckpt/s/1:a"]), "one\ntwo\n");
     assert_eq!(repo.git(&["ls-tree", "-r", "--name-only", "refs/shed/ckpt/s/1"]), "a\nd/b\nfits\n");
-    // A restore does not overwrite what the safety checkpoint does not hold.
+    // A restore does not overwrite a file that is not in the safety checkpoint.
     repo.write("a", "small\n");
     repo.snapshot();
     repo.write("a", "y".repeat(5000));
@@ -112,7 +112,7 @@ fn files_over_the_limit_and_repositories_inside_are_told_and_left_out() {
 }
 
 #[test]
-fn a_restore_brings_back_every_kind_of_file() {
+fn a_restore_restores_every_kind_of_file() {
     let repo = Repo::new();
     repo.write(".gitignore", "ignored\n");
     repo.write("run.sh", "#!/bin/sh\n");
@@ -157,14 +157,14 @@ fn a_restore_brings_back_every_kind_of_file() {
     assert_eq!(fs::read(repo.top().join(".git/index")).unwrap(), index);
     let again = repo.snapshot().checkpoint;
     assert_eq!(again.tree, first.tree);
-    // And back to what was there before.
+    // The safety checkpoint restores the previous state.
     repo.restore(restored.safety.n);
     assert_eq!(repo.read("will-be-directory/y/z"), "z");
     assert_eq!(repo.read("link"), "no link");
 }
 
 #[test]
-fn ignored_files_in_the_way_are_never_touched() {
+fn ignored_files_in_place_of_restored_ones_are_not_touched() {
     let repo = Repo::new();
     repo.write("cache", "a file\n");
     repo.write("dir/x", "x\n");
@@ -205,7 +205,7 @@ fn only_the_named_files_are_restored() {
 }
 
 #[test]
-fn a_submodule_is_left_alone_with_a_note() {
+fn a_submodule_is_kept_and_reported() {
     let (repo, other) = (Repo::new(), Repo::new());
     let url = other.top();
     let words = [
@@ -232,7 +232,7 @@ fn a_submodule_is_left_alone_with_a_note() {
 }
 
 #[test]
-fn there_are_checkpoints_before_the_first_commit_and_when_detached() {
+fn checkpoints_work_before_the_first_commit_and_with_a_detached_head() {
     let repo = Repo::empty();
     repo.write("x", "x");
     let taken = repo.snapshot().checkpoint;
@@ -247,7 +247,7 @@ fn there_are_checkpoints_before_the_first_commit_and_when_detached() {
 }
 
 #[test]
-fn checkpoints_are_listed_with_what_they_are_for() {
+fn checkpoints_are_listed_with_kind_and_message() {
     let repo = Repo::new();
     let message = "before the rewrite\n\nShed-Kind: forged\u{1b}";
     done(json!({"snapshot": {"view": repo.view(), "kind": "prompt", "message": message}}));
@@ -263,7 +263,7 @@ fn checkpoints_are_listed_with_what_they_are_for() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_nothing_is_half_done() {
+fn a_full_disk_is_reported_and_leaves_no_partial_checkpoint() {
     let repo = Repo::new();
     let work = repo.beside("small");
     let Some(_mount) = Mount::tmpfs(&work, "size=1m") else { return };
@@ -271,7 +271,7 @@ fn a_full_disk_is_told_and_nothing_is_half_done() {
     fs::write(work.join("a"), "a").unwrap();
     git_in(&work, &["add", "a"]);
     git_in(&work, &["commit", "-q", "-m", "first"]);
-    // As a file it fits, as an object as well it does not.
+    // The file fits on the disk, but not together with its object.
     fs::write(work.join("noise"), noise(600_000)).unwrap();
     let view = crate::support::view(&work);
     let failure = failed(json!({"snapshot": {"view": view, "kind": "manual"}}));

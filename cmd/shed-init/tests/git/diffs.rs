@@ -1,4 +1,4 @@
-//! Numbers and diffs, for every way a session began.
+//! Counts of changes and diffs, for all kinds of bases.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn diff(request: &Value) -> (Diffed, String) {
 }
 
 #[test]
-fn numbers_have_untracked_files_and_not_the_ignored() {
+fn untracked_files_are_counted_and_ignored_ones_are_not() {
     let repo = Repo::new();
     repo.write(".gitignore", "*.log\n");
     repo.commit("ignore");
@@ -29,7 +29,7 @@ fn numbers_have_untracked_files_and_not_the_ignored() {
     let numbers = repo.numbers(&json!({"at": "HEAD"}));
     assert_eq!((numbers.files, numbers.insertions, numbers.deletions), (4, 5, 1));
     assert_eq!(numbers.branch.as_deref(), Some("main"));
-    // Again, with the index it has now.
+    // Again, with the existing index.
     assert_eq!(repo.numbers(&json!({"at": "HEAD"})), numbers);
 }
 
@@ -42,7 +42,7 @@ fn a_base_follows_its_ref() {
     let base = json!({"fork": "origin/main"});
     let numbers = repo.numbers(&base);
     assert_eq!((numbers.files, numbers.ahead, numbers.behind), (1, 1, 0));
-    // Somebody pushes to main; the files are still compared with the fork.
+    // After a push to main the files are still compared with the merge base.
     repo.git(&["checkout", "-q", "--detach", "origin/main"]);
     repo.write("theirs", "1\n");
     repo.commit("theirs");
@@ -53,13 +53,13 @@ fn a_base_follows_its_ref() {
     repo.git(&["rebase", "-q", "origin/main"]);
     let numbers = repo.numbers(&base);
     assert_eq!((numbers.files, numbers.ahead, numbers.behind), (1, 1, 0));
-    // A bare name is looked for on origin as well.
+    // A bare name is also looked up on origin.
     repo.git(&["branch", "-q", "-D", "main"]);
     assert_eq!(repo.numbers(&json!({"fork": "main"})).ahead, 1);
 }
 
 #[test]
-fn there_are_numbers_before_the_first_commit_and_when_detached() {
+fn counts_work_before_the_first_commit_and_with_a_detached_head() {
     let repo = Repo::empty();
     assert_eq!(repo.numbers(&json!("nothing")).files, 0);
     repo.write("x", "1\n2\n");
@@ -74,7 +74,7 @@ fn there_are_numbers_before_the_first_commit_and_when_detached() {
 }
 
 #[test]
-fn a_base_that_is_gone_is_a_clear_failure() {
+fn a_missing_base_is_a_failure_of_its_own_kind() {
     let repo = Repo::new();
     for base in [
         json!({"at": "gone"}),
@@ -82,7 +82,7 @@ fn a_base_that_is_gone_is_a_clear_failure() {
         json!({"at": "1234567890123456789012345678901234567890"}),
     ] {
         let request = json!({"numbers": {"view": repo.view(), "base": base}});
-        assert_fails(request, FailureKind::BaseGone, "is gone");
+        assert_fails(request, FailureKind::BaseGone, "does not exist");
     }
     repo.git(&["checkout", "-q", "--orphan", "other"]);
     repo.commit("unrelated");
@@ -91,7 +91,7 @@ fn a_base_that_is_gone_is_a_clear_failure() {
 }
 
 #[test]
-fn a_large_file_counts_and_is_not_read() {
+fn a_large_file_is_counted_but_not_read() {
     let repo = Repo::new();
     repo.write("large", vec![b'\n'; 5000]);
     let mut view = repo.view();
@@ -102,7 +102,7 @@ fn a_large_file_counts_and_is_not_read() {
 }
 
 #[test]
-fn a_diff_has_files_and_the_patch_of_any_two_sides() {
+fn a_diff_lists_the_files_and_the_patch_of_any_two_sides() {
     let repo = Repo::new();
     repo.write("a", "one\n2\n");
     repo.snapshot();
@@ -128,7 +128,7 @@ fn a_diff_has_files_and_the_patch_of_any_two_sides() {
     let (_, patch) =
         diff(&json!({"view": repo.view(), "from": checkpoint, "to": "worktree", "path": "a"}));
     assert!(patch.contains("-2\n+3\n") && !patch.contains("moved"), "{patch}");
-    // One file of a rename is the whole rename.
+    // The path of one side of a rename selects the whole rename.
     let (_, patch) =
         diff(&json!({"view": repo.view(), "from": "head", "to": "worktree", "path": "moved"}));
     assert!(patch.contains("rename from d/b") && !patch.contains("+3"), "{patch}");
@@ -139,7 +139,7 @@ fn a_diff_has_files_and_the_patch_of_any_two_sides() {
 }
 
 #[test]
-fn the_users_settings_do_not_change_the_form_of_a_patch() {
+fn the_users_settings_do_not_change_the_format_of_a_patch() {
     let repo = Repo::new();
     let trap = repo.beside("trap");
     for (key, value) in [
@@ -162,5 +162,5 @@ fn the_users_settings_do_not_change_the_form_of_a_patch() {
         patch.starts_with("diff --git a/a b/a\n") && patch.ends_with(" one\n-two\n+2\n"),
         "{patch}"
     );
-    assert!(!trap.exists(), "git ran a program of the repository's settings");
+    assert!(!trap.exists(), "git ran a program from the repository's settings");
 }

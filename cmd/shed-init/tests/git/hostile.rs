@@ -1,4 +1,4 @@
-//! Names that look like options, formats, paths or commands, and requests no server sends.
+//! Names that look like options, formats, paths or commands, and invalid requests.
 
 use std::fs;
 
@@ -15,18 +15,18 @@ fn refused(request: &[u8]) -> GitFailure {
 }
 
 #[test]
-fn a_request_that_is_none_is_refused_in_words() {
+fn an_invalid_request_is_refused_with_a_message() {
     for request in [b"".as_slice(), b"{", b"null\n", b"{\"run\":{}}", b"\xff\n"] {
         assert_eq!(refused(request).kind, FailureKind::Invalid);
     }
     let long = vec![b' '; MAX_GIT_REQUEST_BYTES + 1];
-    assert!(refused(&long).text.contains("over"));
+    assert!(refused(&long).text.contains("at most"));
 }
 
 #[test]
-fn names_that_could_be_options_or_leave_their_place_never_reach_git() {
+fn names_that_look_like_options_or_leave_their_directory_never_reach_git() {
     let repo = Repo::new();
-    let before = repo.picture();
+    let before = repo.state();
     let top = repo.top();
     let view = repo.view();
     for bad in
@@ -46,7 +46,7 @@ fn names_that_could_be_options_or_leave_their_place_never_reach_git() {
             json!({"risk": {"worktree": top, "base": bad}}),
         ];
         for request in requests {
-            // Not in front, a dash is nothing special.
+            // A dash is only special at the start of the name.
             if bad.starts_with('-') && request.get("drop-refs").is_some() {
                 continue;
             }
@@ -62,11 +62,11 @@ fn names_that_could_be_options_or_leave_their_place_never_reach_git() {
         let request = json!({"facts": {"directory": bad}});
         assert_eq!(refused(&serde_json::to_vec(&request).unwrap()).kind, FailureKind::Invalid);
     }
-    assert_eq!(repo.picture(), before);
+    assert_eq!(repo.state(), before);
 }
 
 #[test]
-fn files_with_any_name_are_kept_shown_and_restored() {
+fn files_with_any_name_are_saved_listed_and_restored() {
     let repo = Repo::new();
     let names: [&[u8]; 10] = [
         b"-x",
@@ -96,7 +96,7 @@ fn files_with_any_name_are_kept_shown_and_restored() {
             && shown.contains(&"\"\\033[31m\""),
         "{shown:?}"
     );
-    // Each of them alone, by the name it was shown with.
+    // Each file can be selected by the name under which it is listed.
     for path in &shown {
         let request =
             json!({"diff": {"view": repo.view(), "from": "head", "to": "worktree", "path": path}});
@@ -114,7 +114,7 @@ fn files_with_any_name_are_kept_shown_and_restored() {
 }
 
 #[test]
-fn our_work_runs_no_hook_of_the_repository() {
+fn operations_run_no_hooks_of_the_repository() {
     let repo = Repo::new();
     for hook in ["post-checkout", "reference-transaction", "pre-commit", "post-index-change"] {
         let path = repo.top().join(".git/hooks").join(hook);
@@ -132,7 +132,7 @@ fn our_work_runs_no_hook_of_the_repository() {
 }
 
 #[test]
-fn a_directory_without_a_repository_is_told_as_such() {
+fn the_facts_of_a_directory_without_a_repository_say_so() {
     let repo = Repo::new();
     let GitDone::Facts(facts) = done(json!({"facts": {"directory": repo.beside("")}})) else {
         panic!()

@@ -1,4 +1,4 @@
-//! `shed-init git` and `watch-tree` as the server uses them, with the real git in repositories of their own.
+//! `shed-init git` and `shed-init watch-tree` with the installed git, as the server uses them.
 #![cfg(test)]
 
 mod beside;

@@ -1,4 +1,4 @@
-//! A repository of its own for each test, and requests to the program.
+//! A repository for each test, and requests to `shed-init git`.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use shed_link::git::{FailureKind, GitAnswer, GitDone, GitFailure, GitOp};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_shed-init");
 
-/// Nobody's configuration, nobody's home.
+/// An environment without the user's configuration and home.
 const CLEAN: [(&str, &str); 8] = [
     ("GIT_CONFIG_GLOBAL", "/dev/null"),
     ("GIT_CONFIG_SYSTEM", "/dev/null"),
@@ -36,7 +36,7 @@ impl Repo {
         repo
     }
 
-    /// One with a commit of `a` and `d/b`.
+    /// A repository with a commit of `a` and `d/b`.
     pub(crate) fn new() -> Self {
         let repo = Self::empty();
         repo.write("a", "one\ntwo\n");
@@ -45,7 +45,7 @@ impl Repo {
         repo
     }
 
-    /// One with an `origin`, whose `main` is fetched.
+    /// The same with a remote `origin`, whose `main` is fetched.
     pub(crate) fn cloned() -> Self {
         let repo = Self::new();
         let origin = repo.beside("origin.git");
@@ -61,7 +61,7 @@ impl Repo {
         self.dir.path().join("work")
     }
 
-    /// A path outside of the checkout.
+    /// A path outside of the working tree.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -81,7 +81,7 @@ impl Repo {
         self.git(&["commit", "-q", "-m", message]);
     }
 
-    /// git at the top; it succeeds.
+    /// Runs git in the top directory; it must succeed.
     pub(crate) fn git(&self, words: &[&str]) -> String {
         git_in(&self.top(), words)
     }
@@ -111,8 +111,8 @@ impl Repo {
         }
     }
 
-    /// Everything git has: refs, worktrees, branches' settings.
-    pub(crate) fn picture(&self) -> String {
+    /// All refs, worktrees and settings of the repository.
+    pub(crate) fn state(&self) -> String {
         let config = fs::read_to_string(self.top().join(".git/config")).unwrap();
         let records = self.top().join(".git/worktrees").exists();
         format!(
@@ -137,25 +137,25 @@ pub(crate) fn view(worktree: &Path) -> Value {
     json!({"worktree": worktree, "session": "s"})
 }
 
-pub(crate) fn command(face: &str) -> Command {
+pub(crate) fn command(subcommand: &str) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.arg(face).envs(CLEAN).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.arg(subcommand).envs(CLEAN).stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 
-/// One request, as bytes; the whole output.
+/// Sends bytes as a request and returns the whole output.
 pub(crate) fn ask_bytes(request: &[u8]) -> Vec<u8> {
     let mut child = command("git").spawn().unwrap();
-    // It may have answered and gone before it read everything.
+    // Fails when it has answered without reading everything.
     child.stdin.take().unwrap().write_all(request).ok();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     output.stdout
 }
 
-/// One request; the answer and what follows it.
+/// Sends a request and returns the answer and the patch.
 pub(crate) fn ask(request: Value) -> (GitAnswer, Vec<u8>) {
-    // The server sends nothing that is not a GitOp; a test neither, unless it says so.
+    // As the server, which only sends valid requests.
     let op: GitOp = serde_json::from_value(request).unwrap();
     split(&ask_bytes(&serde_json::to_vec(&op).unwrap()))
 }
@@ -179,20 +179,21 @@ pub(crate) fn failed(request: Value) -> GitFailure {
     }
 }
 
-pub(crate) fn assert_fails(request: Value, kind: FailureKind, words: &str) {
+pub(crate) fn assert_fails(request: Value, kind: FailureKind, text: &str) {
     let failure = failed(request);
     assert_eq!(failure.kind, kind, "{failure:?}");
-    assert!(failure.text.contains(words), "{failure:?}");
+    assert!(failure.text.contains(text), "{failure:?}");
 }
 
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A file system of its own, for as long as it is kept; `None` where this user may not mount one.
+/// A mounted file system, unmounted on drop.
 pub(crate) struct Mount(PathBuf);
 
 impl Mount {
+    /// Mounts a tmpfs; `None` if this user may not mount one.
     pub(crate) fn tmpfs(at: &Path, options: &str) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let mut mount = Command::new("mount");
@@ -215,7 +216,7 @@ pub(crate) fn os(name: &[u8]) -> &std::ffi::OsStr {
     std::ffi::OsStr::from_bytes(name)
 }
 
-/// Bytes that no compression makes smaller.
+/// Bytes that do not compress.
 pub(crate) fn noise(n_bytes: usize) -> Vec<u8> {
     let mut seed = 7_u64;
     let next = || {

@@ -1,6 +1,5 @@
-//! `watch-tree` tells of what counts, and of nothing else.
+//! `watch-tree` as a program. What it reports is tested beside its code, with shorter times.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -12,9 +11,9 @@ use shed_link::git::{TreeEvent, TreeNews};
 
 use crate::support::{Repo, command, done};
 
-/// How long a line may take on a busy machine.
+/// How long a report may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
-/// How long nothing is to be heard. Longer than any line is held back.
+/// How long to wait for a report that must not come. Longer than any report is delayed.
 const SILENCE: Duration = Duration::from_millis(800);
 
 struct Watch {
@@ -28,10 +27,10 @@ impl Watch {
         let mut child =
             command("watch-tree").arg(repo.top()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        let (tell, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in output.lines() {
-                tell.send(serde_json::from_str(&line.unwrap()).unwrap()).ok();
+                sender.send(serde_json::from_str(&line.unwrap()).unwrap()).ok();
             }
         });
         let watch = Self { input: child.stdin.take(), child, lines };
@@ -39,20 +38,9 @@ impl Watch {
         watch
     }
 
-    /// A line comes; the ones that follow from the same change are passed over.
-    fn hears(&self, what: &str) -> TreeNews {
-        let news = self.lines.recv_timeout(LIMIT);
-        let mut news = news.unwrap_or_else(|error| panic!("nothing of {what}: {error}"));
-        assert_eq!(news.news, TreeEvent::Changed);
-        while let Ok(more) = self.lines.recv_timeout(SILENCE) {
-            news = more;
-        }
-        news
-    }
-
-    fn hears_nothing(&self, of: &str) {
-        let heard = self.lines.recv_timeout(SILENCE);
-        assert_eq!(heard, Err(RecvTimeoutError::Timeout), "{of} was told");
+    fn expect_nothing(&self, what: &str) {
+        let report = self.lines.recv_timeout(SILENCE);
+        assert_eq!(report, Err(RecvTimeoutError::Timeout), "{what} was reported");
     }
 }
 
@@ -64,40 +52,7 @@ impl Drop for Watch {
 }
 
 #[test]
-fn files_directories_and_refs_are_told_and_ignored_files_are_not() {
-    let repo = Repo::new();
-    repo.write(".gitignore", "*.log\ntarget/\n");
-    repo.write("target/deep/x", "x");
-    fs::create_dir(repo.top().join("empty")).unwrap();
-    let watch = Watch::start(&repo);
-    watch.hears_nothing("nothing");
-    repo.write("a", "changed");
-    let n_watches = watch.hears("a changed file").n_watches;
-    repo.write("empty/file", "x");
-    watch.hears("a file in what was an empty directory");
-    repo.write("new/deep/file", "x");
-    assert_eq!(watch.hears("new directories").n_watches, n_watches + 2);
-    repo.write("new/deep/file", "y");
-    watch.hears("a file in a new directory");
-    repo.write("x.log", "x");
-    repo.write("target/deep/y", "y");
-    repo.write("target/other/y", "y");
-    repo.write(":(top)y.log", "y");
-    watch.hears_nothing("an ignored file");
-    repo.write(":(exclude)a", "x");
-    watch.hears("an odd name");
-    repo.git(&["commit", "-q", "-am", "x"]);
-    watch.hears("a commit");
-    repo.git(&["branch", "feature/deep/x"]);
-    watch.hears("a branch");
-    repo.git(&["update-ref", "refs/heads/feature/deep/x", "HEAD~1"]);
-    watch.hears("a ref in a new directory");
-    fs::remove_dir_all(repo.top().join("new")).unwrap();
-    assert_eq!(watch.hears("a removed directory").n_watches, n_watches + 2);
-}
-
-#[test]
-fn our_own_work_is_not_told() {
+fn operations_of_shed_are_not_reported() {
     let repo = Repo::new();
     repo.write("a", "changed");
     let watch = Watch::start(&repo);
@@ -106,7 +61,7 @@ fn our_own_work_is_not_told() {
     repo.numbers(&json!({"at": "HEAD"}));
     done(json!({"diff": {"view": repo.view(), "from": "head", "to": "worktree"}}));
     done(json!({"risk": {"worktree": repo.top()}}));
-    watch.hears_nothing("our own work");
+    watch.expect_nothing("an operation of shed");
 }
 
 #[test]
@@ -126,7 +81,7 @@ fn a_linked_worktree_is_watched_with_its_own_index() {
 }
 
 #[test]
-fn what_is_no_repository_is_not_watched() {
+fn only_repositories_are_watched() {
     let repo = Repo::new();
     for directory in [repo.beside("").to_str().unwrap(), "relative", "/nonexistent"] {
         let mut watch = command("watch-tree");

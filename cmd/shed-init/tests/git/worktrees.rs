@@ -1,4 +1,4 @@
-//! Worktrees are made whole or not at all, and removed into the trash.
+//! Worktrees are created completely or not at all, and their commits are saved to the trash when they are removed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -35,9 +35,9 @@ fn removal(repo: &Repo, path: &Path, branch: &str) -> Value {
 }
 
 #[test]
-fn a_worktree_begins_at_the_default_branch_as_fetched() {
+fn a_worktree_starts_at_the_default_branch_as_fetched() {
     let repo = Repo::cloned();
-    // Our own main is ahead of it.
+    // The local main is ahead of it.
     repo.write("a", "local\n");
     repo.commit("local");
     let added = add(&repo, "shed/#(id)", &json!("default"));
@@ -50,7 +50,7 @@ fn a_worktree_begins_at_the_default_branch_as_fetched() {
 }
 
 #[test]
-fn fetching_first_gets_the_newest() {
+fn fetching_first_starts_at_the_newest_commit() {
     let repo = Repo::cloned();
     repo.write("a", "newer\n");
     repo.commit("newer");
@@ -75,14 +75,14 @@ fn a_pull_request_is_fetched() {
     repo.git(&["push", "-q", "origin", "HEAD:refs/pull/7/head"]);
     repo.git(&["reset", "-q", "--hard", "HEAD~1"]);
     assert_eq!(add(&repo, "review", &json!({"pull": 7})).base_commit, head.trim());
-    let before = repo.picture();
+    let before = repo.state();
     let missing = request(&repo, &repo.beside("x"), "y", &json!({"pull": 8}));
     assert_fails(missing, FailureKind::Fetch, "pull request 8");
-    assert_eq!(repo.picture(), before);
+    assert_eq!(repo.state(), before);
 }
 
 #[test]
-fn an_existing_branch_is_used_here_or_from_origin() {
+fn an_existing_branch_is_used_locally_or_from_origin() {
     let repo = Repo::cloned();
     repo.git(&["push", "-q", "origin", "main:refs/heads/theirs"]);
     let mut ask = request(&repo, &repo.beside("w"), "theirs", &json!("default"));
@@ -96,18 +96,18 @@ fn an_existing_branch_is_used_here_or_from_origin() {
     ask["add-worktree"]["branch"] = json!("main");
     assert_fails(ask.clone(), FailureKind::BranchInUse, "work");
     ask["add-worktree"]["branch"] = json!("none");
-    assert_fails(ask, FailureKind::NotFound, "no branch");
+    assert_fails(ask, FailureKind::NotFound, "does not exist");
 }
 
 #[test]
-fn what_is_there_already_is_refused_and_kept() {
+fn existing_branches_and_directories_are_refused_and_kept() {
     let repo = Repo::new();
-    let before = repo.picture();
+    let before = repo.state();
     let taken = request(&repo, &repo.beside("w"), "main", &json!("default"));
     assert_fails(taken, FailureKind::Exists, "branch");
     fs::create_dir(repo.beside("w")).unwrap();
     let taken = request(&repo, &repo.beside("w"), "x", &json!("default"));
-    assert_fails(taken, FailureKind::Exists, "something at");
+    assert_fails(taken, FailureKind::Exists, "already exists");
     for inside in [repo.top().join("w"), repo.top().join(".git/w"), repo.top().join("d/e/w")] {
         assert_fails(
             request(&repo, &inside, "x", &json!("default")),
@@ -117,11 +117,11 @@ fn what_is_there_already_is_refused_and_kept() {
         assert!(!inside.exists());
     }
     let gone = request(&repo, &repo.beside("v"), "x", &json!({"rev": "gone"}));
-    assert_fails(gone, FailureKind::NotFound, "gone");
-    // A branch cannot be where another one has its directory.
+    assert_fails(gone, FailureKind::NotFound, "\"gone\" does not exist");
+    // A branch cannot be below another branch.
     let below = request(&repo, &repo.beside("v"), "main/x", &json!("default"));
-    assert_fails(below, FailureKind::Git, "cannot make the branch");
-    assert_eq!(repo.picture(), before);
+    assert_fails(below, FailureKind::Git, "cannot create branch");
+    assert_eq!(repo.state(), before);
     let empty = Repo::empty();
     assert_fails(
         request(&empty, &empty.beside("w"), "x", &json!("default")),
@@ -131,57 +131,57 @@ fn what_is_there_already_is_refused_and_kept() {
 }
 
 #[test]
-fn a_failing_checkout_takes_everything_back() {
+fn a_failed_checkout_is_undone() {
     let repo = Repo::cloned();
     repo.write(".gitattributes", "a filter=broken\n");
     repo.commit("filter");
     repo.git(&["config", "filter.broken.smudge", "false"]);
     repo.git(&["config", "filter.broken.required", "true"]);
-    let before = repo.picture();
+    let before = repo.state();
     let failure = failed(request(&repo, &repo.beside("new/deep/w"), "x", &json!({"rev": "main"})));
     assert!(failure.text.contains("worktree") && !failure.git.is_empty(), "{failure:?}");
-    assert_eq!(repo.picture(), before);
+    assert_eq!(repo.state(), before);
     assert!(!repo.beside("new").exists());
 }
 
 #[test]
-fn a_read_only_place_takes_everything_back() {
+fn a_failure_on_a_read_only_file_system_is_undone() {
     let repo = Repo::new();
     let Some(_mount) = Mount::tmpfs(&repo.beside("ro"), "ro") else { return };
-    let before = repo.picture();
+    let before = repo.state();
     let failure = failed(request(&repo, &repo.beside("ro/w"), "x", &json!("default")));
     assert_eq!(failure.kind, FailureKind::ReadOnly, "{failure:?}");
-    assert_eq!(repo.picture(), before);
+    assert_eq!(repo.state(), before);
 }
 
 #[test]
-fn a_full_disk_takes_everything_back() {
+fn a_failure_on_a_full_disk_is_undone() {
     let repo = Repo::new();
     repo.write("big", vec![7; 900_000]);
     repo.commit("big");
     repo.write(".env", vec![7; 400_000]);
     repo.write(".worktreeinclude", ".env\n");
-    let before = repo.picture();
+    let before = repo.state();
     // Too small for the files of the branch; then large enough for those, and not for `.env` as well.
     for size in ["size=512k", "size=1100k"] {
         let Some(_mount) = Mount::tmpfs(&repo.beside("small"), size) else { return };
         let failure = failed(request(&repo, &repo.beside("small/w"), "x", &json!("default")));
         assert_eq!(failure.kind, FailureKind::NoSpace, "{failure:?}");
-        assert_eq!(repo.picture(), before);
+        assert_eq!(repo.state(), before);
         assert_eq!(fs::read_dir(repo.beside("small")).unwrap().count(), 0);
     }
 }
 
 #[test]
-fn an_interrupted_making_takes_everything_back() {
+fn an_interrupted_creation_is_undone() {
     let repo = Repo::new();
     let mark = repo.beside("mark");
     repo.write(".gitattributes", "a filter=slow\n");
     repo.commit("filter");
-    // Says that it runs, and waits until it is ended.
+    // Signals that it runs and waits until it is killed.
     let filter = format!("touch {}; exec sleep 60", mark.display());
     repo.git(&["config", "filter.slow.smudge", &filter]);
-    let before = repo.picture();
+    let before = repo.state();
     let request = request(&repo, &repo.beside("new/w"), "x", &json!("default"));
     let mut child = command("git").process_group(0).spawn().unwrap();
     serde_json::to_writer(child.stdin.take().unwrap(), &request).unwrap();
@@ -195,12 +195,12 @@ fn an_interrupted_making_takes_everything_back() {
     let output = child.wait_with_output().unwrap();
     let (GitAnswer::Failed(failure), _) = split(&output.stdout) else { panic!() };
     assert_eq!(failure.kind, FailureKind::Interrupted, "{failure:?}");
-    assert_eq!(repo.picture(), before);
+    assert_eq!(repo.state(), before);
     assert!(!repo.beside("new").exists());
 }
 
 #[test]
-fn ignored_files_are_copied_by_the_list_and_nothing_leaves_the_tree() {
+fn listed_files_are_copied_but_not_through_symlinks() {
     let repo = Repo::new();
     repo.write(".gitignore", ".env\nconf/\nlinked\nout\n");
     repo.write(".worktreeinclude", ".env\nconf/*.local\nlinked\n/a\nout\n");
@@ -231,7 +231,7 @@ fn ignored_files_are_copied_by_the_list_and_nothing_leaves_the_tree() {
 }
 
 #[test]
-fn a_removed_worktree_is_in_the_trash_and_comes_back() {
+fn a_removed_worktree_can_be_restored_from_the_trash() {
     let repo = Repo::new();
     add(&repo, "x", &json!("default"));
     let tree = repo.beside("trees/w");
@@ -253,7 +253,7 @@ fn a_removed_worktree_is_in_the_trash_and_comes_back() {
     assert_eq!(trash.len(), 2);
     assert_eq!(trash[0].commit, tip.trim());
     assert_eq!(repo.git(&["show", &format!("{}:dirty", trash[1].name)]), "d\n");
-    // Twice the same name is two things.
+    // A second entry of the same name gets a number.
     repo.git(&["branch", "x"]);
     add(&repo, "y", &json!("default"));
     assert!(remove(&repo, &tree, "y").trash[0].ends_with("/w-2"));
@@ -272,7 +272,7 @@ fn a_removed_worktree_is_in_the_trash_and_comes_back() {
 }
 
 #[test]
-fn a_worktree_that_is_gone_or_broken_is_removed() {
+fn a_missing_or_broken_worktree_is_removed() {
     let repo = Repo::new();
     let tree = repo.beside("trees/w");
     add(&repo, "gone", &json!("default"));
@@ -286,12 +286,12 @@ fn a_worktree_that_is_gone_or_broken_is_removed() {
     fs::remove_file(tree.join(".git")).unwrap();
     assert!(remove(&repo, &tree, "broken2").directory);
     assert_eq!(repo.git(&["worktree", "list"]).lines().count(), 1);
-    // Once more is done already.
+    // Removing it again is no error.
     assert!(!remove(&repo, &tree, "broken2").directory);
 }
 
 #[test]
-fn a_detached_head_goes_into_the_trash_as_well() {
+fn the_commit_of_a_detached_head_is_saved_to_the_trash() {
     let repo = Repo::new();
     add(&repo, "x", &json!("default"));
     let tree = repo.beside("trees/w");
@@ -305,19 +305,19 @@ fn a_detached_head_goes_into_the_trash_as_well() {
 }
 
 #[test]
-fn nothing_but_a_worktree_is_removed() {
+fn only_worktrees_are_removed() {
     let repo = Repo::new();
     add(&repo, "x", &json!("default"));
     fs::create_dir_all(repo.beside("other/full")).unwrap();
-    for (path, words) in [
-        (repo.top(), "holds"),
-        (repo.top().join("d"), "no worktree"),
-        (repo.beside(""), "holds"),
-        (repo.beside("trees"), "holds another"),
-        (repo.beside("other"), "no worktree"),
-        ("/".into(), "holds"),
+    for (path, text) in [
+        (repo.top(), "contains"),
+        (repo.top().join("d"), "not a worktree"),
+        (repo.beside(""), "contains"),
+        (repo.beside("trees"), "contains another"),
+        (repo.beside("other"), "not a worktree"),
+        ("/".into(), "contains"),
     ] {
-        assert_fails(removal(&repo, &path, "x"), FailureKind::Invalid, words);
+        assert_fails(removal(&repo, &path, "x"), FailureKind::Invalid, text);
     }
     repo.git(&["worktree", "lock", repo.beside("trees/w").to_str().unwrap()]);
     assert_fails(removal(&repo, &repo.beside("trees/w"), "x"), FailureKind::Locked, "locked");
@@ -325,7 +325,7 @@ fn nothing_but_a_worktree_is_removed() {
 }
 
 #[test]
-fn a_branch_in_use_elsewhere_is_kept() {
+fn a_branch_that_is_checked_out_elsewhere_is_kept() {
     let repo = Repo::new();
     add(&repo, "x", &json!("default"));
     let removed = remove(&repo, &repo.beside("trees/w"), "main");
@@ -334,7 +334,7 @@ fn a_branch_in_use_elsewhere_is_kept() {
 }
 
 #[test]
-fn a_branch_is_renamed_under_its_worktree() {
+fn a_checked_out_branch_can_be_renamed() {
     let repo = Repo::new();
     add(&repo, "x", &json!("default"));
     let tree = repo.beside("trees/w");
@@ -347,7 +347,7 @@ fn a_branch_is_renamed_under_its_worktree() {
 }
 
 #[test]
-fn sizes_tell_what_only_the_trash_holds() {
+fn sizes_count_objects_that_only_checkpoints_reach() {
     let repo = Repo::new();
     repo.write("noise", noise(100_000));
     repo.snapshot();

@@ -1,4 +1,4 @@
-//! A confined command writes where it may and nowhere else; where the kernel cannot hold it, it does not run.
+//! A confined command can only write to the given paths. It is not started if the kernel cannot confine it.
 
 use shed_link::spool::Item;
 use shed_link::{Confine, Refusal, Status};
@@ -10,7 +10,7 @@ fn paths(paths: &[&std::path::Path]) -> Confine {
 }
 
 #[test]
-fn a_confined_command_writes_only_where_it_may() {
+fn a_confined_command_only_writes_to_the_given_paths() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     let (inside, outside) = (shed.work().join("inside"), shed.work().join("outside"));
@@ -33,7 +33,7 @@ fn a_confined_command_writes_only_where_it_may() {
     collector.follow(of, 0);
     let (output, items) = collector.read_all(of, 0);
     match items.last().unwrap() {
-        // A kernel or a container's profile without it.
+        // The kernel or the container's seccomp profile does not support Landlock.
         Item::Refused { refusal: Refusal::CannotConfine(_), .. } => {
             assert!(!inside.join("newer").exists(), "it ran unconfined");
         }
@@ -47,7 +47,7 @@ fn a_confined_command_writes_only_where_it_may() {
 }
 
 #[test]
-fn a_command_that_cannot_be_confined_as_asked_is_not_started() {
+fn a_command_that_cannot_be_confined_as_requested_is_not_started() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     let mut plan = line(of, "touch ran");

@@ -1,4 +1,4 @@
-//! The control socket: input to the byte, and the whole tree stopped, frozen, continued.
+//! The control socket: exact input, and all processes of a command stopped, suspended and continued.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use shed_link::spool::Item;
 
 use crate::support::{Shed, epoch, line, wait_for};
 
-/// A daemon that ignores what it can, has a session of its own, and whose parents are gone; and a child that forks.
+/// Starts an orphaned daemon in a session of its own that ignores signals, and a child that keeps forking.
 const TREE: &str = "(trap '' HUP TERM INT; setsid sh -c 'trap \"\" HUP TERM; echo $$ > daemon; \
                     while :; do sleep 0.05; done' & ) ; \
                     (while :; do sleep 0.02; done) & \
@@ -29,7 +29,7 @@ fn state(pid: Pid) -> Option<char> {
 }
 
 #[test]
-fn a_stop_ends_a_daemon_that_ignores_every_polite_signal() {
+fn a_stop_kills_a_daemon_that_ignores_signals_after_the_grace_period() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     let pane = shed.run(line(of, TREE));
@@ -39,8 +39,8 @@ fn a_stop_ends_a_daemon_that_ignores_every_polite_signal() {
     assert!(before.running && !before.frozen && before.n_processes >= 3, "{before:?}");
     let start = Instant::now();
     assert_eq!(control.ask(&Ask::Stop { grace_ms: 300 }), Reply::Done);
-    assert!(start.elapsed() >= Duration::from_millis(300), "the grace was not given");
-    assert!(test_kill_process(daemon).is_err(), "the daemon lives");
+    assert!(start.elapsed() >= Duration::from_millis(300), "the grace period was too short");
+    assert!(test_kill_process(daemon).is_err(), "the daemon is still running");
     shed.dead(&pane);
     let mut collector = shed.collector();
     collector.found(of);
@@ -53,7 +53,7 @@ fn a_stop_ends_a_daemon_that_ignores_every_polite_signal() {
 }
 
 #[test]
-fn a_tree_that_ends_when_it_is_asked_is_not_waited_for() {
+fn a_stop_returns_as_soon_as_all_processes_have_ended() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     shed.run(line(
@@ -72,7 +72,7 @@ fn a_tree_that_ends_when_it_is_asked_is_not_waited_for() {
 }
 
 #[test]
-fn a_frozen_tree_stays_frozen_whatever_tmux_does_and_goes_on_when_it_is_thawed() {
+fn a_frozen_command_stays_frozen_whatever_tmux_does_until_it_is_thawed() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     let pane = shed.run(line(of, TREE));
@@ -80,14 +80,14 @@ fn a_frozen_tree_stays_frozen_whatever_tmux_does_and_goes_on_when_it_is_thawed()
     let mut control = shed.control(of);
     let command = Pid::from_raw(control.report().pid.cast_signed()).unwrap();
     assert_eq!(control.ask(&Ask::Freeze), Reply::Done);
-    // A shell that waits for a child it made by vfork is stopped in the kernel.
+    // A shell that waits for a child that it created by vfork is stopped in the kernel.
     let is_still = |pid| matches!(state(pid), Some('T' | 'D'));
     assert!(is_still(command) && is_still(daemon));
     assert!(control.report().frozen);
     let mut collector = shed.collector();
     collector.found(of);
     collector.follow(of, 0);
-    // Everything that tmux or a person may do to a window.
+    // What tmux or a person may do to a window.
     let runner = Pid::from_raw(shed.runner_pid(&pane)).unwrap();
     kill_process(runner, Signal::STOP).unwrap();
     wait_for("tmux to continue the runner", || {
@@ -104,14 +104,14 @@ fn a_frozen_tree_stays_frozen_whatever_tmux_does_and_goes_on_when_it_is_thawed()
     assert!(!control.report().frozen);
     wait_for("the daemon", || (!is_still(daemon)).then_some(()));
     collector.until(|item| matches!(item, Item::Output { .. }));
-    // A frozen tree can be stopped.
+    // A frozen command can be stopped.
     assert_eq!(control.ask(&Ask::Freeze), Reply::Done);
     assert_eq!(control.ask(&Ask::Stop { grace_ms: 100 }), Reply::Done);
     assert!(test_kill_process(daemon).is_err());
 }
 
 #[test]
-fn what_was_stopped_before_a_freeze_is_stopped_after_it() {
+fn a_thaw_does_not_continue_processes_that_were_stopped_before_the_freeze() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     shed.run(line(of, "sleep 1000 & echo $! > job; kill -STOP $!; wait"));
@@ -125,7 +125,7 @@ fn what_was_stopped_before_a_freeze_is_stopped_after_it() {
 }
 
 #[test]
-fn input_arrives_to_the_byte_also_when_the_command_reads_late() {
+fn input_arrives_unchanged_even_if_the_command_reads_late() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     let every: Vec<u8> = (0..=255).cycle().take(3 * MAX_PAYLOAD_BYTES + 17).collect();
@@ -137,14 +137,14 @@ fn input_arrives_to_the_byte_also_when_the_command_reads_late() {
     wait_for("raw mode", || shed.work().join("raw").exists().then_some(()));
     let mut control = shed.control(of);
     let mut other = shed.control(of);
-    let typist = std::thread::spawn(move || {
+    let writer = std::thread::spawn(move || {
         control.send(&Ask::Input(every.clone()));
         (control, every)
     });
-    // Nobody else waits behind input that is not taken.
+    // Input that is not read does not block other clients.
     assert!(other.report().running);
     std::fs::write(shed.work().join("go"), "").unwrap();
-    let (_control, every) = typist.join().unwrap();
+    let (_control, every) = writer.join().unwrap();
     shed.dead(&pane);
     assert!(std::fs::read(shed.work().join("typed")).unwrap() == every);
 }
@@ -169,7 +169,7 @@ fn a_signal_goes_to_the_foreground_group() {
 }
 
 #[test]
-fn who_breaks_the_rules_is_put_out_and_nobody_else() {
+fn only_the_client_that_violates_the_protocol_is_disconnected() {
     use std::io::{Read as _, Write as _};
     let shed = Shed::new();
     let of = epoch(1, 1);
@@ -186,7 +186,7 @@ fn who_breaks_the_rules_is_put_out_and_nobody_else() {
 }
 
 #[test]
-fn a_spool_may_be_deeper_than_a_sockets_address_is_long() {
+fn the_control_socket_works_at_a_path_longer_than_a_socket_address() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     let deep = "d".repeat(120);

@@ -1,6 +1,6 @@
-//! A worker in a window: its runner, its spool, the collector and the control socket, with a real tmux.
+//! The runner of a worker with its spool, its control socket and the collector, in a window of a real tmux or on a terminal.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not so")]
+#![expect(clippy::unwrap_used, reason = "a test fails at the first error")]
 
 mod collector;
 mod confine;

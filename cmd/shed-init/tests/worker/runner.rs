@@ -1,11 +1,11 @@
-//! What a command prints is in its spool to the byte, and how it ended is exact.
+//! A spool holds the exact output and exit status of a command.
 
 use shed_link::spool::Item;
 use shed_link::{Program, Refusal, Status};
 
 use crate::support::{Shed, epoch, line, wait_for};
 
-/// Numbers that look like noise, the same each time.
+/// Pseudo-random bytes, the same in each run.
 fn noise(n_bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(n_bytes + 8);
@@ -13,7 +13,7 @@ fn noise(n_bytes: usize) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
+        bytes.extend_from_slice(&state.to_le_bytes());
     }
     bytes.truncate(n_bytes);
     bytes
@@ -27,12 +27,12 @@ fn exit_of(items: &[Item]) -> Status {
 }
 
 #[test]
-fn fifty_megabytes_of_anything_are_in_the_spool_to_the_byte() {
+fn fifty_megabytes_of_random_bytes_arrive_unchanged() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     let printed = noise(50 << 20);
     std::fs::write(shed.work().join("noise"), &printed).unwrap();
-    let pane = shed.run(line(of, "stty raw -echo; cat noise; exit 7"));
+    let terminal = shed.run_on_terminal(line(of, "stty raw -echo; cat noise; exit 7"));
     let mut collector = shed.collector();
     collector.found(of);
     collector.follow(of, 0);
@@ -44,7 +44,9 @@ fn fifty_megabytes_of_anything_are_in_the_spool_to_the_byte() {
     assert!(matches!(items[1], Item::Resize { offset: 0, cols: 80, rows: 24, .. }), "{items:?}");
     assert!(!items.iter().any(|item| matches!(item, Item::Gap { .. })), "{items:?}");
     assert_eq!(exit_of(&items), Status::Code(7));
-    shed.dead(&pane);
+    let (status, shown) = terminal.end();
+    assert_eq!(status.code(), Some(7));
+    assert!(shown == printed, "the window shows other bytes");
 }
 
 #[test]
@@ -56,7 +58,7 @@ fn an_exit_is_exact() {
         (2, "exit 255", Status::Code(255)),
         (3, "kill -SEGV $$", Status::Signal(11)),
         (4, "kill -KILL $$", Status::Signal(9)),
-        // What it leaves running does not keep its end from being told, nor is it ended.
+        // A process that it leaves running does not delay the exit and is not stopped.
         (
             5,
             "setsid sh -c 'echo $$ > left; exec sleep 1000' & while ! [ -s left ]; do :; done; exit 3",
@@ -77,7 +79,7 @@ fn an_exit_is_exact() {
 }
 
 #[test]
-fn what_cannot_be_started_is_told_with_its_reason() {
+fn a_command_that_cannot_be_started_is_reported_with_the_reason() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     let mut plan = line(of, "");
@@ -98,27 +100,27 @@ fn what_cannot_be_started_is_told_with_its_reason() {
 }
 
 #[test]
-fn an_epoch_is_used_once() {
+fn an_epoch_can_only_be_used_once() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     let first = shed.run(line(of, "echo first"));
     shed.dead(&first);
     let second = shed.run(line(of, "touch second"));
     shed.dead(&second);
-    let why = "cannot make the spool";
+    let why = "cannot create the spool";
     wait_for("the reason", || shed.screen(&second).contains(why).then_some(()));
     assert!(!shed.work().join("second").exists());
 }
 
 #[test]
-fn the_prelude_is_shown_before_the_command_and_is_not_in_its_spool() {
+fn the_prelude_is_shown_before_the_command_but_is_not_in_the_spool() {
     let shed = Shed::new();
     let of = epoch(1, 2);
     let mut plan = line(of, "echo new");
     plan.prelude = b"old one\r\nold \x1b[1mtwo\x1b[0m\r\n".to_vec();
     let pane = shed.run(plan);
     shed.dead(&pane);
-    // What tmux says of a dead window may follow or not.
+    // tmux's message about the ended command may follow.
     let shown = "old one\nold two\nnew";
     wait_for("the screen", || shed.screen(&pane).starts_with(shown).then_some(()));
     let mut collector = shed.collector();
@@ -128,7 +130,7 @@ fn the_prelude_is_shown_before_the_command_and_is_not_in_its_spool() {
 }
 
 #[test]
-fn a_worker_with_nothing_to_run_shows_its_prelude_and_ends() {
+fn a_worker_without_a_command_shows_its_prelude_and_ends() {
     let shed = Shed::new();
     let of = epoch(1, 3);
     let mut plan = line(of, "");
@@ -136,13 +138,13 @@ fn a_worker_with_nothing_to_run_shows_its_prelude_and_ends() {
     plan.prelude = (0..10_000).flat_map(|n| format!("line {n}\r\n").into_bytes()).collect();
     let pane = shed.run(plan);
     shed.dead(&pane);
-    // tmux knows of the end before it has read the rest.
+    // tmux notices the end before it has read all output.
     wait_for("the last line", || shed.screen(&pane).contains("line 9999\n").then_some(()));
     assert!(!shed.epoch_dir(of).exists());
 }
 
 #[test]
-fn a_window_that_is_killed_takes_the_tree_along_and_the_end_is_told() {
+fn closing_the_window_stops_all_processes_and_the_exit_is_reported() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     let pane = shed.run(line(of, "echo up; exec sleep 1000"));
@@ -169,5 +171,5 @@ fn a_new_size_reaches_the_command_and_the_spool() {
     collector.until(|item| matches!(item, Item::Output { .. }));
     shed.tmux(&["resize-window", "-t", &pane, "-x", "101", "-y", "33"]);
     collector.until(|item| matches!(item, Item::Resize { cols: 101, rows: 33, offset: 4, .. }));
-    wait_for("the command's word", || shed.screen(&pane).contains("33 101").then_some(()));
+    wait_for("the command's output", || shed.screen(&pane).contains("33 101").then_some(()));
 }

@@ -1,12 +1,16 @@
-//! A shed's inside without the shed: an own tmux server, the socket where a runner claims its command, a collector, and
-//! the server's ends of all of them.
+//! The inside of a shed without a container: a tmux server, the socket where a runner claims its command, a collector, and the
+//! server's ends of all their connections.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use shed_link::control::{self, Reply, Report};
 use shed_link::spool::{Ask, Epoch, Item, WorkerId};
@@ -15,17 +19,17 @@ use shed_link::{
 };
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_shed-init");
-/// Nothing here takes so long unless it is broken.
+/// No step of a test takes this long unless something is broken.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 
-/// Looks until it is so.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Checks a condition repeatedly until it holds.
+pub(crate) fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = check() {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what} did not come");
+        assert!(Instant::now() < deadline, "timeout while waiting for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -34,7 +38,7 @@ pub(crate) fn epoch(worker: u8, epoch: u64) -> Epoch {
     Epoch { worker: WorkerId::from_bytes([worker; 16]), epoch }
 }
 
-/// What is to be run; the rest has defaults.
+/// A command for a worker.
 pub(crate) struct Plan {
     pub(crate) of: Epoch,
     pub(crate) program: Program,
@@ -43,7 +47,7 @@ pub(crate) struct Plan {
     pub(crate) spool: Option<PathBuf>,
 }
 
-/// A shell's line as a worker's command.
+/// A line for a shell, without prelude and confinement.
 pub(crate) fn line(of: Epoch, line: &str) -> Plan {
     let argv = ["/bin/sh", "-c", line].map(str::to_owned).to_vec();
     Plan { of, program: Program::Argv(argv), prelude: Vec::new(), confine: None, spool: None }
@@ -51,7 +55,8 @@ pub(crate) fn line(of: Epoch, line: &str) -> Plan {
 
 pub(crate) struct Shed {
     dir: tempfile::TempDir,
-    box_socket: UnixListener,
+    /// Where runners claim their commands.
+    claims: UnixListener,
 }
 
 impl Shed {
@@ -60,9 +65,9 @@ impl Shed {
         for part in ["tmux", "work"] {
             std::fs::create_dir(dir.path().join(part)).unwrap();
         }
-        let box_socket = UnixListener::bind(dir.path().join("box.sock")).unwrap();
-        let shed = Self { dir, box_socket };
-        // Without any file of the user's, and with a window that stays when its command has ended.
+        let claims = UnixListener::bind(dir.path().join("box.sock")).unwrap();
+        let shed = Self { dir, claims };
+        // Without the user's configuration, and with windows that stay open when their command has ended.
         shed.tmux(&[
             "-f",
             "/dev/null",
@@ -103,12 +108,25 @@ impl Shed {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// Opens a window with a runner and gives it its command. Answers the pane.
+    /// Opens a window with a runner and sends it its command. Returns the pane's id.
     pub(crate) fn run(&self, plan: Plan) -> String {
         let socket = self.dir.path().join("box.sock");
         let words = ["new-window", "-d", "-P", "-F", "#{pane_id}", "-t", "=main:", PROGRAM, "run"];
         let pane = self.tmux(&[&words[..], &[socket.to_str().unwrap(), "token"]].concat());
-        let (caller, _) = self.box_socket.accept().unwrap();
+        self.send_command(plan);
+        pane
+    }
+
+    /// Starts a runner on a terminal that is read as fast as possible, unlike one of tmux, and sends it its command.
+    pub(crate) fn run_on_terminal(&self, plan: Plan) -> Terminal {
+        let terminal = Terminal::start(&self.dir.path().join("box.sock"));
+        self.send_command(plan);
+        terminal
+    }
+
+    /// Answers the claim of a runner.
+    fn send_command(&self, plan: Plan) {
+        let (caller, _) = self.claims.accept().unwrap();
         let (claim, _) = recv_blocking::<Claim>(caller.as_fd()).unwrap().unwrap();
         assert_eq!(claim.token, "token");
         let spool = plan.spool.unwrap_or_else(|| self.spool());
@@ -130,7 +148,6 @@ impl Shed {
         send_blocking(caller.as_fd(), &Claimed::Spawn(spawn), &[theirs.as_fd()]).unwrap();
         drop(theirs);
         prelude.write_all(&plan.prelude).unwrap();
-        pane
     }
 
     pub(crate) fn screen(&self, pane: &str) -> String {
@@ -141,7 +158,7 @@ impl Shed {
         self.tmux(&["display-message", "-p", "-t", pane, "#{pane_pid}"]).parse().unwrap()
     }
 
-    /// Waits until the window's command has ended. tmux does not always learn how: the spool says.
+    /// Waits until the runner in the window has ended.
     pub(crate) fn dead(&self, pane: &str) {
         wait_for("the window's end", || {
             let state = self.tmux(&["display-message", "-p", "-t", pane, "#{pane_dead}"]);
@@ -157,7 +174,7 @@ impl Shed {
         Self::control_at(&self.epoch_dir(of).join(control::SOCKET))
     }
 
-    /// The way the server comes: through the program that connects.
+    /// Connects as the server does, with `shed-init connect`.
     pub(crate) fn control_at(path: &Path) -> Control {
         wait_for("the control socket", || path.exists().then_some(()));
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -186,6 +203,52 @@ impl Drop for Shed {
     }
 }
 
+/// A runner on a terminal of 80 columns and 24 rows.
+pub(crate) struct Terminal {
+    runner: Child,
+    screen: JoinHandle<Vec<u8>>,
+}
+
+impl Terminal {
+    fn start(socket: &Path) -> Self {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).unwrap();
+        unlockpt(&master).unwrap();
+        let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
+        let size = Winsize { ws_col: 80, ws_row: 24, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&slave, size).unwrap();
+        let runner = Command::new(PROGRAM)
+            .arg("run")
+            .arg(socket)
+            .arg("token")
+            .stdin(Stdio::from(slave.try_clone().unwrap()))
+            .stdout(Stdio::from(slave))
+            .spawn()
+            .unwrap();
+        Self { runner, screen: std::thread::spawn(move || read_terminal(&master)) }
+    }
+
+    /// Waits until the runner has ended. Returns its exit status and everything it has shown.
+    pub(crate) fn end(mut self) -> (ExitStatus, Vec<u8>) {
+        let status = self.runner.wait().unwrap();
+        (status, self.screen.join().unwrap())
+    }
+}
+
+/// Reads until the runner has closed the terminal. Answers its request for the terminal's status, as a terminal does.
+fn read_terminal(master: &OwnedFd) -> Vec<u8> {
+    let mut shown = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(n_read) = rustix::io::read(master, &mut buffer) {
+        shown.extend_from_slice(&buffer[..n_read]);
+        if let Some(before) = shown.strip_suffix(b"\x1b[5n") {
+            shown.truncate(before.len());
+            rustix::io::write(master, b"\x1b[0n").unwrap();
+        }
+    }
+    shown
+}
+
 pub(crate) struct Control {
     socket: UnixStream,
     inbox: Vec<u8>,
@@ -198,10 +261,10 @@ impl Control {
 
     pub(crate) fn ask(&mut self, ask: &control::Ask) -> Reply {
         self.send(ask);
-        self.hear()
+        self.receive()
     }
 
-    pub(crate) fn hear(&mut self) -> Reply {
+    pub(crate) fn receive(&mut self) -> Reply {
         loop {
             if let Some((reply, n_bytes)) = Reply::decode(&self.inbox).unwrap() {
                 self.inbox.drain(..n_bytes);
@@ -209,7 +272,7 @@ impl Control {
             }
             let mut buffer = [0; 4096];
             let n_read = self.socket.read(&mut buffer).unwrap();
-            assert!(n_read > 0, "the runner hung up");
+            assert!(n_read > 0, "the runner closed the connection");
             self.inbox.extend(&buffer[..n_read]);
         }
     }
@@ -246,8 +309,15 @@ impl Collector {
     }
 
     pub(crate) fn ask(&mut self, ask: Ask) {
+        self.ask_all(&[ask]);
+    }
+
+    /// Sends several requests in one write.
+    pub(crate) fn ask_all(&mut self, asks: &[Ask]) {
         let mut bytes = Vec::new();
-        ask.encode(&mut bytes);
+        for ask in asks {
+            ask.encode(&mut bytes);
+        }
         self.socket.write_all(&bytes).unwrap();
     }
 
@@ -263,16 +333,16 @@ impl Collector {
             }
             let mut buffer = vec![0; 64 << 10];
             let n_read = self.socket.read(&mut buffer).unwrap();
-            assert!(n_read > 0, "the collector hung up");
+            assert!(n_read > 0, "the collector closed the connection");
             self.inbox.extend(&buffer[..n_read]);
         }
     }
 
-    /// Reads until the item that fits.
-    pub(crate) fn until(&mut self, fits: impl Fn(&Item) -> bool) -> Item {
+    /// Reads until an item matches.
+    pub(crate) fn until(&mut self, matches: impl Fn(&Item) -> bool) -> Item {
         loop {
             let item = self.next();
-            if fits(&item) {
+            if matches(&item) {
                 return item;
             }
         }
@@ -282,14 +352,14 @@ impl Collector {
         self.until(|item| *item == Item::Found { of });
     }
 
-    /// Reads one epoch to its last item: everything that was printed from `from` on, and all items.
+    /// Reads one epoch to its last item. Returns the output from `from` on and all other items.
     pub(crate) fn read_all(&mut self, of: Epoch, from: u64) -> (Vec<u8>, Vec<Item>) {
         let (mut bytes, mut items, mut offset) = (Vec::new(), Vec::new(), from);
         loop {
             let item = self.next();
             match &item {
                 Item::Output { of: whose, offset: at, bytes: more, .. } if *whose == of => {
-                    assert_eq!(*at, offset, "a hole that no gap tells of");
+                    assert_eq!(*at, offset, "output is missing without a gap");
                     offset += more.len() as u64;
                     bytes.extend(more);
                     continue;
@@ -315,8 +385,8 @@ impl Collector {
         }
     }
 
-    /// Waits until it has ended.
-    pub(crate) fn until_hung_up(&mut self) {
+    /// Waits until the collector has failed.
+    pub(crate) fn until_failed(&mut self) {
         while self.socket.read(&mut [0; 4096]).unwrap_or(0) > 0 {}
         assert!(!self.child.wait().unwrap().success());
     }

@@ -1,7 +1,7 @@
-//! Where shed-init finds itself: its directories, and the user that sessions run as.
+//! The settings of the supervisor and the daemon: directories and the session user.
 //!
-//! In a container the directories are fixed and the user is uid 1000, under whatever name the image has for it. As a
-//! plain child of a test the directories are given as flags and the user is who started it.
+//! In a container the directories are fixed and the session user has uid 1000 and the name that the image has for it. A test
+//! starts shed-init as a plain process: the directories are flags, and the session user is the one who runs the test.
 
 use std::fs;
 use std::io::Write as _;
@@ -10,35 +10,35 @@ use std::path::{Path, PathBuf};
 
 use shed_link::{BOX_LINK_DIR, BOX_PROGRAM_DIR, BOX_RUN_DIR, PROGRAM};
 
-use crate::say;
+use crate::log;
 
-/// The uid sessions run as in a container.
+/// The uid of the session user in a container.
 const DEV_UID: u32 = 1000;
-/// The name a container gets for [`DEV_UID`] when its image has none.
+/// The name of the session user if the image has none for [`DEV_UID`].
 const DEV_NAME: &str = "dev";
 
-/// Directories and user. Computed once by each supervisor and worker from the same flags.
+/// Directories and session user. The supervisor and each daemon compute them from the same flags.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
-    /// Holds the server's socket.
+pub(crate) struct Settings {
+    /// The directory of the server's socket.
     pub(crate) link_dir: PathBuf,
-    /// Where we listen for programs of the box.
+    /// The directory of our socket in the container.
     pub(crate) run_dir: PathBuf,
-    /// Where shed-init can be started from inside the box.
+    /// The path of the shed-init program in the container.
     pub(crate) program: PathBuf,
-    /// Where commands run when nothing else is said.
+    /// The default working directory of commands.
     pub(crate) workspace: PathBuf,
-    /// Where worktrees and the spools of workers are.
+    /// The directory of worktrees and of the spools of workers.
     pub(crate) worktrees: PathBuf,
-    /// The user sessions run as.
-    pub(crate) user: UserFacts,
-    /// Whether we are root and may become that user.
+    /// The session user.
+    pub(crate) user: User,
+    /// Whether we are root and have to become the session user.
     pub(crate) switch_user: bool,
 }
 
-/// A user, as `/etc/passwd` and `/etc/group` have it.
+/// A user, from `/etc/passwd` and `/etc/group`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UserFacts {
+pub(crate) struct User {
     pub(crate) name: String,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -47,15 +47,22 @@ pub(crate) struct UserFacts {
     pub(crate) shell: String,
 }
 
-impl Place {
-    /// Reads the flags: none in a container; `--link-dir D --run-dir D --workspace D --home D` in a test, where
-    /// `--worktrees D` may follow and is beside the workspace otherwise.
-    pub(crate) fn from_args(args: &[String]) -> Result<Self, String> {
+impl Settings {
+    /// Reads the flags. On failure the error is logged.
+    pub(crate) fn from_args_or_log(args: &[String]) -> Option<Self> {
+        let settings = Self::from_args(args);
+        settings.map_err(|error| log::line(&format!("shed-init: {error}"))).ok()
+    }
+
+    /// Reads the flags: none in a container; `--link-dir D --run-dir D --workspace D --home D [--worktrees D]` in a test.
+    /// Without `--worktrees` worktrees are in a directory beside the workspace.
+    fn from_args(args: &[String]) -> Result<Self, String> {
         let flag = |name: &str| {
             let at = args.iter().position(|arg| arg == name)?;
             args.get(at + 1).map(PathBuf::from)
         };
-        let own = std::env::current_exe().map_err(|error| format!("no path to myself: {error}"))?;
+        let own = std::env::current_exe()
+            .map_err(|error| format!("cannot find the path of shed-init: {error}"))?;
         let root = rustix::process::geteuid().is_root();
         match (flag("--link-dir"), flag("--run-dir"), flag("--workspace"), flag("--home")) {
             (Some(link_dir), Some(run_dir), Some(workspace), Some(home)) => Ok(Self {
@@ -77,18 +84,20 @@ impl Place {
                 user: container_user(),
                 switch_user: root,
             }),
-            _ => Err("give all of --link-dir, --run-dir, --workspace and --home, or none".into()),
+            _ => {
+                Err("expected all of --link-dir, --run-dir, --workspace and --home, or none".into())
+            }
         }
     }
 
-    /// Root, for the human's way.
-    pub(crate) fn root(&self) -> UserFacts {
+    /// Root, for commands of a person who administers the shed. The session user if we cannot change users.
+    pub(crate) fn root(&self) -> User {
         if !self.switch_user {
             return self.user.clone();
         }
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let shell = find_passwd(&passwd, |_, uid| uid == 0).map_or_else(default_shell, |u| u.shell);
-        UserFacts {
+        User {
             name: "root".to_owned(),
             uid: 0,
             gid: 0,
@@ -98,8 +107,8 @@ impl Place {
         }
     }
 
-    /// Makes what a shed needs to exist: the user's entry, home, workspace and worktrees. Done once, by the supervisor;
-    /// a failure is said and lived with, since a shed that can be entered can be repaired.
+    /// Creates what a shed needs: the user's entry in `/etc/passwd`, home, workspace, worktrees and `/tmp`. Called once by the
+    /// supervisor. Failures are only logged, so that a person can enter the shed and repair it.
     pub(crate) fn prepare(&self) {
         if !self.switch_user {
             return;
@@ -113,7 +122,7 @@ impl Place {
         ];
         for (what, result) in tried {
             if let Err(error) = result {
-                say(&format!("shed-init: cannot prepare {what}: {error}"));
+                log::line(&format!("shed-init: cannot prepare {what}: {error}"));
             }
         }
     }
@@ -125,11 +134,11 @@ fn default_shell() -> String {
     (*found.unwrap_or(&"/bin/sh")).to_owned()
 }
 
-fn current_user(home: &Path) -> UserFacts {
+fn current_user(home: &Path) -> User {
     let uid = rustix::process::geteuid().as_raw();
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let found = find_passwd(&passwd, |_, known| known == uid);
-    UserFacts {
+    User {
         name: found.map_or_else(|| uid.to_string(), |user| user.name),
         uid,
         gid: rustix::process::getegid().as_raw(),
@@ -139,10 +148,10 @@ fn current_user(home: &Path) -> UserFacts {
     }
 }
 
-fn container_user() -> UserFacts {
+fn container_user() -> User {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let group = fs::read_to_string("/etc/group").unwrap_or_default();
-    let mut user = find_passwd(&passwd, |_, uid| uid == DEV_UID).unwrap_or_else(|| UserFacts {
+    let mut user = find_passwd(&passwd, |_, uid| uid == DEV_UID).unwrap_or_else(|| User {
         name: DEV_NAME.to_owned(),
         uid: DEV_UID,
         gid: DEV_UID,
@@ -157,15 +166,15 @@ fn container_user() -> UserFacts {
     user
 }
 
-/// The first line of a passwd file that fits.
-fn find_passwd(passwd: &str, fits: impl Fn(&str, u32) -> bool) -> Option<UserFacts> {
+/// The first user in a passwd file for whom `matches(name, uid)` holds.
+fn find_passwd(passwd: &str, matches: impl Fn(&str, u32) -> bool) -> Option<User> {
     passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let [name, _, uid, gid, _, home, shell] = fields.as_slice() else {
             return None;
         };
         let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
-        fits(name, uid).then(|| UserFacts {
+        matches(name, uid).then(|| User {
             name: (*name).to_owned(),
             uid,
             gid,
@@ -176,8 +185,8 @@ fn find_passwd(passwd: &str, fits: impl Fn(&str, u32) -> bool) -> Option<UserFac
     })
 }
 
-/// The user's own group and those that name it.
-fn groups_of(group: &str, user: &UserFacts) -> Vec<u32> {
+/// The ids of the user's primary group and of the groups that list the user.
+fn groups_of(group: &str, user: &User) -> Vec<u32> {
     let named = group.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let [_, _, gid, members] = fields.as_slice() else {
@@ -191,8 +200,8 @@ fn groups_of(group: &str, user: &UserFacts) -> Vec<u32> {
     groups
 }
 
-/// Adds the user to an image that has none with its uid.
-fn add_user(user: &UserFacts) -> std::io::Result<()> {
+/// Adds the user to `/etc/passwd` and `/etc/group` if the image has no user with its uid.
+fn add_user(user: &User) -> std::io::Result<()> {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     if find_passwd(&passwd, |_, uid| uid == user.uid).is_some() {
         return Ok(());
@@ -204,7 +213,7 @@ fn add_user(user: &UserFacts) -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
         file.write_all(format!("{newline}{line}\n").as_bytes())
     };
-    let UserFacts { name, uid, gid, home, shell, .. } = user;
+    let User { name, uid, gid, home, shell, .. } = user;
     if passwd.is_empty() {
         append("/etc/passwd", "root:x:0:0:root:/root:/bin/sh".to_owned())?;
     }
@@ -212,14 +221,14 @@ fn add_user(user: &UserFacts) -> std::io::Result<()> {
     append("/etc/group", format!("{name}:x:{gid}:"))
 }
 
-/// Makes a directory the user's. One that is somebody else's on purpose stays theirs.
-fn own_directory(path: &Path, user: &UserFacts) -> std::io::Result<()> {
+/// Creates a directory and makes the user its owner, unless it already belongs to another user than root.
+fn own_directory(path: &Path, user: &User) -> std::io::Result<()> {
     fs::create_dir_all(path)?;
     let metadata = fs::metadata(path)?;
     if metadata.uid() == 0 { chown(path, Some(user.uid), Some(user.gid)) } else { Ok(()) }
 }
 
-/// An image from scratch has no `/tmp`, and tmux puts its socket there.
+/// Creates `/tmp`, which an image built from scratch lacks. tmux puts its socket there.
 fn sticky_tmp() -> std::io::Result<()> {
     let tmp = Path::new("/tmp");
     if tmp.is_dir() {
@@ -237,14 +246,14 @@ mod tests {
         "root:x:0:0:root:/root:/bin/bash\n# odd\nnode:x:1000:1000::/home/node:/bin/sh\n";
 
     #[test]
-    fn an_image_keeps_its_own_name_for_uid_1000() {
+    fn the_images_name_for_uid_1000_is_used() {
         let user = find_passwd(PASSWD, |_, uid| uid == DEV_UID).unwrap();
         assert_eq!((user.name.as_str(), user.home.as_str()), ("node", "/home/node"));
         assert_eq!(find_passwd("broken:x\n", |_, _| true), None);
     }
 
     #[test]
-    fn groups_are_the_own_one_and_those_that_list_the_user() {
+    fn groups_are_the_primary_one_and_those_that_list_the_user() {
         let user = find_passwd(PASSWD, |_, uid| uid == DEV_UID).unwrap();
         let group = "root:x:0:\naudio:x:29:pulse,node\nvideo:x:44:nodeling\nnode:x:1000:\n";
         assert_eq!(groups_of(group, &user), [29, 1000]);

@@ -1,16 +1,16 @@
-//! What a spool's files hold: records of `[kind u8][at_ms u64][length u32][payload]`, numbers big endian. Pure.
+//! The records in a spool's files: `[kind u8][at_ms u64][length u32][payload]`, numbers big endian. Pure.
 //!
-//! A spool is a directory with **segments**, each named by the offset (20 digits) at which it begins. The runner writes
-//! whole records; a file whose last record is not whole was written by a runner that died, or is being written.
+//! A spool is a directory with **segment** files, each named by the offset (20 digits) at which it begins. The runner writes
+//! complete records. If the last record of a file is incomplete, the runner was killed or is writing it now.
 
 use shed_link::spool::{MAX_OUTPUT_BYTES, refusal_bytes, status_bytes, status_of};
 use shed_link::{Refusal, Status};
 
-/// Kind, time and length.
+/// Bytes of kind, time and length.
 pub(crate) const HEADER_BYTES: usize = 13;
-/// The most bytes of payload; what is longer is no record.
+/// The most bytes of payload. A longer record is invalid.
 pub(crate) const MAX_PAYLOAD_BYTES: usize = MAX_OUTPUT_BYTES;
-/// The runner holds a lock on the file of this name as long as it lives.
+/// The name of the file that the runner keeps locked as long as it lives.
 pub(crate) const LOCK: &str = "lock";
 
 const STARTED: u8 = 1;
@@ -20,22 +20,22 @@ const GAP: u8 = 4;
 const EXIT: u8 = 5;
 const REFUSED: u8 = 6;
 
-/// What a record says.
+/// The decoded content of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Body {
-    /// The command runs as this process.
+    /// The command runs with this process id.
     Started(u32),
-    /// Bytes of its terminal. They are the payload.
+    /// Output of the command, which is the payload.
     Output,
-    /// The terminal's columns and rows from here on.
+    /// The terminal has this many columns and rows from here on.
     Resize(u16, u16),
-    /// So many bytes are lost here.
+    /// This many bytes of output are lost here.
     Gap(u64),
     /// The command ended; the last record.
     Exit(Status),
     /// The command could not be started; the last record.
     Refused(Refusal),
-    /// A kind of a newer version, to be passed over.
+    /// A kind of a newer version, which is skipped.
     Unknown,
 }
 
@@ -43,18 +43,18 @@ pub(crate) enum Body {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     kind: u8,
-    /// When, in milliseconds since 1970.
+    /// The time of the record, in milliseconds since 1970.
     pub(crate) at_ms: u64,
-    /// Bytes of payload.
+    /// The length of the payload.
     pub(crate) n_bytes: usize,
 }
 
-/// Bytes that are no record. What follows in the file cannot be read.
+/// Bytes that are not a valid record. The rest of the file cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Broken;
 
 impl Header {
-    /// Reads a header.
+    /// Decodes a header.
     pub(crate) fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, Broken> {
         let [kind, at @ .., a, b, c, d] = bytes;
         let n_bytes = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
@@ -64,7 +64,7 @@ impl Header {
         Ok(Self { kind: *kind, at_ms: u64::from_be_bytes(*at), n_bytes })
     }
 
-    /// What it says, with its payload. Output keeps its payload where it is.
+    /// Decodes the content of the record. The payload of output is not copied.
     pub(crate) fn body(self, payload: &[u8]) -> Result<Body, Broken> {
         Ok(match (self.kind, payload) {
             (STARTED, &[a, b, c, d]) => Body::Started(u32::from_be_bytes([a, b, c, d])),
@@ -85,7 +85,7 @@ impl Header {
     }
 }
 
-/// The header of an output record of `n_bytes`, at most [`MAX_PAYLOAD_BYTES`].
+/// Encodes the header of an output record with `n_bytes` of payload, at most [`MAX_PAYLOAD_BYTES`].
 pub(crate) fn output_header(at_ms: u64, n_bytes: usize) -> [u8; HEADER_BYTES] {
     header(OUTPUT, at_ms, n_bytes)
 }
@@ -99,7 +99,7 @@ fn header(kind: u8, at_ms: u64, n_bytes: usize) -> [u8; HEADER_BYTES] {
     header
 }
 
-/// A whole record of anything but output.
+/// Encodes a record of any kind but output.
 pub(crate) fn encode(at_ms: u64, body: &Body) -> Vec<u8> {
     let (kind, payload) = match body {
         Body::Started(pid) => (STARTED, pid.to_be_bytes().to_vec()),
@@ -114,12 +114,12 @@ pub(crate) fn encode(at_ms: u64, body: &Body) -> Vec<u8> {
     record
 }
 
-/// The name of the segment that begins at an offset.
+/// The file name of the segment that begins at an offset.
 pub(crate) fn segment_name(offset: u64) -> String {
     format!("{offset:020}")
 }
 
-/// The offset at which the segment of this name begins; `None` for other files.
+/// The offset at which the segment with this file name begins; `None` for other files.
 pub(crate) fn segment_start(name: &str) -> Option<u64> {
     let digits = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
     if digits { name.parse().ok() } else { None }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_read_back() {
+    fn encoded_records_decode_to_the_same_values() {
         let bodies = [
             Body::Started(7),
             Body::Resize(80, 24),
@@ -149,12 +149,12 @@ mod tests {
         }
         let header = Header::parse(&output_header(1, MAX_PAYLOAD_BYTES)).unwrap();
         assert_eq!(header.body(&[1]), Ok(Body::Output));
-        // A file the kernel filled with zeros after a crash.
+        // After a crash the kernel may leave zeros in a file.
         assert_eq!(Header::parse(&[0; HEADER_BYTES]), Err(Broken));
     }
 
     #[test]
-    fn a_segment_is_twenty_digits() {
+    fn a_segment_name_is_twenty_digits() {
         assert_eq!(segment_start(&segment_name(u64::MAX)), Some(u64::MAX));
         for name in ["lock", "1", "+0000000000000000001", "99999999999999999999"] {
             assert_eq!(segment_start(name), None, "{name}");
@@ -163,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_record_or_broken(head: [u8; HEADER_BYTES], payload in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_decode_to_a_record_or_an_error(head: [u8; HEADER_BYTES], payload in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(header) = Header::parse(&head) {
                 prop_assert!(header.n_bytes <= MAX_PAYLOAD_BYTES);
                 header.body(&payload).ok();

@@ -1,4 +1,4 @@
-//! Which directories are watched, and what an event in one of them means.
+//! The watched directories, and the meaning of events in them.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -13,63 +13,63 @@ use shed_link::git::MAX_TREE_WATCHES;
 
 use crate::git::{Failure, Repository};
 
-/// The most changes that are looked at one by one. With more, something that counts is among them.
+/// The most changes that are checked one by one. With more of them, a relevant one is assumed to be among them.
 pub(crate) const MAX_CHANGES: usize = 1_000;
 
-/// What is in a watched directory.
+/// The content of a watched directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    /// Files of the working tree.
+enum Content {
+    /// Files of the working tree; the directory relative to the top.
     Files(PathBuf),
     /// `HEAD`, the index and `packed-refs`.
     Git,
-    /// Refs.
+    /// Refs; the absolute directory.
     Refs(PathBuf),
 }
 
-/// Something that changed.
+/// A change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// A file of the working tree, relative to the top, or a directory.
+    /// A file or directory of the working tree, relative to the top.
     File { name: PathBuf, new_directory: bool },
-    /// What is checked out, staged or known of branches; the path is a new directory of refs.
+    /// `HEAD`, the index or refs; the path is that of a new directory of refs.
     Git { new_directory: Option<PathBuf> },
 }
 
 /// All watched directories of a working tree.
 #[derive(Debug)]
-pub(crate) struct Places<'a> {
+pub(crate) struct Watches<'a> {
     repository: &'a Repository,
-    watched: HashMap<i32, Place>,
+    watched: HashMap<i32, Content>,
     partial: bool,
 }
 
-impl<'a> Places<'a> {
+impl<'a> Watches<'a> {
     pub(crate) fn new(repository: &'a Repository) -> Self {
         Self { repository, watched: HashMap::new(), partial: false }
     }
 
-    /// How many directories are watched.
+    /// The number of watched directories.
     pub(crate) fn n_watches(&self) -> usize {
         self.watched.len()
     }
 
-    /// Whether some are not.
+    /// Whether some directories are not watched.
     pub(crate) fn is_partial(&self) -> bool {
         self.partial
     }
 
-    /// Watches everything there is now. What is watched already stays so.
+    /// Watches all directories that exist now, in addition to those that are watched already.
     pub(crate) fn watch_all(&mut self, inotify: &OwnedFd) -> Result<(), Failure> {
         self.partial = false;
         let repository = self.repository;
-        self.add(inotify, &repository.git_dir, Place::Git);
-        self.add(inotify, &repository.common_dir, Place::Git);
+        self.add(inotify, &repository.git_dir, Content::Git);
+        self.add(inotify, &repository.common_dir, Content::Git);
         self.watch_refs(inotify, &repository.common_dir.join("refs"));
         self.watch_files(inotify, Path::new(""))
     }
 
-    /// What an event means; `None` of what does not count.
+    /// The change that an event stands for; `None` if it is not relevant.
     pub(crate) fn read(&mut self, event: &Event<'_>) -> Option<Change> {
         let flags = event.events();
         if flags.contains(ReadFlags::IGNORED) {
@@ -80,29 +80,29 @@ impl<'a> Places<'a> {
         let appeared = flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
         let new_directory = flags.contains(ReadFlags::ISDIR) && appeared;
         match (self.watched.get(&event.wd())?, name) {
-            (Place::Files(_), Some(name)) if name == ".git" => None,
-            (Place::Files(directory), Some(name)) => {
+            (Content::Files(_), Some(name)) if name == ".git" => None,
+            (Content::Files(directory), Some(name)) => {
                 Some(Change::File { name: directory.join(name), new_directory })
             }
-            // Locks come and go; what they guard is renamed into its place.
-            (Place::Git, Some(name)) => {
+            // Lock files are ignored: git renames them to the files that they protect.
+            (Content::Git, Some(name)) => {
                 let counts = ["HEAD", "index", "packed-refs", "MERGE_HEAD", "REBASE_HEAD"];
                 let counts = counts.into_iter().any(|known| name == known);
                 counts.then_some(Change::Git { new_directory: None })
             }
-            (Place::Refs(directory), Some(name)) => {
+            (Content::Refs(directory), Some(name)) => {
                 let lock = name.as_bytes().ends_with(b".lock");
                 let path = directory.join(name);
                 let ours = path == self.repository.common_dir.join("refs/shed");
                 let new_directory = new_directory.then_some(path);
                 (!lock && !ours).then_some(Change::Git { new_directory })
             }
-            // The directory itself: whatever holds it tells the same with its name.
+            // An event of the directory itself. Its parent has an event with its name.
             (_, None) => None,
         }
     }
 
-    /// Watches new directories and says whether any change counts: one of an ignored file does not.
+    /// Watches new directories and returns whether a change is relevant. Changes of ignored files are not.
     pub(crate) fn follow(
         &mut self,
         inotify: &OwnedFd,
@@ -137,11 +137,11 @@ impl<'a> Places<'a> {
         Ok(counts)
     }
 
-    /// Those of the names that are ignored. A tracked file never is.
+    /// The names that are ignored. A tracked file is never ignored.
     fn ignored(&self, names: &HashSet<&Path>) -> Result<HashSet<PathBuf>, Failure> {
         let mut input = Vec::new();
         for name in names {
-            // This command knows no literal pathspecs; behind a dot nothing is magic.
+            // `check-ignore` does not support literal pathspecs; after `./` no character is special.
             input.extend_from_slice(b"./");
             input.extend_from_slice(name.as_os_str().as_bytes());
             input.push(0);
@@ -151,17 +151,17 @@ impl<'a> Places<'a> {
         }
         let call = self.repository.git.call("check-ignore").args(["-z", "--stdin"]);
         let call = call.env("GIT_LITERAL_PATHSPECS", "0");
-        // It fails when none is ignored; whatever else it fails at, to tell too much is better than too little.
+        // It exits with 1 if none is ignored. Other errors are ignored: a superfluous report is better than a missing one.
         let ended = call.input(input).ended()?;
         let names = paths(&ended.output);
         let names = names.map(|name| name.strip_prefix(".").map_or(name.clone(), Path::to_owned));
         Ok(names.collect())
     }
 
-    /// Watches a directory of the working tree and all below that are not ignored.
+    /// Watches a directory of the working tree and all directories in it that are not ignored.
     fn watch_files(&mut self, inotify: &OwnedFd, directory: &Path) -> Result<(), Failure> {
-        let words = ["-z", "-o", "-i", "--exclude-standard", "--directory", "--"];
-        let mut call = self.repository.git.call("ls-files").args(words);
+        let args = ["-z", "-o", "-i", "--exclude-standard", "--directory", "--"];
+        let mut call = self.repository.git.call("ls-files").args(args);
         if !directory.as_os_str().is_empty() {
             call = call.arg(directory);
         }
@@ -170,7 +170,7 @@ impl<'a> Places<'a> {
         while let Some(directory) = left.pop() {
             let path = self.repository.toplevel.join(&directory);
             if ignored.contains(&directory)
-                || !self.add(inotify, &path, Place::Files(directory.clone()))
+                || !self.add(inotify, &path, Content::Files(directory.clone()))
             {
                 continue;
             }
@@ -188,7 +188,8 @@ impl<'a> Places<'a> {
         let ours = self.repository.common_dir.join("refs/shed");
         let mut left = vec![directory.to_owned()];
         while let Some(directory) = left.pop() {
-            if directory == ours || !self.add(inotify, &directory, Place::Refs(directory.clone())) {
+            if directory == ours || !self.add(inotify, &directory, Content::Refs(directory.clone()))
+            {
                 continue;
             }
             for entry in fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok) {
@@ -199,8 +200,8 @@ impl<'a> Places<'a> {
         }
     }
 
-    /// Watches one directory; `false` when that cannot be.
-    fn add(&mut self, inotify: &OwnedFd, path: &Path, place: Place) -> bool {
+    /// Watches one directory; `false` if that is not possible.
+    fn add(&mut self, inotify: &OwnedFd, path: &Path, content: Content) -> bool {
         if self.watched.len() >= MAX_TREE_WATCHES {
             self.partial = true;
             return false;
@@ -216,12 +217,12 @@ impl<'a> Places<'a> {
             | WatchFlags::EXCL_UNLINK;
         match inotify::add_watch(inotify, path, flags) {
             Ok(watch) => {
-                self.watched.insert(watch, place);
+                self.watched.insert(watch, content);
                 true
             }
-            // Gone again, or something else by now.
+            // It was deleted or replaced in between.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => false,
-            // No room in the kernel, or not ours to read.
+            // The limit of watches is reached, or the directory is not readable.
             Err(_) => {
                 self.partial = true;
                 false
@@ -230,7 +231,7 @@ impl<'a> Places<'a> {
     }
 }
 
-/// Names between zero bytes; a directory's slash at the end does not belong to it.
+/// Splits names at NUL bytes and removes the trailing slash of directories.
 fn paths(listing: &[u8]) -> impl Iterator<Item = PathBuf> {
     let names = listing.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     names.map(|name| PathBuf::from(OsStr::from_bytes(name.strip_suffix(b"/").unwrap_or(name))))

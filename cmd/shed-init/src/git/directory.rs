@@ -1,19 +1,18 @@
-//! Directories of files: removed whole, measured.
+//! Removes and measures directories.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// The most files that are counted for a size. A shed's disk holds fewer.
+/// The most files that are counted for a size.
 const MAX_COUNTED: usize = 2_000_000;
-/// A directory whose entries its owner may remove.
-const OWN: u32 = 0o700;
-/// What `st_blocks` counts in, in bytes.
+/// The mode of a directory whose owner may remove its entries.
+const OWNER_ONLY: u32 = 0o700;
+/// The unit of `st_blocks`, in bytes.
 const BLOCK_BYTES: u64 = 512;
 
-/// Removes a file, a symlink or a directory with all that is in it, and never what a symlink points to. That there is
-/// nothing is no failure.
+/// Removes a file, a symlink or a directory with its content. Symlinks are not followed. A missing path is not an error.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -25,19 +24,19 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            // Go's module cache and the like are read-only.
-            open_up(path);
+            // Some directories are read-only, such as Go's module cache.
+            make_writable(path);
             fs::remove_dir_all(path)
         }
         other => other,
     }
 }
 
-/// Lets the owner into all directories. What cannot be changed shows when it is removed.
-fn open_up(path: &Path) {
+/// Gives the owner all permissions on all directories. Errors are ignored here; the removal reports them.
+fn make_writable(path: &Path) {
     let mut left = vec![path.to_owned()];
     while let Some(directory) = left.pop() {
-        fs::set_permissions(&directory, fs::Permissions::from_mode(OWN)).ok();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(OWNER_ONLY)).ok();
         let Ok(entries) = fs::read_dir(&directory) else { continue };
         let entries = entries.filter_map(Result::ok);
         left.extend(
@@ -48,7 +47,7 @@ fn open_up(path: &Path) {
     }
 }
 
-/// What the files of a directory take on disk, and whether some were not counted.
+/// The size of a directory's files on disk, in bytes, and whether some files were not counted.
 pub(crate) fn size(path: &Path) -> (u64, bool) {
     let (mut bytes, mut partial, mut n_files) = (0_u64, false, 0);
     let mut left = vec![path.to_owned()];
@@ -62,7 +61,7 @@ pub(crate) fn size(path: &Path) -> (u64, bool) {
             if n_files > MAX_COUNTED {
                 return (bytes, true);
             }
-            // Of the entry itself: a symlink is not followed.
+            // The metadata of the entry itself: symlinks are not followed.
             let Some((entry, metadata)) = entry.ok().and_then(|entry| {
                 let metadata = entry.metadata().ok()?;
                 Some((entry, metadata))
@@ -84,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_symlink_points_to_is_neither_removed_nor_counted() {
+    fn symlinks_are_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let (tree, other) = (dir.path().join("tree"), dir.path().join("other"));
         fs::create_dir_all(tree.join("a/b")).unwrap();
