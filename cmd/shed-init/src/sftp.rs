@@ -1,9 +1,9 @@
-//! `sftp`: the files of the box over SFTP version 3 (draft-ietf-secsh-filexfer-02 with OpenSSH's extensions), requests
-//! on standard input, replies on standard output. It runs as the user, who may do here what a shell may do; nothing is
-//! fenced off. File names are bytes from end to end.
+//! `sftp`: an SFTP server for the files of the container (version 3, draft-ietf-secsh-filexfer-02, with OpenSSH's
+//! extensions). It reads requests from standard input and writes replies to standard output. It runs as the session user and
+//! has the same access to files as the user's shell. File names are bytes throughout.
 //!
-//! One thread, one request after the other. Replies are gathered while whole requests are at hand and written before
-//! it waits for more, so a client that sends many requests at once costs few system calls.
+//! It has one thread and handles one request after the other. Replies are collected while complete requests are buffered, and
+//! written before it waits for more, so that many requests at once need few system calls.
 
 mod accounts;
 mod attributes;
@@ -28,33 +28,33 @@ use input::Input;
 use reply::Replies;
 use session::Session;
 
-/// The exit status of a client that does not speak the protocol. A lost connection is 1, the end of the input 0.
+/// The exit status after a protocol violation. It is 1 after a lost connection and 0 at the end of the input.
 const VIOLATION: u8 = 3;
 
-/// Gathered replies are written at the latest when there are so many bytes of them. Small replies share a write; file
-/// data goes out at once, so that the client works on it while the next is read.
+/// Replies are written at the latest when this many bytes are collected. Small replies share a write; file data is sent
+/// immediately, so that the client processes it while the next block is read.
 const FLUSH_BYTES: usize = 16 << 10;
 
-/// Serves standard input until it ends.
+/// Serves requests until standard input ends.
 pub(crate) fn main() -> ExitCode {
     let Err(ending) = serve() else {
         return ExitCode::SUCCESS;
     };
-    // Standard error may have gone the way of the client.
+    // Standard error may be closed together with the client's connection.
     writeln!(std::io::stderr(), "shed-init: sftp: {ending}").ok();
     match ending {
-        Ending::TooLarge { .. } | Ending::NotGreeted => ExitCode::from(VIOLATION),
+        Ending::TooLarge { .. } | Ending::NoInit => ExitCode::from(VIOLATION),
         Ending::Input(_) | Ending::Output(_) => ExitCode::FAILURE,
     }
 }
 
-/// Why a session ends before its input does.
+/// Why a session ends before its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// A packet over the limit; what comes after it cannot be found.
+    /// A packet exceeds the limit; the following packets cannot be found.
     TooLarge { n_bytes: usize },
-    /// A request before the client's greeting.
-    NotGreeted,
+    /// A request before the client's INIT packet.
+    NoInit,
     /// Standard input failed.
     Input(Errno),
     /// Standard output failed.
@@ -65,9 +65,13 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge { n_bytes } => {
-                write!(f, "a packet of {n_bytes} bytes is over {}", wire::MAX_PACKET_BYTES)
+                write!(
+                    f,
+                    "a packet of {n_bytes} bytes exceeds the limit of {}",
+                    wire::MAX_PACKET_BYTES
+                )
             }
-            Self::NotGreeted => f.write_str("a request came before the greeting"),
+            Self::NoInit => f.write_str("received a request before the INIT packet"),
             Self::Input(error) => write!(f, "cannot read requests: {error}"),
             Self::Output(error) => write!(f, "cannot write replies: {error}"),
         }
@@ -94,7 +98,7 @@ fn serve() -> Result<(), Ending> {
     }
 }
 
-/// Waits for more input and takes it; 0 is its end.
+/// Waits for more input and reads it; 0 is the end.
 fn fill(stdin: BorrowedFd<'_>, input: &mut Input) -> Result<usize, Ending> {
     loop {
         match rustix::io::read(stdin, input.room()) {
@@ -124,8 +128,8 @@ fn flush(stdout: BorrowedFd<'_>, replies: &mut Replies) -> Result<(), Ending> {
     Ok(())
 }
 
-/// Whoever started us may have left the descriptor non-blocking.
+/// Waits for a descriptor that our parent has left non-blocking.
 fn wait(fd: BorrowedFd<'_>, flags: PollFlags) {
-    // Ends early when interrupted; the caller asks again anyway.
+    // May end early when interrupted; the caller tries again anyway.
     poll(&mut [PollFd::from_borrowed_fd(fd, flags)], None).ok();
 }

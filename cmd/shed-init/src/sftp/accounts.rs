@@ -1,15 +1,15 @@
-//! Users and groups of the image, from its files. A static program cannot ask the C library, whose answer would come
-//! from modules it cannot load.
+//! Users and groups, from `/etc/passwd` and `/etc/group`. A static program cannot use the C library's lookups, which load
+//! shared modules.
 
 use std::collections::HashMap;
 use std::io::Read as _;
 
-/// The most that is read of either file.
+/// The most bytes that are read from either file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// A name longer than this counts as none: it would not fit in a listing.
+/// Longer names are ignored, since they would not fit into a listing.
 const MAX_NAME_BYTES: usize = 256;
 
-/// Names by number, and where users live.
+/// Names by id, and the home directories of users.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Accounts {
     users: HashMap<u32, String>,
@@ -18,14 +18,14 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
-    /// Reads the image's files; one that is missing has no names.
+    /// Reads the files; a missing file counts as empty.
     pub(super) fn read() -> Self {
         Self::parse(&content("/etc/passwd"), &content("/etc/group"))
     }
 
     fn parse(passwd: &str, group: &str) -> Self {
         let mut accounts = Self::default();
-        // The first line of a name or a number counts, as it does for the C library.
+        // The first line with a name or an id counts, as for the C library.
         for fields in lines(passwd) {
             let [name, _, uid, _, _, home, ..] = fields.as_slice() else {
                 continue;
@@ -62,7 +62,7 @@ impl Accounts {
 fn content(path: &str) -> String {
     let mut bytes = Vec::new();
     if let Ok(file) = std::fs::File::open(path) {
-        // What could be read has names too; the rest shows as numbers.
+        // Names that could be read are used; other ids are shown as numbers.
         file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).ok();
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_of_a_number_counts_and_odd_lines_do_not() {
+    fn the_first_line_of_an_id_counts_and_malformed_lines_are_ignored() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\n\
                       toor:x:0:0:again:/toor:/bin/sh\n\
                       # comment\n+::::::\n:x:5:5::/:\nbad:x:five:5::/:\n\

@@ -1,4 +1,4 @@
-//! A file's attributes: as the packets have them, from the kernel, and to be set on a file.
+//! File attributes: encoded in packets, read from the kernel, and set on files.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
@@ -18,18 +18,18 @@ const PERMISSIONS: u32 = 0x4;
 const TIMES: u32 = 0x8;
 const EXTENDED: u32 = 0x8000_0000;
 
-/// The bits of a mode a client may set; the rest is the file's kind.
+/// The bits of a mode that a client may set; the others are the file's type.
 const SETTABLE: u32 = 0o7777;
 
-/// What is known of a file or to be set on it; each part may be missing.
+/// Attributes of a file, or to be set on a file; each may be absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Attributes {
     pub(super) size: Option<u64>,
-    /// User and group.
+    /// The uid and the gid.
     pub(super) owner: Option<(u32, u32)>,
-    /// The whole mode: kind and permissions.
+    /// The mode: file type and permissions.
     pub(super) mode: Option<u32>,
-    /// Access and modification, in seconds since 1970.
+    /// The times of access and modification, in seconds since 1970.
     pub(super) times: Option<(u32, u32)>,
 }
 
@@ -50,7 +50,7 @@ impl Attributes {
             attributes.times = Some((fields.u32()?, fields.u32()?));
         }
         if flags & EXTENDED != 0 {
-            // Nobody has defined any; they must be whole all the same.
+            // None are defined, but they must be complete.
             for _ in 0..fields.u32()? {
                 fields.string()?;
                 fields.string()?;
@@ -83,12 +83,12 @@ impl Attributes {
         }
     }
 
-    /// The permissions to create something with.
+    /// The permissions for creating a file or directory.
     pub(super) fn mode_or(&self, default: RawMode) -> Mode {
         Mode::from_raw_mode(self.mode.unwrap_or(default) & SETTABLE)
     }
 
-    /// Sets what is there. Each part is tried, as OpenSSH does; the first failure is the answer.
+    /// Sets the attributes that are present. All are tried, as in OpenSSH; the first failure is returned.
     pub(super) fn apply(&self, target: &Target<'_>) -> Result<(), Status> {
         let tried = [
             self.size.map(|size| target.set_size(size)),
@@ -111,17 +111,17 @@ impl From<&Stat> for Attributes {
     }
 }
 
-/// The protocol knows the years from 1970 to 2106; a time outside becomes the nearest inside.
+/// Converts a time. The protocol only covers the years 1970 to 2106; other times become the nearest of these.
 fn seconds(time: i64) -> u32 {
     u32::try_from(time.max(0)).unwrap_or(u32::MAX)
 }
 
-/// What attributes are set on.
+/// The file that attributes are set on.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Target<'a> {
-    /// The file at the end of the links.
+    /// The file at a path; symlinks are followed.
     Path(&'a [u8]),
-    /// The link itself, if it is one.
+    /// The file at a path; a symlink is not followed.
     Link(&'a [u8]),
     /// An open file.
     Open(BorrowedFd<'a>),
@@ -134,7 +134,7 @@ impl Target<'_> {
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
                 ftruncate(open(path, flags, Mode::empty())?, size)
             }
-            // A link has no size to set.
+            // The size of a symlink cannot be set.
             Self::Link(_) => Err(Errno::INVAL),
             Self::Open(fd) => ftruncate(fd, size),
         }
@@ -144,7 +144,7 @@ impl Target<'_> {
         match *self {
             Self::Path(path) => chmod(path, mode),
             Self::Link(path) => {
-                // There is no call for this on older kernels: the file is pinned first, then named by its descriptor.
+                // Older kernels have no system call for this: the file is opened, then addressed by its descriptor.
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let pinned = open(path, flags, Mode::empty())?;
                 if FileType::from_raw_mode(fstat(&pinned)?.st_mode) == FileType::Symlink {
@@ -167,7 +167,7 @@ impl Target<'_> {
     }
 
     fn set_owner(&self, user: u32, group: u32) -> Result<(), Errno> {
-        // The kernel's word for "leave it as it is" is -1.
+        // -1 means not to change it.
         let user = (user != u32::MAX).then(|| Uid::from_raw(user));
         let group = (group != u32::MAX).then(|| Gid::from_raw(group));
         match *self {
@@ -186,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_reads_back(
+        fn encoded_attributes_decode_to_the_same_values(
             size in any::<Option<u64>>(),
             owner in any::<Option<(u32, u32)>>(),
             mode in any::<Option<u32>>(),
@@ -202,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn a_time_the_protocol_cannot_say_becomes_the_nearest() {
+    fn a_time_out_of_range_becomes_the_nearest_one() {
         assert_eq!(seconds(-1), 0);
         assert_eq!(seconds(1_700_000_000), 1_700_000_000);
         assert_eq!(seconds(i64::MAX), u32::MAX);
     }
 
     #[test]
-    fn countless_extended_attributes_end_with_the_packet() {
+    fn an_excessive_number_of_extended_attributes_is_an_error() {
         let mut bytes = EXTENDED.to_be_bytes().to_vec();
         bytes.extend(u32::MAX.to_be_bytes());
         assert_eq!(Attributes::decode(&mut Fields(&bytes)), Err(Missing));

@@ -1,4 +1,4 @@
-//! OpenSSH's extensions of the protocol.
+//! OpenSSH's extensions to the protocol.
 
 use rustix::fs::{StatVfs, StatVfsMountFlags, fstat, fstatvfs, fsync, link, rename, statvfs};
 
@@ -9,12 +9,12 @@ use crate::sftp::reply::{Replies, Status};
 use crate::sftp::session::{Answer, MAX_READ_BYTES, Session, done, read_at, write_at};
 use crate::sftp::wire::{CopyData, Extended, MAX_DATA_BYTES};
 
-/// The marks of a file system in a reply to STATVFS.
+/// The file system flags in a reply to STATVFS.
 const READ_ONLY: u64 = 0x1;
 const NO_SETUID: u64 = 0x2;
 
 impl Session {
-    /// Does what an extension asks. Nothing is among the replies when it fails.
+    /// Handles a request of an extension. On failure no reply is appended.
     pub(super) fn extend(
         &mut self,
         id: u32,
@@ -56,12 +56,11 @@ impl Session {
         }
     }
 
-    /// Copies within the server. A file that ends before `n_bytes` were copied is copied up to there and said to have
-    /// ended.
+    /// Copies between two open files. If the source ends before `n_bytes` are copied, the result is [`Status::Eof`].
     fn copy(&self, copy: &CopyData<'_>) -> Result<(), Status> {
         let (from, to) = (self.handles.file(copy.from)?, self.handles.file(copy.to)?);
         let (source, target) = (fstat(from)?, fstat(to)?);
-        // Copied onto itself a file could grow for ever.
+        // Copied to itself, a file could grow forever.
         if (source.st_dev, source.st_ino) == (target.st_dev, target.st_ino) {
             return Err(Status::Failure);
         }
@@ -83,7 +82,7 @@ impl Session {
         Ok(())
     }
 
-    /// The names of users and groups; one without a name has an empty one.
+    /// Replies with the names of users and groups, empty for unknown ids.
     fn name_accounts(
         &mut self,
         id: u32,
@@ -112,15 +111,14 @@ impl Session {
 }
 
 fn encode_limits(reply: &mut Replies) {
-    // As OpenSSH has them: its client takes them as its own limits too. A little more is taken than is promised.
+    // As in OpenSSH, whose client uses them as its own limits. Slightly larger packets are accepted.
     for limit in [MAX_DATA_BYTES, MAX_READ_BYTES, MAX_READ_BYTES, MAX_HANDLES] {
         reply.u64(limit as u64);
     }
 }
 
 fn encode_statvfs(stat: &StatVfs, reply: &mut Replies) {
-    let mark =
-        |flag: StatVfsMountFlags, mark: u64| if stat.f_flag.contains(flag) { mark } else { 0 };
+    let bit = |flag: StatVfsMountFlags, bit: u64| if stat.f_flag.contains(flag) { bit } else { 0 };
     for number in [
         stat.f_bsize,
         stat.f_frsize,
@@ -131,7 +129,7 @@ fn encode_statvfs(stat: &StatVfs, reply: &mut Replies) {
         stat.f_ffree,
         stat.f_favail,
         stat.f_fsid,
-        mark(StatVfsMountFlags::RDONLY, READ_ONLY) | mark(StatVfsMountFlags::NOSUID, NO_SETUID),
+        bit(StatVfsMountFlags::RDONLY, READ_ONLY) | bit(StatVfsMountFlags::NOSUID, NO_SETUID),
         stat.f_namemax,
     ] {
         reply.u64(number);

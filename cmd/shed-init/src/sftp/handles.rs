@@ -1,4 +1,4 @@
-//! What a client has open. A handle's number is never given twice, so a stale one cannot reach another file.
+//! The open handles of a client. A handle's number is never reused, so that a stale handle cannot refer to another file.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -7,7 +7,7 @@ use rustix::fs::Dir;
 
 use crate::sftp::reply::Status;
 
-/// The most handles open at once: half of the descriptors a process usually gets.
+/// The most open handles: half of the usual limit of descriptors.
 pub(super) const MAX_HANDLES: usize = 512;
 
 /// An open file or directory.
@@ -27,12 +27,12 @@ impl Handles {
         Self { open: HashMap::new(), next: 0 }
     }
 
-    /// Whether one more may be opened; asked before a file is created or emptied for nothing.
+    /// Fails if no further handle may be opened. Checked before a file is created or truncated.
     pub(super) fn check_room(&self) -> Result<(), Status> {
         if self.open.len() < MAX_HANDLES { Ok(()) } else { Err(Status::Failure) }
     }
 
-    /// Keeps `handle` and names it.
+    /// Adds a handle and returns its name for the client.
     pub(super) fn add(&mut self, handle: Handle) -> [u8; 8] {
         let number = self.next;
         self.next += 1;
@@ -40,7 +40,7 @@ impl Handles {
         number.to_be_bytes()
     }
 
-    /// Closes a handle. What a network file system says only now is the client's to know.
+    /// Closes a handle. Errors are reported, since network file systems report write errors only here.
     pub(super) fn close(&mut self, name: &[u8]) -> Result<(), Status> {
         let handle = number(name).and_then(|number| self.open.remove(&number));
         match handle.ok_or(Status::NoSuchFile)? {
@@ -66,7 +66,7 @@ impl Handles {
         }
     }
 
-    /// Either, for calls that know no difference.
+    /// An open file or directory.
     pub(super) fn either(&self, name: &[u8]) -> Result<BorrowedFd<'_>, Status> {
         match self.find(name) {
             Some(Handle::File(fd)) => Ok(fd.as_fd()),

@@ -1,12 +1,12 @@
-//! Where requests arrive: a buffer that cuts bytes into packets without copying them out. Does no reading itself.
+//! The input buffer, which splits received bytes into packets without copying them. It does not read itself.
 
 use crate::sftp::Ending;
 use crate::sftp::wire::{LENGTH_BYTES, MAX_PACKET_BYTES};
 
-/// Holds the largest packet three times over, so that a packet cut in two is seldom moved.
+/// Three times the largest packet, so that an incomplete packet rarely has to be moved.
 const BUFFER_BYTES: usize = 3 * (LENGTH_BYTES + MAX_PACKET_BYTES);
 
-/// The buffer. What is between `start` and `end` has arrived and is not yet taken.
+/// The buffer. The bytes between `start` and `end` are received and not consumed yet.
 pub(super) struct Input {
     buffer: Vec<u8>,
     start: usize,
@@ -18,7 +18,7 @@ impl Input {
         Self { buffer: vec![0; BUFFER_BYTES], start: 0, end: 0 }
     }
 
-    /// Takes the next packet, without its length, if it is there as a whole.
+    /// Consumes the next packet, without its length; `None` if it is incomplete.
     pub(super) fn packet(&mut self) -> Result<Option<&[u8]>, Ending> {
         let arrived = &self.buffer[self.start..self.end];
         let Some((length, rest)) = arrived.split_first_chunk::<LENGTH_BYTES>() else {
@@ -35,7 +35,7 @@ impl Input {
         Ok(Some(packet))
     }
 
-    /// Room for more: never empty after [`Input::packet`] had none, since the largest packet fits.
+    /// The free part of the buffer. It is not empty after [`Input::packet`] returned `None`, since the largest packet fits.
     pub(super) fn room(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -46,7 +46,7 @@ impl Input {
         &mut self.buffer[self.end..]
     }
 
-    /// Says that the first `n_bytes` of the room were filled.
+    /// Records that the first `n_bytes` of the free part were filled.
     pub(super) fn add(&mut self, n_bytes: usize) {
         self.end += n_bytes;
     }
@@ -58,8 +58,8 @@ mod tests {
 
     use super::*;
 
-    /// Feeds `stream` in pieces of the given sizes and returns the packets that came out.
-    fn cut(mut stream: &[u8], pieces: &[usize]) -> Result<Vec<Vec<u8>>, Ending> {
+    /// Feeds `stream` in pieces of the given sizes and returns the packets.
+    fn split(mut stream: &[u8], pieces: &[usize]) -> Result<Vec<Vec<u8>>, Ending> {
         let mut input = Input::new();
         let mut packets = Vec::new();
         let mut sizes = pieces.iter().cycle();
@@ -86,22 +86,22 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_packets_pass_and_one_byte_more_ends_it() {
+    fn the_largest_packets_pass_and_one_more_byte_is_an_error() {
         let packets = vec![vec![7; MAX_PACKET_BYTES]; 5];
-        assert_eq!(cut(&framed(&packets), &[65_536]).unwrap(), packets);
+        assert_eq!(split(&framed(&packets), &[65_536]).unwrap(), packets);
         let longer = vec![vec![7; MAX_PACKET_BYTES + 1]];
         let ending = Ending::TooLarge { n_bytes: MAX_PACKET_BYTES + 1 };
-        // It is refused by its length, not when it has arrived.
-        assert_eq!(cut(&framed(&longer)[..LENGTH_BYTES], &[1]), Err(ending));
+        // It is refused by its length alone.
+        assert_eq!(split(&framed(&longer)[..LENGTH_BYTES], &[1]), Err(ending));
     }
 
     proptest! {
         #[test]
-        fn packets_come_out_however_they_are_cut(
+        fn packets_are_complete_however_they_are_split(
             packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
             pieces in prop::collection::vec(1_usize..400, 1..8),
         ) {
-            prop_assert_eq!(cut(&framed(&packets), &pieces).unwrap(), packets);
+            prop_assert_eq!(split(&framed(&packets), &pieces).unwrap(), packets);
         }
     }
 }

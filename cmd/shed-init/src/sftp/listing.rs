@@ -1,20 +1,20 @@
-//! A line of a listing as `ls -l` has it, in OpenSSH's columns. Clients show it as it is. Pure.
+//! Lines of a listing in the format of `ls -l`, with the columns of OpenSSH. Clients show them unchanged. Pure.
 
 use rustix::fs::{FileType, Stat};
 
 use crate::sftp::accounts::Accounts;
 
-/// Within so many seconds a date has a time of day, before that a year: half a year.
+/// Dates within this many seconds (half a year) are shown with the time of day, older ones with the year.
 const RECENT: i64 = 365 * 24 * 60 * 60 / 2;
 const DAY: i64 = 24 * 60 * 60;
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// The line of a file, at the time `now`.
+/// The line of a file; `now` decides the format of the date.
 pub(super) fn line(name: &[u8], stat: &Stat, accounts: &Accounts, now: i64) -> Vec<u8> {
     let user = accounts.user(stat.st_uid).map_or_else(|| stat.st_uid.to_string(), str::to_owned);
     let group = accounts.group(stat.st_gid).map_or_else(|| stat.st_gid.to_string(), str::to_owned);
-    // Two blanks after the mode: the place of the mark for access lists, which OpenSSH leaves empty too.
+    // Two spaces after the mode: the first is the column of the access list mark, which OpenSSH leaves empty too.
     let columns = format!(
         "{}  {:>3} {user:<8} {group:<8} {:>8} {} ",
         mode(stat.st_mode),
@@ -27,7 +27,7 @@ pub(super) fn line(name: &[u8], stat: &Stat, accounts: &Accounts, now: i64) -> V
     line
 }
 
-/// The line of a file of which only the name may be known, as in a directory that may be read but not entered.
+/// The line of a file whose attributes cannot be read, as in a directory without execute permission.
 pub(super) fn unknown(name: &[u8]) -> Vec<u8> {
     let mut line = b"??????????    ? ?        ?               ?            ? ".to_vec();
     line.extend(name);
@@ -46,7 +46,7 @@ fn mode(mode: u32) -> String {
         FileType::Unknown => '?',
     };
     let mut text = String::from(kind);
-    // Each group of three with the bit that changes its last letter.
+    // Each group of three letters, with the special bit that changes its last letter.
     for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
         let bits = mode >> shift;
         text.push(if bits & 4 == 0 { '-' } else { 'r' });
@@ -61,12 +61,12 @@ fn mode(mode: u32) -> String {
     text
 }
 
-/// In UTC, which is the time zone of a container unless its image says otherwise.
+/// A date in UTC, which is the default time zone of containers.
 fn date(time: i64, now: i64) -> String {
     let (year, month, day) = civil(time.div_euclid(DAY));
     let month = MONTHS.get(month).copied().unwrap_or("???");
     let second = time.rem_euclid(DAY);
-    // A time to come has its year, too.
+    // Future times are shown with the year too.
     if (0..RECENT).contains(&now.saturating_sub(time)) {
         format!("{month} {day:>2} {:02}:{:02}", second / 3600, second / 60 % 60)
     } else {
@@ -74,8 +74,8 @@ fn date(time: i64, now: i64) -> String {
     }
 }
 
-/// Year, month from 0 and day of a day counted from 1970. Counts years from March, so that the leap day comes last:
-/// 146,097 days are 400 years, and 153 days five months.
+/// The year, the month from 0 and the day of a day counted from 1970. Years are counted from March, so that the leap day is
+/// the last day: 400 years have 146,097 days, and five months have 153.
 fn civil(days: i64) -> (i64, usize, i64) {
     let from_march_0000 = days + 719_468;
     let (era, day_of_era) =
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_read_as_ls_has_them() {
+    fn modes_have_the_format_of_ls() {
         for (raw, text) in [
             (0o100_644, "-rw-r--r--"),
             (0o040_755, "drwxr-xr-x"),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_have_a_time_when_recent_and_a_year_otherwise() {
+    fn recent_dates_have_a_time_and_others_a_year() {
         let now = 1_709_251_199;
         for (time, text) in [
             (now, "Feb 29 23:59"),

@@ -1,4 +1,4 @@
-//! Paths that the server makes for the client: where a name leads, and what `~` is.
+//! Paths that the server resolves for the client: absolute paths and `~`.
 
 use std::ffi::OsStr;
 use std::io;
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use crate::sftp::accounts::Accounts;
 use crate::sftp::reply::Status;
 
-/// Links followed at the end of a path whose last name is missing; the kernel's own limit.
+/// The most symlinks that are followed at the end of a path whose last name is missing; the kernel's limit.
 const MAX_LINKS: usize = 40;
 
-/// The absolute path without links. The last name may be missing, so that a client can ask where a new file would be;
-/// an empty path is the directory it is in.
+/// The absolute path without symlinks. The last name may be missing, so that a client can resolve the path of a new file. An
+/// empty path is the current directory.
 pub(super) fn real(path: &[u8]) -> Result<Vec<u8>, Status> {
     let path = if path.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(path)) };
     Ok(resolve(path, MAX_LINKS)?.into_os_string().into_vec())
@@ -29,14 +29,14 @@ fn resolve(path: &Path, links_left: usize) -> io::Result<PathBuf> {
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let parent = std::fs::canonicalize(parent)?;
     let missing = parent.join(name);
-    // It is a link when only what it points to is missing.
+    // It may be a symlink whose target is missing.
     match std::fs::read_link(&missing) {
         Ok(target) if links_left > 0 => resolve(&parent.join(target), links_left - 1),
         Ok(_) | Err(_) => Ok(missing),
     }
 }
 
-/// What `~` and `~user` stand for at the start of a path; any other path is left alone.
+/// Expands `~` and `~user` at the start of a path; other paths are not changed.
 pub(super) fn expand(path: &[u8], accounts: &Accounts) -> Result<Vec<u8>, Status> {
     let Some(rest) = path.strip_prefix(b"~") else {
         return Ok(path.to_vec());
@@ -48,7 +48,7 @@ pub(super) fn expand(path: &[u8], accounts: &Accounts) -> Result<Vec<u8>, Status
     Ok(expanded)
 }
 
-/// Where a user lives; an empty name is our own user.
+/// The home directory of a user; an empty name is our user.
 pub(super) fn home(user: &[u8], accounts: &Accounts) -> Option<Vec<u8>> {
     if user.is_empty() {
         return std::env::var_os("HOME").map(OsStringExt::into_vec);
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_name_may_be_missing_but_no_other() {
+    fn only_the_last_name_may_be_missing() {
         let dir = tempfile::tempdir().unwrap();
         let root = std::fs::canonicalize(dir.path()).unwrap();
         std::fs::create_dir(root.join("a")).unwrap();

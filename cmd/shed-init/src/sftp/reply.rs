@@ -1,4 +1,4 @@
-//! The server's packets: statuses and the buffer replies are gathered in.
+//! The server's packets: status codes and the buffer of replies.
 
 use rustix::io::Errno;
 
@@ -13,10 +13,10 @@ const NAME: u8 = 104;
 const ATTRS: u8 = 105;
 const EXTENDED_REPLY: u8 = 201;
 
-/// The version of the protocol.
+/// The version of the protocol that we announce.
 const PROTOCOL: u32 = 3;
 
-/// How a request ended; the numbers and texts are OpenSSH's.
+/// The status of a request; codes and texts are those of OpenSSH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     Ok = 0,
@@ -56,13 +56,13 @@ impl From<Errno> for Status {
 
 impl From<std::io::Error> for Status {
     fn from(error: std::io::Error) -> Self {
-        // An error that is not the kernel's is about the argument, such as a path with a zero byte.
+        // An error that is not from the kernel is an invalid argument, such as a path with a NUL byte.
         Errno::from_io_error(&error).map_or(Self::BadMessage, Self::from)
     }
 }
 
-/// Replies that are not yet written. The buffer only grows: bytes past `end` are leftovers, so that file data can be
-/// read into it without clearing it first.
+/// Replies that are not written yet. The buffer only grows: bytes after `end` are old data, so that file data can be read into
+/// it without clearing it first.
 pub(super) struct Replies {
     buffer: Vec<u8>,
     end: usize,
@@ -73,17 +73,17 @@ impl Replies {
         Self { buffer: Vec::new(), end: 0 }
     }
 
-    /// What is to be written.
+    /// The bytes to write.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[..self.end]
     }
 
-    /// Everything was written.
+    /// Empties the buffer after everything was written.
     pub(super) fn clear(&mut self) {
         self.end = 0;
     }
 
-    /// The answer to the greeting.
+    /// The answer to INIT.
     pub(super) fn version(&mut self) {
         let start = self.begin(VERSION);
         self.u32(PROTOCOL);
@@ -99,7 +99,7 @@ impl Replies {
         self.u32(id);
         self.u32(status as u32);
         self.string(status.text().as_bytes());
-        // The language of the text; OpenSSH leaves it empty too.
+        // The language of the text, which OpenSSH leaves empty too.
         self.string(b"");
         self.set_length(start);
     }
@@ -118,7 +118,7 @@ impl Replies {
         self.set_length(start);
     }
 
-    /// A single name, such as the target of a link.
+    /// A single name, such as the target of a symlink.
     pub(super) fn name(&mut self, id: u32, name: &[u8]) {
         let start = self.begin(NAME);
         self.u32(id);
@@ -129,7 +129,7 @@ impl Replies {
         self.set_length(start);
     }
 
-    /// File data: up to `n_bytes`, as many as `read` put there. Nothing is left in the buffer when it fails.
+    /// File data: up to `n_bytes`, as many as `read` returns. On failure nothing is added to the buffer.
     pub(super) fn data(
         &mut self,
         id: u32,
@@ -154,7 +154,7 @@ impl Replies {
         }
     }
 
-    /// `n_names` entries that `entries` wrote to a buffer of their own.
+    /// `n_names` entries, encoded in `entries`.
     pub(super) fn names(&mut self, id: u32, n_names: u32, entries: &Self) {
         let start = self.begin(NAME);
         self.u32(id);
@@ -163,7 +163,7 @@ impl Replies {
         self.set_length(start);
     }
 
-    /// The answer to an extension: whatever `body` writes.
+    /// The reply to an extension, with the content that `body` writes.
     pub(super) fn extended(&mut self, id: u32, body: impl FnOnce(&mut Self)) {
         let start = self.begin(EXTENDED_REPLY);
         self.u32(id);
@@ -171,7 +171,7 @@ impl Replies {
         self.set_length(start);
     }
 
-    /// A string of whatever `body` writes.
+    /// A string with the content that `body` writes.
     pub(super) fn nested(&mut self, body: impl FnOnce(&mut Self)) {
         let start = self.end;
         self.u32(0);
@@ -192,7 +192,7 @@ impl Replies {
         self.put(string);
     }
 
-    /// What was written to a buffer of its own.
+    /// The content of another buffer.
     pub(super) fn append(&mut self, other: &Self) {
         self.put(other.bytes());
     }
@@ -204,7 +204,7 @@ impl Replies {
         start
     }
 
-    /// Writes at `at` how many bytes came after it.
+    /// Writes the number of bytes that follow it at `at`.
     fn set_length(&mut self, at: usize) {
         let after = at + LENGTH_BYTES;
         let n_bytes = length(self.end - after);

@@ -1,7 +1,6 @@
-//! One client's session: does what a request asks and gathers the reply.
+//! The session of a client: handles requests and appends replies.
 
 use std::os::fd::BorrowedFd;
-use std::time::SystemTime;
 
 use rustix::fs::{
     AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, fstat, lstat, mkdir, open, readlink, rename,
@@ -9,6 +8,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
+use crate::clock::unix_seconds;
 use crate::sftp::Ending;
 use crate::sftp::accounts::Accounts;
 use crate::sftp::attributes::{Attributes, Target};
@@ -17,10 +17,10 @@ use crate::sftp::reply::{Replies, Status};
 use crate::sftp::wire::{MAX_DATA_BYTES, Malformed, Packet, Request, decode};
 use crate::sftp::{listing, paths};
 
-/// The most that is read at once. OpenSSH's client ends the session at a reply over 256 KiB, so its header needs room.
+/// The most bytes of one read. OpenSSH's client ends the session at a reply over 256 KiB, header included.
 pub(super) const MAX_READ_BYTES: usize = MAX_DATA_BYTES - (1 << 10);
-/// A reply to READDIR takes no more entries once it is so large. With the last one it is within the 34,000 bytes every
-/// client must take.
+/// A reply to READDIR gets no further entries once it has this many bytes. With the last one it is within the 34,000 bytes
+/// that all clients must accept.
 const LISTING_BYTES: usize = 30_000;
 
 /// The flags of OPEN.
@@ -31,39 +31,39 @@ const CREATE: u32 = 0x08;
 const TRUNCATE: u32 = 0x10;
 const EXCLUSIVE: u32 = 0x20;
 
-/// What a session knows between requests.
+/// The state of a session between requests.
 pub(super) struct Session {
     pub(super) handles: Handles,
-    /// The image's users and groups, read when first asked for.
+    /// The users and groups, read when first needed.
     accounts: Option<Accounts>,
-    /// Whether the client has greeted.
-    greeted: bool,
+    /// Whether the client has sent INIT.
+    initialised: bool,
 }
 
-/// What a request that went well is answered with.
+/// The answer to a successful request.
 pub(super) enum Answer {
-    /// That it is done.
+    /// Only the status.
     Done,
     Handle([u8; 8]),
     Attributes(Attributes),
     Name(Vec<u8>),
-    /// Nothing more: the reply is among the others already.
+    /// The reply is already appended.
     Written,
 }
 
 impl Session {
     pub(super) fn new() -> Self {
-        Self { handles: Handles::new(), accounts: None, greeted: false }
+        Self { handles: Handles::new(), accounts: None, initialised: false }
     }
 
-    /// Answers one packet. Fails only for a client that does not speak the protocol.
+    /// Answers one packet. Fails only on a protocol violation.
     pub(super) fn answer(&mut self, packet: &[u8], replies: &mut Replies) -> Result<(), Ending> {
         match decode(packet) {
             Ok(Packet::Init) => {
-                self.greeted = true;
+                self.initialised = true;
                 replies.version();
             }
-            _ if !self.greeted => return Err(Ending::NotGreeted),
+            _ if !self.initialised => return Err(Ending::NoInit),
             Ok(Packet::Request { id, request }) => match self.act(id, request, replies) {
                 Ok(Answer::Done) => replies.status(id, Status::Ok),
                 Ok(Answer::Handle(handle)) => replies.handle(id, &handle),
@@ -77,7 +77,7 @@ impl Session {
         Ok(())
     }
 
-    /// Does it. Nothing is among the replies when it fails.
+    /// Handles a request. On failure no reply is appended.
     fn act(
         &mut self,
         id: u32,
@@ -121,7 +121,7 @@ impl Session {
         }
     }
 
-    /// The image's users and groups.
+    /// The users and groups.
     pub(super) fn accounts(&mut self) -> &Accounts {
         self.accounts.get_or_insert_with(Accounts::read)
     }
@@ -139,8 +139,8 @@ impl Session {
         Ok(Answer::Handle(self.handles.add(Handle::Directory(dir))))
     }
 
-    /// The next entries. A directory that cannot be read further is an error even if some entries were, lest the client
-    /// takes them for all.
+    /// Replies with the next entries. A read error is returned even if some entries were read, so that the client does not
+    /// take them for all entries.
     fn read_directory(
         &mut self,
         id: u32,
@@ -149,7 +149,7 @@ impl Session {
     ) -> Result<Answer, Status> {
         let dir = self.handles.directory(handle)?;
         let accounts = self.accounts.get_or_insert_with(Accounts::read);
-        let now = seconds_since_1970();
+        let now = unix_seconds();
         let mut entries = Replies::new();
         let mut n_names = 0;
         while entries.bytes().len() < LISTING_BYTES {
@@ -160,7 +160,7 @@ impl Session {
             let name = entry.file_name();
             let (line, attributes) = match statat(dir.fd()?, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => (listing::line(name.to_bytes(), &stat, accounts, now), (&stat).into()),
-                // Removed since.
+                // Removed in between.
                 Err(Errno::NOENT) => continue,
                 Err(_) => (listing::unknown(name.to_bytes()), Attributes::default()),
             };
@@ -177,12 +177,12 @@ impl Session {
     }
 }
 
-/// The answer to a request that only goes well or not.
+/// The answer to a request whose only result is its status.
 pub(super) fn done(result: Result<(), impl Into<Status>>) -> Result<Answer, Status> {
     result.map(|()| Answer::Done).map_err(Into::into)
 }
 
-/// Never waits: opening a pipe nobody holds would otherwise stop every other request.
+/// Converts the flags of OPEN. Opening never blocks, as it would on a named pipe that no process has open.
 fn open_flags(flags: u32) -> OFlags {
     let mut open_flags = match (flags & READ != 0, flags & WRITE != 0) {
         (true, true) => OFlags::RDWR,
@@ -200,7 +200,7 @@ fn open_flags(flags: u32) -> OFlags {
     open_flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC
 }
 
-/// Reads once; nothing read where something was asked for is the end.
+/// Reads once. Reading no bytes into a non-empty buffer is the end of the file.
 pub(super) fn read_at(file: BorrowedFd<'_>, room: &mut [u8], offset: u64) -> Result<usize, Status> {
     match retry_on_intr(|| pread(file, &mut *room, offset))? {
         0 if !room.is_empty() => Err(Status::Eof),
@@ -208,7 +208,7 @@ pub(super) fn read_at(file: BorrowedFd<'_>, room: &mut [u8], offset: u64) -> Res
     }
 }
 
-/// Writes everything or fails. A file opened to append takes it at its end, whatever the offset.
+/// Writes everything or fails. For a file opened to append the offset is ignored.
 pub(super) fn write_at(
     file: BorrowedFd<'_>,
     mut data: &[u8],
@@ -225,10 +225,10 @@ pub(super) fn write_at(
     Ok(())
 }
 
-/// Version 3 never replaces a file.
+/// Renames a file. In version 3 of the protocol RENAME never replaces a file.
 fn rename_to_new(from: &[u8], to: &[u8]) -> Result<(), Errno> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Not every file system can do both in one step.
+        // Not every file system supports NOREPLACE.
         Err(Errno::INVAL | Errno::NOSYS) => match lstat(to) {
             Ok(_) => Err(Errno::EXIST),
             Err(Errno::NOENT) => rename(from, to),
@@ -236,9 +236,4 @@ fn rename_to_new(from: &[u8], to: &[u8]) -> Result<(), Errno> {
         },
         done => done,
     }
-}
-
-fn seconds_since_1970() -> i64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,28 +1,28 @@
-//! The client's packets as values. Pure: bytes in, values out. A field that is not there is an error, bytes after the
-//! last field are not: later versions of a request add fields at the end.
+//! Decodes the client's packets. Pure. A missing field is an error. Bytes after the last field are ignored, since later
+//! versions of a request add fields at the end.
 
 use crate::sftp::attributes::Attributes;
 
-/// The length in front of each packet.
+/// The bytes of the length before each packet.
 pub(super) const LENGTH_BYTES: usize = 4;
-/// The most file data in one packet; OpenSSH's client sends and takes no more.
+/// The most file data in one packet, in bytes; the limit of OpenSSH's client.
 pub(super) const MAX_DATA_BYTES: usize = 256 << 10;
-/// The largest packet taken: that much data with its handle, offset and other fields.
+/// The largest accepted packet, in bytes: the data with its handle, offset and other fields.
 pub(super) const MAX_PACKET_BYTES: usize = MAX_DATA_BYTES + (1 << 10);
 
-/// The kind of the greeting. The kinds of requests are only told apart in [`request`].
+/// The kind of INIT. The kinds of requests are only used in [`request`].
 const INIT: u8 = 1;
 
-/// What a client says.
+/// A packet from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Packet<'a> {
-    /// The greeting. Its version is of no use: 3 is all there is.
+    /// INIT, the first packet. Its version is ignored, since we only support version 3.
     Init,
-    /// A request, to be answered under its number.
+    /// A request, which is answered with the same id.
     Request { id: u32, request: Request<'a> },
 }
 
-/// A packet with fields missing, and the number to say so under; 0 when even that is missing.
+/// A packet with missing fields, and the id for the answer; 0 if the id is missing too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed {
     pub(super) id: u32,
@@ -92,17 +92,17 @@ pub(super) enum Request<'a> {
     Readlink {
         path: &'a [u8],
     },
-    /// In OpenSSH's order, which is not the draft's: first what the link says, then where it is.
+    /// In OpenSSH's order, which differs from the draft: first the target, then the path of the symlink.
     Symlink {
         target: &'a [u8],
         link: &'a [u8],
     },
     Extended(Extended<'a>),
-    /// One of another version.
+    /// A request of another version.
     Unknown,
 }
 
-/// The extensions; [`EXTENSIONS`] announces them.
+/// The requests of extensions; [`EXTENSIONS`] announces them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Extended<'a> {
     PosixRename { from: &'a [u8], to: &'a [u8] },
@@ -119,18 +119,18 @@ pub(super) enum Extended<'a> {
     Unknown,
 }
 
-/// Copies between two open files.
+/// A request to copy between two open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CopyData<'a> {
     pub(super) from: &'a [u8],
     pub(super) from_offset: u64,
-    /// How much; 0 is all there is.
+    /// The number of bytes; 0 copies up to the end of the file.
     pub(super) n_bytes: u64,
     pub(super) to: &'a [u8],
     pub(super) to_offset: u64,
 }
 
-/// Names and versions of the extensions, as OpenSSH's server has them.
+/// The names and versions of the extensions, as in OpenSSH's server.
 pub(super) const EXTENSIONS: [(&str, &str); 11] = [
     ("posix-rename@openssh.com", "1"),
     ("statvfs@openssh.com", "2"),
@@ -145,7 +145,7 @@ pub(super) const EXTENSIONS: [(&str, &str); 11] = [
     ("users-groups-by-id@openssh.com", "1"),
 ];
 
-/// Reads one packet, without its length.
+/// Decodes one packet, without its length.
 pub(super) fn decode(packet: &[u8]) -> Result<Packet<'_>, Malformed> {
     let mut fields = Fields(packet);
     let Ok(kind) = fields.u8() else {
@@ -243,11 +243,11 @@ fn numbers(bytes: &[u8]) -> Result<Vec<u32>, Missing> {
     Ok(numbers)
 }
 
-/// A field that was not there.
+/// A field is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Missing;
 
-/// What is left of a packet.
+/// The rest of a packet, from which fields are read.
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -283,7 +283,7 @@ mod tests {
 
     use super::*;
 
-    /// A packet of strings: what most requests are.
+    /// A packet whose fields are strings, as in most requests.
     fn strings(kind: u8, id: u32, strings: &[&[u8]]) -> Vec<u8> {
         let mut packet = vec![kind];
         packet.extend(id.to_be_bytes());
@@ -304,22 +304,22 @@ mod tests {
     }
 
     #[test]
-    fn every_announced_extension_is_understood() {
+    fn every_announced_extension_is_decoded() {
         for (name, _) in EXTENSIONS {
             let packet = strings(200, 1, &[name.as_bytes()]);
-            let understood = Request::Extended(Extended::Unknown);
-            assert_ne!(decode(&packet), Ok(Packet::Request { id: 1, request: understood }));
+            let unknown = Request::Extended(Extended::Unknown);
+            assert_ne!(decode(&packet), Ok(Packet::Request { id: 1, request: unknown }));
         }
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(packet in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn no_bytes_make_the_decoder_panic(packet in prop::collection::vec(any::<u8>(), 0..300)) {
             decode(&packet).ok();
         }
 
         #[test]
-        fn no_fields_make_it_panic(
+        fn no_fields_make_the_decoder_panic(
             kind in prop_oneof![1_u8..=21, Just(200)],
             name in prop::sample::select(EXTENSIONS.to_vec()),
             rest in prop::collection::vec(any::<u8>(), 0..60),
@@ -337,7 +337,7 @@ mod tests {
         }
 
         #[test]
-        fn names_are_any_bytes(
+        fn names_may_be_any_bytes(
             from in prop::collection::vec(any::<u8>(), 0..80),
             to in prop::collection::vec(any::<u8>(), 0..80),
             id in any::<u32>(),

@@ -1,4 +1,4 @@
-//! What requests do to files, and which status says that they cannot.
+//! The effect of requests on files, and the status codes of failures.
 
 use std::os::unix::fs::{MetadataExt as _, symlink};
 
@@ -9,7 +9,7 @@ fn mode_of(client: &Client, name: &str) -> u32 {
 }
 
 #[test]
-fn a_missing_file_is_no_such_file() {
+fn a_missing_file_is_reported_as_no_such_file() {
     let mut client = Client::start();
     std::fs::write(client.path("file"), "").unwrap();
     for path in ["missing", "missing/below", "file/below", ""] {
@@ -26,7 +26,7 @@ fn a_missing_file_is_no_such_file() {
 }
 
 #[test]
-fn what_the_user_may_not_do_is_permission_denied() {
+fn missing_permissions_are_reported_as_permission_denied() {
     let mut client = Client::start_unprivileged();
     std::fs::create_dir(client.path("closed")).unwrap();
     std::fs::write(client.path("closed/file"), "secret").unwrap();
@@ -50,7 +50,7 @@ fn what_the_user_may_not_do_is_permission_denied() {
 }
 
 #[test]
-fn a_directory_that_may_be_read_but_not_entered_shows_its_names() {
+fn a_directory_without_execute_permission_lists_its_names() {
     let mut client = Client::start_unprivileged();
     std::fs::create_dir(client.path("names")).unwrap();
     std::fs::write(client.path("names/file"), "").unwrap();
@@ -62,7 +62,7 @@ fn a_directory_that_may_be_read_but_not_entered_shows_its_names() {
 }
 
 #[test]
-fn a_rename_never_replaces_but_a_posix_rename_does() {
+fn only_a_posix_rename_replaces_a_file() {
     let mut client = Client::start();
     let write = |client: &Client, name: &str| std::fs::write(client.path(name), name).unwrap();
     write(&client, "one");
@@ -80,7 +80,7 @@ fn a_rename_never_replaces_but_a_posix_rename_does() {
 }
 
 #[test]
-fn files_are_created_emptied_and_appended_to() {
+fn files_are_created_truncated_and_appended_to() {
     let mut client = Client::start();
     let private = [text("file"), Field::Number(0x2a), Field::Number(4), Field::Number(0o600)];
     let Reply::Handle(handle) = client.ask(OPEN, &private) else {
@@ -118,7 +118,7 @@ fn attributes_are_set_by_path_and_by_handle() {
 }
 
 #[test]
-fn one_attribute_that_cannot_be_set_does_not_keep_the_others_from_it() {
+fn other_attributes_are_set_even_if_one_cannot_be_set() {
     let mut client = Client::start();
     std::fs::create_dir(client.path("dir")).unwrap();
     let size_and_mode = [text("dir"), Field::Number(5), Field::Long(3), Field::Number(0o711)];
@@ -127,7 +127,7 @@ fn one_attribute_that_cannot_be_set_does_not_keep_the_others_from_it() {
 }
 
 #[test]
-fn an_owner_of_minus_one_is_left_as_it_is() {
+fn an_owner_of_minus_one_is_not_changed() {
     let mut client = Client::start();
     std::fs::write(client.path("file"), "").unwrap();
     let nobody = Field::Number(u32::MAX);
@@ -135,7 +135,7 @@ fn an_owner_of_minus_one_is_left_as_it_is() {
 }
 
 #[test]
-fn a_link_can_be_changed_itself() {
+fn attributes_of_a_symlink_itself_can_be_set() {
     let mut client = Client::start();
     std::fs::write(client.path("file"), "").unwrap();
     symlink("file", client.path("link")).unwrap();
@@ -155,7 +155,7 @@ fn a_link_can_be_changed_itself() {
 }
 
 #[test]
-fn links_are_made_in_the_order_of_openssh() {
+fn symlink_arguments_have_the_order_of_openssh() {
     let mut client = Client::start();
     std::fs::write(client.path("file"), "").unwrap();
     assert_eq!(client.status(SYMLINK, &[text("file"), text("link")]), OK);
@@ -169,7 +169,7 @@ fn links_are_made_in_the_order_of_openssh() {
 }
 
 #[test]
-fn a_pipe_nobody_holds_does_not_stop_the_session() {
+fn opening_a_named_pipe_does_not_block_the_session() {
     let mut client = Client::start();
     let made = std::process::Command::new("mkfifo").arg(client.path("pipe")).status().unwrap();
     assert!(made.success());
@@ -203,7 +203,7 @@ fn data_is_copied_between_open_files() {
 }
 
 #[test]
-fn a_file_system_tells_its_size_by_path_and_by_handle() {
+fn the_size_of_a_file_system_is_reported_by_path_and_by_handle() {
     let mut client = Client::start();
     let handle = client.open(b"file", 0x1a);
     let mut blocks = |name, field| {
@@ -221,7 +221,7 @@ fn a_file_system_tells_its_size_by_path_and_by_handle() {
 }
 
 #[test]
-fn directories_are_made_with_their_mode_and_removed_when_empty() {
+fn directories_are_created_with_a_mode_and_removed_if_empty() {
     let mut client = Client::start();
     let make = [text("dir"), Field::Number(4), Field::Number(0o1700)];
     assert_eq!(client.status(MKDIR, &make), OK);

@@ -1,4 +1,4 @@
-//! `shed-init sftp` as its clients see it: the real OpenSSH client, and packets no good client would send.
+//! `shed-init sftp` with the real OpenSSH client, and with packets that no correct client sends.
 #![cfg(test)]
 
 mod files;

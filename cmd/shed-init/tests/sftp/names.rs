@@ -1,4 +1,4 @@
-//! Names are bytes, and listings hold whatever a directory holds.
+//! File names are bytes, and listings contain all entries of a directory.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -7,11 +7,11 @@ use std::os::unix::fs::symlink;
 
 use crate::raw::*;
 
-/// No text in any encoding anybody uses.
+/// Bytes that are not text in any common encoding.
 const ODD: &[u8] = b"o\xff\xfe\n\\ '\"d\x01";
 
 #[test]
-fn a_name_that_is_no_text_passes_through_every_request() {
+fn a_name_that_is_not_text_works_in_every_request() {
     let mut client = Client::start();
     let odd = Field::String(ODD);
     let inside = [ODD, b"/", ODD].concat();
@@ -33,7 +33,7 @@ fn a_name_that_is_no_text_passes_through_every_request() {
 }
 
 #[test]
-fn a_path_with_a_zero_byte_is_a_bad_message() {
+fn a_path_with_a_nul_byte_is_a_bad_message() {
     let mut client = Client::start();
     for kind in [STAT, LSTAT, OPENDIR, REMOVE, RMDIR, REALPATH, READLINK] {
         assert_eq!(client.status(kind, &[text("a\0b")]), BAD_MESSAGE, "{kind}");
@@ -41,7 +41,7 @@ fn a_path_with_a_zero_byte_is_a_bad_message() {
 }
 
 #[test]
-fn a_large_directory_comes_in_replies_every_client_takes() {
+fn a_large_directory_is_split_into_replies_that_all_clients_accept() {
     let mut client = Client::start();
     std::fs::create_dir(client.path("many")).unwrap();
     let mut expected = BTreeSet::from([b".".to_vec(), b"..".to_vec()]);
@@ -63,7 +63,7 @@ fn a_large_directory_comes_in_replies_every_client_takes() {
 }
 
 #[test]
-fn lines_are_those_of_ls() {
+fn lines_have_the_format_of_ls() {
     let mut client = Client::start();
     std::fs::create_dir(client.path("sub")).unwrap();
     open_to_all(&client.path("sub"), 0o1777);
@@ -86,7 +86,7 @@ fn lines_are_those_of_ls() {
 }
 
 #[test]
-fn a_path_leads_where_openssh_says() {
+fn paths_resolve_as_in_openssh() {
     let mut client = Client::start();
     std::fs::create_dir(client.path("dir")).unwrap();
     symlink("dir", client.path("link")).unwrap();
@@ -99,7 +99,7 @@ fn a_path_leads_where_openssh_says() {
         ("dir/new", "dir/new"),
         ("link/new", "dir/new"),
         ("dangling", "dir/gone"),
-        // Only the expansion knows what it is.
+        // Only EXPAND_PATH expands it.
         ("~", "~"),
     ] {
         let expected = client.remote(leads_to);
@@ -110,7 +110,7 @@ fn a_path_leads_where_openssh_says() {
 }
 
 #[test]
-fn a_tilde_is_a_home() {
+fn a_tilde_expands_to_a_home_directory() {
     let mut client = Client::start();
     let mut expand = |path: &str| match client.extended("expand-path@openssh.com", &[text(path)]) {
         Reply::Names(names) => Ok(names[0].0.clone()),
@@ -121,7 +121,7 @@ fn a_tilde_is_a_home() {
     assert_eq!(expand("~/new"), Ok([&home[..], b"/new"].concat()));
     assert_eq!(expand("plain"), Ok([&home[..], b"/plain"].concat()));
     assert_eq!(expand("~nobody-of-this-name/x"), Err(NO_SUCH_FILE));
-    // Every image has a root.
+    // Every image has the user root.
     let roots = expand("~root").unwrap();
     assert_eq!(home, client.remote(""));
     let home_of = |client: &mut Client, user| client.extended("home-directory", &[text(user)]);
@@ -136,7 +136,7 @@ fn a_tilde_is_a_home() {
 }
 
 #[test]
-fn users_and_groups_have_their_names() {
+fn ids_of_users_and_groups_are_resolved_to_names() {
     let mut client = Client::start();
     let ids: Vec<u8> = [0_u32, 4_000_000_000].iter().flat_map(|id| id.to_be_bytes()).collect();
     let ask = "users-groups-by-id@openssh.com";

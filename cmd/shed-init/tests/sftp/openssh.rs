@@ -1,4 +1,4 @@
-//! The real OpenSSH client, which starts the server itself: no network, no keys.
+//! The real OpenSSH client, which starts the server itself, without network and keys.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::raw::{PROGRAM, open_to_all};
 
-/// A `local` and a `remote` directory; the client is in the first, the home is their parent.
+/// A `local` and a `remote` directory. The client runs in the first; their parent is the home directory.
 struct Place {
     dir: tempfile::TempDir,
 }
@@ -35,7 +35,7 @@ impl Place {
         self.home().join("remote").join(name)
     }
 
-    /// Runs commands in the remote directory, with some options of the client's.
+    /// Runs commands in the remote directory, with options of the client.
     fn run(&self, options: &[&str], commands: &str) -> Output {
         let mut client = Command::new("sftp")
             .args(options)
@@ -55,20 +55,20 @@ impl Place {
         client.wait_with_output().unwrap()
     }
 
-    /// Runs commands that all go well and returns what they print.
+    /// Runs commands that must all succeed and returns their output.
     fn ok(&self, commands: &str) -> String {
         self.ok_with(&[], commands)
     }
 
     fn ok_with(&self, options: &[&str], commands: &str) -> String {
         let output = self.run(options, commands);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{commands}: {said}");
-        assert_eq!(said, "", "{commands}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{commands}: {message}");
+        assert_eq!(message, "", "{commands}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs a command that fails and returns why.
+    /// Runs a command that must fail and returns the error message.
     fn refused(&self, command: &str) -> String {
         let output = self.run(&[], command);
         assert_eq!(output.status.code(), Some(1), "{command}");
@@ -76,7 +76,7 @@ impl Place {
     }
 }
 
-/// Bytes that do not repeat soon, so that a piece in the wrong place shows.
+/// Bytes that do not repeat soon, so that a misplaced block is noticed.
 fn content(n_bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let words = (0..n_bytes.div_ceil(8)).flat_map(|_| {
@@ -89,7 +89,7 @@ fn content(n_bytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn files_come_back_as_they_were() {
+fn files_are_transferred_unchanged() {
     let place = Place::new();
     for n_bytes in [0, 1, 32_768, 261_120, 261_121, 20_000_000] {
         let bytes = content(n_bytes);
@@ -101,7 +101,7 @@ fn files_come_back_as_they_were() {
 }
 
 #[test]
-fn a_file_comes_back_whatever_the_size_of_requests() {
+fn files_are_transferred_unchanged_with_any_request_size() {
     let place = Place::new();
     let bytes = content(3_000_001);
     std::fs::write(place.local("file"), &bytes).unwrap();
@@ -111,7 +111,7 @@ fn a_file_comes_back_whatever_the_size_of_requests() {
     }
 }
 
-/// Everything below a directory: names, kinds, modes, times of files, contents.
+/// All entries below a directory: names, types, modes, times of files, contents.
 fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, i64, Vec<u8>)> {
     let mut tree = BTreeMap::new();
     let mut left = vec![root.to_owned()];
@@ -132,7 +132,7 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, i64, Vec<u8>)> {
 }
 
 #[test]
-fn a_tree_with_any_names_goes_and_comes_back() {
+fn a_tree_with_any_names_is_transferred_unchanged() {
     let place = Place::new();
     let root = place.local("tree");
     for dir in ["a b/empty", "a b/ü", "deep/er/still"] {
@@ -154,7 +154,7 @@ fn a_tree_with_any_names_goes_and_comes_back() {
 }
 
 #[test]
-fn an_interrupted_transfer_goes_on() {
+fn an_interrupted_transfer_can_be_resumed() {
     let place = Place::new();
     let bytes = content(5_000_000);
     std::fs::write(place.local("up"), &bytes).unwrap();
@@ -167,7 +167,7 @@ fn an_interrupted_transfer_goes_on() {
 }
 
 #[test]
-fn names_with_blanks_and_letters_are_managed() {
+fn names_with_spaces_and_non_ascii_letters_work() {
     let place = Place::new();
     std::fs::write(place.local("new\nline"), "1").unwrap();
     place.ok("mkdir \"a b\"\nmkdir ünï\nput new* \"a b/\"\nrename \"a b\" \"c  d\"\nrmdir ünï");
@@ -195,12 +195,12 @@ fn links_modes_and_groups_are_set() {
 }
 
 #[test]
-fn a_rename_replaces_unless_it_is_the_old_one() {
+fn a_rename_replaces_except_with_the_old_request() {
     let place = Place::new();
     std::fs::write(place.remote("one"), "one").unwrap();
     std::fs::write(place.remote("two"), "two").unwrap();
-    let said = place.refused("rename -l one two");
-    assert!(said.contains("Failure"), "{said}");
+    let message = place.refused("rename -l one two");
+    assert!(message.contains("Failure"), "{message}");
     place.ok("rename one two");
     assert_eq!(std::fs::read_to_string(place.remote("two")).unwrap(), "one");
     place.ok("copy two three");
@@ -208,7 +208,7 @@ fn a_rename_replaces_unless_it_is_the_old_one() {
 }
 
 #[test]
-fn listings_look_like_ls() {
+fn listings_have_the_format_of_ls() {
     let place = Place::new();
     std::fs::write(place.remote("file"), "12345").unwrap();
     open_to_all(&place.remote("file"), 0o640);
@@ -225,14 +225,14 @@ fn listings_look_like_ls() {
         let line = listed.lines().find(|line| line.ends_with(&format!(" {name}")));
         assert!(line.is_some_and(|line| line.starts_with(mode)), "{listed}");
     }
-    // The client makes the lines itself when it can ask for the names of users.
+    // The client formats the lines itself when it can request the names of users.
     let owner = std::fs::metadata(place.remote("file")).unwrap().uid();
     assert!(owner != 0 || listed.contains(" root     root "), "{listed}");
     assert_eq!(place.ok("ls -1").lines().last(), Some("link"));
 }
 
 #[test]
-fn free_space_and_places_are_told() {
+fn free_space_and_directories_are_reported() {
     let place = Place::new();
     let printed = place.ok("df -h\ndf -i\nprogress\npwd");
     assert!(printed.contains("Avail") && printed.contains('%'), "{printed}");
@@ -242,10 +242,11 @@ fn free_space_and_places_are_told() {
 }
 
 #[test]
-fn scp_carries_a_file_to_a_home_and_back() {
+fn scp_copies_a_file_to_a_home_directory_and_back() {
     let place = Place::new();
     std::fs::write(place.local("file"), content(100_000)).unwrap();
-    // It starts a server without words. Written by another process, so that no copy of the descriptor is open here.
+    // scp starts a server without arguments, so it needs a script. Another process writes it, so that no descriptor of it is
+    // open for writing here.
     let server = place.local("server");
     let script = format!("#!/bin/sh\nexec '{PROGRAM}' sftp\n");
     let made = Command::new("sh")
@@ -258,7 +259,7 @@ fn scp_carries_a_file_to_a_home_and_back() {
             .args(["-q", "-s", "-D"])
             .arg(&server)
             .args(files)
-            // To this client `~/` is where the server starts.
+            // For this client `~/` is the server's initial directory.
             .current_dir(place.home())
             .env("HOME", place.home())
             .output()
@@ -269,7 +270,7 @@ fn scp_carries_a_file_to_a_home_and_back() {
 }
 
 #[test]
-fn what_is_missing_or_in_the_way_is_said() {
+fn errors_name_missing_and_existing_files() {
     let place = Place::new();
     std::fs::create_dir(place.remote("full")).unwrap();
     std::fs::write(place.remote("full/file"), "").unwrap();
@@ -280,10 +281,10 @@ fn what_is_missing_or_in_the_way_is_said() {
         ("ls missing", "not found"),
         ("rmdir full", "Failure"),
         ("mkdir full", "Failure"),
-        // A directory has one name, whoever asks.
+        // A directory has no hard links, even for root.
         ("ln full hard", "Permission denied"),
     ] {
-        let said = place.refused(command);
-        assert!(said.contains(why), "{command}: {said}");
+        let message = place.refused(command);
+        assert!(message.contains(why), "{command}: {message}");
     }
 }

@@ -1,4 +1,4 @@
-//! Limits, and packets no good client would send.
+//! Limits, and packets that no correct client sends.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 
 use crate::raw::*;
 
-/// As the server has them.
+/// The server's limits.
 const MAX_PACKET_BYTES: usize = (256 << 10) + (1 << 10);
 const MAX_READ_BYTES: usize = 255 << 10;
 const MAX_HANDLES: usize = 512;
 
 #[test]
-fn the_greeting_is_version_3_with_extensions() {
+fn init_is_answered_by_version_3_with_extensions() {
     let mut client = Client::start_silent();
     let reply = client.greet();
     assert_eq!(reply[..5], [2, 0, 0, 0, 3]);
@@ -33,7 +33,7 @@ fn the_greeting_is_version_3_with_extensions() {
 }
 
 #[test]
-fn a_short_packet_is_a_bad_message_and_the_session_goes_on() {
+fn a_short_packet_is_a_bad_message_and_does_not_end_the_session() {
     let mut client = Client::start();
     for kind in (OPEN..=SYMLINK).chain([EXTENDED]) {
         client.send(&packet(kind, 7, &[]));
@@ -64,13 +64,13 @@ fn a_packet_over_the_limit_ends_the_session() {
     let mut client = Client::start();
     let length = u32::try_from(MAX_PACKET_BYTES + 1).unwrap();
     client.send_raw(&length.to_be_bytes());
-    let (status, said) = client.end();
+    let (status, message) = client.end();
     assert_eq!(status.code(), Some(3));
-    assert_eq!(said, "shed-init: sftp: a packet of 263169 bytes is over 263168\n");
+    assert_eq!(message, "shed-init: sftp: a packet of 263169 bytes exceeds the limit of 263168\n");
 }
 
 #[test]
-fn the_largest_packet_is_taken() {
+fn the_largest_packet_is_accepted() {
     let mut client = Client::start();
     let handle = client.open(b"file", 0x1a);
     let fields = |data| [Field::String(&handle), Field::Long(0), Field::String(data)];
@@ -82,32 +82,32 @@ fn the_largest_packet_is_taken() {
 }
 
 #[test]
-fn a_request_before_the_greeting_ends_the_session() {
+fn a_request_before_init_ends_the_session() {
     let mut client = Client::start_silent();
     client.send(&packet(LSTAT, 1, &[text("/")]));
-    let (status, said) = client.end();
+    let (status, message) = client.end();
     assert_eq!(status.code(), Some(3));
-    assert_eq!(said, "shed-init: sftp: a request came before the greeting\n");
+    assert_eq!(message, "shed-init: sftp: received a request before the INIT packet\n");
 }
 
 #[test]
-fn the_end_of_the_input_ends_it_well_even_within_a_packet() {
+fn the_end_of_the_input_is_a_success_even_within_a_packet() {
     for left_over in [&b""[..], &[0, 0], &[0, 0, 0, 9, LSTAT, 0]] {
         let mut client = Client::start();
         client.send_raw(left_over);
-        let (status, said) = client.end();
-        assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+        let (status, message) = client.end();
+        assert_eq!((status.code(), message.as_str()), (Some(0), ""));
     }
 }
 
 #[test]
-fn a_client_that_reads_no_more_ends_the_session() {
+fn a_closed_output_ends_the_session() {
     let mut client = Client::start();
     drop(client.stdout.take());
     client.send(&packet(LSTAT, 1, &[text("/")]));
-    let (status, said) = client.end();
+    let (status, message) = client.end();
     assert_eq!(status.code(), Some(1));
-    assert!(said.starts_with("shed-init: sftp: cannot write replies"), "{said}");
+    assert!(message.starts_with("shed-init: sftp: cannot write replies"), "{message}");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn requests_sent_together_are_answered_in_order() {
 }
 
 #[test]
-fn a_read_is_cut_to_its_limit() {
+fn a_read_is_limited_in_size() {
     let mut client = Client::start();
     let content: Vec<u8> = (0..=250_u8).cycle().take(600_000).collect();
     std::fs::write(client.path("file"), &content).unwrap();
@@ -144,7 +144,7 @@ fn a_read_is_cut_to_its_limit() {
 }
 
 #[test]
-fn handles_have_a_limit_and_closing_makes_room() {
+fn the_number_of_handles_is_limited_and_closing_frees_one() {
     let mut client = Client::start();
     std::fs::write(client.path("file"), "").unwrap();
     let mut handles: Vec<_> = (1..MAX_HANDLES).map(|_| client.open(b"file", 1)).collect();
@@ -159,7 +159,7 @@ fn handles_have_a_limit_and_closing_makes_room() {
 }
 
 #[test]
-fn the_limits_are_told() {
+fn the_limits_are_reported() {
     let mut client = Client::start();
     let Reply::Extended(body) = client.extended("limits@openssh.com", &[]) else {
         panic!("no limits");
@@ -171,7 +171,7 @@ fn the_limits_are_told() {
 }
 
 #[test]
-fn a_closed_handle_never_reaches_another_file() {
+fn a_closed_handle_never_refers_to_another_file() {
     let mut client = Client::start();
     let stale = client.open(b"one", 0x1a);
     assert_eq!(client.status(CLOSE, &[Field::String(&stale)]), OK);
@@ -185,7 +185,7 @@ fn a_closed_handle_never_reaches_another_file() {
 }
 
 #[test]
-fn descriptors_that_do_not_block_serve_as_well() {
+fn non_blocking_descriptors_work_too() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     let dir = tempfile::tempdir().unwrap();

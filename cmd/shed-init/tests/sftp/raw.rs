@@ -1,4 +1,4 @@
-//! A client of bare packets: says anything, checks that replies come in order.
+//! A client that sends any packets and checks that replies arrive in order.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -38,7 +38,7 @@ pub(crate) const UNSUPPORTED: u32 = 8;
 
 pub(crate) const NO_ATTRIBUTES: Field<'static> = Field::Number(0);
 
-/// A part of a packet.
+/// A field of a packet.
 #[derive(Clone, Copy)]
 pub(crate) enum Field<'a> {
     String(&'a [u8]),
@@ -50,7 +50,7 @@ pub(crate) fn text(text: &str) -> Field<'_> {
     Field::String(text.as_bytes())
 }
 
-/// A packet's bytes after its length.
+/// Encodes a packet without its length.
 pub(crate) fn packet(kind: u8, id: u32, fields: &[Field<'_>]) -> Vec<u8> {
     let mut packet = vec![kind];
     packet.extend(id.to_be_bytes());
@@ -64,18 +64,18 @@ pub(crate) fn packet(kind: u8, id: u32, fields: &[Field<'_>]) -> Vec<u8> {
     packet
 }
 
-/// Bytes behind their length.
+/// Encodes bytes with their length before them.
 pub(crate) fn framed(bytes: &[u8]) -> Vec<u8> {
     [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }
 
-/// A server's answer.
+/// A reply of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
     Status(u32),
     Handle(Vec<u8>),
     Data(Vec<u8>),
-    /// Names with their lines.
+    /// Names with their listing lines.
     Names(Vec<(Vec<u8>, Vec<u8>)>),
     Attributes(Attributes),
     Extended(Vec<u8>),
@@ -88,7 +88,7 @@ pub(crate) struct Attributes {
     pub(crate) modified_at: u32,
 }
 
-/// What is left of a reply.
+/// The rest of a reply, from which fields are read.
 pub(crate) struct Rest<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Rest<'a> {
@@ -124,7 +124,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// A server in a directory of its own, and the client's end of it.
+/// A server in a temporary directory, and the client's end of the connection.
 pub(crate) struct Client {
     child: Child,
     pub(crate) stdin: Option<ChildStdin>,
@@ -134,7 +134,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A server that has been greeted.
+    /// A server after INIT.
     pub(crate) fn start() -> Self {
         let mut client = Self::start_silent();
         client.greet();
@@ -147,7 +147,7 @@ impl Client {
         Self::spawn(command, dir)
     }
 
-    /// A server that is surely not root, to whom no file is closed.
+    /// A server that does not run as root, who may access every file.
     pub(crate) fn start_unprivileged() -> Self {
         let dir = tempfile::tempdir().unwrap();
         if !std::fs::metadata("/proc/self").is_ok_and(|own| is_root(&own)) {
@@ -155,8 +155,9 @@ impl Client {
             client.greet();
             return client;
         }
-        // The build directory may be closed to others. Copied by another process: a descriptor that is open for writing
-        // here would be in every child that starts meanwhile, and the kernel would not run the copy.
+        // The program is copied, since the build directory may not be accessible to other users. Another process copies it:
+        // a descriptor that is open for writing here would be inherited by children of other threads, and the kernel refuses
+        // to execute a file that is open for writing.
         let program = dir.path().join("shed-init");
         assert!(Command::new("cp").arg(PROGRAM).arg(&program).status().unwrap().success());
         open_to_all(dir.path(), 0o777);
@@ -184,7 +185,7 @@ impl Client {
         Self { child, stdin, stdout, dir, next_id: 100 }
     }
 
-    /// What `name` is outside; an empty one is the directory itself.
+    /// The path of `name` outside of the server; an empty name is the directory itself.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         let dir = self.dir.path().canonicalize().unwrap();
         if name.is_empty() { dir } else { dir.join(name) }
@@ -217,7 +218,7 @@ impl Client {
         reply
     }
 
-    /// The next reply, which must be for `id`.
+    /// Reads the next reply, which must have this id.
     pub(crate) fn receive(&mut self, id: u32) -> Reply {
         let reply = self.receive_raw();
         let mut rest = Rest(&reply[1..]);
@@ -241,7 +242,7 @@ impl Client {
         }
     }
 
-    /// Asks and waits for the answer.
+    /// Sends a request and waits for the reply.
     pub(crate) fn ask(&mut self, kind: u8, fields: &[Field<'_>]) -> Reply {
         self.next_id += 1;
         let id = self.next_id;
@@ -260,7 +261,7 @@ impl Client {
         }
     }
 
-    /// Opens a file; the flags are the protocol's: 1 to read, 2 to write, 4 to append, 8 to create, 16 to empty.
+    /// Opens a file. The flags are those of the protocol: 1 read, 2 write, 4 append, 8 create, 16 truncate.
     pub(crate) fn open(&mut self, path: &[u8], flags: u32) -> Vec<u8> {
         match self.ask(OPEN, &[Field::String(path), Field::Number(flags), NO_ATTRIBUTES]) {
             Reply::Handle(handle) => handle,
@@ -276,7 +277,7 @@ impl Client {
         self.status(WRITE, &[Field::String(handle), Field::Long(offset), Field::String(data)])
     }
 
-    /// The only name of a reply.
+    /// Sends a request and returns the only name of the reply.
     pub(crate) fn name(&mut self, kind: u8, path: &[u8]) -> Vec<u8> {
         match self.ask(kind, &[Field::String(path)]) {
             Reply::Names(names) if names.len() == 1 => names[0].0.clone(),
@@ -291,7 +292,7 @@ impl Client {
         }
     }
 
-    /// Everything in a directory, with lines, as one list per reply.
+    /// All entries of a directory with their lines, as one list per reply.
     pub(crate) fn list(&mut self, path: &[u8]) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
         let Reply::Handle(handle) = self.ask(OPENDIR, &[Field::String(path)]) else {
             panic!("cannot list");
@@ -308,7 +309,7 @@ impl Client {
         }
     }
 
-    /// Ends the input and waits; what was said on standard error comes with the status.
+    /// Closes the input and waits. Returns the exit status and standard error.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         drop(self.stdin.take());
         let mut said = String::new();
@@ -319,7 +320,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // It ends with its input; a test that failed may have left it in the middle of something.
+        // The server ends with its input. A failed test may have left it busy.
         self.child.kill().ok();
         self.child.wait().ok();
     }
