@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use shed_client::{Address, SshOptions};
+use shed_toml::FileError;
 
 use crate::failure::Failure;
 
@@ -95,18 +96,13 @@ impl Files {
     /// What is configured; nothing when there is no file.
     pub(crate) fn read(&self) -> Result<Config, Failure> {
         let path = self.path();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Config::default());
-            }
-            Err(error) => return Err(Failure::io(path.display())(error)),
-        };
-        toml::from_str(&text).map_err(|error| {
-            let words = error.to_string();
-            Failure::usage(format!("{} cannot be read: {}", path.display(), words.trim_end()))
-                .hint(format!("mend it, or move it away: mv {0} {0}.broken", path.display()))
-        })
+        match shed_toml::read(&path) {
+            Err(error) if error.is_not_found() => Ok(Config::default()),
+            Err(FileError::Read { source, .. }) => Err(Failure::io(path.display())(source)),
+            Err(error @ FileError::Invalid { .. }) => Err(Failure::usage(error.to_string())
+                .hint(format!("fix it, or move it away: mv {0} {0}.broken", path.display()))),
+            Ok(config) => Ok(config),
+        }
     }
 
     /// Changes what is configured, alone.
@@ -117,7 +113,7 @@ impl Files {
         let _lock = self.lock()?;
         let mut config = self.read()?;
         let result = change(&mut config)?;
-        let text = toml::to_string(&config).map_err(|error| Failure::new(error.to_string()))?;
+        let text = shed_toml::write(&config).map_err(|error| Failure::new(error.to_string()))?;
         write_whole(&self.path(), text.as_bytes())?;
         Ok(result)
     }

@@ -28,6 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "shed-output",
             "shed-store",
             "shed-tmux",
+            "shed-toml",
         ],
     ),
     ("shed-docker", &["shed-api", "shed-engine"]),
@@ -36,7 +37,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("shed-client", &["shed-api"]),
     ("shed-report", &[]),
     ("shed-output", &[]),
-    ("shed", &["shed-api", "shed-client", "shed-report"]),
+    ("shed-toml", &[]),
+    ("shed", &["shed-api", "shed-client", "shed-report", "shed-toml"]),
     ("shed-init", &["shed-api", "shed-link", "shed-tmux"]),
     (
         "shed-server",
@@ -52,6 +54,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "shed-report",
             "shed-ssh",
             "shed-store",
+            "shed-toml",
         ],
     ),
     ("shed-testing", &["shed-api", "shed-core", "shed-engine", "shed-model", "shed-store"]),
@@ -65,6 +68,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("rusqlite", "shed-store"),
     ("tabled", "shed-report"),
     ("vt100", "shed-output"),
+    ("toml", "shed-toml"),
 ];
 
 /// A longer file is two files.

@@ -8,7 +8,7 @@ use crate::support::{Home, said};
 fn a_configuration_that_is_wrong_is_refused_with_its_line() {
     let home = Home::new();
     for (text, word) in [
-        ("[http]\nlistn = []\n", "did you mean \"listen\"?"),
+        ("[http]\nlistn = []\n", "did you mean `listen`?"),
         ("[http]\nlisten = [\"127.0.0.1:80", "line 2"),
         ("[defaults]\nmemory = \"much\"\n", "\"much\""),
     ] {

@@ -71,7 +71,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
             if let Some(error) = &found.error {
                 return Err(Failure::new(format!("template {template:?}: {}", printable(error))));
             }
-            let text = toml::to_string_pretty(&found.template.clone().unwrap_or_default());
+            let text = shed_toml::write(&found.template.clone().unwrap_or_default());
             let text = text.map_err(|error| Failure::new(error.to_string()))?;
             context.out.data(&found, || text)?;
             Ok(0)

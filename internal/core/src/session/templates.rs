@@ -46,16 +46,13 @@ pub(crate) struct File {
     pub(crate) text: Result<String, String>,
 }
 
-/// Reads and checks a template. Errors name the line.
+/// Reads and checks a template. An error about its text names line and column.
 pub(crate) fn parse(settings: &SessionSettings, text: &str) -> Result<Template, Error> {
     if text.len() > MAX_TEMPLATE_BYTES {
         return Err(Error::Rejected(Rejection::TooLarge(too_large())));
     }
-    let template: Template = toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start).min(text.len());
-        let line = 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
-        Error::Rejected(Rejection::Invalid(format!("line {line}: {}", one_line(error.message()))))
-    })?;
+    let template: Template = shed_toml::parse(text)
+        .map_err(|error| Error::Rejected(Rejection::Invalid(one_line(&error.to_string()))))?;
     template::check_template(&settings.rules(), &template)?;
     Ok(template)
 }
@@ -168,17 +165,20 @@ mod tests {
         // An agent may come with the request.
         assert!(read("prompt = 'x'\nmodel = 'y'").is_ok());
         let cases = [
-            ("agent = 'claude'\nagnet = 1\n", "line 2: unknown field `agnet`"),
-            ("a = \n", "line 1: "),
-            ("\n\ntype = 'both'", "line 3: "),
-            ("[limits]\nminutes = 1", "line 2: unknown field `minutes`"),
+            (
+                "agent = 'claude'\nagnet = 1\n",
+                "line 2, column 1: unknown key `agnet`; did you mean `agent`?",
+            ),
+            ("a = \n", "line 1, column "),
+            ("\n\ntype = 'both'", "line 3, column 8: "),
+            ("[limits]\nminutes = 1", "line 2, column 1: unknown key `minutes`"),
             ("agent = 'nobody'", "no agent \"nobody\" is known"),
             ("agent = 'claude'\ncommand = ['ls']", "not both"),
-            ("tags = ['a,b']", "is no tag"),
+            ("tags = ['a,b']", "invalid tag"),
             ("title = \"a\\u001b\"", "control character"),
             ("base = 'main'", "for a session of type worktree"),
             ("command = ['']", "the command is empty"),
-            ("[env]\n'A=B' = 'x'", "is no variable"),
+            ("[env]\n'A=B' = 'x'", "invalid environment variable name"),
         ];
         for (text, why) in cases {
             let error = read(text).unwrap_err();

@@ -67,7 +67,11 @@ async fn sessions_are_made_from_templates_of_the_server_and_the_repository() {
     let error = |name: &str| {
         errors.iter().find(|it| it.name == name).and_then(|it| it.error.clone()).unwrap()
     };
-    assert!(error("broken").contains("line 3: unknown field `agnet`"), "{}", error("broken"));
+    assert!(
+        error("broken").contains("line 3, column 1: unknown key `agnet`"),
+        "{}",
+        error("broken")
+    );
     assert!(error("large").contains("over 65536 bytes"), "{}", error("large"));
     assert!(error("$(touch owned)").contains("not valid"));
     assert_eq!(errors.len(), 7, "{errors:?}");
