@@ -1,13 +1,11 @@
 //! The command line.
 
-use std::path::PathBuf;
-
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::commands::{adopt, backup, check, keys, man, tokens};
-use crate::config::Config;
-use crate::place::Place;
-use crate::{doctor, serve};
+use crate::globals::Globals;
+use crate::runtime::block_on;
+use crate::{doctor, serve, service};
 
 /// The server of shed: persistent, isolated sessions for coding agents
 #[derive(Debug, Parser)]
@@ -17,38 +15,26 @@ use crate::{doctor, serve};
     max_term_width = 100,
     after_help = "\
 Examples:
-  shed-server serve                                     with /etc/shed/server.toml, if it is there
-  shed-server key add laptop ~/.ssh/id_ed25519.pub      who may come in over SSH
-  shed-server token add ci --scope drive --expires 90d  for REST; the secret is shown once
-  shed-server doctor                                    checks this host and explains
+  shed-server serve                                     run the server in the foreground
+  shed-server service start                             run it in the background
+  shed-server key add laptop ~/.ssh/id_ed25519.pub      authorize an SSH key
+  shed-server token add ci --scope drive --expires 90d  create an API token; its secret is shown once
+  shed-server doctor                                    check this host
 
-Commands beside `serve` work while the server runs and while it does not."
+All commands except `serve` work whether or not the server runs."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) options: Options,
+    globals: Globals,
     #[command(subcommand)]
     command: Command,
 }
 
-/// What every command needs to find its server.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Options {
-    /// Configuration file [default: /etc/shed/server.toml, if it is there]
-    #[arg(long, global = true, env = "SHED_SERVER_CONFIG", value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Data directory [default: /var/lib/shed for root, else ~/.local/share/shed]
-    #[arg(long, global = true, env = "SHED_SERVER_DATA", value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Print data as JSON
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-}
-
-/// Commands, in the order people meet them.
+/// Subcommands, in the order of the help.
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Service(service::Args),
     Key(keys::Args),
     Token(tokens::Args),
     Doctor(doctor::Args),
@@ -59,31 +45,54 @@ enum Command {
     Man(man::Args),
 }
 
-impl Options {
-    /// The configuration and the data directory it leads to.
-    pub(crate) fn read(&self) -> anyhow::Result<(Config, Place)> {
-        let config = Config::load(self.config.as_deref())?;
-        let place = Place::find(self.data_dir.as_deref(), config.data_dir.as_deref())?;
-        Ok((config, place))
-    }
-}
-
-/// Runs the command; the exit status.
+/// Runs the command and returns its exit status.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
-    let options = &cli.options;
+    let globals = &cli.globals;
     match cli.command {
-        Command::Serve(args) => serve::run(args, options),
-        Command::Key(args) => one_task(keys::run(args, options)),
-        Command::Token(args) => one_task(tokens::run(args, options)),
-        Command::Doctor(args) => one_task(doctor::run(args, options)),
-        Command::Backup(args) => backup::run(&args, options),
-        Command::Adopt(args) => adopt::run(&args, options),
-        Command::Config(args) => check::run(&args, options),
-        Command::Man(args) => man::run(&args),
+        Command::Serve(args) => serve::run(args, globals),
+        Command::Service(args) => service::run(args, globals),
+        Command::Key(args) => block_on(keys::run(args, globals)),
+        Command::Token(args) => block_on(tokens::run(args, globals)),
+        Command::Doctor(args) => block_on(doctor::run(args, globals)),
+        Command::Backup(args) => backup::run(&args, globals),
+        Command::Adopt(args) => adopt::run(&args, globals),
+        Command::Config(args) => check::run(&args, globals),
+        Command::Man(args) => man::run(&args, Cli::command()),
     }
 }
 
-/// Commands beside `serve` are one task after another.
-fn one_task(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The help of a command and of all commands below it, each with its words joined by `-`.
+    fn helps(name: &str, command: &mut clap::Command, into: &mut Vec<(String, String)>) {
+        into.push((name.to_owned(), command.render_long_help().to_string()));
+        for child in command.get_subcommands_mut().filter(|child| child.get_name() != "help") {
+            helps(&format!("{name}-{}", child.get_name()), child, into);
+        }
+    }
+
+    /// A failure means that help changed. Review the `.snap.new` files, then rename them: `cargo insta review`.
+    #[test]
+    fn the_help_of_every_command_is_as_reviewed() {
+        let mut command = Cli::command();
+        command.build();
+        let mut all = Vec::new();
+        helps("shed-server", &mut command, &mut all);
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "help" }, {
+            for (name, help) in &all {
+                insta::assert_snapshot!(name.as_str(), help);
+            }
+        });
+        let expected: BTreeSet<String> = all.into_iter().map(|(name, _)| name + ".snap").collect();
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/help");
+        let files = std::fs::read_dir(dir).unwrap();
+        let files: BTreeSet<String> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(files, expected, "snapshots in src/help");
+    }
 }

@@ -1,4 +1,4 @@
-//! The configuration: a TOML file, read strictly. What is not known is refused with its line and the nearest name.
+//! The configuration: a TOML file. Unknown keys are errors.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,16 +11,16 @@ use shed_api::size::parse_size;
 use shed_core::{Defaults, SessionSettings};
 use shed_model::admission::Concurrency;
 
-/// Where the configuration is when none is named.
-pub(crate) const PATH: &str = "/etc/shed/server.toml";
+/// The file that is read when the command line names none.
+pub(crate) const DEFAULT_PATH: &str = "/etc/shed/server.toml";
 
-/// The whole file. Everything may be left out.
+/// The file. Every key is optional.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// The server's name, for people; by default the host's.
+    /// Display name of the server; the host name when absent.
     pub(crate) name: Option<String>,
-    /// Where the server keeps what it must not lose.
+    /// The data directory. `--data-dir` takes precedence.
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) http: Http,
     pub(crate) ssh: Ssh,
@@ -28,48 +28,48 @@ pub(crate) struct Config {
     pub(crate) defaults: FileDefaults,
     pub(crate) mounts: Mounts,
     pub(crate) sessions: Sessions,
-    /// `[agents.NAME]`: agents beside those shed knows, or instead of them.
+    /// Agents by name. They add to the built-in agents and replace those of the same name.
     pub(crate) agents: BTreeMap<String, FileAgent>,
     pub(crate) log: Log,
 }
 
-/// `[http]`
+/// `[http]`: the listeners of the API.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Http {
-    /// `ADDR:PORT`; beyond loopback only with a certificate.
+    /// TCP addresses. Addresses other than loopback need a certificate.
     pub(crate) listen: Vec<SocketAddr>,
-    /// The unix socket.
+    /// Path of the unix socket; see `paths::User::socket` for the default.
     pub(crate) socket: Option<PathBuf>,
-    /// PEM; with it every TCP listener speaks TLS.
+    /// PEM file with the certificate chain. With it every TCP listener uses TLS.
     pub(crate) certificate: Option<PathBuf>,
-    /// PEM.
+    /// PEM file with the private key of the certificate.
     pub(crate) key: Option<PathBuf>,
-    /// Names by which the server may be addressed, beside its addresses and `localhost`.
+    /// Host names that requests may name in `Host`, besides `localhost` and IP addresses.
     pub(crate) hosts: Vec<String>,
 }
 
-/// `[ssh]`
+/// `[ssh]`: the SSH listeners.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Ssh {
-    /// `ADDR:PORT`.
+    /// TCP addresses.
     pub(crate) listen: Vec<SocketAddr>,
 }
 
-/// `[engine]`
+/// `[engine]`: the container engine.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Engine {
-    /// As in `DOCKER_HOST`.
+    /// Address in the form of `DOCKER_HOST`, which it overrides.
     pub(crate) host: Option<String>,
-    /// What names of containers and volumes begin with; `shed` by default.
+    /// Prefix of the names of containers and volumes; `shed` when absent.
     pub(crate) prefix: Option<String>,
-    /// Labels for containers, volumes and the network, beside shed's own.
+    /// Labels for containers, volumes and the network, in addition to shed's own.
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-/// `[defaults]`
+/// `[defaults]`: used for what a request to create a shed leaves out. Forms as in [`Config::defaults`].
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct FileDefaults {
@@ -82,11 +82,11 @@ pub(crate) struct FileDefaults {
     mounts: Vec<String>,
 }
 
-/// `[mounts]`
+/// `[mounts]`: which host directories may be mounted.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Mounts {
-    /// Directories under which sources of mounts may lie.
+    /// Absolute paths; sources of mounts must be in one of them. Empty: no mounts.
     pub(crate) allow: Vec<PathBuf>,
 }
 
@@ -94,21 +94,22 @@ pub(crate) struct Mounts {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Sessions {
-    /// How many run at once on the server; others wait for their turn. Unlimited by default.
+    /// How many sessions may run at the same time on the server; further ones are queued. Unlimited when absent.
     pub(crate) max_concurrent: Option<u32>,
-    /// How many run at once in each shed.
+    /// The same for each shed.
     pub(crate) max_concurrent_per_shed: Option<u32>,
-    /// What the branches of worktrees begin with; `shed/` by default.
+    /// Prefix of branches that shed creates for worktrees; `shed/` when absent.
     pub(crate) branch_prefix: Option<String>,
-    /// A directory of templates, `NAME.toml`.
+    /// Directory of session templates, `NAME.toml`.
     pub(crate) templates: Option<PathBuf>,
-    /// The most that is kept of each worker's output, compressed; `100M` by default.
+    /// Size limit of the compressed output log of each worker; `100M` when absent.
     pub(crate) output: Option<String>,
-    /// Files over this are left out of checkpoints; `10M` by default.
+    /// Larger files are left out of checkpoints; `10M` when absent.
     pub(crate) checkpoint_file: Option<String>,
 }
 
-/// `[agents.NAME]`: words of a command line. `{model}`, `{prompt}` and `{conversation}` stand for what is known.
+/// `[agents.NAME]`: a command line and the arguments added to it. `{model}`, `{prompt}` and `{conversation}` in them are
+/// replaced by the values of the session.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileAgent {
@@ -123,7 +124,7 @@ pub(crate) struct FileAgent {
     resume: Vec<String>,
 }
 
-/// `[log]`
+/// `[log]`: the server's own log, on stderr.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Log {
@@ -132,7 +133,7 @@ pub(crate) struct Log {
     pub(crate) format: LogFormat,
 }
 
-/// How lines of the log look.
+/// Format of a log line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
@@ -159,49 +160,53 @@ impl Default for Ssh {
     }
 }
 
-/// What is wrong with a configuration.
+/// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {why}{}", .path.display(), .hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
-pub(crate) struct ConfigError {
-    path: PathBuf,
-    why: String,
-    hint: Option<String>,
+pub(crate) enum ConfigError {
+    /// The file cannot be read, or is not TOML with the known keys.
+    #[error(transparent)]
+    File(#[from] shed_toml::FileError),
+    /// Values contradict each other or are out of range.
+    #[error("{why} in {}", .path.display())]
+    Values {
+        /// The configuration file.
+        path: PathBuf,
+        /// What is wrong, with the key.
+        why: String,
+    },
 }
 
 impl Config {
-    /// Reads `path`; without one, what is at the usual place, or nothing.
+    /// Reads `path`. Without one it reads the default file; defaults apply if that does not exist.
     pub(crate) fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let (path, must) = path.map_or((Path::new(PATH), false), |path| (path, true));
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text).map_err(|(why, hint)| ConfigError {
-                path: path.to_owned(),
-                why,
-                hint,
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must => {
-                Ok(Self::default())
-            }
-            Err(error) => {
-                Err(ConfigError { path: path.to_owned(), why: error.to_string(), hint: None })
-            }
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self, (String, Option<String>)> {
-        let config: Self = shed_toml::parse(text).map_err(|error| (error.to_string(), None))?;
-        if config.http.certificate.is_some() != config.http.key.is_some() {
-            return Err((
-                "[http] certificate and key belong together; one is missing".to_owned(),
-                None,
-            ));
-        }
-        if let Some(path) = config.mounts.allow.iter().find(|path| !path.is_absolute()) {
-            return Err((format!("[mounts] allow: {} is not absolute", path.display()), None));
-        }
+        let config: Self = match (shed_toml::read(path.unwrap_or(DEFAULT_PATH.as_ref())), path) {
+            (Err(error), None) if error.is_not_found() => return Ok(Self::default()),
+            (read, _) => read?,
+        };
+        config.check().map_err(|why| ConfigError::Values {
+            path: path.unwrap_or(DEFAULT_PATH.as_ref()).to_owned(),
+            why,
+        })?;
         Ok(config)
     }
 
-    /// What holds for sessions; output is kept in `output_dir`.
+    /// Checks rules between keys, which a key's type cannot express.
+    fn check(&self) -> Result<(), String> {
+        match (&self.http.certificate, &self.http.key) {
+            (Some(_), None) => return Err("[http] has a certificate and no key".to_owned()),
+            (None, Some(_)) => return Err("[http] has a key and no certificate".to_owned()),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if let Some(path) = self.mounts.allow.iter().find(|path| !path.is_absolute()) {
+            return Err(format!(
+                "invalid path {:?} in [mounts] allow; expected an absolute path",
+                path.display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Settings of sessions. Output logs go to `output_dir`. The error names table and key.
     pub(crate) fn sessions(&self, output_dir: PathBuf) -> Result<SessionSettings, String> {
         let file = &self.sessions;
         let usual = SessionSettings::default();
@@ -212,7 +217,9 @@ impl Config {
         let mut agents = usual.agents;
         for (name, agent) in &self.agents {
             if name.parse::<shed_api::SessionName>().is_err() || agent.command.is_empty() {
-                return Err(format!("[agents.{name}]: a plain name and a command are needed"));
+                return Err(format!(
+                    "invalid [agents.{name}]; expected a name of letters, digits, . _ and -, and a command"
+                ));
             }
             let FileAgent { command, model, prompt, new, resume } = agent.clone();
             agents.insert(name.clone(), Agent { command, model, prompt, new, resume });
@@ -235,7 +242,8 @@ impl Config {
         })
     }
 
-    /// What a shed gets when nothing else is said.
+    /// Values for what a request to create a shed leaves out. Sizes are numbers with K, M, G or T, mounts `SRC:DST[:ro]`. Reads
+    /// `env_file`. The error names table and key.
     pub(crate) fn defaults(&self) -> Result<Defaults, String> {
         let file = &self.defaults;
         let usual = Defaults::default();
@@ -246,7 +254,7 @@ impl Config {
             let failed = |why: String| format!("[defaults] env_file {}: {why}", path.display());
             let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
             let pairs = shed_api::read_env(&text)
-                .map_err(|line| failed(format!("line {line} is not of the form K=V")))?;
+                .map_err(|line| failed(format!("invalid line {line}; expected NAME=VALUE")))?;
             env.extend(pairs);
         }
         let mounts = file.mounts.iter().map(|text| text.parse::<Mount>());
@@ -269,14 +277,16 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn refused(text: &str) -> String {
-        let (why, hint) = Config::parse(text).unwrap_err();
-        format!("{why}; {}", hint.unwrap_or_default())
+    fn load(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(Some(&path)).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn nothing_and_everything_are_read() {
-        assert_eq!(Config::parse("").unwrap(), Config::default());
+    fn an_empty_file_and_all_keys_are_read() {
+        assert_eq!(load("").unwrap(), Config::default());
         let text = r#"
             name = "forge"
             data_dir = "/srv/shed"
@@ -305,7 +315,7 @@ mod tests {
             level = "debug"
             format = "json"
         "#;
-        let config = Config::parse(text).unwrap();
+        let config = load(text).unwrap();
         let defaults = config.defaults().unwrap();
         assert_eq!(defaults.limits.memory_bytes, 2 << 30);
         assert_eq!(defaults.network, Network::None);
@@ -314,21 +324,45 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_refused_with_its_line_and_the_nearest() {
-        let text = refused("name = \"x\"\n\n[http]\nlistn = []\n");
-        assert!(text.contains("line 4") && text.contains("did you mean `listen`?"), "{text}");
-        let text = refused("[htttp]\n");
-        assert!(text.contains("line 1") && text.contains("`http`"), "{text}");
-        // Nothing is near: no guess.
-        assert!(!refused("quuxquuxquux = 1\n").contains("did you mean"));
+    fn a_mistake_is_refused_with_its_position() {
+        for (text, expected) in [
+            (
+                "name = \"x\"\n\n[http]\nlistn = []\n",
+                "server.toml line 4, column 1; did you mean `listen`?",
+            ),
+            ("[htttp]\n", "line 1, column 2; did you mean `http`?"),
+            ("[http]\nlisten = [\"127.0.0.1:80", "line 2"),
+            ("[http]\nlisten = [\"nowhere\"]\n", "line 2"),
+            ("[log]\nformat = \"xml\"\n", "line 2"),
+            ("[http]\ncertificate = \"/c\"\n", "[http] has a certificate and no key in /"),
+            ("[mounts]\nallow = [\"here\"]\n", "invalid path \"here\" in [mounts] allow"),
+        ] {
+            let error = load(text).unwrap_err();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
     }
 
     #[test]
-    fn a_truncated_file_and_values_of_the_wrong_kind_are_refused_with_their_line() {
-        assert!(refused("[http]\nlisten = [\"127.0.0.1:80").contains("line 2"));
-        assert!(refused("[http]\nlisten = [\"nowhere\"]\n").contains("line 2"));
-        assert!(refused("[log]\nformat = \"xml\"\n").contains("line 2"));
-        assert!(refused("[http]\ncertificate = \"/c\"\n").contains("belong together"));
-        assert!(refused("[mounts]\nallow = [\"here\"]\n").contains("not absolute"));
+    fn a_file_that_is_named_must_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Config::load(Some(&dir.path().join("none.toml"))).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read /"), "{error}");
+    }
+
+    #[test]
+    fn sessions_and_agents_are_converted() {
+        let text =
+            "[sessions]\nmax_concurrent = 2\noutput = '1M'\n[agents.mine]\ncommand = ['me']\n";
+        let sessions = load(text).unwrap().sessions(PathBuf::from("/o")).unwrap();
+        assert_eq!((sessions.concurrency.server, sessions.output_bytes), (Some(2), 1 << 20));
+        assert_eq!(sessions.agents["mine"].command, ["me"]);
+        assert!(sessions.agents.len() > 1, "the built-in agents are gone");
+        for (text, expected) in [
+            ("[sessions]\noutput = 'much'\n", "[sessions] output: "),
+            ("[agents.mine]\ncommand = []\n", "invalid [agents.mine]; "),
+        ] {
+            let error = load(text).unwrap().sessions(PathBuf::new()).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `shed-server doctor`: looks at this host the way an experienced neighbour would, and explains.
+//! `shed-server doctor`: checks this host, and explains what is wrong and how to fix it.
 
 mod reach;
 
@@ -7,39 +7,41 @@ use shed_engine::Engine as _;
 use shed_report::{Check, Verdict, check, has_failed, show};
 use shed_store::Store;
 
-use crate::cli::Options;
-use crate::commands::{Access, print};
+use crate::access::Access;
 use crate::config::Config;
-use crate::place::{InUse, Place};
+use crate::data_dir::{DataDir, InUse};
+use crate::globals::Globals;
+use crate::print::print;
 use crate::serve::{check_listeners, engine_options};
 
-/// Free space below which things begin to fail.
+/// Bytes of free space below which the doctor warns: an image and a build need about as much.
 const LITTLE_SPACE: u64 = 5 << 30;
-/// Check this host and explain what is wrong
+
+/// Check this host: configuration, data, engine, images, and what sheds can reach
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
 /// Runs the command.
-pub(crate) async fn run(_: Args, options: &Options) -> anyhow::Result<u8> {
-    let (config, place) = options.read()?;
-    let running = server(&place);
+pub(crate) async fn run(_: Args, globals: &Globals) -> anyhow::Result<u8> {
+    let (config, data) = globals.read()?;
+    let running = server(&data, globals);
     let answers = running.verdict == Verdict::Pass;
     let mut checks = vec![
         configuration(&config),
-        data_dir(&place),
+        data_dir(&data),
         running,
-        host_key(&place),
-        database(&place).await,
+        host_key(&data),
+        database(&data, globals).await,
     ];
-    let server_id = place.known_server_id().ok().flatten().unwrap_or_else(|| "doctor".to_owned());
+    let server_id = data.known_server_id().ok().flatten().unwrap_or_else(|| "doctor".to_owned());
     let engine = DockerEngine::connect(engine_options(&config, &server_id));
-    checks.extend(look_at_engine(&engine, &config).await);
+    checks.extend(check_engine(&engine, &config).await);
     checks.push(runc());
-    // Asked only then: looking must not make a data directory.
-    if answers && let Ok(Access::Running(client)) = Access::open(options) {
-        checks.extend(reach::look(&client).await);
+    // Only while the server answers: opening access creates a missing data directory, and a check must not.
+    if answers && let Ok(Access::Running(client)) = Access::open(globals) {
+        checks.extend(reach::check_reach(&client).await);
     }
-    print(options, &serde_json::json!({ "checks": checks }), || show(&checks))?;
+    print(globals, &serde_json::json!({ "checks": checks }), || show(&checks))?;
     Ok(u8::from(has_failed(&checks)))
 }
 
@@ -48,16 +50,16 @@ fn configuration(config: &Config) -> Check {
     match (config.defaults(), check_listeners(config)) {
         (Err(error), _) => check(what, Verdict::Fail, error),
         (_, Err(error)) => check(what, Verdict::Fail, error.to_string()),
-        (Ok(_), Ok(_)) => check(what, Verdict::Pass, "is good"),
+        (Ok(_), Ok(_)) => check(what, Verdict::Pass, "valid"),
     }
 }
 
-fn data_dir(place: &Place) -> Check {
+fn data_dir(data: &DataDir) -> Check {
     let what = "data directory";
-    let dir = place.dir().display();
-    match rustix::fs::statvfs(place.dir()) {
+    let dir = data.path().display();
+    match rustix::fs::statvfs(data.path()) {
         Err(error) => {
-            check(what, Verdict::Warn, format!("{dir}: {error}; made at the first start"))
+            check(what, Verdict::Warn, format!("{dir}: {error}; the first start creates it"))
         }
         Ok(space) => {
             let free = space.f_bavail.saturating_mul(space.f_frsize);
@@ -68,26 +70,30 @@ fn data_dir(place: &Place) -> Check {
     }
 }
 
-fn server(place: &Place) -> Check {
+fn server(data: &DataDir, globals: &Globals) -> Check {
     let what = "server";
-    match place.lock() {
-        Err(error) if error.is::<InUse>() => match place.running() {
+    match data.lock() {
+        Err(error) if error.is::<InUse>() => match data.running() {
             Ok(ready) => check(
                 what,
                 Verdict::Pass,
-                format!("runs with pid {}, socket {}", ready.pid, ready.socket),
+                format!("running with pid {}, socket {}", ready.pid, ready.socket),
             ),
             Err(error) => check(what, Verdict::Fail, format!("{error:#}")),
         },
-        _ => check(what, Verdict::Warn, "does not run; start it: shed-server serve, or make run"),
+        _ => check(
+            what,
+            Verdict::Warn,
+            format!("not running; start it: {}", globals.paste("service start")),
+        ),
     }
 }
 
-fn host_key(place: &Place) -> Check {
+fn host_key(data: &DataDir) -> Check {
     let what = "host key";
-    let path = place.host_key();
+    let path = data.host_key();
     if !path.exists() {
-        return check(what, Verdict::Warn, "not there yet; made at the first start");
+        return check(what, Verdict::Warn, "does not exist yet; the first start creates it");
     }
     match shed_ssh::HostKey::load_or_create(&path) {
         Ok(key) => check(what, Verdict::Pass, key.fingerprint()),
@@ -95,14 +101,16 @@ fn host_key(place: &Place) -> Check {
     }
 }
 
-async fn database(place: &Place) -> Check {
+async fn database(data: &DataDir, globals: &Globals) -> Check {
     let what = "database";
-    match Store::look(place.dir()) {
+    match Store::look(data.path()) {
         Err(error) => return check(what, Verdict::Fail, error.to_string()),
-        Ok(false) => return check(what, Verdict::Warn, "not there yet; made at the first start"),
+        Ok(false) => {
+            return check(what, Verdict::Warn, "does not exist yet; the first start creates it");
+        }
         Ok(true) => {}
     }
-    let keys = match Access::open_place(place) {
+    let keys = match Access::open_data_dir(data) {
         Ok(access) => crate::commands::keys::list(&access).await,
         Err(error) => Err(error),
     };
@@ -110,35 +118,43 @@ async fn database(place: &Place) -> Check {
         Ok(list) if list.keys.is_empty() => check(
             what,
             Verdict::Warn,
-            "whole; no SSH key may come in: shed-server key add NAME ~/.ssh/id_ed25519.pub",
+            format!(
+                "intact; no SSH key is authorized; authorize one: {}",
+                globals.paste("key add ~/.ssh/id_ed25519.pub")
+            ),
         ),
-        Ok(list) => check(what, Verdict::Pass, format!("whole, {} SSH keys", list.keys.len())),
+        Ok(list) => check(what, Verdict::Pass, format!("intact, {} SSH keys", list.keys.len())),
         Err(error) => check(what, Verdict::Fail, format!("{error:#}")),
     }
 }
 
-async fn look_at_engine(engine: &DockerEngine, config: &Config) -> Vec<Check> {
-    let words = match engine.describe().await {
-        Ok(words) => words,
+async fn check_engine(engine: &DockerEngine, config: &Config) -> Vec<Check> {
+    let description = match engine.describe().await {
+        Ok(description) => description,
         Err(error) => {
-            let detail = format!("{error}; start one: docker/engine.sh ensure");
+            let detail = format!(
+                "{error}; start it: systemctl start docker, or in a checkout: docker/engine.sh ensure"
+            );
             return vec![check("engine", Verdict::Fail, detail)];
         }
     };
-    let mut checks = vec![check("engine", Verdict::Pass, words)];
+    let mut checks = vec![check("engine", Verdict::Pass, description)];
     if let Ok(defaults) = config.defaults() {
         let image = defaults.image;
         checks.push(match engine.image(&image, &|_, _| {}).await {
             Ok(_) => check("default image", Verdict::Pass, image),
-            Err(error) => {
-                check("default image", Verdict::Fail, format!("{error}; build it: make image"))
-            }
+            Err(error) => check(
+                "default image",
+                Verdict::Fail,
+                format!("{error}; build it, in a checkout: make image"),
+            ),
         });
     }
     checks
 }
 
-/// By its Debian package: what the engine says of runc's version does not tell which holes Debian has mended in it.
+/// Compares the installed Debian package of runc with the newest known. The version that the engine reports does not show
+/// which security fixes Debian has backported.
 fn runc() -> Check {
     let what = "runc";
     let output = std::process::Command::new("apt-cache").args(["policy", "runc"]).output();
@@ -155,13 +171,15 @@ fn runc() -> Check {
             what,
             Verdict::Warn,
             format!(
-                "package {installed}, and {candidate} is there; ways out of a container are mended in \
-                 runc: apt-get install runc"
+                "package {installed}, and {candidate} is available; updates of runc fix container escapes: \
+                 apt-get install runc"
             ),
         ),
         (Some(installed), _) => {
             check(what, Verdict::Pass, format!("package {installed}, the newest known"))
         }
-        (None, _) => check(what, Verdict::Warn, "not from a Debian package; keep it new yourself"),
+        (None, _) => {
+            check(what, Verdict::Warn, "not a Debian package; keep it up to date yourself")
+        }
     }
 }

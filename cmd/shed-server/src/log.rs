@@ -1,4 +1,4 @@
-//! The server's own log, on standard error.
+//! The server's log, on stderr.
 
 use std::str::FromStr as _;
 
@@ -9,11 +9,12 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Log, LogFormat};
 
-/// Begins to log.
+/// Starts logging. Call it once.
 pub(crate) fn start(config: &Log) -> anyhow::Result<()> {
     let level = config.level.as_deref().unwrap_or("info");
-    let filter = Targets::from_str(level).with_context(|| format!("[log] level {level:?}"))?;
-    // russh tells of every packet and every failed login; we tell of logins ourselves.
+    let filter =
+        Targets::from_str(level).with_context(|| format!("invalid [log] level {level:?}"))?;
+    // russh logs every packet and every failed login; we log logins ourselves.
     let filter = if level.contains("russh") {
         filter
     } else {

@@ -1,17 +1,25 @@
-//! shed-server: wiring. Configuration, data directory, store, engine, App, doors, and the end of all that in order.
+//! shed-server: the program that runs and administrates a server.
 //!
-//! Nothing is decided here; what may happen is `shed-core`'s. Commands beside `serve` talk to the running server through
-//! its socket, or hold the data directory's lock while they work.
+//! `serve` connects configuration, data directory, store, engine, App and listeners, and shuts them down in order; the
+//! rules are in `shed-core`. `service` runs it in the background. The other commands talk to the running server through its
+//! socket, or hold the lock of the data directory while they work.
 
+mod access;
 mod cli;
 mod commands;
 mod config;
+mod data_dir;
 mod doctor;
+mod globals;
 mod log;
-mod place;
+mod paste;
+mod paths;
+mod print;
+mod runtime;
 mod serve;
+mod service;
+mod signals;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -22,19 +30,18 @@ fn main() -> ExitCode {
     match cli::run(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            // There is nowhere left to say it.
-            writeln!(std::io::stderr(), "shed-server: {error:#}").ok();
+            print::say(&format!("shed-server: {error:#}"));
             ExitCode::from(status(&error))
         }
     }
 }
 
-/// The exit status of a command that ended with this error.
+/// The exit status for an error; see `shed_api::problem::exit`.
 fn status(error: &anyhow::Error) -> u8 {
     if error.is::<config::ConfigError>() {
         return exit::USAGE;
     }
-    if error.is::<place::InUse>()
+    if error.is::<data_dir::InUse>()
         || error.is::<shed_http::BindError>()
         || error.is::<shed_ssh::BindError>()
     {

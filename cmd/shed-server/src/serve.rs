@@ -1,4 +1,4 @@
-//! `shed-server serve`: everything is bound before anything serves, and what was begun is ended in order.
+//! `shed-server serve`. It binds all listeners before any of them serves.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,37 +12,41 @@ use shed_engine::Engine;
 use shed_http::{Http, Listen, Listener, Tls};
 use shed_ssh::{HostKey, SshServer};
 use shed_store::Store;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::Options;
 use crate::config::Config;
-use crate::place::{Place, absolute, write_whole};
+use crate::data_dir::{DataDir, write_whole};
+use crate::globals::Globals;
+use crate::paste::quote;
+use crate::paths::User;
+use crate::signals::StopSignals;
 
-/// Where Docker listens when nobody says otherwise.
+/// Docker's default socket.
 const ENGINE_SOCKET: &str = "/run/docker.sock";
-/// The name of a host that tells none.
+/// The server's name on a host without a name.
 const NAMELESS: &str = "server";
 
-/// Serve until told to end (SIGTERM); sheds and what runs in them go on without the server
+/// Run the server in the foreground until SIGTERM or SIGINT
+///
+/// Sheds and the processes in them keep running without the server.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Listen for HTTP here instead of where the configuration says; port 0 takes a free one
+    /// HTTP address (repeatable), instead of those of the configuration; port 0 selects a free port
     #[arg(long, value_name = "ADDR:PORT")]
     http: Vec<SocketAddr>,
-    /// Listen for SSH here instead
+    /// SSH address (repeatable), instead of those of the configuration; port 0 selects a free port
     #[arg(long, value_name = "ADDR:PORT")]
     ssh: Vec<SocketAddr>,
-    /// The unix socket
+    /// Unix socket [default: /run/shed/shed.sock for root, else `$XDG_RUNTIME_DIR/shed/shed.sock`]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Gets one JSON object with addresses, pid and server id when all listeners serve
+    /// File to write when all listeners serve: a JSON object with addresses, pid and server id
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 }
 
 /// Runs the command.
-pub(crate) fn run(args: Args, options: &Options) -> anyhow::Result<u8> {
-    let (mut config, place) = options.read()?;
+pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<u8> {
+    let (mut config, data_dir) = globals.read()?;
     if !args.http.is_empty() {
         config.http.listen = args.http;
     }
@@ -50,30 +54,31 @@ pub(crate) fn run(args: Args, options: &Options) -> anyhow::Result<u8> {
         config.ssh.listen = args.ssh;
     }
     let socket = args.socket.or(config.http.socket.take());
-    let socket = std::path::absolute(socket.unwrap_or_else(|| usual_socket(&place)))?;
+    let socket =
+        std::path::absolute(socket.unwrap_or_else(|| User::current().socket(data_dir.path())))?;
     crate::log::start(&config.log)?;
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(serve(&config, &place, socket, args.ready_file.as_deref()));
-    // What is still running after the drain has had its time.
+    let ended = runtime.block_on(serve(&config, &data_dir, socket, args.ready_file.as_deref()));
+    // Tasks that still run after the drain are dropped.
     runtime.shutdown_background();
     ended
 }
 
 async fn serve(
     config: &Config,
-    place: &Place,
+    data_dir: &DataDir,
     socket: PathBuf,
     ready_file: Option<&Path>,
 ) -> anyhow::Result<u8> {
-    place.make()?;
-    let lock = place.lock()?;
-    let server_id = place.server_id()?;
-    let host_key = HostKey::load_or_create(&place.host_key())?;
-    let store = Store::open(place.dir())?;
+    data_dir.create()?;
+    let lock = data_dir.lock()?;
+    let server_id = data_dir.server_id()?;
+    let host_key = HostKey::load_or_create(&data_dir.host_key())?;
+    let store = Store::open(data_dir.path())?;
     let tls = check_listeners(config)?;
-    check_tokens(config, &store, place).await?;
-    let settings = settings(config, place, &server_id, &socket)?;
+    check_tokens(config, &store, data_dir).await?;
+    let settings = settings(config, data_dir, &server_id, &socket)?;
     let engine: Arc<dyn Engine> =
         Arc::new(DockerEngine::connect(engine_options(config, &server_id)));
 
@@ -86,7 +91,7 @@ async fn serve(
 
     let app = App::open(settings, store.clone(), engine, Clock::System).await?;
     import_own_keys(&app).await?;
-    // The SSH door leads to the API, and the API tells the SSH door's port: one of them has to come later.
+    // Each needs the other: the SSH listener passes `_api` channels to the API, and the API reports the SSH port.
     let api = Arc::new(OnceLock::<Http>::new());
     let ssh_options = shed_ssh::Options { api: Some(pipe(&app, &api)), ..Default::default() };
     let mut ssh = SshServer::new(app.clone(), &host_key, ssh_options);
@@ -117,14 +122,14 @@ async fn serve(
         pid: std::process::id(),
         server_id,
     };
-    if let Err(error) = place.set_running(&ready) {
-        // On a full disk as well: a server that runs can delete.
-        let given_back = store.give_back();
-        let told = if given_back { place.set_running(&ready) } else { Err(error) };
+    if let Err(error) = data_dir.set_running(&ready) {
+        // The server starts on a full disk too, so that people can delete sheds.
+        let written = if store.give_back() { data_dir.set_running(&ready) } else { Err(error) };
         store.keep_reserve();
-        told?;
+        written?;
     }
-    let told = Told::listen()?;
+    // Whoever sees the ready file may send SIGTERM in the next moment.
+    let stop = StopSignals::listen()?;
     for listener in https.into_iter().chain([local]) {
         tokio::spawn(http.clone().serve(listener));
     }
@@ -140,78 +145,59 @@ async fn serve(
         fingerprint = %host_key.fingerprint(),
         "serving"
     );
-    let status = until_told(&app, told).await?;
+    let status = until_stopped(&app, stop).await?;
     drop(lock);
     Ok(status)
 }
 
-/// Passes the bytes of an `_api` channel to the API.
+/// Connects `_api` channels of SSH to the API.
 fn pipe(app: &App, api: &Arc<OnceLock<Http>>) -> shed_ssh::ApiPipe {
     let (api, tasks) = (Arc::clone(api), app.tasks());
     Arc::new(move |person, stream| {
-        // Nobody comes in before everything is made.
+        // It is set before the SSH listener serves.
         if let Some(http) = api.get().cloned() {
             tasks.spawn(async move { http.serve_person(person, stream).await });
         }
     })
 }
 
-/// Waits for the word to end, then ends; a second word ends at once.
-async fn until_told(app: &App, mut told: Told) -> anyhow::Result<u8> {
-    told.wait().await;
-    tracing::info!("going away; sheds go on");
+/// Waits for a stop signal, then drains. A second signal cuts the drain short.
+async fn until_stopped(app: &App, mut stop: StopSignals) -> anyhow::Result<u8> {
+    stop.recv().await;
+    tracing::info!("stopping; sheds keep running");
     tokio::select! {
         () = app.close() => Ok(0),
-        () = told.wait() => Ok(130),
-    }
-}
-
-/// SIGTERM or SIGINT. Heard from when it is made: whoever sees that the server serves may end it in the next moment.
-struct Told {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Told {
-    fn listen() -> std::io::Result<Self> {
-        let interrupt = signal(SignalKind::interrupt())?;
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+        () = stop.recv() => Ok(130),
     }
 }
 
 fn settings(
     config: &Config,
-    place: &Place,
+    data_dir: &DataDir,
     server_id: &str,
     socket: &Path,
 ) -> anyhow::Result<Settings> {
     let engine_socket = config.engine.host.as_deref().and_then(|host| host.strip_prefix("unix://"));
-    let mut never = vec![PathBuf::from(ENGINE_SOCKET), place.dir().to_owned(), socket.to_owned()];
+    let mut never =
+        vec![PathBuf::from(ENGINE_SOCKET), data_dir.path().to_owned(), socket.to_owned()];
     never.extend(engine_socket.map(PathBuf::from));
-    // A path that leads somewhere else is meant with where it leads.
+    // A symbolic link is refused with its target.
     let resolved: Vec<PathBuf> =
         never.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
     never.extend(resolved);
     Ok(Settings {
         name: config.name.clone().unwrap_or_else(host_name),
         server_id: server_id.to_owned(),
-        links_dir: place.links()?,
-        program_dir: place.program_dir()?,
+        links_dir: data_dir.links()?,
+        program_dir: data_dir.program_dir()?,
         defaults: config.defaults().map_err(anyhow::Error::msg)?,
         mounts: MountPolicy { allow: config.mounts.allow.clone(), never },
         pulse: shed_core::PULSE,
-        sessions: config.sessions(place.output()?).map_err(anyhow::Error::msg)?,
+        sessions: config.sessions(data_dir.output()?).map_err(anyhow::Error::msg)?,
     })
 }
 
-/// What the engine is told.
+/// Options of the container engine.
 pub(crate) fn engine_options(config: &Config, server_id: &str) -> shed_docker::Options {
     let usual = shed_docker::Options::new(server_id);
     shed_docker::Options {
@@ -222,7 +208,7 @@ pub(crate) fn engine_options(config: &Config, server_id: &str) -> shed_docker::O
     }
 }
 
-/// Refuses addresses that others can reach without a certificate; reads the certificate.
+/// Reads the certificate. Without one, an address that other hosts can reach is an error.
 pub(crate) fn check_listeners(config: &Config) -> anyhow::Result<Option<Tls>> {
     let http = &config.http;
     match (&http.certificate, &http.key) {
@@ -230,36 +216,39 @@ pub(crate) fn check_listeners(config: &Config) -> anyhow::Result<Option<Tls>> {
         _ => match public(config) {
             None => Ok(None),
             Some(address) => bail!(
-                "http {address} can be reached by others, and there is no certificate; \
-                 set [http] certificate and key to PEM files, \
-                 or listen at 127.0.0.1 and use: shed server add HOST (over ssh)"
+                "the HTTP address {address} is not loopback, and there is no certificate; set certificate and \
+                 key in [http] to PEM files, or listen on 127.0.0.1 and connect over SSH (on the client: \
+                 shed server add {})",
+                host_name()
             ),
         },
     }
 }
 
-/// Refuses addresses that others can reach as long as nobody could prove who they are.
-async fn check_tokens(config: &Config, store: &Store, place: &Place) -> anyhow::Result<()> {
+/// An address that other hosts can reach is an error while no token exists: nobody could authenticate.
+async fn check_tokens(config: &Config, store: &Store, data_dir: &DataDir) -> anyhow::Result<()> {
     if let Some(address) = public(config)
         && store.tokens().await?.is_empty()
     {
         bail!(
-            "http {address} can be reached by others, and there is no token; make one: \
-             shed-server token add NAME --scope admin --data-dir {}",
-            place.dir().display()
+            "the HTTP address {address} is not loopback, and there is no token; create one: \
+             {} token add admin --scope admin --data-dir {}",
+            crate::paste::program(),
+            quote(&data_dir.path().to_string_lossy())
         );
     }
     Ok(())
 }
 
+/// The first HTTP address that other hosts can reach.
 fn public(config: &Config) -> Option<&SocketAddr> {
     config.http.listen.iter().find(|address| !address.ip().is_loopback())
 }
 
-/// At the first start, lets in the keys of whoever starts the server, and nobody else's.
+/// At the first start, authorizes the public keys in `~/.ssh` of the user who starts the server.
 async fn import_own_keys(app: &App) -> anyhow::Result<()> {
     let mut lines = Vec::new();
-    if let Some(dir) = absolute("HOME").map(|home| home.join(".ssh")) {
+    if let Some(dir) = User::current().home().map(|home| home.join(".ssh")) {
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let public = entry.path().extension().is_some_and(|extension| extension == "pub");
@@ -273,18 +262,9 @@ async fn import_own_keys(app: &App) -> anyhow::Result<()> {
     }
     lines.sort();
     for added in app.credentials().import_own_keys(lines).await? {
-        tracing::info!(key = %added, "first start: your own public key may come in, as admin");
+        tracing::info!(key = %added, "first start: authorized your own public key with scope admin");
     }
     Ok(())
-}
-
-/// The unix socket of this user's server.
-fn usual_socket(place: &Place) -> PathBuf {
-    if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/run/shed/shed.sock");
-    }
-    let own = absolute("XDG_RUNTIME_DIR").map(|dir| dir.join("shed/shed.sock"));
-    own.unwrap_or_else(|| place.dir().join("shed.sock"))
 }
 
 fn host_name() -> String {
@@ -295,12 +275,12 @@ fn host_name() -> String {
     }
 }
 
-/// A connection is a descriptor, and the usual limit of 1,024 is a few hundred people's.
+/// Raises the soft limit of open files to the hard limit. Each connection is a descriptor; the usual soft limit is 1,024.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit of open files was not raised");
+        tracing::debug!(%error, "cannot raise the limit of open files");
     }
 }

@@ -5,27 +5,33 @@ use std::path::PathBuf;
 use anyhow::bail;
 use shed_store::{DATABASE, Store};
 
-use super::say;
-use crate::cli::Options;
+use crate::globals::Globals;
+use crate::paste::quote;
+use crate::print::say;
 
-/// Copy the database to a new file, also while the server runs
+/// Copy the database to a new file; the server may run meanwhile
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The new file. With it keep `host_key` and `server_id` of the data directory: they never change
+    /// File to create. Back up `host_key` and `server_id` of the data directory too; they never change
     file: PathBuf,
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args, options: &Options) -> anyhow::Result<u8> {
-    let (_, place) = options.read()?;
-    if !place.dir().join(DATABASE).exists() {
-        bail!("{} has no database; name the data directory: --data-dir DIR", place.dir().display());
+pub(crate) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
+    let (_, data_dir) = globals.read()?;
+    let database = data_dir.path().join(DATABASE);
+    if !database.exists() {
+        bail!(
+            "no database in {}; choose the data directory: --data-dir DIR",
+            data_dir.path().display()
+        );
     }
-    Store::backup(place.dir(), &args.file)?;
-    let file = args.file.display();
+    Store::backup(data_dir.path(), &args.file)?;
+    let paste = |path: &std::path::Path| quote(&path.to_string_lossy());
     say(&format!(
-        "to restore: stop the server, then: cp {file} {}",
-        place.dir().join(DATABASE).display()
+        "to restore, stop the server, then: cp {} {}",
+        paste(&std::path::absolute(&args.file)?),
+        paste(&database)
     ));
     Ok(0)
 }

@@ -2,11 +2,11 @@
 
 use clap::Subcommand;
 
-use super::say;
-use crate::cli::Options;
-use crate::config::PATH;
+use crate::config::DEFAULT_PATH;
+use crate::globals::Globals;
+use crate::print::say;
 
-/// The configuration file
+/// Check the configuration file
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -15,20 +15,24 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Read the configuration as `serve` would, and say what is wrong with it
+    /// Read the configuration as `serve` does and report mistakes
     Check,
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args, options: &Options) -> anyhow::Result<u8> {
+pub(crate) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
     match args.command {
         Command::Check => {
-            let (config, place) = options.read()?;
+            let (config, data_dir) = globals.read()?;
             config.defaults().map_err(anyhow::Error::msg)?;
             crate::serve::check_listeners(&config)?;
-            let path = options.config.as_deref().unwrap_or(PATH.as_ref());
-            let words = if path.exists() { "is good" } else { "is not there; defaults apply" };
-            say(&format!("{} {words}; data in {}", path.display(), place.dir().display()));
+            let path = globals.config.as_deref().unwrap_or(DEFAULT_PATH.as_ref());
+            let state = if path.exists() { "is valid" } else { "does not exist; defaults apply" };
+            say(&format!(
+                "{} {state}; data directory: {}",
+                path.display(),
+                data_dir.path().display()
+            ));
         }
     }
     Ok(0)

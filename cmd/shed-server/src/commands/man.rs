@@ -2,18 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::CommandFactory as _;
-
 /// Write manual pages into a directory
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The directory
+    /// Directory; created if missing
     dir: PathBuf,
 }
 
-/// Runs the command.
-pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
+/// Writes the pages of `program`.
+pub(crate) fn run(args: &Args, program: clap::Command) -> anyhow::Result<u8> {
     std::fs::create_dir_all(&args.dir)?;
-    clap_mangen::generate_to(crate::cli::Cli::command(), &args.dir)?;
+    clap_mangen::generate_to(program, &args.dir)?;
     Ok(0)
 }

@@ -5,12 +5,13 @@ use clap::Subcommand;
 use shed_api::Scope;
 use shed_api::access::{NewToken, TokenList};
 
-use super::{Access, confined, day, print, say};
 use shed_report::table;
 
-use crate::cli::Options;
+use crate::access::Access;
+use crate::globals::Globals;
+use crate::print::{print, say, sheds_cell, time_cell};
 
-/// Tokens for REST
+/// Manage API tokens
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -19,32 +20,33 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a token; its secret is shown this once
+    /// Create a token; its secret is shown once
     Add {
-        /// A name for people
+        /// Display name
         name: String,
-        /// read (look), drive (use and change sheds and sessions) or admin (root, mounts, keys, tokens)
+        /// What it may do: read (view), drive (also use and change sheds and sessions) or admin (also root, mounts, keys and
+        /// tokens)
         #[arg(long, default_value_t = Scope::Drive)]
         scope: Scope,
-        /// Only this shed; may be given more than once
+        /// Limit the token to this shed (repeatable)
         #[arg(long = "shed", value_name = "SHED")]
         sheds: Vec<String>,
-        /// When it ends: 12h, 90d; never without it
-        #[arg(long, value_name = "AGE", value_parser = age)]
+        /// Time until it expires, such as 12h or 90d; without it the token never expires
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
         expires: Option<u64>,
     },
-    /// List tokens, without their secrets
+    /// List tokens; secrets are not shown
     List,
     /// Revoke a token
     Remove {
-        /// Its id or name
+        /// Id or name
         token: String,
     },
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args, options: &Options) -> anyhow::Result<u8> {
-    let access = Access::open(options)?;
+pub(crate) async fn run(args: Args, globals: &Globals) -> anyhow::Result<u8> {
+    let access = Access::open(globals)?;
     match args.command {
         Command::Add { name, scope, sheds, expires } => {
             let request = NewToken { name, scope, sheds, expires_in_seconds: expires };
@@ -54,20 +56,20 @@ pub(crate) async fn run(args: Args, options: &Options) -> anyhow::Result<u8> {
                     credentials.add_token(person, request).await?
                 }
             };
-            print(options, &issued, || format!("{}\n", issued.token))?;
-            say("shown this once; only its hash is kept");
+            print(globals, &issued, || format!("{}\n", issued.token))?;
+            say("copy the token now: the server keeps only its hash and cannot show it again");
         }
         Command::List => {
             let list = list(&access).await?;
-            print(options, &list, || {
+            print(globals, &list, || {
                 let rows = list.tokens.iter().map(|token| {
                     vec![
                         token.id.clone(),
                         token.name.clone(),
                         token.scope.to_string(),
-                        confined(&token.sheds),
-                        day(token.expires_at),
-                        day(token.last_used_at),
+                        sheds_cell(&token.sheds),
+                        time_cell(token.expires_at),
+                        time_cell(token.last_used_at),
                     ]
                 });
                 table(&["ID", "NAME", "SCOPE", "SHEDS", "EXPIRES", "LAST USED"], rows.collect())
@@ -76,9 +78,9 @@ pub(crate) async fn run(args: Args, options: &Options) -> anyhow::Result<u8> {
         Command::Remove { token } => {
             let list = list(&access).await?;
             let found = list.tokens.iter().find(|it| it.id == token || it.name == token);
-            let found =
-                found.with_context(|| format!("no token {token:?}; shed-server token list"));
-            let id = &found?.id;
+            let missing =
+                || format!("no token {token:?}; list tokens: {}", globals.paste("token list"));
+            let id = &found.with_context(missing)?.id;
             match &access {
                 Access::Running(client) => client.remove_token(id).await?,
                 Access::Stopped(credentials, person, _) => {
@@ -97,9 +99,10 @@ async fn list(access: &Access) -> anyhow::Result<TokenList> {
     })
 }
 
-/// `30s`, `15m`, `12h`, `90d` in seconds.
-fn age(text: &str) -> Result<u64, String> {
-    let error = || format!("{text:?} is no age: write 30s, 15m, 12h or 90d");
+/// Parses `30s`, `15m`, `12h` or `90d` into seconds.
+fn duration(text: &str) -> Result<u64, String> {
+    let error =
+        || format!("invalid duration {text:?}; expected a number with s, m, h or d, such as 90d");
     let mut letters = text.chars();
     let seconds_each = match letters.next_back() {
         Some('s') => 1,
@@ -117,11 +120,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_are_read() {
-        assert_eq!(age("90d"), Ok(7_776_000));
-        assert_eq!(age("30s"), Ok(30));
+    fn durations_are_parsed() {
+        assert_eq!(duration("90d"), Ok(7_776_000));
+        assert_eq!(duration("30s"), Ok(30));
         for bad in ["", "d", "90", "0h", "-1d", "1y", "99999999999999999999d"] {
-            assert!(age(bad).is_err(), "{bad:?}");
+            assert!(duration(bad).is_err(), "{bad:?}");
         }
     }
 }

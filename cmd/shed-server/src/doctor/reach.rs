@@ -1,4 +1,4 @@
-//! What a shed reaches that it had better not: the cloud's metadata address, and listeners of this host.
+//! Checks what a shed can reach and should not: the cloud's metadata address, and listeners of this host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,12 +9,12 @@ use shed_client::Client;
 
 use shed_report::{Check, Verdict, check};
 
-/// Where clouds give credentials to whoever asks.
+/// Clouds hand out credentials at this address without authentication.
 const METADATA: &str = "169.254.169.254 80";
-/// Listeners of the host that are tried.
+/// The most listeners of the host that are tried.
 const MAX_PORTS: usize = 64;
-/// Run in a shed with `ADDRESS PORT` lines on its input, of which an address `gateway` is its way out; prints the lines
-/// that were reached. All at once, because a filtered port costs its whole second.
+/// Runs in a shed. Reads `ADDRESS PORT` lines and prints those that accept a connection; the address `gateway` stands for
+/// the shed's default gateway. Connects in parallel, because a filtered port takes the whole timeout of one second.
 const PROBE: &str = r#"
 gateway=$(while read -r _ destination gateway _; do
     if [ "$destination" = 00000000 ]; then
@@ -30,8 +30,8 @@ done
 wait
 "#;
 
-/// Tries from the first running shed that has a network.
-pub(crate) async fn look(client: &Client) -> Vec<Check> {
+/// Tries the connections from the first running shed that has a network.
+pub(crate) async fn check_reach(client: &Client) -> Vec<Check> {
     let what = "reach from a shed";
     let sheds = match client.sheds().await {
         Ok(list) => list.sheds,
@@ -40,7 +40,7 @@ pub(crate) async fn look(client: &Client) -> Vec<Check> {
     let open = |network| network == shed_api::shed::Network::Open;
     let running = |status| status == ShedStatus::Running;
     let Some(shed) = sheds.iter().find(|shed| running(shed.status) && open(shed.network)) else {
-        return vec![check(what, Verdict::Pass, "not tried: no shed with a network runs")];
+        return vec![check(what, Verdict::Pass, "not checked: no shed with a network is running")];
     };
     let mut lines = format!("{METADATA}\n");
     for port in listening().into_iter().take(MAX_PORTS) {
@@ -65,11 +65,11 @@ pub(crate) async fn look(client: &Client) -> Vec<Check> {
         check(
             "metadata address",
             Verdict::Warn,
-            "sheds reach 169.254.169.254, where a cloud gives out credentials; block it: \
+            "sheds can reach 169.254.169.254, where clouds hand out credentials; block it: \
              iptables -I DOCKER-USER -d 169.254.169.254 -j DROP",
         )
     } else {
-        check("metadata address", Verdict::Pass, "sheds do not reach 169.254.169.254")
+        check("metadata address", Verdict::Pass, "sheds cannot reach 169.254.169.254")
     };
     let ports: Vec<&str> = reached
         .iter()
@@ -77,19 +77,21 @@ pub(crate) async fn look(client: &Client) -> Vec<Check> {
         .filter_map(|line| line.split_once(' ').map(|(_, port)| port))
         .collect();
     let host = if ports.is_empty() {
-        check("host listeners", Verdict::Pass, "sheds reach none of this host's listeners")
+        check("host listeners", Verdict::Pass, "sheds cannot reach listeners of this host")
     } else {
         let ports = ports.join(", ");
         check(
             "host listeners",
             Verdict::Warn,
-            format!("sheds reach this host's ports {ports}; bind them to 127.0.0.1 or filter them"),
+            format!(
+                "sheds can reach ports {ports} of this host; bind them to 127.0.0.1 or filter them"
+            ),
         )
     };
     vec![metadata, host]
 }
 
-/// Ports at which this host listens beyond loopback.
+/// Ports on which this host listens on other addresses than loopback.
 fn listening() -> BTreeSet<u16> {
     let mut ports = BTreeSet::new();
     for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -98,7 +100,7 @@ fn listening() -> BTreeSet<u16> {
     ports
 }
 
-/// Reads `/proc/net/tcp`: the second word is `ADDRESS:PORT` in hexadecimal, the fourth `0A` for a listener.
+/// Parses `/proc/net/tcp`: the second word is `ADDRESS:PORT` in hexadecimal, the fourth is `0A` for a listener.
 fn listeners(text: &str) -> impl Iterator<Item = u16> {
     text.lines().skip(1).filter_map(|line| {
         let mut words = line.split_whitespace().skip(1);
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listeners_beyond_loopback_are_found() {
+    fn listeners_on_loopback_are_left_out() {
         let text = "  sl  local_address rem_address   st tx_queue\n\
              0: 0100007F:1F90 00000000:0000 0A 00000000:00000000\n\
              1: 00000000:0016 00000000:0000 0A 00000000:00000000\n\

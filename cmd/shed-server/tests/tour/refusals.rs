@@ -1,11 +1,11 @@
-//! What a server refuses to start with, and in which words.
+//! Mistakes with which a server refuses to start, and the error messages.
 
 use std::net::TcpListener;
 
 use crate::support::{Home, said};
 
 #[test]
-fn a_configuration_that_is_wrong_is_refused_with_its_line() {
+fn a_mistake_in_the_configuration_is_reported_with_its_position() {
     let home = Home::new();
     for (text, word) in [
         ("[http]\nlistn = []\n", "did you mean `listen`?"),
@@ -24,7 +24,7 @@ fn a_configuration_that_is_wrong_is_refused_with_its_line() {
 }
 
 #[test]
-fn listening_for_others_needs_a_certificate_and_a_token() {
+fn an_address_beyond_loopback_needs_a_certificate_and_a_token() {
     let home = Home::new();
     let mut command = home.command();
     command.args(["serve", "--http", "0.0.0.0:0", "--ssh", "127.0.0.1:0", "--socket"]);
@@ -46,7 +46,7 @@ fn listening_for_others_needs_a_certificate_and_a_token() {
 }
 
 #[test]
-fn a_port_in_use_is_named() {
+fn an_address_in_use_is_named() {
     let home = Home::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -56,7 +56,7 @@ fn a_port_in_use_is_named() {
         let (status, text) = said(&mut command);
         assert!(status != Some(0) && text.contains(&address), "{text}");
     }
-    // A socket that somebody else serves is not taken away.
+    // The socket of another server is not replaced.
     let server = home.start();
     let other = Home::new();
     let mut command = other.serve();
@@ -79,7 +79,7 @@ fn a_data_directory_has_one_server() {
 }
 
 #[test]
-fn a_database_that_is_damaged_or_newer_is_refused_and_left_as_it_is() {
+fn a_damaged_or_newer_database_is_refused_and_not_changed() {
     let home = Home::new();
     assert_eq!(home.start().end(), Some(0));
     let path = home.data().join("shed.db");
@@ -117,9 +117,9 @@ fn a_host_key_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn looking_makes_nothing() {
+fn the_doctor_does_not_create_a_data_directory() {
     let home = Home::new();
     let (status, text) = home.command_said(&["doctor"]);
-    assert!(status == Some(0) && text.contains("does not run"), "{text}");
-    assert!(!home.data().exists(), "the doctor made a data directory");
+    assert!(status == Some(0) && text.contains("not running"), "{text}");
+    assert!(!home.data().exists(), "the doctor created a data directory");
 }

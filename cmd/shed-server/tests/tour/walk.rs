@@ -1,4 +1,4 @@
-//! One walk through everything: created, entered from everywhere, left, come back to, stopped, deleted.
+//! The life of a shed: created, used through every interface, stopped, rebuilt, deleted.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use shed_testing::{Terminal, docker};
 use crate::support::{Home, json};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shed_is_entered_from_everywhere_and_nothing_is_lost() {
+async fn a_shed_is_used_through_every_interface() {
     let home = Home::new();
     let server = home.start();
     let key = home.key("laptop", "drive");
     assert_eq!(home.done(&["create", "web"]), "web\n");
 
-    // A session made by attaching; what is typed there is seen over SSH and REST.
+    // Attaching creates a session; SSH shows the same session, and the API counts both clients.
     let mut here = Terminal::start(tokio_command(home.shed(&["attach", "web"])), 80, 24);
     here.keys("export MARK=mine; echo ma''rk-$MARK\r").await;
     here.until("mark-mine").await;
@@ -33,7 +33,7 @@ async fn a_shed_is_entered_from_everywhere_and_nothing_is_lost() {
     there.keys("\x02d").await;
     there.end().await;
 
-    // Plain ssh, exec, exec in the session, all with exact statuses.
+    // Commands over SSH, `exec` and `exec` in a session return exact exit statuses.
     let output = server.ssh(&key).args(["web@127.0.0.1", "id -un; pwd; exit 7"]).output().unwrap();
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "dev\n/workspace\n");
@@ -42,7 +42,7 @@ async fn a_shed_is_entered_from_everywhere_and_nothing_is_lost() {
     assert_eq!(status, Some(3), "{text}");
     assert!(text.contains("in"), "{text}");
 
-    // What is on the volumes outlives the container; an idle shed stops at once.
+    // Volumes survive a new container; an idle shed stops quickly.
     home.done(&[
         "exec",
         "web",
@@ -72,10 +72,10 @@ async fn a_shed_is_entered_from_everywhere_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_clone_comes_with_its_owner_s_name_and_a_failed_one_leaves_words() {
+fn a_failed_clone_is_reported_without_its_password() {
     let home = Home::with("");
     let _server = home.start();
-    // Without a network only what is inside can be cloned: a repository made by hand on a kept volume.
+    // Sheds have no network here, so a clone cannot succeed.
     home.done(&["create", "seed"]);
     let make = "git init -q --bare ~/origin.git && git clone -q ~/origin.git ~/w 2>/dev/null && cd ~/w && \
                 git -c user.name=a -c user.email=a@b commit -q --allow-empty -m first && git push -q origin HEAD";
@@ -89,12 +89,12 @@ fn a_clone_comes_with_its_owner_s_name_and_a_failed_one_leaves_words() {
     let labels = docker(&["inspect", "--format", "{{json .Config}}", &home.container("bad")]);
     assert!(!labels.contains("secret"), "{labels}");
     assert!(!home.log().contains("secret"));
-    // It can be entered, and nothing of the attempt is there.
+    // The shed is usable, and nothing of the clone is left.
     assert_eq!(home.done(&["exec", "bad", "--", "sh", "-c", "ls -A /workspace | wc -l"]), "0\n");
 }
 
 #[test]
-fn the_first_start_lets_its_user_s_own_keys_in_and_no_later_one_does() {
+fn only_the_first_start_authorizes_the_keys_of_its_user() {
     let home = Home::new();
     let dir = home.dir.path().join(".ssh");
     std::fs::create_dir(&dir).unwrap();
@@ -107,7 +107,7 @@ fn the_first_start_lets_its_user_s_own_keys_in_and_no_later_one_does() {
     };
     let (own, other) = (make("id_ed25519"), make("deploy"));
     let server = home.start();
-    assert_eq!(home.log().matches("your own public key may come in").count(), 1, "{}", home.log());
+    assert_eq!(home.log().matches("authorized your own public key").count(), 1, "{}", home.log());
     home.done(&["create", "web"]);
     let may_enter = |server: &crate::support::Server, key: &std::path::Path| {
         let output = server.ssh(key).args(["web@127.0.0.1", "id -un"]).output().unwrap();

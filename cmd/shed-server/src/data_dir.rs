@@ -1,7 +1,7 @@
-//! The data directory: what this server must not lose, and the lock that says whose it is.
+//! The data directory: files that this server must not lose, and the lock that keeps a second server out.
 //!
-//! `shed.db`, `host_key` and `server_id` are for ever; `init/` (shed-init by version), `links/` (sockets of running sheds),
-//! `lock` and `run.json` are made again.
+//! `shed.db`, `host_key`, `server_id` and `output/` are permanent. `init/` (shed-init by version), `links/` (sockets of
+//! running sheds), `lock` and `run.json` are created again when they are missing.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -12,59 +12,59 @@ use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
 use shed_api::server::Ready;
 
-/// shed-init, as it was built with this server.
+use crate::paths::User;
+
+/// The shed-init that was built with this server.
 const SHED_INIT: &[u8] = include_bytes!(env!("SHED_INIT_PATH"));
-/// Its version in a path.
+/// Hash of [`SHED_INIT`]; names its directory under `init/`.
 const SHED_INIT_HASH: &str = env!("SHED_INIT_HASH");
 
-/// A data directory. Nothing is made by naming it.
+/// The path of a data directory. The directory need not exist.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct DataDir {
     dir: PathBuf,
 }
 
-/// Held by the one program that may change a data directory; given back when dropped.
+/// The lock of a data directory. Only its holder may change the directory; dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
 }
 
-/// Another program holds the lock.
+/// Another program holds the lock of the data directory.
 #[derive(Debug, thiserror::Error)]
-#[error("{} is in use by the shed-server with pid {pid}", .dir.display())]
+#[error("the data directory {} is in use by the shed-server with pid {pid}", .dir.display())]
 pub(crate) struct InUse {
     dir: PathBuf,
     pid: String,
 }
 
-impl Place {
-    /// The one that was named, else the usual one of this user.
+impl DataDir {
+    /// The directory of the command line, else that of the configuration, else the default of this user.
     pub(crate) fn find(option: Option<&Path>, configured: Option<&Path>) -> anyhow::Result<Self> {
         if let Some(dir) = option.or(configured) {
             return Ok(Self { dir: std::path::absolute(dir)? });
         }
-        if rustix::process::geteuid().is_root() {
-            return Ok(Self { dir: PathBuf::from("/var/lib/shed") });
-        }
-        let base = absolute("XDG_DATA_HOME")
-            .or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
-        let base = base.context("no place for the data; name one: --data-dir DIR")?;
-        Ok(Self { dir: base.join("shed") })
+        let dir = User::current().data_dir().context(
+            "no default data directory: neither XDG_DATA_HOME nor HOME is an absolute path; \
+             choose one: --data-dir DIR",
+        )?;
+        Ok(Self { dir })
     }
 
-    /// The directory.
-    pub(crate) fn dir(&self) -> &Path {
+    /// Absolute path of the directory.
+    pub(crate) fn path(&self) -> &Path {
         &self.dir
     }
 
-    /// Makes the directory, for its owner only.
-    pub(crate) fn make(&self) -> anyhow::Result<()> {
+    /// Creates the directory with mode 0700.
+    pub(crate) fn create(&self) -> anyhow::Result<()> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir);
         made.and_then(|()| fs::set_permissions(&self.dir, fs::Permissions::from_mode(0o700)))
-            .with_context(|| format!("{} cannot be used", self.dir.display()))
+            .with_context(|| format!("cannot use the data directory {}", self.dir.display()))
     }
 
-    /// Takes the lock, without waiting.
+    /// Takes the lock without waiting. Fails with [`InUse`] if another program holds it.
     pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
         let path = self.dir.join("lock");
         let mut options = File::options();
@@ -75,23 +75,23 @@ impl Place {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut pid = String::new();
-                // Only for the words.
+                // The pid is only for the message.
                 file.read_to_string(&mut pid).ok();
                 return Err(InUse { dir: self.dir.clone(), pid: pid.trim().to_owned() }.into());
             }
-            Err(error) => bail!("{} cannot be locked: {error}", path.display()),
+            Err(error) => bail!("cannot lock {}: {error}", path.display()),
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
         Ok(Lock { _file: file })
     }
 
-    /// Where the host key is.
+    /// Path of the SSH host key.
     pub(crate) fn host_key(&self) -> PathBuf {
         self.dir.join("host_key")
     }
 
-    /// The id this server's containers and volumes carry; made at the first call.
+    /// The id with which the server labels its containers and volumes. The first call creates it.
     pub(crate) fn server_id(&self) -> anyhow::Result<String> {
         if let Some(id) = self.known_server_id()? {
             return Ok(id);
@@ -101,13 +101,14 @@ impl Place {
         Ok(id)
     }
 
-    /// The id, if there is one.
+    /// The server id; absent before the first start.
     pub(crate) fn known_server_id(&self) -> anyhow::Result<Option<String>> {
         let path = self.dir.join("server_id");
         match fs::read_to_string(&path) {
             Ok(text) if is_server_id(text.trim()) => Ok(Some(text.trim().to_owned())),
             Ok(_) => bail!(
-                "{} holds no server id; put it back from a backup, or: shed-server adopt --server-id ID",
+                "invalid server id in {}; restore the file from a backup, or set the id in the containers' label \
+                 `shed.server`: shed-server adopt --server-id ID",
                 path.display()
             ),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -115,27 +116,28 @@ impl Place {
         }
     }
 
-    /// Says which server this is from now on.
+    /// Replaces the server id.
     pub(crate) fn set_server_id(&self, id: &str) -> anyhow::Result<()> {
         write_whole(&self.dir.join("server_id"), format!("{id}\n").as_bytes(), 0o600)
     }
 
-    /// Under which each shed has its link directory. Passable, because shed-init reaches its own through the mount only.
+    /// The directory with each shed's link directory; created if missing. Mode 0700 is enough: shed-init reaches its own
+    /// link directory through a mount.
     pub(crate) fn links(&self) -> anyhow::Result<PathBuf> {
         let dir = self.dir.join("links");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         Ok(dir)
     }
 
-    /// Under which each worker has the log of its output.
+    /// The directory with each worker's output log; created if missing.
     pub(crate) fn output(&self) -> anyhow::Result<PathBuf> {
         let dir = self.dir.join("output");
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         Ok(dir)
     }
 
-    /// Writes shed-init under its version, and points at it. Boxes mount where the pointer leads when they start: those
-    /// that run keep the version they have.
+    /// Writes shed-init into a directory of its version and returns a symbolic link to it. A container resolves the link
+    /// when it starts, so running containers keep their version.
     pub(crate) fn program_dir(&self) -> anyhow::Result<PathBuf> {
         let all = self.dir.join("init");
         let dir = all.join(SHED_INIT_HASH);
@@ -143,34 +145,29 @@ impl Place {
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
         let path = dir.join("shed-init");
         if !fs::read(&path).is_ok_and(|there| there == SHED_INIT) {
-            write_whole(&path, SHED_INIT, 0o755).context("shed-init cannot be written")?;
+            write_whole(&path, SHED_INIT, 0o755).context("cannot write shed-init")?;
         }
-        let (pointer, new) = (all.join("current"), all.join(".current"));
-        fs::remove_file(&new).ok(); // left by a server that died between these lines
+        let (link, new) = (all.join("current"), all.join(".current"));
+        fs::remove_file(&new).ok(); // left by a server that died between the next two lines
         std::os::unix::fs::symlink(SHED_INIT_HASH, &new)?;
-        fs::rename(&new, &pointer)?;
-        Ok(pointer)
+        fs::rename(&new, &link)?;
+        Ok(link)
     }
 
-    /// How the running server is reached.
+    /// Addresses and pid of the server that holds the lock.
     pub(crate) fn running(&self) -> anyhow::Result<Ready> {
         let path = self.dir.join("run.json");
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         serde_json::from_str(&text).with_context(|| path.display().to_string())
     }
 
-    /// Says how this server is reached.
+    /// Records addresses and pid of this server.
     pub(crate) fn set_running(&self, ready: &Ready) -> anyhow::Result<()> {
         write_whole(&self.dir.join("run.json"), &serde_json::to_vec(ready)?, 0o600)
     }
 }
 
-/// An absolute path in the environment; a relative one says nothing.
-pub(crate) fn absolute(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
-}
-
-/// Writes a file so that a reader sees the old or the new one, and a power cut leaves one of them.
+/// Replaces a file atomically: readers, and the disk after a power failure, have either the old or the new content.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
@@ -192,7 +189,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Resul
         .with_context(|| path.display().to_string())
 }
 
-/// Whether a text can be an id: it goes into labels.
+/// Whether a text is a valid server id. Ids are used as label values.
 pub(crate) fn is_server_id(id: &str) -> bool {
     (8..=64).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -206,48 +203,48 @@ fn new_server_id() -> String {
 mod tests {
     use super::*;
 
-    fn place() -> (tempfile::TempDir, Place) {
-        let dir = tempfile::tempdir().unwrap();
-        let place = Place { dir: dir.path().join("data") };
-        place.make().unwrap();
-        (dir, place)
+    fn data_dir() -> (tempfile::TempDir, DataDir) {
+        let temporary = tempfile::tempdir().unwrap();
+        let data_dir = DataDir { dir: temporary.path().join("data") };
+        data_dir.create().unwrap();
+        (temporary, data_dir)
     }
 
     #[test]
-    fn a_data_directory_has_one_server_and_one_id() {
-        let (_dir, place) = place();
-        let id = place.server_id().unwrap();
-        assert_eq!(place.server_id().unwrap(), id);
-        let lock = place.lock().unwrap();
-        let refused = place.lock().unwrap_err();
+    fn a_data_directory_has_one_lock_and_one_server_id() {
+        let (_temporary, data_dir) = data_dir();
+        let id = data_dir.server_id().unwrap();
+        assert_eq!(data_dir.server_id().unwrap(), id);
+        let lock = data_dir.lock().unwrap();
+        let refused = data_dir.lock().unwrap_err();
         let pid = std::process::id().to_string();
         assert!(refused.downcast_ref::<InUse>().is_some_and(|in_use| in_use.pid == pid));
         drop(lock);
-        place.lock().unwrap();
+        data_dir.lock().unwrap();
     }
 
     #[test]
-    fn a_damaged_id_is_refused_and_left_alone() {
-        let (_dir, place) = place();
-        fs::write(place.dir().join("server_id"), "").unwrap();
-        assert!(place.server_id().is_err());
-        assert_eq!(fs::read(place.dir().join("server_id")).unwrap(), b"");
+    fn an_invalid_server_id_is_refused_and_not_overwritten() {
+        let (_temporary, data_dir) = data_dir();
+        fs::write(data_dir.path().join("server_id"), "").unwrap();
+        assert!(data_dir.server_id().is_err());
+        assert_eq!(fs::read(data_dir.path().join("server_id")).unwrap(), b"");
     }
 
     #[test]
-    fn shed_init_is_written_once_and_mended() {
-        let (_dir, place) = place();
-        let path = place.program_dir().unwrap().join("shed-init");
+    fn a_damaged_shed_init_is_written_again() {
+        let (_temporary, data_dir) = data_dir();
+        let path = data_dir.program_dir().unwrap().join("shed-init");
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o755);
         fs::write(&path, "broken").unwrap();
-        place.program_dir().unwrap();
+        data_dir.program_dir().unwrap();
         assert_eq!(fs::read(&path).unwrap(), SHED_INIT);
         assert!(SHED_INIT.len() <= 3 << 20, "shed-init has {} bytes", SHED_INIT.len());
     }
 
     #[test]
-    fn only_plain_words_are_ids() {
+    fn server_ids_are_letters_digits_and_hyphens() {
         assert!(is_server_id(&new_server_id()));
         for bad in ["", "short", "with space in it", "a,b=c-d-e-f"] {
             assert!(!is_server_id(bad), "{bad:?}");

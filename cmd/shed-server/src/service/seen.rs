@@ -1,0 +1,35 @@
+//! Looks at what exists of the service.
+
+use shed_api::server::Ready;
+
+use super::decide::{Seen, Server};
+use super::layout::Layout;
+use super::process::{Process, is_server_of};
+use super::unit;
+
+/// What exists now, and what the server's ready file says if that server exists.
+pub(crate) fn look(layout: &Layout) -> (Seen, Option<Ready>) {
+    let server = server(layout);
+    let seen = Seen {
+        unit: unit::state(layout),
+        supervisor: supervisor(layout),
+        server: server.as_ref().map(|(server, _)| *server),
+    };
+    (seen, server.map(|(_, ready)| ready))
+}
+
+fn supervisor(layout: &Layout) -> Option<Process> {
+    let text = std::fs::read_to_string(layout.pid_file()).ok()?;
+    text.parse::<Process>().ok().filter(|process| process.is_alive())
+}
+
+fn server(layout: &Layout) -> Option<(Server, Ready)> {
+    let ready = layout.ready()?;
+    let process = Process::find(ready.pid)?;
+    let program = process.program()?;
+    if !is_server_of(&program, &process.arguments(), &layout.ready_file()) {
+        return None;
+    }
+    let is_other_build = std::env::current_exe().is_ok_and(|own| own != program);
+    Some((Server { process, is_other_build }, ready))
+}
