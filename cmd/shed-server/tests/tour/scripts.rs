@@ -1,4 +1,5 @@
-//! `docker/run.sh`, which is `make run`, `make stop` and `make uninstall`, in a directory of its own.
+//! `docker/run.sh` (`make run`, `make stop`, `make uninstall`) in a directory of its own. `tests/service` has the cases that
+//! need no engine.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -8,7 +9,7 @@ use shed_testing::docker;
 
 use crate::support::{Home, said};
 
-/// The script on this home's directory.
+/// The script, with this home as its run directory.
 fn script(home: &Home, word: &str) -> Command {
     let mut command = Command::new(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docker/run.sh").canonicalize().unwrap(),
@@ -26,7 +27,7 @@ fn script(home: &Home, word: &str) -> Command {
     command
 }
 
-/// Runs it and expects it to succeed; all it said.
+/// Runs the script, which must succeed; returns its output.
 fn done(home: &Home, word: &str) -> String {
     let (status, text) = said(&mut script(home, word));
     assert_eq!(status, Some(0), "run.sh {word}: {text}\n{}", log(home));
@@ -41,7 +42,7 @@ fn state(home: &Home, name: &str) -> std::path::PathBuf {
     home.dir.path().join("state").join(name)
 }
 
-/// A value of the running server's ready file.
+/// A value of the server's ready file.
 fn ready(home: &Home, key: &str) -> String {
     let text = std::fs::read_to_string(state(home, "ready")).unwrap();
     let value = &crate::support::json(&text)[key];
@@ -56,12 +57,12 @@ fn left(home: &Home) -> (usize, usize) {
     (count(&["ps", "-aq"]), count(&["volume", "ls", "-q"]))
 }
 
-/// Stops the server whatever happened to the test.
+/// Stops the server when dropped, also after a failure.
 struct Stopped<'a>(&'a Home);
 
 impl Drop for Stopped<'_> {
     fn drop(&mut self) {
-        // There is none when the test went well.
+        // After a test that passed none is running.
         script(self.0, "stop").output().ok();
     }
 }
@@ -76,19 +77,19 @@ fn a_server_is_started_kept_stopped_and_removed() {
     let (pid, http) = (ready(&home, "pid"), ready(&home, "http"));
     assert_eq!(left(&home).0, 1);
 
-    // What runs is kept.
+    // A running server is kept.
     let text = done(&home, "run");
     assert!(text.contains(&format!("the server runs (pid {pid})")), "{text}");
     assert_eq!(ready(&home, "pid"), pid);
     assert!(done(&home, "status").contains(&http));
 
-    // Sheds outlive the server; stopping what is stopped is no failure. The engine, which is others' too, runs on.
+    // Sheds keep running without the server; stopping again is no error. The engine keeps running, because others use it.
     assert!(done(&home, "stop").contains("stopped the server"));
     assert_eq!(said(&mut script(&home, "status")).0, Some(1));
     assert!(done(&home, "stop").contains("no server"));
     assert_eq!(left(&home).0, 1);
 
-    // A pid file that names somebody else's process is not believed; its port, in use now, is not insisted on.
+    // A pid file that names another process is ignored; a port that is in use is replaced.
     std::fs::write(state(&home, "pid"), format!("{} 1\n", std::process::id())).unwrap();
     assert!(done(&home, "stop").contains("no server"));
     let port: u16 = http.rsplit(':').next().unwrap().parse().unwrap();
@@ -98,7 +99,7 @@ fn a_server_is_started_kept_stopped_and_removed() {
     assert_ne!(ready(&home, "http"), http);
     drop(taken);
 
-    // Without an engine nobody knows what is left, so nothing goes.
+    // Without an engine the containers and volumes are unknown, so nothing is removed.
     let (pid, before) = (ready(&home, "pid"), left(&home));
     let mut command = script(&home, "uninstall");
     command.env("YES", "1").env("DOCKER_HOST", "unix:///nonexistent/docker.sock");
@@ -108,7 +109,7 @@ fn a_server_is_started_kept_stopped_and_removed() {
     assert_eq!((ready(&home, "pid"), left(&home)), (pid, before));
     assert!(done(&home, "status").contains("the server runs"));
 
-    // Without a word from anybody the volumes stay, and with them what knows whose they are.
+    // Without a confirmation the volumes stay, and with them the server id that they are labelled with.
     let text = done(&home, "uninstall");
     assert!(text.contains("kept"), "{text}");
     assert_eq!(left(&home), (0, before.1));
