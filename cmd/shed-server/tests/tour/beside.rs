@@ -1,11 +1,11 @@
-//! Commands beside a server, running or not: keys, tokens, backup, adopt, doctor.
+//! Commands that work with and without a running server: key, token, backup, adopt, doctor.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use crate::support::{Home, SMALL_IMAGE, json};
 
-/// Asks over TCP with a token; status line and body.
+/// Sends a GET request over TCP; returns the whole response.
 fn ask(address: &str, token: Option<&str>, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let token = token.map(|it| format!("Authorization: Bearer {it}\r\n")).unwrap_or_default();
@@ -17,7 +17,7 @@ fn ask(address: &str, token: Option<&str>, path: &str) -> String {
 }
 
 #[test]
-fn keys_and_tokens_are_given_and_taken_back_with_and_without_a_server() {
+fn keys_and_tokens_are_added_and_removed_with_and_without_a_server() {
     let home = Home::new();
     let (status, text) = home.command_said(&["token", "add", "before", "--scope", "read"]);
     assert_eq!(status, Some(0), "{text}");
@@ -45,7 +45,7 @@ fn keys_and_tokens_are_given_and_taken_back_with_and_without_a_server() {
     let known = String::from_utf8_lossy(&login(&server).stderr).into_owned();
     assert!(
         known.contains("nothing"),
-        "a key that may come in is told that there is no shed: {known}"
+        "an authorized key gets the answer that there is no such shed: {known}"
     );
     home.command_said(&["key", "remove", "me"]);
     let unknown = String::from_utf8_lossy(&login(&server).stderr).into_owned();
@@ -55,7 +55,7 @@ fn keys_and_tokens_are_given_and_taken_back_with_and_without_a_server() {
 }
 
 #[test]
-fn a_lost_data_directory_is_made_up_for() {
+fn sheds_are_adopted_after_the_data_directory_is_lost() {
     let home = Home::new();
     let server = home.start();
     let id = server.ready.server_id.clone();
@@ -64,7 +64,7 @@ fn a_lost_data_directory_is_made_up_for() {
     let backup = home.dir.path().join("backup.db");
     let words = ["backup", backup.to_str().unwrap()];
     assert_eq!(home.command_said(&words).0, Some(0));
-    // A second backup never overwrites the first.
+    // A backup does not overwrite a file.
     assert_eq!(home.command_said(&words).0, Some(1));
     // While the server runs, its identity cannot be changed.
     let (status, text) = home.command_said(&["adopt", "--server-id", &id]);
@@ -74,16 +74,16 @@ fn a_lost_data_directory_is_made_up_for() {
     assert_eq!(home.command_said(&["adopt", "--server-id", &id]).0, Some(0));
     let server = home.start();
     crate::support::eventually("the shed is known", || {
-        // Its link's directory went with the data: shed-init cannot call home before it mounts the new one.
+        // Its link directory was in the data directory: shed-init cannot connect before the container mounts a new one.
         (home.tried(&["restart", "a"]).0 == Some(0)).then_some(())
     });
     let kept =
         || (home.tried(&["exec", "a", "--", "cat", "/workspace/file"]).1 == "kept\n").then_some(());
-    crate::support::eventually("the shed is taken up", kept);
+    crate::support::eventually("the shed is adopted", kept);
     let events = home.done(&["--json", "events", "--after", "0", "--no-follow"]);
     assert!(events.contains("shed.adopted"), "{events}");
     server.kill();
-    // And from the backup.
+    // The same from the backup.
     std::fs::copy(&backup, home.data().join("shed.db")).unwrap();
     for beside in ["shed.db-wal", "shed.db-shm"] {
         std::fs::remove_file(home.data().join(beside)).ok();
@@ -93,7 +93,7 @@ fn a_lost_data_directory_is_made_up_for() {
 }
 
 #[test]
-fn the_doctor_looks_and_explains() {
+fn the_doctor_checks_and_explains() {
     let home = Home::with("");
     let _server = home.start();
     let (status, text) = home.command_said(&["--json", "doctor"]);
@@ -106,7 +106,7 @@ fn the_doctor_looks_and_explains() {
     for what in ["configuration", "server", "host key", "engine", "default image"] {
         assert_eq!(verdict(what), "pass", "{text}");
     }
-    // Nobody was let in yet, and that is worth a word.
+    // No key is authorized yet.
     assert_eq!(verdict("database"), "warn");
     std::fs::set_permissions(
         home.data().join("host_key"),

@@ -1,4 +1,4 @@
-//! The engine's own end and beginning, on an engine of the test's own: the machine's serves others.
+//! Stops, kills and starts of the engine. The test has an engine of its own, because others use the machine's.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -8,10 +8,10 @@ use shed_testing::docker;
 
 use crate::support::{Home, SMALL_IMAGE, eventually, eventually_or, json, terminate};
 
-/// How long an engine may take to answer. One that was killed looks for its containers' processes first.
+/// How long an engine may take to answer. After a kill it first looks for its containers' processes.
 const ENGINE_LIMIT: Duration = Duration::from_secs(45);
 
-/// A second dockerd, with nothing of the machine's. Ends with the test.
+/// A second dockerd, separate from the machine's. Dropping it stops it.
 struct Engine {
     child: Option<Child>,
     dir: tempfile::TempDir,
@@ -25,7 +25,7 @@ impl Engine {
     fn start(&mut self) {
         let at = |name: &str| self.dir.path().join(name);
         let log = std::fs::File::options().create(true).append(true).open(at("log")).unwrap();
-        // In a network of its own: without a bridge it would remove the one of the machine's engine.
+        // In a network namespace: with `--bridge none` it would remove the bridge of the machine's engine.
         let mut command = Command::new("unshare");
         command.args(["--net", "dockerd"]);
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
@@ -43,19 +43,19 @@ impl Engine {
         eventually_or(ENGINE_LIMIT, log, || asked(&host, &["version"]));
     }
 
-    /// Ends it, in an orderly way or as a power cut would.
+    /// Stops it (`orderly`) or kills it.
     fn end(&mut self, orderly: bool) {
         if let Some(mut child) = self.child.take() {
             if orderly {
                 terminate(&child);
             } else {
                 child.kill().unwrap();
-                // Its containerd as well: one that outlives its dockerd here may never answer the next.
+                // Its containerd as well: one that outlives its dockerd here may not answer the next dockerd.
                 let file = self.dir.path().join("exec/containerd/containerd.pid");
                 let pid: i32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
                 let pid = rustix::process::Pid::from_raw(pid).unwrap();
                 rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-                // Where nobody reaps it, its pid would pass for a living one.
+                // If nobody reaps it, the next dockerd would take its pid for a living process.
                 std::fs::remove_file(file).unwrap();
             }
             child.wait().unwrap();
@@ -81,7 +81,7 @@ fn asked(host: &str, words: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What a killed engine left mounted would keep its directory.
+/// Unmounts what a killed engine left mounted, so that its directory can be removed.
 fn unmount_below(dir: &Path) {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for place in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
@@ -97,10 +97,10 @@ fn status(home: &Home, shed: &str) -> Option<String> {
 }
 
 #[test]
-fn sheds_that_ran_are_started_again_after_their_engine() {
+fn sheds_that_ran_are_started_again_when_their_engine_is_back() {
     let mut engine = Engine { child: None, dir: tempfile::tempdir().unwrap() };
     engine.start();
-    // The smallest image goes over as a file.
+    // The other engine gets the smallest image as a file.
     let image = engine.dir.path().join("image.tar");
     docker(&["save", "-o", image.to_str().unwrap(), SMALL_IMAGE]);
     asked(&engine.host(), &["load", "-i", image.to_str().unwrap()]).unwrap();
@@ -115,7 +115,7 @@ fn sheds_that_ran_are_started_again_after_their_engine() {
         engine.end(orderly);
         let (code, text) = home.tried(&["create", "later", "--image", SMALL_IMAGE]);
         if code != Some(5) {
-            // The server had not seen it yet and kept the wish.
+            // The server had not noticed yet and queued the request.
             assert!(code.is_some(), "{text}");
         }
         engine.start();
@@ -123,9 +123,9 @@ fn sheds_that_ran_are_started_again_after_their_engine() {
             let runs = status(&home, "on").as_deref() == Some("running");
             (runs && home.tried(&["exec", "on", "--", "true"]).0 == Some(0)).then_some(())
         });
-        assert_eq!(status(&home, "off").as_deref(), Some("stopped"), "nobody wanted it to run");
+        assert_eq!(status(&home, "off").as_deref(), Some("stopped"), "it was not running before");
     }
     let events = home.done(&["--json", "events", "--after", "0", "--no-follow"]);
-    assert!(events.matches("\"starting\"").count() >= 2, "each start is told: {events}");
+    assert!(events.matches("\"starting\"").count() >= 2, "each start is an event: {events}");
     home.tried(&["delete", "-f", "on", "off", "later"]);
 }

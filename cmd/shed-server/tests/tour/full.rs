@@ -1,14 +1,14 @@
-//! A disk that is full: what is refused is said, what frees space works, and the server starts.
+//! A full disk: changes fail with a message, deletions work, and the server starts.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{Home, SMALL_IMAGE, json};
 
-/// Enough for shed-init, the database and its log.
+/// Enough for shed-init, the database and its write-ahead log.
 const DISK: &str = "size=12m";
 
-/// A small disk of its own for a data directory. Gone with the test.
+/// A small file system for a data directory. Dropping it unmounts it.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -20,7 +20,7 @@ impl Disk {
         Self(at.to_owned())
     }
 
-    /// Writes until nothing more fits.
+    /// Writes until the disk is full.
     fn fill(&self) {
         use std::io::Write as _;
         let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
@@ -37,7 +37,7 @@ impl Drop for Disk {
 }
 
 #[test]
-fn a_full_disk_refuses_in_words_and_lets_go_of_what_is_deleted() {
+fn on_a_full_disk_creating_fails_and_deleting_works() {
     let home = Home::new();
     let disk = Disk::mount(&home.data());
     let server = home.start();
@@ -46,8 +46,8 @@ fn a_full_disk_refuses_in_words_and_lets_go_of_what_is_deleted() {
     disk.fill();
     let (status, text) = home.tried(&["create", "c", "--image", SMALL_IMAGE]);
     assert!(status == Some(1) && text.contains("full"), "{text}");
-    assert!(home.tried(&["show", "c"]).0 == Some(3), "what was refused is not there");
-    // Killed in this state, it starts again and knows what it knew.
+    assert!(home.tried(&["show", "c"]).0 == Some(3), "a refused shed exists");
+    // Killed in this state, the server starts again with all its data.
     server.kill();
     let _server = home.start();
     crate::support::eventually("it is known", || {

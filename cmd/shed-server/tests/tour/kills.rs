@@ -1,6 +1,6 @@
-//! The server killed at any moment, many times: sessions do not notice, clients come back, and what was begun ends.
+//! The server is killed at random moments: sessions keep running, clients reconnect, and operations under way end.
 //!
-//! `SHED_KILL_ROUNDS` says how often (200), `SHED_KILL_SEED` which random numbers; the seed is printed.
+//! `SHED_KILL_ROUNDS` is the number of kills (default 200), `SHED_KILL_SEED` the seed of the random numbers, which is printed.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -9,19 +9,19 @@ use shed_testing::{Terminal, docker};
 
 use crate::support::{Home, IMAGE, SMALL_IMAGE, eventually, json};
 
-/// Within which clients are back after the server is.
+/// How long a client may take to reconnect after the server serves again.
 const BACK_LIMIT: Duration = Duration::from_secs(1);
-/// The longest a round waits before it kills.
+/// The longest wait before a kill.
 const LONGEST_MS: u64 = 250;
-/// In one of so many rounds a shed is being created.
+/// A shed is being created in one of this many rounds.
 const CREATE_EVERY: u64 = 4;
-/// In one of so many rounds the worker of shed-init dies too.
+/// The process of shed-init that serves the link dies too in one of this many rounds.
 const WORKER_EVERY: u64 = 5;
 
-/// Random numbers that can be had again (xorshift).
-pub(crate) struct Dice(u64);
+/// Reproducible random numbers (xorshift).
+pub(crate) struct Random(u64);
 
-impl Dice {
+impl Random {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -35,19 +35,19 @@ impl Dice {
     }
 }
 
-/// A number in the environment.
+/// A number from the environment.
 pub(crate) fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// The seed that is asked for, or another each time.
+/// The seed of `SHED_KILL_SEED`, else one from the clock.
 pub(crate) fn seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     number("SHED_KILL_SEED").unwrap_or(u64::from(now.subsec_nanos()) | 1)
 }
 
-/// What must not change: sessions with their ids and times, and the processes in them.
-fn picture(home: &Home) -> Option<serde_json::Value> {
+/// What must not change: the sessions with their ids and creation times. None while they are not all known.
+fn snapshot(home: &Home) -> Option<serde_json::Value> {
     let (status, text) = home.tried(&["--json", "sessions", "web"]);
     let list = (status == Some(0)).then(|| json(&text))?;
     let warned = list["warnings"].as_array().is_some_and(|all| !all.is_empty());
@@ -66,18 +66,18 @@ fn pane_pids(home: &Home) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_when_the_server_is_killed() {
+async fn sessions_and_clients_survive_kills_of_the_server() {
     let n_rounds = number("SHED_KILL_ROUNDS").unwrap_or(200);
     let seed = seed();
     println!("SHED_KILL_SEED={seed} SHED_KILL_ROUNDS={n_rounds}");
-    let mut dice = Dice::new(seed);
+    let mut random = Random::new(seed);
     let home = Home::new();
     let mut server = home.start();
     home.done(&["create", "web", "--image", IMAGE]);
     home.done(&["sessions", "new", "web", "work"]);
     home.done(&["sessions", "new", "web", "other"]);
     let before = eventually("the sessions are listed", || {
-        picture(&home).filter(|rows| rows.as_array().is_some_and(|rows| rows.len() == 2))
+        snapshot(&home).filter(|rows| rows.as_array().is_some_and(|rows| rows.len() == 2))
     });
     let pids = pane_pids(&home);
     let mut person = Terminal::start(home.shed(&["attach", "web", "-S", "work"]).into(), 80, 24);
@@ -89,17 +89,17 @@ async fn nothing_is_lost_when_the_server_is_killed() {
     for round in 0..n_rounds {
         let running = spawn(&home, &["exec", "web", "--", "sh", "-c", "sleep 0.1; exit 7"]);
         let made = format!("r{round}");
-        let creating = (dice.below(CREATE_EVERY) == 0)
+        let creating = (random.below(CREATE_EVERY) == 0)
             .then(|| spawn(&home, &["create", &made, "--image", SMALL_IMAGE]));
-        // Random in time is what this is about.
-        tokio::time::sleep(Duration::from_millis(dice.below(LONGEST_MS))).await;
+        // The random moment is what this test is about.
+        tokio::time::sleep(Duration::from_millis(random.below(LONGEST_MS))).await;
         server.kill();
-        if dice.below(WORKER_EVERY) == 0 {
+        if random.below(WORKER_EVERY) == 0 {
             kill_worker(&first);
         }
         server = home.start();
         let back = Instant::now();
-        // tmux takes the screen when it is attached to. What is typed before that is nobody's.
+        // tmux switches the screen when a client attaches. Input before that is lost.
         person.until("\x1b[?1049h").await;
         person.keys(&format!("echo ro''und-{round}-\r")).await;
         person.until(&format!("round-{round}-")).await;
@@ -114,7 +114,7 @@ async fn nothing_is_lost_when_the_server_is_killed() {
             let status = eventually("the creation is over", || {
                 let (code, text) = home.tried(&["--json", "show", &made]);
                 match code {
-                    // It was never promised: killed before the answer.
+                    // Killed before it answered, so it did not have to create the shed.
                     Some(3) => Some("none".to_owned()),
                     Some(0) => {
                         let status = json(&text)["status"].as_str().unwrap().to_owned();
@@ -129,15 +129,15 @@ async fn nothing_is_lost_when_the_server_is_killed() {
                 other => panic!("round {round}: {made} is {other}"),
             }
         }
-        let after = eventually("the sessions are back", || picture(&home));
+        let after = eventually("the sessions are back", || snapshot(&home));
         assert_eq!(after, before, "round {round}");
     }
     println!("slowest client: {slowest:?}");
-    assert_eq!(pane_pids(&home), pids, "a process in a session is another one");
+    assert_eq!(pane_pids(&home), pids, "a process in a session was replaced");
     let sheds = json(&home.done(&["--json", "list"]));
     assert_eq!(sheds["sheds"].as_array().unwrap().len(), 1, "{sheds}");
     let (label, value) = home.run.label();
-    // What a killed server looked into images with is removed by a later one.
+    // A later server removes the containers with which a killed one inspected images.
     let containers = docker(&[
         "ps",
         "-a",
@@ -157,7 +157,7 @@ fn spawn(home: &Home, words: &[&str]) -> Child {
     home.shed(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Kills the worker of the shed-init whose supervisor is `first`. It may be between two workers.
+/// Kills the child of the shed-init whose supervisor is `first`. There may be none at this moment.
 fn kill_worker(first: &str) {
     let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
     for pid in children.split_whitespace() {

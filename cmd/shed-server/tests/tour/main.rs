@@ -1,4 +1,4 @@
-//! The programs as people have them, `shed-server`, `shed` and `ssh`, on a real Docker engine.
+//! The programs `shed-server`, `shed` and `ssh` together, on a real Docker engine.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not so")]
 

@@ -1,4 +1,4 @@
-//! A server's process with its own data directory, and the client beside it.
+//! A server process with its own data directory, and a client for it.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -9,32 +9,32 @@ use std::time::{Duration, Instant};
 use shed_api::server::Ready;
 use shed_testing::DockerRun;
 
-/// How long a server may take to serve.
+/// How long a server may take until it serves.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// The image of most tests: it has tmux.
 pub(crate) const IMAGE: &str = "shed-base:latest";
-/// The smallest image, for what needs no tmux.
+/// The smallest image, for tests without sessions.
 pub(crate) const SMALL_IMAGE: &str = "shed-test-busybox:latest";
 
-/// A place where a server runs, is killed, and runs again.
+/// The files of a server, which may be started several times.
 pub(crate) struct Home {
     pub(crate) run: DockerRun,
     pub(crate) dir: tempfile::TempDir,
 }
 
-/// A server that runs. Killed when dropped.
+/// A running server. Dropping it kills it.
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) ready: Ready,
 }
 
 impl Home {
-    /// An empty one, with a configuration that gives sheds little and labels what is made.
+    /// An empty home. The configuration gives sheds small limits, and labels containers and volumes.
     pub(crate) fn new() -> Self {
         Self::with("")
     }
 
-    /// The same with more lines of configuration, before the tables.
+    /// The same with more top-level lines of configuration.
     pub(crate) fn with(more: &str) -> Self {
         let home = Self { run: DockerRun::start(), dir: tempfile::tempdir().unwrap() };
         let (label, value) = home.run.label();
@@ -64,7 +64,7 @@ impl Home {
         format!("shed-t{}-{shed}", self.run.id())
     }
 
-    /// `shed-server` with this home's files. Nothing of the user who runs the tests gets in.
+    /// `shed-server` with this home's files, independent of the user who runs the tests.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shed-server"));
         command
@@ -78,7 +78,7 @@ impl Home {
         command
     }
 
-    /// `shed-server serve` at free ports.
+    /// `shed-server serve` on free ports.
     pub(crate) fn serve(&self) -> Command {
         let mut command = self.command();
         command.args(["serve", "--http", "127.0.0.1:0", "--ssh", "127.0.0.1:0", "--socket"]);
@@ -114,12 +114,12 @@ impl Home {
         server
     }
 
-    /// What servers said here.
+    /// The log of all servers of this home.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// The client, at this home's socket.
+    /// The client, connected to this home's socket.
     pub(crate) fn shed(&self, words: &[&str]) -> Command {
         let mut command = Command::new(shed_path());
         command
@@ -132,25 +132,25 @@ impl Home {
         command
     }
 
-    /// Runs the client and expects it to succeed; what it printed.
+    /// Runs the client, which must succeed; returns its stdout.
     pub(crate) fn done(&self, words: &[&str]) -> String {
         let output = self.shed(words).output().unwrap();
         assert!(output.status.success(), "shed {words:?}: {}\n{}", both(&output), self.log());
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs the client; its status and all it said.
+    /// Runs the client; returns its exit status and output.
     pub(crate) fn tried(&self, words: &[&str]) -> (Option<i32>, String) {
         let output = self.shed(words).output().unwrap();
         (output.status.code(), both(&output))
     }
 
-    /// Runs a command of the server; its status and all it said.
+    /// Runs a command of `shed-server`; returns its exit status and output.
     pub(crate) fn command_said(&self, words: &[&str]) -> (Option<i32>, String) {
         said(self.command().args(words))
     }
 
-    /// Asks the server over its socket; the status and the body. `None` while it does not answer.
+    /// Sends a request over the socket; returns status and body. `None` while the server does not answer.
     pub(crate) fn try_ask(
         &self,
         method: &str,
@@ -172,7 +172,7 @@ impl Home {
         Some((status, serde_json::from_str(body).unwrap_or_default()))
     }
 
-    /// The same, and expects it to succeed.
+    /// The same for a request that must succeed.
     pub(crate) fn ask(
         &self,
         method: &str,
@@ -184,7 +184,7 @@ impl Home {
         answer
     }
 
-    /// A new key that may come in; the file of its private half.
+    /// Authorizes a new SSH key; returns the file of its private half.
     pub(crate) fn key(&self, name: &str, scope: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         let made = Command::new("ssh-keygen")
@@ -201,19 +201,19 @@ impl Home {
 }
 
 impl Server {
-    /// Ends it as a power cut would.
+    /// Kills it.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Ends it as an administrator would; its status.
+    /// Stops it with SIGTERM; returns its exit status.
     pub(crate) fn end(mut self) -> Option<i32> {
         terminate(&self.child);
         self.child.wait().unwrap().code()
     }
 
-    /// The SSH client as it comes, at this server.
+    /// OpenSSH for this server, without any configuration of the user.
     pub(crate) fn ssh(&self, key: &Path) -> Command {
         let port = self.ready.ssh.as_deref().unwrap().rsplit(':').next().unwrap();
         let mut command = Command::new("ssh");
@@ -232,7 +232,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Both fail if it has ended already.
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -244,7 +244,7 @@ pub(crate) fn terminate(child: &Child) {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
 }
 
-/// The status of a command and all it said.
+/// Exit status and output of a command.
 pub(crate) fn said(command: &mut Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
     (output.status.code(), both(&output))
@@ -255,19 +255,19 @@ fn both(output: &Output) -> String {
     String::from_utf8_lossy(out).into_owned() + &String::from_utf8_lossy(err)
 }
 
-/// The client that was built beside the server.
+/// The client of the same build.
 fn shed_path() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_shed-server")).with_file_name("shed");
     assert!(path.exists(), "build it first: cargo build --workspace --bins");
     path
 }
 
-/// Asks again and again until there is an answer; for what no channel tells.
+/// Asks until there is an answer, and fails after a limit.
 pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     eventually_or(READY_LIMIT, || format!("{what} did not happen"), ask)
 }
 
-/// The same with a limit and words of its own.
+/// The same with a given limit and failure message.
 pub(crate) fn eventually_or<T>(
     limit: Duration,
     words: impl Fn() -> String,

@@ -1,7 +1,7 @@
-//! The server killed again and again while workers print: every byte is in its log, once and in order, and every session
-//! is there.
+//! The server is killed again and again while workers print: every byte is in the output log once and in order, and every
+//! session is still there.
 //!
-//! `SHED_KILL_ROUNDS` says how often (50), `SHED_KILL_SEED` which random numbers; the seed is printed.
+//! `SHED_KILL_ROUNDS` is the number of kills (default 50), `SHED_KILL_SEED` the seed of the random numbers, which is printed.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,23 @@ use serde_json::{Value, json};
 use shed_output::Reader;
 use shed_testing::docker;
 
-use crate::kills::{Dice, number, seed};
+use crate::kills::{Random, number, seed};
 use crate::support::{Home, IMAGE, eventually, eventually_or};
 
-/// Workers that print.
+/// Number of workers that print.
 const N_WORKERS: usize = 4;
-/// What each prints, bytes a second.
+/// Output of each worker, in bytes per second.
 const RATE: u64 = 1_000_000;
-/// A line, with what the terminal makes of its end. Its number is where it begins, divided by this.
+/// Bytes of a line, with CR LF. The number in a line is its offset divided by this.
 const LINE_BYTES: usize = 200;
-/// Within which the server is back: it serves, lists all sessions as they were, and every log grows.
+/// How long it may take until the server serves, lists all sessions as before, and every log grows.
 const BACK_LIMIT: Duration = Duration::from_secs(5);
-/// The longest a round waits before it kills.
+/// The longest wait before a kill.
 const LONGEST_MS: u64 = 1_000;
-/// How long what was printed last may take to be stored.
+/// How long it may take to store the last output.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
-/// Prints numbered lines at a rate until it is told to stop; then how many there are. Late, it catches up.
+/// Prints numbered lines at a rate until the stop file exists, then their number. After a delay it catches up.
 const PRINTER: &str = r"
 import os, sys, time
 name, rate, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -39,14 +39,14 @@ while not os.path.exists('/workspace/stop'):
 print('end', n, flush=True)
 ";
 
-/// What a worker must have printed from an offset on.
+/// Checks the output log of a worker.
 #[derive(Debug)]
 struct Sequence {
     session: String,
     reader: Reader,
-    /// So far everything was as it should be.
+    /// Everything before this offset was correct.
     checked: u64,
-    /// What is after the last whole line.
+    /// Bytes after the last complete line.
     rest: Vec<u8>,
 }
 
@@ -55,7 +55,7 @@ impl Sequence {
         let name = session["name"].as_str().unwrap().to_owned();
         let id = session["workers"][0]["id"].as_str().unwrap();
         let dir = home.data().join("output").join("web").join(id);
-        // It is made with the first byte.
+        // The log is created with the first byte.
         let reader = eventually("a log", || Reader::open(&dir).ok());
         Self { session: name, reader, checked: 0, rest: Vec::new() }
     }
@@ -64,7 +64,7 @@ impl Sequence {
         self.reader.status().unwrap().end
     }
 
-    /// Reads what is new and compares each line with what it must be. The line that ends it all, once it is there.
+    /// Reads new output and checks each line. Returns the total size once the last line is there.
     fn check(&mut self) -> Option<u64> {
         let mut from = self.checked + self.rest.len() as u64;
         loop {
@@ -108,8 +108,8 @@ impl Sequence {
     }
 }
 
-/// What must not change of sessions and their workers, if all of it is known.
-fn picture(home: &Home) -> Option<Vec<Value>> {
+/// What must not change of sessions and their workers. None while they are not all known.
+fn snapshot(home: &Home) -> Option<Vec<Value>> {
     let (status, list) = home.try_ask("GET", "/api/sheds/web/sessions", None)?;
     let warned = list["warnings"].as_array().is_none_or(|all| !all.is_empty());
     if status != 200 || warned {
@@ -135,7 +135,7 @@ fn no_output_is_lost_when_the_server_is_killed() {
     let n_rounds = number("SHED_KILL_ROUNDS").unwrap_or(50);
     let seed = seed();
     println!("SHED_KILL_SEED={seed} SHED_KILL_ROUNDS={n_rounds}");
-    let mut dice = Dice::new(seed);
+    let mut random = Random::new(seed);
     let home = Home::new();
     let mut server = home.start();
     home.done(&["create", "web", "--image", IMAGE]);
@@ -150,19 +150,19 @@ fn no_output_is_lost_when_the_server_is_killed() {
         .collect();
     let begin = Instant::now();
     let before = eventually("the sessions are listed", || {
-        picture(&home).filter(|rows| rows.len() == N_WORKERS)
+        snapshot(&home).filter(|rows| rows.len() == N_WORKERS)
     });
     let mut slowest = Duration::ZERO;
     for round in 0..n_rounds {
-        // Random in time is what this is about.
-        std::thread::sleep(Duration::from_millis(dice.below(LONGEST_MS)));
+        // The random moment is what this test is about.
+        std::thread::sleep(Duration::from_millis(random.below(LONGEST_MS)));
         server.kill();
         let ends: Vec<u64> = sequences.iter().map(Sequence::end).collect();
         let start = Instant::now();
         server = home.start();
         let words =
             || format!("round {round}: not back after {:?}\n{}", start.elapsed(), home.log());
-        eventually_or(BACK_LIMIT, words, || (picture(&home)? == before).then_some(()));
+        eventually_or(BACK_LIMIT, words, || (snapshot(&home)? == before).then_some(()));
         for (sequence, end) in sequences.iter().zip(ends) {
             eventually_or(BACK_LIMIT, words, || (sequence.end() > end).then_some(()));
         }
@@ -222,7 +222,7 @@ fn workers_come_back_when_server_and_container_are_killed() {
             home.try_ask("GET", &format!("/api/sheds/web/sessions/{name}"), None)?;
         (status == 200 && row["status"] == "running" && row["window_count"] == 1).then_some(row)
     };
-    // The server finds that the shed ran and is gone, and starts it.
+    // The server finds that the shed was running, and starts it.
     let now = eventually("the one that is started again", || {
         show("again").filter(|row| row["workers"][0]["status"] == "running")
     });
