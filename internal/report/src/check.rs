@@ -1,43 +1,43 @@
-//! A doctor's check and what came of it.
+//! Checks of `doctor` and their results.
 
 use serde::Serialize;
 
 use crate::table;
 
-/// How a check went.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// As it should be.
+    /// Nothing is wrong.
     Pass,
-    /// It works, and somebody should know this.
+    /// It works, with a limitation that `detail` explains.
     Warn,
-    /// Something does not work.
+    /// It does not work; `detail` says why and how to fix it.
     Fail,
 }
 
-/// A check and what came of it.
+/// A check with its result.
 #[derive(Debug, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// What was checked, for example `server local`.
     pub what: String,
-    /// How it went.
+    /// In JSON `pass`, `warn` or `fail`.
     pub verdict: Verdict,
-    /// What was found, and a command that helps.
+    /// The finding, and a command that fixes it.
     pub detail: String,
 }
 
-/// A check that went so.
+/// A check with its result.
 pub fn check(what: impl Into<String>, verdict: Verdict, detail: impl Into<String>) -> Check {
     Check { what: what.into(), verdict, detail: detail.into() }
 }
 
-/// Whether anything does not work.
+/// Whether any check failed.
 pub fn has_failed(checks: &[Check]) -> bool {
     checks.iter().any(|check| check.verdict == Verdict::Fail)
 }
 
-/// The checks as a table; what does not work stands out.
+/// Formats the checks as a table; failures are in capitals.
 pub fn show(checks: &[Check]) -> String {
     let rows = checks.iter().map(|check| {
         let verdict = match check.verdict {

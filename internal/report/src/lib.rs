@@ -1,5 +1,5 @@
-//! What `shed` and `shed-server` print for people: tables without borders, names with values, and the two doctors' checks.
-//! Text only; who prints it, and whether as JSON instead, is each program's affair.
+//! Text output of `shed` and `shed-server`: tables, lists of names with values, and the results of `doctor`. Pure: the
+//! programs print it, or JSON instead.
 
 mod check;
 
@@ -8,7 +8,7 @@ use tabled::settings::{Padding, Style};
 
 pub use check::{Check, Verdict, check, has_failed, show};
 
-/// A table without borders: a head in capitals, columns two spaces apart. Empty without rows.
+/// Formats a table without borders; columns are two spaces apart, lines have no trailing blanks. Empty without rows.
 pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     if rows.is_empty() {
         return String::new();
@@ -25,13 +25,19 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Names and values, one a line.
+/// Formats names with values, one per line, the values aligned.
 pub fn pairs(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     rows.iter()
         .map(|(name, value)| format!("{name:width$}  {value}\n"))
         .collect::<Vec<_>>()
         .concat()
+}
+
+/// A number with its noun: `1 file`, `2 files`.
+pub fn counted(n: u64, noun: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {noun}{plural}")
 }
 
 #[cfg(test)]
@@ -49,7 +55,12 @@ mod tests {
     }
 
     #[test]
-    fn pairs_line_up() {
+    fn nouns_are_counted() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "file")), ["0 files", "1 file", "2 files"]);
+    }
+
+    #[test]
+    fn values_are_aligned() {
         assert_eq!(pairs(&[("a", "1".to_owned()), ("long", "2".to_owned())]), "a     1\nlong  2\n");
     }
 }
