@@ -1,15 +1,11 @@
-//! The command line.
+//! The command line: the shared options and the command.
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-use crate::commands::{
-    attach, batch, checkpoint, completions, console, cp, create, delete, df, diff, doctor, events,
-    exec, forward, gc, lifecycle, list, logs, man, orphans, output, rebuild, run, server, sessions,
-    set, show, ssh_config, stats, template, terminate, trash, workers,
-};
+use crate::commands::Command;
+use crate::globals::Globals;
 
 /// Persistent, isolated sessions for coding agents on servers you own
-#[expect(clippy::doc_markdown, reason = "help text for a terminal, not Markdown")]
 #[derive(Debug, Parser)]
 #[command(
     name = "shed",
@@ -17,74 +13,20 @@ use crate::commands::{
     max_term_width = 100,
     after_help = "\
 Examples:
-  shed create web --repo owner/repo      a shed with a clone in /workspace
-  shed run web --worktree -- make test   work in a session, a worktree and a branch of its own
-  shed attach web                        its session `default`; Ctrl-B D leaves, nothing ends
-  shed exec web -- make test             a command, with its exit status
-  shed sessions --all                    every session on every server
+  shed create web --repo owner/repo      create a shed with a clone in /workspace
+  shed run web --worktree -- make test   run a command in a session with its own worktree and branch
+  shed attach web                        attach to session `default`; Ctrl-B D detaches
+  shed exec web -- make test             run a command and pass its exit status on
+  shed sessions --all                    list the sessions of all servers
 
 Exit statuses: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict, 5 unreachable, 6 denied;
 run, exec, attach and console pass the remote status on."
 )]
 pub(crate) struct Cli {
-    /// Server: a configured name, unix:PATH, ssh://[user@]HOST[:PORT] or https://HOST[:PORT]
-    #[arg(short, long, global = true, env = "SHED_SERVER", value_name = "SERVER", add = completions::servers())]
-    pub(crate) server: Option<String>,
-    /// Print data as JSON
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) globals: Globals,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Commands, in the order people meet them.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Create(create::Args),
-    #[command(alias = "ls")]
-    List(list::Args),
-    Run(Box<run::Args>),
-    Attach(attach::Args),
-    Sessions(sessions::Args),
-    Workers(workers::Args),
-    Output(output::Args),
-    Diff(diff::Args),
-    Checkpoint(checkpoint::Args),
-    Terminate(terminate::Args),
-    Batch(batch::Args),
-    Template(template::Args),
-    Trash(trash::Args),
-    Gc(gc::Args),
-    Orphans(orphans::Args),
-    Exec(exec::Args),
-    Console(console::Args),
-    Cp(cp::Args),
-    Forward(forward::Args),
-    Show(show::Args),
-    /// Start sheds
-    Start(lifecycle::Args),
-    /// Stop sheds; what is on their volumes stays
-    Stop(lifecycle::Args),
-    /// Stop and start sheds
-    Restart(lifecycle::Args),
-    /// Freeze everything in sheds
-    Pause(lifecycle::Args),
-    /// Thaw frozen sheds
-    Unpause(lifecycle::Args),
-    Rebuild(rebuild::Args),
-    Set(set::Args),
-    #[command(alias = "rm")]
-    Delete(delete::Args),
-    Logs(logs::Args),
-    Stats(stats::Args),
-    Df(df::Args),
-    Events(events::Args),
-    Server(server::Args),
-    SshConfig(ssh_config::Args),
-    Doctor(doctor::Args),
-    Completions(completions::Args),
-    #[command(hide = true)]
-    Man(man::Args),
 }
 
 #[cfg(test)]
@@ -93,11 +35,11 @@ mod tests {
 
     use super::*;
 
-    /// Every example of a command's help and its subcommands', without the words beside it.
+    /// The example commands in the help of a command and its subcommands, without their explanations.
     fn examples(command: &clap::Command, found: &mut Vec<String>) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         for line in help.lines() {
-            // A pipe, or a substitution, of a shell's is not ours.
+            // Only the part that runs shed: an example may pipe or substitute.
             let own = line.split_inclusive(['|', '(', ')', '>']).map(|part| {
                 part.trim_end_matches(['|', '(', ')', '>']).trim_start_matches(['<', ' '])
             });
@@ -107,7 +49,7 @@ mod tests {
         command.get_subcommands().for_each(|command| examples(command, found));
     }
 
-    /// As a shell splits them, as far as examples go.
+    /// Splits a line as a shell does; knows blanks and single quotes, which is all that examples use.
     fn words(line: &str) -> Vec<String> {
         let mut words = vec![String::new()];
         let mut quoted = false;
@@ -122,12 +64,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_holds_together() {
+    fn the_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn no_example_is_a_lie() {
+    fn every_example_parses() {
         let mut found = Vec::new();
         examples(&Cli::command(), &mut found);
         assert!(found.len() > 50, "{found:#?}");
@@ -136,5 +78,27 @@ mod tests {
                 panic!("{line}: {error}");
             }
         }
+    }
+
+    #[test]
+    fn help_texts_follow_the_rules() {
+        fn check(command: &clap::Command) {
+            let name = command.get_name();
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(about.starts_with(char::is_uppercase), "{name}: {about:?}");
+            assert!(!about.ends_with('.'), "{name}: {about:?} ends with a full stop");
+            for argument in command.get_arguments() {
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let id = argument.get_id();
+                assert!(!help.is_empty() && !help.ends_with('.'), "{name} {id}: {help:?}");
+                let is_global = argument.is_global_set();
+                let heading = argument.get_help_heading();
+                assert_eq!(heading, is_global.then_some("Global options"), "{name} {id}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        let mut root = Cli::command();
+        root.build();
+        check(&root);
     }
 }

@@ -1,8 +1,8 @@
-//! Times for people: `just now`, `5m ago`, `2h ago`, `3d ago`.
+//! Ages and durations as people read them: `just now`, `5m ago`, `300ms`.
 
 use chrono::{DateTime, Utc};
 
-/// How long ago something was.
+/// The age of a time: `just now` (below ten seconds), `59s ago`, `5m ago`, `2h ago`, `3d ago`.
 pub(crate) fn ago(at: DateTime<Utc>) -> String {
     ago_from(at, Utc::now())
 }
@@ -18,7 +18,7 @@ fn ago_from(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
-/// A span: `300ms`, `12s`, `5m`.
+/// A duration: `300ms`, `12s`, `5m`.
 pub(crate) fn span_ms(ms: u64) -> String {
     match ms {
         ..1_000 => format!("{ms}ms"),
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_are_short() {
+    fn ages_and_durations_are_rounded_down() {
         let now = Utc::now();
         for (seconds, text) in [
             (-5, "just now"),

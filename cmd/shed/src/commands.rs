@@ -1,72 +1,117 @@
-//! The commands, one file each.
+//! The commands: one file each, and the dispatch to them.
 
-pub(crate) mod attach;
-pub(crate) mod batch;
-pub(crate) mod checkpoint;
-pub(crate) mod completions;
-pub(crate) mod console;
-pub(crate) mod cp;
-pub(crate) mod create;
-pub(crate) mod delete;
-pub(crate) mod df;
-pub(crate) mod diff;
-pub(crate) mod doctor;
-pub(crate) mod events;
-pub(crate) mod exec;
-pub(crate) mod forward;
-pub(crate) mod gc;
-pub(crate) mod lifecycle;
+mod attach;
+mod batch;
+mod checkpoint;
+mod completions;
+mod console;
+mod cp;
+mod create;
+mod delete;
+mod df;
+mod diff;
+mod doctor;
+mod each;
+mod events;
+mod exec;
+mod forward;
+mod gc;
+mod lifecycle;
 mod limits;
-pub(crate) mod list;
-pub(crate) mod logs;
-pub(crate) mod man;
-pub(crate) mod orphans;
-pub(crate) mod output;
-pub(crate) mod rebuild;
-pub(crate) mod run;
-pub(crate) mod server;
-pub(crate) mod sessions;
-pub(crate) mod set;
-pub(crate) mod show;
-pub(crate) mod ssh_config;
-pub(crate) mod stats;
+mod list;
+mod logs;
+mod man;
+mod orphans;
+mod output;
+mod rebuild;
+mod run;
+mod server;
+mod sessions;
+mod set;
+mod show;
+mod ssh_config;
+mod stats;
 mod target;
-pub(crate) mod template;
-pub(crate) mod terminate;
-pub(crate) mod trash;
-pub(crate) mod workers;
+mod template;
+mod terminate;
+mod trash;
+mod workers;
 
-use crate::cli::Command;
+use clap::Subcommand;
+
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 
-/// Runs a command. One thread is enough: it mostly waits.
-pub(crate) fn run(command: Command, context: &Context) -> Outcome {
+/// The commands, in the order in which a new user meets them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Create(create::Args),
+    #[command(alias = "ls")]
+    List(list::Args),
+    Run(Box<run::Args>),
+    Attach(attach::Args),
+    Sessions(sessions::Args),
+    Workers(workers::Args),
+    Output(output::Args),
+    Diff(diff::Args),
+    Checkpoint(checkpoint::Args),
+    Terminate(terminate::Args),
+    Batch(batch::Args),
+    Template(template::Args),
+    Trash(trash::Args),
+    Gc(gc::Args),
+    Orphans(orphans::Args),
+    Exec(exec::Args),
+    Console(console::Args),
+    Cp(cp::Args),
+    Forward(forward::Args),
+    Show(show::Args),
+    /// Start sheds
+    Start(lifecycle::Args),
+    /// Stop sheds; their volumes stay
+    Stop(lifecycle::Args),
+    /// Stop and start sheds
+    Restart(lifecycle::Args),
+    /// Freeze all processes of sheds
+    Pause(lifecycle::Args),
+    /// Resume paused sheds
+    Unpause(lifecycle::Args),
+    Rebuild(rebuild::Args),
+    Set(set::Args),
+    #[command(alias = "rm")]
+    Delete(delete::Args),
+    Logs(logs::Args),
+    Stats(stats::Args),
+    Df(df::Args),
+    Events(events::Args),
+    Server(server::Args),
+    SshConfig(ssh_config::Args),
+    Doctor(doctor::Args),
+    Completions(completions::Args),
+    #[command(hide = true)]
+    Man(man::Args),
+}
+
+/// Runs a command. `definition` builds the definition of the whole command line, for the manual pages.
+pub(crate) fn run(
+    command: Command,
+    definition: fn() -> clap::Command,
+    context: &Context,
+) -> Outcome {
+    // One thread is enough: a command mostly waits for the server.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(Failure::io("no runtime"))?;
-    let outcome = runtime.block_on(dispatch(command, context));
-    // A thread may sit in a read of standard input; nobody waits for it.
+    let runtime = runtime.map_err(Failure::io("cannot start the async runtime"))?;
+    let outcome = runtime.block_on(dispatch(command, definition, context));
+    // Does not wait for a thread that is blocked reading standard input.
     runtime.shutdown_background();
     outcome
 }
 
-/// Does something for each name. All are tried; the first failure's status is the exit status.
-pub(crate) async fn each(
-    names: &[String],
+async fn dispatch(
+    command: Command,
+    definition: fn() -> clap::Command,
     context: &Context,
-    mut act: impl AsyncFnMut(&str) -> Result<(), Failure>,
-) -> u8 {
-    let mut status = 0;
-    for name in names {
-        if let Err(failure) = act(name).await {
-            context.out.failure(&failure);
-            status = if status == 0 { failure.status } else { status };
-        }
-    }
-    status
-}
-
-async fn dispatch(command: Command, context: &Context) -> Outcome {
+) -> Outcome {
     match command {
         Command::Create(args) => create::run(args, context).await,
         Command::List(args) => list::run(args, context).await,
@@ -104,6 +149,6 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::SshConfig(args) => ssh_config::run(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,
         Command::Completions(args) => completions::run(&args, context),
-        Command::Man(args) => man::run(&args, context),
+        Command::Man(args) => man::run(&args, definition()),
     }
 }

@@ -1,4 +1,5 @@
-//! What the client knows of servers: one file, written whole and under a lock, so that two clients at once lose nothing.
+//! The client's configuration: servers and pinned host keys. Files are replaced as a whole and under a lock, so that
+//! concurrent clients lose no change.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,45 +14,45 @@ use shed_toml::FileError;
 
 use crate::failure::Failure;
 
-/// Names the directory of the client's files.
+/// Environment variable with the directory of the client's files.
 pub(crate) const DIR_VARIABLE: &str = "SHED_CONFIG_DIR";
-/// The server that needs no configuration: the one on this machine.
+/// Name of the server on this machine. It needs no configuration.
 pub(crate) const LOCAL: &str = "local";
 
-/// The file's content.
+/// Content of `config.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// The server that is meant when none is named; the local one when absent.
+    /// Name of the server to use when none is selected; the local one when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) default_server: Option<String>,
-    /// By name.
+    /// Addresses and tokens by the name that the user gave the server.
     #[serde(default)]
     pub(crate) servers: BTreeMap<String, Server>,
 }
 
-/// A server.
+/// A configured server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Server {
-    /// Where it is.
+    /// As `shed_client::Address` reads it.
     pub(crate) address: String,
-    /// For https and http.
+    /// Token for an https or http address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<String>,
-    /// When it was added.
+    /// Time it was added, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) added_at: Option<String>,
 }
 
-/// The client's files.
+/// The directory of the client's files.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     dir: PathBuf,
 }
 
 impl Files {
-    /// `$SHED_CONFIG_DIR`, else `shed` in the XDG place.
+    /// `$SHED_CONFIG_DIR`, else `$XDG_CONFIG_HOME/shed`, else `~/.config/shed`.
     pub(crate) fn find() -> Result<Self, Failure> {
         if let Some(dir) = std::env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()) {
             return Ok(Self { dir: dir.into() });
@@ -62,7 +63,7 @@ impl Files {
         let base = absolute("XDG_CONFIG_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".config")));
         let none = || {
-            Failure::new("no place for the configuration")
+            Failure::new("cannot find the configuration directory: HOME is not set")
                 .hint(format!("export {DIR_VARIABLE}=DIR"))
         };
         Ok(Self { dir: base.ok_or_else(none)?.join("shed") })
@@ -72,18 +73,19 @@ impl Files {
         self.dir.join("config.toml")
     }
 
-    /// Pinned host keys of servers.
+    /// File with the pinned host keys of servers.
     pub(crate) fn known_hosts(&self) -> PathBuf {
         self.dir.join("known_hosts")
     }
 
-    /// How ssh is called for servers that were added.
+    /// Options for calling ssh. Host keys are checked against the pinned ones if there are any.
     pub(crate) fn ssh_options(&self) -> SshOptions {
         let known_hosts = Some(self.known_hosts()).filter(|path| path.exists());
         SshOptions { known_hosts, control_dir: self.control_dir(), more: Vec::new() }
     }
 
-    /// Where ssh keeps its connections. A socket's path is at most 108 bytes, and ssh adds about 60 for its hash.
+    /// Directory for ssh's control sockets. `None` if the path is too long: a socket path has at most 108 bytes, and ssh
+    /// appends about 60.
     fn control_dir(&self) -> Option<PathBuf> {
         let dir = self.dir.join("ssh");
         if dir.as_os_str().len() > 40 {
@@ -93,7 +95,7 @@ impl Files {
         Some(dir)
     }
 
-    /// What is configured; nothing when there is no file.
+    /// Reads the configuration; empty when there is no file.
     pub(crate) fn read(&self) -> Result<Config, Failure> {
         let path = self.path();
         match shed_toml::read(&path) {
@@ -105,7 +107,7 @@ impl Files {
         }
     }
 
-    /// Changes what is configured, alone.
+    /// Changes the configuration under the lock.
     pub(crate) fn change<T>(
         &self,
         change: impl FnOnce(&mut Config) -> Result<T, Failure>,
@@ -118,7 +120,7 @@ impl Files {
         Ok(result)
     }
 
-    /// Changes the pinned host keys, alone.
+    /// Changes the pinned host keys under the lock.
     pub(crate) fn change_known_hosts(
         &self,
         change: impl FnOnce(String) -> String,
@@ -148,10 +150,10 @@ impl Files {
     }
 }
 
-/// Writes a file so that a reader sees the old or the new one and nothing in between.
+/// Replaces a file atomically: a reader sees the old content or the new one. Keeps the mode of an existing file.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = || Failure::io(path.display());
-    // A link to a file kept elsewhere stays a link.
+    // A symbolic link stays; the file it points to is replaced.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mode = fs::metadata(&path).map_or(0o600, |metadata| {
         std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777
@@ -171,7 +173,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
-/// The unix socket of the server on this machine: the user's own, else the system's.
+/// Unix socket of the server on this machine: the user's own if it exists, else the system's.
 pub(crate) fn local_socket() -> Address {
     let own =
         std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("shed/shed.sock"));
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn twenty_clients_at_once_lose_nothing() {
+    fn concurrent_changes_are_all_kept() {
         let (_dir, files) = files();
         std::thread::scope(|scope| {
             for n in 0..20 {
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_said_and_left_alone() {
+    fn an_invalid_file_is_reported_and_not_overwritten() {
         let (_dir, files) = files();
         files.change(|_| Ok(())).unwrap();
         fs::write(files.path(), "[servers.a]\nadress = \"x\"\n").unwrap();

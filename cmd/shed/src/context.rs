@@ -1,27 +1,29 @@
-//! What every command needs: the printer, the configuration, and which server is meant.
+//! What every command needs: the printer, the configuration, and the selected server.
 
 use std::time::Duration;
 
+use shed_api::problem::exit;
 use shed_client::{Address, Client};
 
-use crate::cli::Cli;
 use crate::config::{Config, Files, LOCAL, local_socket};
 use crate::failure::Failure;
+use crate::globals::Globals;
 use crate::output::Out;
 
-/// How long one server of many may take to answer.
-pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(5);
+/// How long one of several servers may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// The printer, the configuration, and which server is meant.
+/// The printer, the configuration, and the selected server.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) out: Out,
     pub(crate) files: Files,
     pub(crate) config: Config,
-    chosen: Option<String>,
+    /// Name or address given by `--server` or `$SHED_SERVER`.
+    selected: Option<String>,
 }
 
-/// A server by its name.
+/// A server with the name that the configuration or the command line gives it.
 #[derive(Debug, Clone)]
 pub(crate) struct Named {
     pub(crate) name: String,
@@ -30,26 +32,25 @@ pub(crate) struct Named {
 
 impl Context {
     /// Reads the configuration.
-    pub(crate) fn new(cli: &Cli, out: Out) -> Result<Self, Failure> {
+    pub(crate) fn new(globals: &Globals, out: Out) -> Result<Self, Failure> {
         let files = Files::find()?;
         let config = files.read()?;
-        Ok(Self { out, files, config, chosen: cli.server.clone() })
+        Ok(Self { out, files, config, selected: globals.server.clone() })
     }
 
-    /// The server that is meant.
+    /// A client of the selected server.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         Ok(self.server()?.client)
     }
 
-    /// Whether a server was named, on the command line or in the environment.
-    pub(crate) fn is_chosen(&self) -> bool {
-        self.chosen.is_some()
+    /// Whether `--server` or `$SHED_SERVER` selects a server.
+    pub(crate) fn is_selected(&self) -> bool {
+        self.selected.is_some()
     }
 
-    /// The server that is meant, with its name.
+    /// The selected server, else the default server, else the local one.
     pub(crate) fn server(&self) -> Result<Named, Failure> {
-        let chosen = self.chosen.as_deref().or(self.config.default_server.as_deref());
-        match chosen {
+        match self.selected.as_deref().or(self.config.default_server.as_deref()) {
             None => Ok(self.local()),
             Some(name) => self.named(name),
         }
@@ -65,7 +66,7 @@ impl Context {
         Client::new(address).with_token(token).with_ssh(self.files.ssh_options())
     }
 
-    /// A server by its name or address.
+    /// The server with this configured name or address.
     pub(crate) fn named(&self, name: &str) -> Result<Named, Failure> {
         if let Some(server) = self.config.servers.get(name) {
             let address = server
@@ -85,11 +86,10 @@ impl Context {
                 name.parse::<Address>().map_err(|error| Failure::usage(error.to_string()))?;
             return Ok(Named { name: name.to_owned(), client: self.client_of(address, None) });
         }
-        Err(Failure::not_found(format!("no server {name:?} is configured"))
-            .hint("shed server list"))
+        Err(unknown_server(name))
     }
 
-    /// Every server: the configured ones, and this machine's own if it is there.
+    /// The local server if its socket exists, and all configured servers. Without any, the selected one.
     pub(crate) fn all_servers(&self) -> Result<Vec<Named>, Failure> {
         let mut servers: Vec<Named> = Vec::new();
         if let (false, Address::Unix(path)) =
@@ -107,7 +107,7 @@ impl Context {
         Ok(servers)
     }
 
-    /// Asks all servers at once, each with a deadline. Answers come in the order of the servers.
+    /// Asks all servers concurrently, each within [`ANSWER_LIMIT`]. Answers come in the order of the servers.
     pub(crate) async fn ask_all<T: Send + 'static, F>(
         servers: &[Named],
         ask: impl Fn(Client) -> F,
@@ -115,20 +115,27 @@ impl Context {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let asked = servers.iter().map(async |server| {
-            match tokio::time::timeout(ASK_LIMIT, ask(server.client.clone())).await {
-                Ok(answer) => answer,
-                Err(_) => Err(Failure {
-                    text: format!(
-                        "{} did not answer in {} seconds",
-                        server.name,
-                        ASK_LIMIT.as_secs()
-                    ),
-                    hint: None,
-                    status: shed_api::problem::exit::UNREACHABLE,
-                }),
-            }
-        });
+        let asked =
+            servers.iter().map(async |server| server.in_time(ask(server.client.clone())).await);
         futures_util::future::join_all(asked).await
     }
+}
+
+impl Named {
+    /// Waits for an answer of this server for at most [`ANSWER_LIMIT`].
+    pub(crate) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::time::timeout(ANSWER_LIMIT, answer).await.unwrap_or_else(|_| {
+            let seconds = ANSWER_LIMIT.as_secs();
+            let text = format!("server {} did not answer within {seconds} seconds", self.name);
+            Err(Failure::new(text).with_status(exit::UNREACHABLE))
+        })
+    }
+}
+
+/// No server of this name is configured.
+pub(crate) fn unknown_server(name: &str) -> Failure {
+    Failure::not_found(format!("server {name:?} is not configured")).hint("shed server list")
 }

@@ -1,32 +1,39 @@
-//! shed: the client. It parses, calls and renders; what may happen is the server's affair.
+//! `shed`: the client. It parses the command line, calls the server and prints the answer; the server decides what is allowed.
 //!
-//! One file per command under `commands`; the doc comment of its arguments is its help text. `output` is the only printer.
+//! One file per command under `commands`; the doc comment of its arguments is its help text. All printing goes through
+//! `output`.
 
+mod candidates;
 mod cli;
 mod clock;
 mod commands;
 mod config;
 mod context;
 mod failure;
+mod globals;
 mod names;
 mod output;
 mod process;
+mod prompt;
 mod terminal;
+mod variables;
 
 use clap::{CommandFactory as _, Parser as _};
 
+use cli::Cli;
+
 fn main() {
-    // Answers the shell's question what could come next, and ends; nothing otherwise.
-    clap_complete::CompleteEnv::with_factory(cli::Cli::command).complete();
-    // Not a return: a thread may sit in a read of standard input, and returning would wait for it.
+    // When a shell asks for completions this answers and exits; otherwise it does nothing.
+    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
+    // Not a return from `main`: that would wait for a thread that is blocked reading standard input.
     std::process::exit(i32::from(run()));
 }
 
 fn run() -> u8 {
-    let cli = cli::Cli::parse();
-    let out = output::Out::new(cli.json);
-    let result =
-        context::Context::new(&cli, out).and_then(|context| commands::run(cli.command, &context));
+    let cli = Cli::parse();
+    let out = output::Out::new(cli.globals.json);
+    let result = context::Context::new(&cli.globals, out)
+        .and_then(|context| commands::run(cli.command, Cli::command, &context));
     match result {
         Ok(status) => status,
         Err(failure) => {

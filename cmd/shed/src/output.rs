@@ -1,4 +1,4 @@
-//! The only printer: standard output is data, standard error is talk.
+//! All printing: data goes to standard output, messages to standard error.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -6,24 +6,24 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Where everything goes.
+/// Prints data to standard output and messages to standard error.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Out {
     json: bool,
 }
 
 impl Out {
-    /// Data as JSON, or as tables and text.
+    /// Prints data as JSON if `json`, else as tables and text.
     pub(crate) fn new(json: bool) -> Self {
         Self { json }
     }
 
-    /// Whether data is JSON.
+    /// Whether data is printed as JSON.
     pub(crate) fn is_json(self) -> bool {
         self.json
     }
 
-    /// Data: JSON if that was asked for, else what `text` makes of it.
+    /// Prints data: as JSON with `--json`, else as `text` formats it.
     pub(crate) fn data<T: Serialize>(
         self,
         data: &T,
@@ -38,38 +38,40 @@ impl Out {
         if text.is_empty() { Ok(()) } else { self.raw(text.as_bytes()) }
     }
 
-    /// A line of data.
+    /// Prints a line of data.
     pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
         self.raw(format!("{text}\n").as_bytes())
     }
 
-    /// Bytes of data. A reader that has seen enough ends the command, and nothing is said about it.
-    #[expect(clippy::unused_self, reason = "printing goes through the printer")]
+    /// Prints bytes of data. A closed pipe ends the command without a message.
+    #[expect(clippy::unused_self, reason = "all printing goes through the printer")]
     pub(crate) fn raw(self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = std::io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::unread()),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                Err(Failure::broken_pipe())
+            }
             result => result.map_err(Failure::io("standard output")),
         }
     }
 
-    /// Bytes that a process in a shed printed as errors.
-    #[expect(clippy::unused_self, reason = "printing goes through the printer")]
+    /// Passes on bytes that a process in a shed wrote to its standard error.
+    #[expect(clippy::unused_self, reason = "all printing goes through the printer")]
     pub(crate) fn raw_error(self, bytes: &[u8]) {
         let mut stderr = std::io::stderr().lock();
-        // There is nowhere left to say it.
+        // A failure here cannot be reported anywhere.
         stderr.write_all(bytes).and_then(|()| stderr.flush()).ok();
     }
 
-    /// A line for people.
-    #[expect(clippy::unused_self, reason = "printing goes through the printer")]
+    /// Prints a message to standard error.
+    #[expect(clippy::unused_self, reason = "all printing goes through the printer")]
     pub(crate) fn say(self, text: &str) {
-        // Nobody listens when this fails.
+        // A failure here cannot be reported anywhere.
         writeln!(std::io::stderr(), "{text}").ok();
     }
 
-    /// A line for people that the next one replaces, on a terminal; nothing elsewhere.
-    #[expect(clippy::unused_self, reason = "printing goes through the printer")]
+    /// Shows progress on a terminal: a line that the next one replaces. Prints nothing elsewhere.
+    #[expect(clippy::unused_self, reason = "all printing goes through the printer")]
     pub(crate) fn progress(self, text: &str) {
         if std::io::stderr().is_terminal() {
             let width = crate::terminal::width().saturating_sub(1).max(20);
@@ -78,15 +80,15 @@ impl Out {
         }
     }
 
-    /// Removes the last progress line.
-    #[expect(clippy::unused_self, reason = "printing goes through the printer")]
+    /// Erases the progress line.
+    #[expect(clippy::unused_self, reason = "all printing goes through the printer")]
     pub(crate) fn end_progress(self) {
         if std::io::stderr().is_terminal() {
             write!(std::io::stderr(), "\r\x1b[K").ok();
         }
     }
 
-    /// A failure, with its hint.
+    /// Prints a failure with its hint.
     pub(crate) fn failure(self, failure: &Failure) {
         if failure.text.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! A remote process in the local terminal, or between local pipes.
+//! Connects a remote process to the local terminal or to the local standard streams.
 
 use std::io::Read as _;
 
@@ -8,64 +8,70 @@ use shed_client::{ClientError, Frame, Input, ProcessStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, INTERRUPTED, Outcome};
 use crate::output::Out;
-use crate::terminal;
+use crate::terminal::{self, Raw};
 
-/// What is read from standard input at once.
+/// Size of one read from standard input.
 const READ_BYTES: usize = 64 << 10;
-/// Pieces of input that wait to be sent; the reading thread waits beyond that.
-const PIECES: usize = 4;
-/// The exit status of somebody who pressed Ctrl-C twice.
-const INTERRUPTED: u8 = 130;
-/// The exit status of one that was told to end, by SIGTERM.
+/// Chunks of input that may wait to be sent; the reading thread blocks beyond that.
+const MAX_CHUNKS: usize = 4;
+/// Exit status after SIGTERM: 128 + 15.
 const TERMINATED: u8 = 143;
-/// The exit status of one whose terminal went away, by SIGHUP.
+/// Exit status after SIGHUP: 128 + 1.
 const HUNG_UP: u8 = 129;
-/// What a terminal sends for Ctrl-C.
+/// The byte that a terminal sends for Ctrl-C.
 const CTRL_C: u8 = 3;
-/// What a terminal sends for Ctrl-B, tmux's prefix.
+/// The byte that a terminal sends for Ctrl-B, tmux's prefix key.
 const CTRL_B: u8 = 2;
 
-/// How a stream ended.
+/// Why a stream ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// The process ended.
+    /// The process exited.
     Exit(Exit),
-    /// The server said why it cannot go on.
+    /// The server reported an error.
     Problem(Box<shed_api::Problem>),
-    /// The connection broke.
+    /// The connection was lost.
     Lost(ClientError),
-    /// The person typed `~.`.
-    Escaped,
-    /// A signal ended this program.
-    Ended(u8),
+    /// The user detached with `~.`, Ctrl-C or, when read-only, Ctrl-B D.
+    Detached,
+    /// This program got a signal; the exit status for it.
+    Signalled(u8),
 }
 
 impl End {
-    /// The exit status of a command that ended so, or its failure.
+    /// The exit status or failure of a command whose stream ended so.
     pub(crate) fn outcome(self) -> Result<u8, Failure> {
         match self {
             Self::Exit(exit) => Ok(exit.shell_status()),
             Self::Problem(problem) => Err(ClientError::Problem(problem).into()),
             Self::Lost(error) => Err(error.into()),
-            Self::Escaped => Ok(0),
-            Self::Ended(status) => Ok(status),
+            Self::Detached => Ok(0),
+            Self::Signalled(status) => Ok(status),
         }
     }
 }
 
-/// Standard input, read by a thread of its own: a read of a terminal cannot be called off.
+/// The first message of a stream. An error of the server becomes a failure here, before the terminal is touched.
+pub(crate) async fn first_frame(stream: &mut ProcessStream) -> Result<Frame, Failure> {
+    match stream.reader.next().await? {
+        Frame::Problem(problem) => Err(ClientError::Problem(problem).into()),
+        frame => Ok(frame),
+    }
+}
+
+/// Standard input, read by its own thread: a blocking read of a terminal cannot be cancelled.
 struct Keyboard {
-    pieces: mpsc::Receiver<Vec<u8>>,
+    chunks: mpsc::Receiver<Vec<u8>>,
     ended: bool,
 }
 
 impl Keyboard {
-    /// Begins to read.
+    /// Starts the reading thread.
     fn start() -> Self {
-        let (send, pieces) = mpsc::channel(PIECES);
-        // Ends with standard input or with the program.
+        let (send, chunks) = mpsc::channel(MAX_CHUNKS);
+        // Ends at the end of standard input or with the program.
         std::thread::spawn(move || {
             let mut buffer = vec![0; READ_BYTES];
             while let Ok(n_read) = std::io::stdin().read(&mut buffer) {
@@ -74,43 +80,43 @@ impl Keyboard {
                 }
             }
         });
-        Self { pieces, ended: false }
+        Self { chunks, ended: false }
     }
 
-    /// The next piece; `None` at the end, once. Waits for ever after that.
+    /// The next chunk; `None` once at the end. Never returns after that.
     async fn next(&mut self) -> Option<Vec<u8>> {
         if self.ended {
             return std::future::pending().await;
         }
-        let piece = self.pieces.recv().await;
-        self.ended = piece.is_none();
-        piece
+        let chunk = self.chunks.recv().await;
+        self.ended = chunk.is_none();
+        chunk
     }
 }
 
-/// Finds `~.` at the beginning of a line, as ssh does. `~~` is one `~`. For somebody who only looks Ctrl-B D as well:
-/// nothing they type gets to tmux.
+/// Finds the escape sequence `~.` at the beginning of a line, as ssh does; `~~` sends one `~`. In a read-only session it
+/// finds Ctrl-B D as well, because no input reaches tmux.
 #[derive(Debug)]
 struct Escape {
     line_start: bool,
     tilde: bool,
-    looks: bool,
+    read_only: bool,
     ctrl_b: bool,
 }
 
 impl Default for Escape {
     fn default() -> Self {
-        Self { line_start: true, tilde: false, looks: false, ctrl_b: false }
+        Self { line_start: true, tilde: false, read_only: false, ctrl_b: false }
     }
 }
 
 impl Escape {
-    /// What to pass on of `bytes`, and whether `~.` was in it.
+    /// The part of `bytes` to send, and whether the user detached.
     fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut passed = Vec::with_capacity(bytes.len() + 1);
         for byte in bytes {
             let after_prefix = std::mem::replace(&mut self.ctrl_b, *byte == CTRL_B);
-            if self.looks && after_prefix && *byte == b'd' {
+            if self.read_only && after_prefix && *byte == b'd' {
                 return (passed, true);
             }
             if std::mem::take(&mut self.tilde) {
@@ -131,7 +137,7 @@ impl Escape {
     }
 }
 
-/// Signals that mean something to a stream.
+/// The signals that a stream handles.
 struct Signals {
     resized: Signal,
     interrupt: Signal,
@@ -141,7 +147,7 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let on = |kind| signal(kind).map_err(Failure::io("signals"));
+        let on = |kind| signal(kind).map_err(Failure::io("cannot listen for signals"));
         Ok(Self {
             resized: on(SignalKind::window_change())?,
             interrupt: on(SignalKind::interrupt())?,
@@ -151,103 +157,116 @@ impl Signals {
     }
 }
 
-/// What happens next.
-enum Turn {
+/// The next thing for a stream to handle.
+enum StreamEvent {
     Frame(Result<Frame, ClientError>),
     Typed(Option<Vec<u8>>),
     Resized,
     Interrupt,
-    Ended(u8),
+    Signalled(u8),
 }
 
-/// The local side of a remote terminal: what is typed, what of it is meant for us, and signals.
-pub(crate) struct Seat {
+/// The local side of a remote terminal: keyboard, escape sequences and signals.
+pub(crate) struct LocalTerminal {
     keyboard: Keyboard,
     escape: Escape,
     signals: Signals,
 }
 
-impl Seat {
-    /// Takes the keyboard, for as long as the program runs.
-    pub(crate) fn take() -> Result<Self, Failure> {
+impl LocalTerminal {
+    /// Starts to read the keyboard. The reading thread runs until the program ends, so open one per program.
+    pub(crate) fn open() -> Result<Self, Failure> {
         let signals = Signals::listen()?;
         Ok(Self { keyboard: Keyboard::start(), escape: Escape::default(), signals })
     }
 
-    /// The same for somebody who only looks, or may do more.
-    pub(crate) fn looking(mut self, looks: bool) -> Self {
-        self.escape.looks = looks;
+    /// Sets whether the remote terminal is read-only.
+    pub(crate) fn read_only(mut self, read_only: bool) -> Self {
+        self.escape.read_only = read_only;
         self
     }
 
-    /// Returns when the person gives up: `~.`, Ctrl-C or a signal. Anything else typed meanwhile is for nobody.
-    pub(crate) async fn give_up(&mut self) -> End {
+    /// Returns when the user cancels: `~.`, Ctrl-C or a signal. Discards all other input.
+    pub(crate) async fn cancelled(&mut self) -> End {
         loop {
             tokio::select! {
-                piece = self.keyboard.next() => {
-                    let Some(bytes) = piece else {
-                        return End::Escaped;
+                chunk = self.keyboard.next() => {
+                    let Some(bytes) = chunk else {
+                        return End::Detached;
                     };
-                    let (passed, escaped) = self.escape.filter(&bytes);
-                    if escaped || passed.contains(&CTRL_C) {
-                        return End::Escaped;
+                    let (passed, detached) = self.escape.filter(&bytes);
+                    if detached || passed.contains(&CTRL_C) {
+                        return End::Detached;
                     }
                 }
-                _ = self.signals.interrupt.recv() => return End::Escaped,
-                _ = self.signals.terminate.recv() => return End::Ended(TERMINATED),
-                _ = self.signals.hang_up.recv() => return End::Ended(HUNG_UP),
+                _ = self.signals.interrupt.recv() => return End::Detached,
+                _ = self.signals.terminate.recv() => return End::Signalled(TERMINATED),
+                _ = self.signals.hang_up.recv() => return End::Signalled(HUNG_UP),
             }
         }
     }
 }
 
-/// Shows a remote terminal in the local one, which is raw already, and cleans up if the remote one could not.
+/// Switches the local terminal to raw mode and shows a remote one in it until that ends.
+pub(crate) async fn in_raw_terminal(stream: ProcessStream, out: Out) -> Outcome {
+    let raw = Raw::enter()?;
+    let end = in_terminal(stream, &mut LocalTerminal::open()?, out).await;
+    drop(raw);
+    end?.outcome()
+}
+
+/// Shows a remote terminal in the local one, which is in raw mode already. Resets the terminal's modes unless the remote
+/// process exited and so has done that itself.
 pub(crate) async fn in_terminal(
     stream: ProcessStream,
-    seat: &mut Seat,
+    local: &mut LocalTerminal,
     out: Out,
 ) -> Result<End, Failure> {
-    let end = until_end(stream, seat, out).await?;
+    let end = until_end(stream, local, out).await?;
     if !matches!(end, End::Exit(_)) {
         out.raw_error(terminal::RESET.as_bytes());
     }
     Ok(end)
 }
 
-async fn until_end(stream: ProcessStream, seat: &mut Seat, out: Out) -> Result<End, Failure> {
+async fn until_end(
+    stream: ProcessStream,
+    local: &mut LocalTerminal,
+    out: Out,
+) -> Result<End, Failure> {
     let ProcessStream { mut reader, input } = stream;
-    let Seat { keyboard, escape, signals } = seat;
+    let LocalTerminal { keyboard, escape, signals } = local;
     loop {
-        match turn(&mut reader, Some(keyboard), signals).await {
-            Turn::Frame(frame) => {
+        match next_event(&mut reader, Some(keyboard), signals).await {
+            StreamEvent::Frame(frame) => {
                 if let Some(end) = show(frame, out)? {
                     return Ok(end);
                 }
             }
-            Turn::Typed(Some(bytes)) => {
-                let (passed, escaped) = escape.filter(&bytes);
-                if escaped {
-                    return Ok(End::Escaped);
+            StreamEvent::Typed(Some(bytes)) => {
+                let (passed, detached) = escape.filter(&bytes);
+                if detached {
+                    return Ok(End::Detached);
                 }
-                // A connection that is gone is told by the reader.
+                // A lost connection is reported by the reader.
                 input.send(passed.into()).await;
             }
-            Turn::Typed(None) => {
+            StreamEvent::Typed(None) => {
                 input.eof().await;
             }
-            Turn::Resized => {
+            StreamEvent::Resized => {
                 let (cols, rows) = terminal::size();
                 input.resize(cols, rows).await;
             }
-            Turn::Interrupt => {
+            StreamEvent::Interrupt => {
                 input.send(Bytes::from_static(&[CTRL_C])).await;
             }
-            Turn::Ended(status) => return Ok(End::Ended(status)),
+            StreamEvent::Signalled(status) => return Ok(End::Signalled(status)),
         }
     }
 }
 
-/// Runs a remote process between the local pipes.
+/// Connects a remote process to the local standard streams.
 pub(crate) async fn in_pipes(
     stream: ProcessStream,
     with_input: bool,
@@ -255,23 +274,23 @@ pub(crate) async fn in_pipes(
 ) -> Result<End, Failure> {
     let ProcessStream { mut reader, input } = stream;
     let mut signals = Signals::listen()?;
-    // Input is sent by a task of its own: while the process does not take it, output and signals go on.
+    // A separate task sends the input: output and signals are handled while the process does not read.
     let feed = with_input.then(|| tokio::spawn(feed(input.clone())));
     let mut interrupted = false;
     let end = loop {
-        match turn(&mut reader, None, &mut signals).await {
-            Turn::Frame(frame) => {
+        match next_event(&mut reader, None, &mut signals).await {
+            StreamEvent::Frame(frame) => {
                 if let Some(end) = show(frame, out)? {
                     break end;
                 }
             }
-            Turn::Interrupt if interrupted => break End::Ended(INTERRUPTED),
-            Turn::Interrupt => {
+            StreamEvent::Interrupt if interrupted => break End::Signalled(INTERRUPTED),
+            StreamEvent::Interrupt => {
                 interrupted = true;
                 input.signal("INT").await;
             }
-            Turn::Ended(status) => break End::Ended(status),
-            Turn::Typed(_) | Turn::Resized => {}
+            StreamEvent::Signalled(status) => break End::Signalled(status),
+            StreamEvent::Typed(_) | StreamEvent::Resized => {}
         }
     };
     if let Some(feed) = feed {
@@ -293,11 +312,11 @@ async fn feed(input: Input) {
     }
 }
 
-async fn turn(
+async fn next_event(
     reader: &mut shed_client::StreamReader,
     keyboard: Option<&mut Keyboard>,
     signals: &mut Signals,
-) -> Turn {
+) -> StreamEvent {
     let typed = async {
         match keyboard {
             Some(keyboard) => keyboard.next().await,
@@ -305,16 +324,16 @@ async fn turn(
         }
     };
     tokio::select! {
-        frame = reader.next() => Turn::Frame(frame),
-        piece = typed => Turn::Typed(piece),
-        _ = signals.resized.recv() => Turn::Resized,
-        _ = signals.interrupt.recv() => Turn::Interrupt,
-        _ = signals.terminate.recv() => Turn::Ended(TERMINATED),
-        _ = signals.hang_up.recv() => Turn::Ended(HUNG_UP),
+        frame = reader.next() => StreamEvent::Frame(frame),
+        chunk = typed => StreamEvent::Typed(chunk),
+        _ = signals.resized.recv() => StreamEvent::Resized,
+        _ = signals.interrupt.recv() => StreamEvent::Interrupt,
+        _ = signals.terminate.recv() => StreamEvent::Signalled(TERMINATED),
+        _ = signals.hang_up.recv() => StreamEvent::Signalled(HUNG_UP),
     }
 }
 
-/// Prints what came; the end if it was that.
+/// Prints the output in a frame; returns the end if the frame is the last one.
 fn show(frame: Result<Frame, ClientError>, out: Out) -> Result<Option<End>, Failure> {
     match frame {
         Err(error) => return Ok(Some(End::Lost(error))),
@@ -331,13 +350,13 @@ fn show(frame: Result<Frame, ClientError>, out: Out) -> Result<Option<End>, Fail
 mod tests {
     use super::*;
 
-    fn filter(pieces: &[&str]) -> (String, bool) {
+    fn filter(chunks: &[&str]) -> (String, bool) {
         let mut escape = Escape::default();
         let mut passed = Vec::new();
-        for piece in pieces {
-            let (some, escaped) = escape.filter(piece.as_bytes());
+        for chunk in chunks {
+            let (some, detached) = escape.filter(chunk.as_bytes());
             passed.extend(some);
-            if escaped {
+            if detached {
                 return (String::from_utf8(passed).unwrap(), true);
             }
         }
@@ -345,20 +364,20 @@ mod tests {
     }
 
     #[test]
-    fn tilde_dot_ends_only_at_the_start_of_a_line() {
+    fn tilde_dot_detaches_only_at_the_start_of_a_line() {
         assert_eq!(filter(&["~."]), (String::new(), true));
         assert_eq!(filter(&["ls\r", "~", "."]), ("ls\r".to_owned(), true));
         assert_eq!(filter(&["a~.b"]), ("a~.b".to_owned(), false));
         assert_eq!(filter(&["~~."]), ("~.".to_owned(), false));
         assert_eq!(filter(&["~x~."]), ("~x~.".to_owned(), false));
         assert_eq!(filter(&["cd ~/x\r~/y"]), ("cd ~/x\r~/y".to_owned(), false));
-        // tmux hears what is tmux's.
+        // Ctrl-B D is tmux's own unless the session is read-only.
         assert_eq!(filter(&["\x02d"]), ("\x02d".to_owned(), false));
     }
 
     #[test]
-    fn one_who_looks_leaves_with_ctrl_b_d() {
-        let mut escape = Escape { looks: true, ..Escape::default() };
+    fn ctrl_b_d_detaches_when_read_only() {
+        let mut escape = Escape { read_only: true, ..Escape::default() };
         assert!(!escape.filter(b"d\x02xd\x02").1);
         assert!(escape.filter(b"d").1);
     }

@@ -1,53 +1,53 @@
-//! Where a server is: `unix:PATH`, `ssh://[user@]HOST[:PORT]`, `https://HOST[:PORT]`, `http://127.0.0.1:PORT`.
+//! Addresses of servers: `unix:PATH`, `ssh://[user@]HOST[:PORT]`, `https://HOST[:PORT]`, `http://127.0.0.1:PORT`.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The SSH port when none is given.
+/// Default port of ssh addresses.
 pub const DEFAULT_SSH_PORT: u16 = 2222;
-/// The https port when none is given.
+/// Default port of https addresses.
 const DEFAULT_HTTPS_PORT: u16 = 443;
-/// The http port when none is given.
+/// Default port of http addresses.
 const DEFAULT_HTTP_PORT: u16 = 8080;
 
-/// A server's address.
+/// Address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A unix socket on this machine.
     Unix(PathBuf),
-    /// Through the system's ssh.
+    /// Reached through the system's ssh.
     Ssh(SshAddress),
-    /// TLS, with a token.
+    /// TLS; needs a token.
     Https {
-        /// Host name or address.
+        /// Host name or IP address.
         host: String,
-        /// Port.
+        /// TCP port.
         port: u16,
     },
-    /// In the clear, with a token: only to this machine's loopback.
+    /// Unencrypted; needs a token. Only a loopback host is valid.
     Http {
-        /// Host name or address.
+        /// Host name or IP address.
         host: String,
-        /// Port.
+        /// TCP port.
         port: u16,
     },
 }
 
-/// A host for ssh.
+/// Address of a host for ssh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshAddress {
-    /// The user; `_api` when none is given. A ProxyJump host may want another.
+    /// User to log in as; `_api` when absent.
     pub user: Option<String>,
-    /// Host name, address or alias of `~/.ssh/config`.
+    /// Host name, IP address or alias of `~/.ssh/config`.
     pub host: String,
-    /// Port.
+    /// TCP port.
     pub port: u16,
 }
 
-/// Why a text is no address.
+/// A text that is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no server address: {why}")]
+#[error("invalid server address {given:?}; {why}")]
 pub struct AddressError {
     given: String,
     why: &'static str,
@@ -61,26 +61,27 @@ impl FromStr for Address {
         if let Some(path) = given.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return if path.is_empty() {
-                Err(error("the path is missing"))
+                Err(error("expected a path after unix:"))
             } else {
                 Ok(Self::Unix(path.into()))
             };
         }
-        let forms = "use unix:PATH, ssh://HOST[:PORT] or https://HOST[:PORT]";
+        let forms = "expected unix:PATH, ssh://HOST[:PORT] or https://HOST[:PORT]";
         let (scheme, rest) = given.split_once("://").ok_or(error(forms))?;
         let rest = rest.trim_end_matches('/');
         if rest.contains('/') {
-            return Err(error("there must be no path after the host"));
+            return Err(error("expected no path after the host"));
         }
-        let (user, place) = match rest.rsplit_once('@') {
-            Some((user, place)) => (Some(user.to_owned()), place),
+        let (user, host_and_port) = match rest.rsplit_once('@') {
+            Some((user, rest)) => (Some(user.to_owned()), rest),
             None => (None, rest),
         };
-        let (host, port) = split_port(place).ok_or(error("the host or the port is not valid"))?;
+        let (host, port) =
+            split_port(host_and_port).ok_or(error("the host or the port is invalid"))?;
         match (scheme, user) {
             ("ssh", user) => {
                 if user.as_ref().is_some_and(|user| user.is_empty() || user.starts_with('-')) {
-                    return Err(error("the user is not valid"));
+                    return Err(error("the user is invalid"));
                 }
                 Ok(Self::Ssh(SshAddress { user, host, port: port.unwrap_or(DEFAULT_SSH_PORT) }))
             }
@@ -88,26 +89,24 @@ impl FromStr for Address {
             ("http", None) if is_loopback(&host) => {
                 Ok(Self::Http { host, port: port.unwrap_or(DEFAULT_HTTP_PORT) })
             }
-            ("http", None) => {
-                Err(error("a token must not cross a network in the clear: use https or ssh"))
-            }
+            ("http", None) => Err(error("http is only for loopback addresses; use https or ssh")),
             ("https" | "http", Some(_)) => {
-                Err(error("a token goes into the configuration, not into the address"))
+                Err(error("expected no user; pass the token with `shed server add --token-file`"))
             }
             _ => Err(error(forms)),
         }
     }
 }
 
-/// Host and port of `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn split_port(place: &str) -> Option<(String, Option<u16>)> {
-    let (host, port) = match place.strip_prefix('[') {
+/// Splits `host`, `host:port`, `[v6]` or `[v6]:port` into host and port.
+fn split_port(text: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']')?;
             (host, after.strip_prefix(':').or((!after.is_empty()).then_some("x")))
         }
-        None if place.matches(':').count() > 1 => (place, None),
-        None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+        None if text.matches(':').count() > 1 => (text, None),
+        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:%".contains(c);
     let valid = !host.is_empty() && !host.starts_with('-') && host.chars().all(plain);
@@ -139,7 +138,7 @@ fn with_port(host: &str, port: u16) -> String {
 }
 
 impl Address {
-    /// What goes into the Host header.
+    /// Value of the Host header.
     pub(crate) fn authority(&self) -> String {
         match self {
             Self::Unix(_) | Self::Ssh(_) => "localhost".to_owned(),
@@ -153,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_read_and_print_back() {
+    fn addresses_are_parsed_and_printed() {
         for text in [
             "unix:/run/shed/shed.sock",
             "ssh://host:2222",
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_says_why() {
+    fn invalid_addresses_are_refused() {
         for bad in [
             "",
             "host",

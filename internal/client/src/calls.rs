@@ -1,4 +1,4 @@
-//! The API's calls.
+//! Calls for the server, sheds, sessions and access.
 
 use hyper::Method;
 use shed_api::Event;
@@ -13,16 +13,16 @@ use shed_api::stream::{ExecRequest, ExecResult};
 use crate::request::segment;
 use crate::{Client, ClientError};
 
-/// A body that is none.
-pub(crate) const NOTHING: Option<&()> = None;
+/// No request body.
+pub(crate) const NO_BODY: Option<&()> = None;
 
-/// Whether a wish had to be made true.
+/// Whether an operation changed anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wished {
-    /// It was done.
-    Done,
-    /// It was so before.
-    Already,
+pub enum Effect {
+    /// The operation was carried out.
+    Changed,
+    /// The shed was in the requested state already.
+    Unchanged,
 }
 
 pub(crate) fn shed_path(shed: &str) -> String {
@@ -39,7 +39,7 @@ impl Client {
         self.get("/api/info").await
     }
 
-    /// `GET /api/health/ready`; an answer also when it is not.
+    /// `GET /api/health/ready`; succeeds also when the server is not ready.
     pub async fn health(&self) -> Result<Health, ClientError> {
         let answer = self.exchange(Method::GET, "/api/health/ready", None, &[]).await?;
         match answer.status().as_u16() {
@@ -53,13 +53,13 @@ impl Client {
         self.get("/api/ssh-host-key").await
     }
 
-    /// `GET /api/events` as one page: at most a thousand after `after`, oldest first; of one shed or of all.
+    /// `GET /api/events` as one page: at most 1,000 events with ids above `after`, oldest first; of one shed or of all.
     pub async fn event_page(
         &self,
         after: i64,
         shed: Option<&str>,
     ) -> Result<Vec<Event>, ClientError> {
-        /// The page.
+        /// Body of the answer.
         #[derive(serde::Deserialize)]
         struct Page {
             events: Vec<Event>,
@@ -78,7 +78,7 @@ impl Client {
         self.get(&shed_path(name)).await
     }
 
-    /// `POST /api/sheds`: begins.
+    /// `POST /api/sheds`: starts the creation; [`Client::progress`] follows it.
     pub async fn create(&self, request: &CreateShed) -> Result<Shed, ClientError> {
         self.send(Method::POST, "/api/sheds", request).await
     }
@@ -89,11 +89,15 @@ impl Client {
     }
 
     /// `POST /api/sheds/{n}/{verb}` for `start`, `stop`, `restart`, `pause`, `unpause`.
-    pub async fn wish(&self, name: &str, verb: &str) -> Result<(Wished, Shed), ClientError> {
+    pub async fn shed_operation(
+        &self,
+        name: &str,
+        verb: &str,
+    ) -> Result<(Effect, Shed), ClientError> {
         let answer = self.ask(Method::POST, &format!("{}/{verb}", shed_path(name)), None).await?;
-        let already = answer.headers().contains_key("x-shed-already");
-        let wished = if already { Wished::Already } else { Wished::Done };
-        Ok((wished, self.read_json(answer).await?))
+        let unchanged = answer.headers().contains_key("x-shed-already");
+        let effect = if unchanged { Effect::Unchanged } else { Effect::Changed };
+        Ok((effect, self.read_json(answer).await?))
     }
 
     /// `POST /api/sheds/{n}/rebuild`.
@@ -101,10 +105,10 @@ impl Client {
         self.send(Method::POST, &format!("{}/rebuild", shed_path(name)), request).await
     }
 
-    /// `DELETE /api/sheds/{n}`, leaving the volumes if so said.
+    /// `DELETE /api/sheds/{n}`; with `keep_volume` the volumes stay.
     pub async fn delete(&self, name: &str, keep_volume: bool) -> Result<(), ClientError> {
         let query = if keep_volume { "?keep_volume=true" } else { "" };
-        self.send_only(Method::DELETE, &(shed_path(name) + query), NOTHING).await
+        self.send_only(Method::DELETE, &(shed_path(name) + query), NO_BODY).await
     }
 
     /// `GET /api/sheds/{n}/logs`.
@@ -164,7 +168,7 @@ impl Client {
         self.send(Method::PATCH, &session_path(shed, session), request).await
     }
 
-    /// `DELETE /api/sheds/{n}/sessions/{s}`; with `force` also where work would be lost.
+    /// `DELETE /api/sheds/{n}/sessions/{s}`; with `force` even if uncommitted or unpushed work would be lost.
     pub async fn delete_session(
         &self,
         shed: &str,
@@ -172,7 +176,7 @@ impl Client {
         force: bool,
     ) -> Result<(), ClientError> {
         let query = if force { "?force=true" } else { "" };
-        self.send_only(Method::DELETE, &(session_path(shed, session) + query), NOTHING).await
+        self.send_only(Method::DELETE, &(session_path(shed, session) + query), NO_BODY).await
     }
 
     /// `POST …/sessions/{s}/input`.
@@ -193,7 +197,7 @@ impl Client {
         self.get(&format!("{}/output?ansi={ansi}{lines}", session_path(shed, session))).await
     }
 
-    /// `POST /api/sheds/{n}/exec`: to the end.
+    /// `POST /api/sheds/{n}/exec`: runs a command and waits until it exits.
     pub async fn exec(&self, shed: &str, request: &ExecRequest) -> Result<ExecResult, ClientError> {
         self.send(Method::POST, &format!("{}/exec", shed_path(shed)), request).await
     }
@@ -210,7 +214,7 @@ impl Client {
 
     /// `DELETE /api/keys/{id}`.
     pub async fn remove_key(&self, id: &str) -> Result<(), ClientError> {
-        self.send_only(Method::DELETE, &format!("/api/keys/{}", segment(id)), NOTHING).await
+        self.send_only(Method::DELETE, &format!("/api/keys/{}", segment(id)), NO_BODY).await
     }
 
     /// `GET /api/tokens`.
@@ -225,6 +229,6 @@ impl Client {
 
     /// `DELETE /api/tokens/{id}`.
     pub async fn remove_token(&self, id: &str) -> Result<(), ClientError> {
-        self.send_only(Method::DELETE, &format!("/api/tokens/{}", segment(id)), NOTHING).await
+        self.send_only(Method::DELETE, &format!("/api/tokens/{}", segment(id)), NO_BODY).await
     }
 }

@@ -1,4 +1,4 @@
-//! The three byte pipes to a server.
+//! Connections to a server: unix socket, TCP with or without TLS, and ssh.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -15,36 +15,37 @@ use tokio_rustls::client::TlsStream;
 
 use crate::{Address, Client, ClientError, SshAddress};
 
-/// How long a connection over a network may take.
+/// How long connecting and the TLS handshake may take, each.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// The user of the SSH door that leads to the API.
+/// SSH user that gives access to the API.
 const API_USER: &str = "_api";
-/// How long ssh keeps an idle connection for the next command.
+/// How long ssh keeps an idle shared connection, in seconds.
 const PERSIST: &str = "ControlPersist=60";
 
-/// Both directions of a pipe.
+/// A connection: bytes in both directions.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// How ssh is called. The user's own configuration, agent and hardware keys apply.
+/// Options for calling ssh. The user's ssh configuration, agent and hardware keys apply as well.
 #[derive(Debug, Clone, Default)]
 pub struct SshOptions {
-    /// Pinned host keys; ssh's own known hosts when absent.
+    /// File with pinned host keys; ssh's own known hosts when absent.
     pub known_hosts: Option<PathBuf>,
-    /// Where kept connections have their sockets; without it each call connects anew.
+    /// Directory for the sockets of shared connections; without it each call opens a new connection.
     pub control_dir: Option<PathBuf>,
-    /// More words for ssh, for tests.
+    /// Additional arguments for ssh, for tests.
     pub more: Vec<String>,
 }
 
 impl Client {
+    /// Opens a connection to the server.
     pub(crate) async fn dial(&self) -> Result<Box<dyn Duplex>, ClientError> {
         let unreachable =
             |why: String| ClientError::Unreachable { address: self.address.to_string(), why };
         match &self.address {
             Address::Unix(path) => match UnixStream::connect(path).await {
                 Ok(socket) => Ok(Box::new(socket)),
-                Err(error) => Err(unreachable(socket_words(&error))),
+                Err(error) => Err(unreachable(socket_error(&error))),
             },
             Address::Ssh(address) => {
                 Ok(Box::new(dial_ssh(address, &self.ssh).map_err(unreachable)?))
@@ -60,13 +61,14 @@ impl Client {
     }
 }
 
-fn socket_words(error: &std::io::Error) -> String {
+/// Why a unix socket cannot be opened.
+fn socket_error(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => {
-            "there is no such socket; is shed-server running?".to_owned()
+            "the socket does not exist; is shed-server running?".to_owned()
         }
         std::io::ErrorKind::ConnectionRefused => {
-            "nobody answers; is shed-server running?".to_owned()
+            "connection refused; is shed-server running?".to_owned()
         }
         std::io::ErrorKind::PermissionDenied => "the socket belongs to another user".to_owned(),
         _ => error.to_string(),
@@ -77,21 +79,20 @@ async fn dial_tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     let connect = TcpStream::connect((host, port));
     let connected = tokio::time::timeout(CONNECT_LIMIT, connect).await;
     let socket =
-        connected.map_err(|_| "it took too long".to_owned())?.map_err(|error| error.to_string())?;
+        connected.map_err(|_| "timed out".to_owned())?.map_err(|error| error.to_string())?;
     socket.set_nodelay(true).ok();
     Ok(socket)
 }
 
 async fn dial_tls(host: &str, socket: TcpStream) -> Result<TlsStream<TcpStream>, String> {
     let name = rustls::pki_types::ServerName::try_from(host.to_owned());
-    let name = name.map_err(|_| format!("{host:?} is no name for a certificate"))?;
+    let name = name.map_err(|_| format!("invalid host name {host:?} for TLS"))?;
     let handshake = TlsConnector::from(tls_config()?).connect(name, socket);
     let made = tokio::time::timeout(CONNECT_LIMIT, handshake).await;
-    made.map_err(|_| "the TLS handshake took too long".to_owned())?
-        .map_err(|error| error.to_string())
+    made.map_err(|_| "TLS handshake timed out".to_owned())?.map_err(|error| error.to_string())
 }
 
-/// The system's certificates, read once.
+/// TLS configuration with the system's root certificates, read once.
 fn tls_config() -> Result<Arc<rustls::ClientConfig>, String> {
     static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
     if let Some(config) = CONFIG.get() {
@@ -108,19 +109,20 @@ fn tls_config() -> Result<Arc<rustls::ClientConfig>, String> {
     Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
 }
 
-/// A channel of ssh's: its standard input and output.
+/// Standard input and output of an ssh process.
 struct SshPipe {
     stdin: ChildStdin,
     stdout: ChildStdout,
     stderr: Option<tokio::process::ChildStderr>,
-    heard: bool,
+    /// Whether the server has sent anything.
+    has_answered: bool,
     _child: Child,
 }
 
-/// The words for ssh, up to the host.
-fn ssh_words(address: &SshAddress, options: &SshOptions) -> Vec<String> {
-    let mut words = vec!["-T".to_owned(), "-p".to_owned(), address.port.to_string()];
-    let mut option = |text: String| words.extend(["-o".to_owned(), text]);
+/// Arguments for ssh, up to the host.
+fn ssh_args(address: &SshAddress, options: &SshOptions) -> Vec<String> {
+    let mut args = vec!["-T".to_owned(), "-p".to_owned(), address.port.to_string()];
+    let mut option = |text: String| args.extend(["-o".to_owned(), text]);
     option("BatchMode=yes".to_owned());
     option("ServerAliveInterval=15".to_owned());
     option("ServerAliveCountMax=2".to_owned());
@@ -132,19 +134,19 @@ fn ssh_words(address: &SshAddress, options: &SshOptions) -> Vec<String> {
     }
     if let Some(dir) = &options.control_dir {
         option("ControlMaster=auto".to_owned());
-        // %C is a hash of host, port and user, so the path stays short.
+        // %C is a hash of host, port and user, which keeps the path short.
         option(format!("ControlPath={}/%C", dir.display()));
         option(PERSIST.to_owned());
     }
-    words.extend(options.more.clone());
+    args.extend(options.more.clone());
     let user = address.user.as_deref().unwrap_or(API_USER);
-    words.extend(["-l".to_owned(), user.to_owned(), "--".to_owned(), address.host.clone()]);
-    words
+    args.extend(["-l".to_owned(), user.to_owned(), "--".to_owned(), address.host.clone()]);
+    args
 }
 
 fn dial_ssh(address: &SshAddress, options: &SshOptions) -> Result<SshPipe, String> {
     let mut child = Command::new("ssh")
-        .args(ssh_words(address, options))
+        .args(ssh_args(address, options))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -154,9 +156,9 @@ fn dial_ssh(address: &SshAddress, options: &SshOptions) -> Result<SshPipe, Strin
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     match (stdin, stdout) {
         (Some(stdin), Some(stdout)) => {
-            Ok(SshPipe { stdin, stdout, stderr, heard: false, _child: child })
+            Ok(SshPipe { stdin, stdout, stderr, has_answered: false, _child: child })
         }
-        _ => Err("ssh has no pipes".to_owned()),
+        _ => Err("cannot open pipes to ssh".to_owned()),
     }
 }
 
@@ -170,32 +172,31 @@ impl AsyncRead for SshPipe {
         let read = Pin::new(&mut self.stdout).poll_read(cx, buf);
         let ended = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before;
         if !ended {
-            self.heard |= read.is_ready();
+            self.has_answered |= read.is_ready();
             return read;
         }
-        // ssh ended without a byte from the server: its own words say why.
-        match (self.heard, self.stderr.take()) {
+        // ssh exited before the server sent anything: its error output says why.
+        match (self.has_answered, self.stderr.take()) {
             (false, Some(stderr)) => {
-                let words =
-                    std::thread::spawn(move || last_words(stderr)).join().unwrap_or_default();
-                Poll::Ready(Err(std::io::Error::other(words)))
+                let why = std::thread::spawn(move || ssh_error(stderr)).join().unwrap_or_default();
+                Poll::Ready(Err(std::io::Error::other(why)))
             }
             _ => read,
         }
     }
 }
 
-/// The last line ssh printed, with a hint where its own is none.
-fn last_words(stderr: tokio::process::ChildStderr) -> String {
+/// The last line of ssh's error output, with a hint for a refused key.
+fn ssh_error(stderr: tokio::process::ChildStderr) -> String {
     let Ok(fd) = stderr.into_owned_fd() else {
         return String::new();
     };
     let mut text = String::new();
     std::io::Read::read_to_string(&mut std::fs::File::from(fd), &mut text).ok();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines.last().copied().unwrap_or("ssh ended without a word");
+    let last = lines.last().copied().unwrap_or("ssh exited without a message");
     if text.contains("Permission denied") {
-        return format!("{last} (is your key allowed there? on the server: shed-server key add)");
+        return format!("{last} (to allow your key, on the server: shed-server key add)");
     }
     last.to_owned()
 }
@@ -223,12 +224,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ssh_reads_no_option_where_a_host_belongs() {
+    fn the_host_follows_the_end_of_options() {
         let address = SshAddress { user: None, host: "h".to_owned(), port: 22 };
         let options = SshOptions { known_hosts: Some("/k".into()), ..SshOptions::default() };
-        let words = ssh_words(&address, &options);
-        assert_eq!(words[words.len() - 4..], ["-l", "_api", "--", "h"]);
-        assert!(words.contains(&"StrictHostKeyChecking=yes".to_owned()));
-        assert!(!words.iter().any(|word| word.starts_with("ControlMaster")));
+        let args = ssh_args(&address, &options);
+        assert_eq!(args[args.len() - 4..], ["-l", "_api", "--", "h"]);
+        assert!(args.contains(&"StrictHostKeyChecking=yes".to_owned()));
+        assert!(!args.iter().any(|arg| arg.starts_with("ControlMaster")));
     }
 }

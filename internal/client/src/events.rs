@@ -1,4 +1,4 @@
-//! Event streams: events, progress, the live list of sessions.
+//! Server-sent events: the event log, progress of a creation, and the live lists.
 
 use std::marker::PhantomData;
 
@@ -12,26 +12,25 @@ use shed_api::session::SessionList;
 use shed_api::shed::Progress;
 use tokio::time::{Instant, timeout_at};
 
-use crate::request::segment;
-use crate::stream::SILENCE;
+use crate::request::{SILENCE, segment};
 use crate::{Client, ClientError};
 
-/// The longest item: a list of very many sessions.
+/// Longest item; the largest real one is a list of many sessions.
 const MAX_ITEM_BYTES: usize = 16 << 20;
 
-/// A stream of items of one kind.
+/// A stream of items of one type.
 #[derive(Debug)]
 pub struct EventStream<T> {
     client: Client,
     body: Incoming,
     bytes: Vec<u8>,
-    /// When the server last said something: news or a heartbeat.
-    heard: Instant,
+    /// When the server last sent an item or a heartbeat.
+    last_heard: Instant,
     kind: PhantomData<T>,
 }
 
 impl Client {
-    /// `GET /api/events`, from after `after` on.
+    /// `GET /api/events`: events with ids above `after`, and new ones; of one shed or of all.
     pub async fn events(
         &self,
         after: i64,
@@ -57,7 +56,7 @@ impl Client {
             client: self.clone(),
             body: answer,
             bytes: Vec::new(),
-            heard: Instant::now(),
+            last_heard: Instant::now(),
             kind: PhantomData,
         })
     }
@@ -70,8 +69,8 @@ impl Client {
 }
 
 impl<T: DeserializeOwned> EventStream<T> {
-    /// The next item; `None` when the server ended the stream in good order. An error when it is silent for so long that
-    /// it must be gone. Safe to drop and call again.
+    /// The next item; `None` when the server closed the stream regularly. Fails after 50 seconds without a heartbeat. Cancel
+    /// safe.
     pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(data) = self.take_item() {
@@ -80,13 +79,12 @@ impl<T: DeserializeOwned> EventStream<T> {
                 return Ok(Some(item));
             }
             if self.bytes.len() > MAX_ITEM_BYTES {
-                return Err(self.client.protocol("an item is too long"));
+                return Err(self.client.protocol("item too long"));
             }
-            let frame = timeout_at(self.heard + SILENCE, self.body.frame()).await;
-            self.heard = Instant::now();
+            let frame = timeout_at(self.last_heard + SILENCE, self.body.frame()).await;
+            self.last_heard = Instant::now();
             let Ok(frame) = frame else {
-                let address = self.client.address.to_string();
-                return Err(ClientError::Lost { address, why: "it is silent".to_owned() });
+                return Err(self.client.silent());
             };
             match frame {
                 None => return Ok(None),
@@ -100,7 +98,7 @@ impl<T: DeserializeOwned> EventStream<T> {
         }
     }
 
-    /// The data of the next whole item. Heartbeats have none.
+    /// Removes the next complete item from the buffer and returns its data. Heartbeats have no data and are skipped.
     fn take_item(&mut self) -> Option<String> {
         loop {
             let end = self.bytes.windows(2).position(|two| two == b"\n\n")?;

@@ -1,8 +1,8 @@
-//! The API's client: the same calls over a unix socket, over the system's own ssh, or over https with a token.
+//! Client of the API: the same calls over a unix socket, over the system's ssh, or over https with a token.
 //!
-//! A [`Client`] belongs to one server. Each call dials; a pipe costs some microseconds (unix), a channel of a kept
-//! connection (ssh) or a handshake (https). What goes over it is HTTP/1.1 and WebSocket, so exit statuses and errors are the
-//! same everywhere.
+//! A [`Client`] belongs to one server. Each call opens a connection: some microseconds for a unix socket, a channel of a
+//! shared connection for ssh, a handshake for https. All transports carry HTTP/1.1 and WebSocket, so errors and exit
+//! statuses are the same.
 
 mod address;
 mod calls;
@@ -15,7 +15,7 @@ mod tree;
 mod work;
 
 pub use address::{Address, AddressError, DEFAULT_SSH_PORT, SshAddress};
-pub use calls::Wished;
+pub use calls::Effect;
 pub use dial::SshOptions;
 pub use events::EventStream;
 pub use stream::{Frame, Input, ProcessStream, StreamReader};
@@ -24,7 +24,7 @@ pub use work::{Download, page_bytes};
 
 use shed_api::Problem;
 
-/// A server, and how to prove who we are.
+/// A server, and the credentials for it.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) address: Address,
@@ -33,26 +33,26 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at `address`.
+    /// A client of the server at `address`, without a token.
     pub fn new(address: Address) -> Self {
         Self { address, token: None, ssh: SshOptions::default() }
     }
 
-    /// The same with a token, for http and https.
+    /// Sets the token for http and https.
     #[must_use]
     pub fn with_token(mut self, token: Option<String>) -> Self {
         self.token = token;
         self
     }
 
-    /// The same with other options for ssh.
+    /// Sets the options for ssh.
     #[must_use]
     pub fn with_ssh(mut self, ssh: SshOptions) -> Self {
         self.ssh = ssh;
         self
     }
 
-    /// Where it goes.
+    /// The address of the server.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -61,37 +61,37 @@ impl Client {
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The server was not reached.
+    /// No connection to the server could be opened.
     #[error("cannot reach {address}: {why}")]
     Unreachable {
-        /// Where it was looked for.
+        /// Address of the server.
         address: String,
-        /// In words.
+        /// Reason, without a full stop.
         why: String,
     },
-    /// The server said no.
+    /// The server refused the request.
     #[error("{0}")]
     Problem(Box<Problem>),
-    /// The connection ended in the middle: what was asked may have been done.
-    #[error("the connection to {address} ended: {why}")]
+    /// The connection was lost before the answer was complete: the request may have been carried out.
+    #[error("connection to {address} lost: {why}")]
     Lost {
-        /// Which server's.
+        /// Address of the server.
         address: String,
-        /// In words.
+        /// Reason, without a full stop.
         why: String,
     },
-    /// The server answered something else than its API.
-    #[error("{address} does not answer as a shed server: {why}")]
+    /// The answer is not one of the API.
+    #[error("unexpected answer from {address}: {why}")]
     Protocol {
-        /// Which server.
+        /// Address of the server.
         address: String,
-        /// In words.
+        /// Reason, without a full stop.
         why: String,
     },
 }
 
 impl ClientError {
-    /// The exit status of a command that ended with this.
+    /// The exit status of a command that fails with this error.
     pub fn exit_status(&self) -> u8 {
         use shed_api::problem::exit;
         match self {
@@ -101,7 +101,7 @@ impl ClientError {
         }
     }
 
-    /// The problem's code, if it is one.
+    /// The code of the server's problem; `None` for other errors.
     pub fn code(&self) -> Option<shed_api::Code> {
         match self {
             Self::Problem(problem) => Some(problem.code),

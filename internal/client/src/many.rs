@@ -1,4 +1,4 @@
-//! Calls for many sessions at once, and for what is kept for them.
+//! Calls for batches of sessions, templates, orphans and trash.
 
 use hyper::Method;
 use shed_api::git::{RestoreTrash, TrashList};
@@ -41,7 +41,7 @@ impl Client {
         self.get(&format!("{}/trash", shed_path(shed))).await
     }
 
-    /// `POST /api/sheds/{n}/orphans/clean`; what is left.
+    /// `POST /api/sheds/{n}/orphans/clean`; returns the remaining orphans.
     pub async fn clean_orphans(
         &self,
         shed: &str,

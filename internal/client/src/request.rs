@@ -1,6 +1,7 @@
-//! One request, one answer.
+//! Single requests and their answers.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -13,17 +14,19 @@ use shed_api::Problem;
 
 use crate::{Client, ClientError};
 
-/// The largest answer that is read whole.
+/// Largest answer that is read into memory.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// How long the server may be silent before the connection counts as lost. It sends a heartbeat every 20 seconds.
+pub(crate) const SILENCE: Duration = Duration::from_secs(50);
 
 impl Client {
-    /// Asks for something and reads it as JSON.
+    /// Sends a GET request and reads the answer as JSON.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let answer = self.ask(Method::GET, path, None).await?;
         self.read_json(answer).await
     }
 
-    /// Sends JSON and reads JSON.
+    /// Sends a JSON body and reads the answer as JSON.
     pub(crate) async fn send<B: Serialize, T: DeserializeOwned>(
         &self,
         method: Method,
@@ -34,7 +37,7 @@ impl Client {
         self.read_json(answer).await
     }
 
-    /// Sends JSON (or nothing) and expects nothing back.
+    /// Sends a JSON body, or none, and ignores the body of the answer.
     pub(crate) async fn send_only<B: Serialize>(
         &self,
         method: Method,
@@ -45,11 +48,12 @@ impl Client {
         self.ask(method, path, body).await.map(drop)
     }
 
+    /// A body as JSON.
     pub(crate) fn encode<B: Serialize>(&self, body: &B) -> Result<Vec<u8>, ClientError> {
         serde_json::to_vec(body).map_err(|error| self.protocol(error))
     }
 
-    /// Sends a request and returns the answer if it is no problem.
+    /// Sends a request and returns the answer if its status is a success.
     pub(crate) async fn ask(
         &self,
         method: Method,
@@ -59,7 +63,7 @@ impl Client {
         self.ask_with(method, path, body, &[(ACCEPT, "application/json, text/plain;q=0.8")]).await
     }
 
-    /// The same with other headers.
+    /// As [`Client::ask`], with these headers.
     pub(crate) async fn ask_with(
         &self,
         method: Method,
@@ -71,7 +75,7 @@ impl Client {
         if answer.status().is_success() { Ok(answer) } else { Err(self.read_problem(answer).await) }
     }
 
-    /// Sends a request and returns the answer, whatever it is.
+    /// Sends a request and returns the answer, whatever its status.
     pub(crate) async fn exchange(
         &self,
         method: Method,
@@ -80,9 +84,9 @@ impl Client {
         headers: &[(HeaderName, &str)],
     ) -> Result<Response<Incoming>, ClientError> {
         let stream = self.dial().await?;
-        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = shaken.map_err(|error| self.lost(&error))?;
-        // Ends with the answer's body; the answer keeps it alive.
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.lost(&error))?;
+        // Runs until the body of the answer has been read or dropped.
         tokio::spawn(connection);
         let mut request =
             Request::builder().method(method).uri(path).header(HOST, self.address.authority());
@@ -100,6 +104,7 @@ impl Client {
         sender.send_request(request).await.map_err(|error| self.lost(&error))
     }
 
+    /// Reads the body of an answer as JSON.
     pub(crate) async fn read_json<T: DeserializeOwned>(
         &self,
         answer: Response<Incoming>,
@@ -108,6 +113,7 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| self.protocol(error))
     }
 
+    /// Reads the body of an answer, at most [`MAX_ANSWER_BYTES`].
     pub(crate) async fn read_bytes(
         &self,
         answer: Response<Incoming>,
@@ -116,38 +122,49 @@ impl Client {
         Ok(body.map_err(|error| self.protocol(error))?.to_bytes())
     }
 
+    /// Reads the problem in an answer that is not a success.
     pub(crate) async fn read_problem(&self, answer: Response<Incoming>) -> ClientError {
         let status = answer.status();
         match self.read_bytes(answer).await {
             Ok(bytes) => match serde_json::from_slice::<Problem>(&bytes) {
                 Ok(problem) => ClientError::Problem(Box::new(problem)),
-                Err(_) => self.protocol(format!("status {status} without a problem")),
+                Err(_) => self.protocol(format!("status {status} without a problem document")),
             },
             Err(error) => error,
         }
     }
 
+    /// The error for an answer that is not one of the API.
     pub(crate) fn protocol(&self, why: impl std::fmt::Display) -> ClientError {
         ClientError::Protocol { address: self.address.to_string(), why: why.to_string() }
     }
 
-    /// A connection that broke. One that never heard a word was never there.
+    /// The error for a failed exchange: lost if the server closed the connection, else unreachable.
     pub(crate) fn lost(&self, error: &hyper::Error) -> ClientError {
-        let address = self.address.to_string();
         let mut inner: &dyn std::error::Error = error;
         while let Some(source) = inner.source() {
             inner = source;
         }
         let why = inner.to_string();
         if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-            ClientError::Lost { address, why: "the server closed it".to_owned() }
+            self.lost_because("closed by the server")
         } else {
-            ClientError::Unreachable { address, why }
+            ClientError::Unreachable { address: self.address.to_string(), why }
         }
+    }
+
+    /// The error for a connection that was lost for this reason.
+    pub(crate) fn lost_because(&self, why: &str) -> ClientError {
+        ClientError::Lost { address: self.address.to_string(), why: why.to_owned() }
+    }
+
+    /// The error for a server that has sent nothing for [`SILENCE`].
+    pub(crate) fn silent(&self) -> ClientError {
+        self.lost_because(&format!("no answer for {} seconds", SILENCE.as_secs()))
     }
 }
 
-/// A part of a path. Names need no escaping; what people typed may.
+/// Text escaped as one segment of a path.
 pub(crate) fn segment(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -158,7 +175,7 @@ pub(crate) fn segment(text: &str) -> String {
             write!(escaped, "%{byte:02X}").ok();
         }
     }
-    // `.` and `..` would be taken as steps.
+    // `.` and `..` would be resolved.
     match escaped.as_str() {
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),
@@ -171,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_segment_stays_one_segment() {
+    fn a_segment_is_escaped() {
         for (text, escaped) in [
             ("a-b_c.$1", "a-b_c.$1"),
             ("a/b", "a%2Fb"),

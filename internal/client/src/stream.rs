@@ -1,11 +1,10 @@
-//! Streams over WebSocket: a process, or a connection, at the other end.
+//! Streams over WebSocket to a process or a connection in a shed.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -25,64 +24,61 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use crate::dial::Duplex;
-use crate::request::segment;
+use crate::request::{SILENCE, segment};
 use crate::{Client, ClientError};
-
-/// The server says something every 20 seconds, if only that it is there. After so much silence it is not.
-pub(crate) const SILENCE: Duration = Duration::from_secs(50);
 
 type Socket = WebSocketStream<Pipe>;
 
-/// The largest piece of input in one message.
-const INPUT_BYTES: usize = 64 << 10;
+/// Largest input in one message.
+const MAX_INPUT_BYTES: usize = 64 << 10;
 
-/// A process or a connection at the other end.
+/// A stream to a process or a connection.
 pub struct ProcessStream {
-    /// What comes from it.
+    /// Receives output and the exit status.
     pub reader: StreamReader,
-    /// What goes to it.
+    /// Sends input, size changes and signals.
     pub input: Input,
 }
 
-/// What comes from the other end.
+/// The receiving half of a stream.
 pub struct StreamReader {
     client: Client,
     stream: SplitStream<Socket>,
-    /// When the server last said something.
-    heard: Instant,
+    /// When the server last sent anything.
+    last_heard: Instant,
 }
 
-/// What goes to the other end. Clones go to the same; messages are whole.
+/// The sending half of a stream. Clones share it; messages of different clones are not interleaved.
 #[derive(Clone)]
 pub struct Input {
     sink: Arc<Mutex<SplitSink<Socket, Message>>>,
     /// Set when a write has failed.
-    gone: Arc<AtomicBool>,
+    write_failed: Arc<AtomicBool>,
 }
 
-/// A connection that can still be read when writing to it has failed. tungstenite writes pongs while it reads; a failure there
-/// would hide the problem that the server sent before it left.
+/// A connection that stays readable after a write has failed. tungstenite writes pongs while it reads; an error there would
+/// hide the problem that the server sent before it closed the connection.
 struct Pipe {
     duplex: Box<dyn Duplex>,
-    gone: Arc<AtomicBool>,
+    write_failed: Arc<AtomicBool>,
 }
 
-/// One message of the other end.
+/// A message from a process or a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// It is there.
+    /// The process has started, or the connection is open.
     Started,
-    /// It goes on by itself.
+    /// The process runs in the background, with this id.
     Detached(String),
-    /// Output, or bytes of the terminal or connection.
+    /// Standard output, or bytes of the terminal or the connection.
     Stdout(Bytes),
-    /// Errors.
+    /// The process's standard error; empty for terminals and connections.
     Stderr(Bytes),
-    /// The connection's other side will send no more.
+    /// The connection's remote side sends no more bytes.
     Eof,
-    /// It ended; the last one.
+    /// The process exited; the last message.
     Exit(Exit),
-    /// It failed; the last one.
+    /// The request failed; the last message.
     Problem(Box<Problem>),
 }
 
@@ -121,8 +117,12 @@ impl Client {
         self.stream(&format!("/api/sheds/{}/forward/{port}", segment(shed)), None::<&()>).await
     }
 
-    /// `GET /api/sheds/{n}/lend/{id}`.
-    pub async fn lend(&self, shed: &str, id: &str) -> Result<ProcessStream, ClientError> {
+    /// `GET /api/sheds/{n}/lend/{id}`: the connection on which a clone asks for credentials.
+    pub async fn credential_stream(
+        &self,
+        shed: &str,
+        id: &str,
+    ) -> Result<ProcessStream, ClientError> {
         let path = format!("/api/sheds/{}/lend/{}", segment(shed), segment(id));
         self.stream(&path, None::<&()>).await
     }
@@ -160,13 +160,13 @@ impl Client {
     }
 
     fn on_socket(&self, socket: Socket) -> ProcessStream {
-        let gone = socket.get_ref().gone.clone();
+        let write_failed = socket.get_ref().write_failed.clone();
         let (sink, stream) = socket.split();
-        let reader = StreamReader { client: self.clone(), stream, heard: Instant::now() };
-        ProcessStream { reader, input: Input { sink: Arc::new(Mutex::new(sink)), gone } }
+        let reader = StreamReader { client: self.clone(), stream, last_heard: Instant::now() };
+        ProcessStream { reader, input: Input { sink: Arc::new(Mutex::new(sink)), write_failed } }
     }
 
-    /// The server's problem, if that is what it answered instead of an upgrade.
+    /// The error for a refused upgrade: the server's problem if it sent one.
     fn refused(&self, error: WsError) -> ClientError {
         match error {
             WsError::Http(answer) => {
@@ -174,7 +174,7 @@ impl Client {
                 let body = answer.into_body().unwrap_or_default();
                 match serde_json::from_slice::<Problem>(&body) {
                     Ok(problem) => ClientError::Problem(Box::new(problem)),
-                    Err(_) => self.protocol(format!("status {status} without a problem")),
+                    Err(_) => self.protocol(format!("status {status} without a problem document")),
                 }
             }
             error => ClientError::Unreachable {
@@ -184,30 +184,26 @@ impl Client {
         }
     }
 
+    /// The error for a lost connection.
     fn broken(&self, error: &WsError) -> ClientError {
         ClientError::Lost { address: self.address.to_string(), why: error.to_string() }
     }
 }
 
 impl StreamReader {
-    /// The next message; an error when the connection ends without a last one, or when the server is silent for so long
-    /// that it must be gone. Safe to drop and call again.
+    /// The next message. Fails when the connection ends before the last message, or after 50 seconds without a message or
+    /// heartbeat. Cancel safe.
     pub async fn next(&mut self) -> Result<Frame, ClientError> {
         loop {
-            // What has come already is read first, however long nobody asked for it.
-            let next = timeout_at(self.heard + SILENCE, self.stream.next()).await;
-            self.heard = Instant::now();
+            // `timeout_at` polls the stream first, so messages that arrived before the deadline are read after it.
+            let next = timeout_at(self.last_heard + SILENCE, self.stream.next()).await;
+            self.last_heard = Instant::now();
             let Ok(next) = next else {
-                let address = self.client.address.to_string();
-                return Err(ClientError::Lost { address, why: "it is silent".to_owned() });
+                return Err(self.client.silent());
             };
             let message = match next {
                 None | Some(Ok(Message::Close(_))) => {
-                    let address = self.client.address.to_string();
-                    return Err(ClientError::Lost {
-                        address,
-                        why: "the server closed it".to_owned(),
-                    });
+                    return Err(self.client.lost_because("closed by the server"));
                 }
                 Some(Err(error)) => return Err(self.client.broken(&error)),
                 Some(Ok(message)) => message,
@@ -222,7 +218,7 @@ impl StreamReader {
                     });
                 }
                 Message::Text(text) => {
-                    // A frame of a newer server that we do not know is skipped.
+                    // Unknown messages of a newer server are skipped.
                     if let Ok(frame) = serde_json::from_str::<ServerFrame>(&text) {
                         return Ok(frame.into());
                     }
@@ -250,60 +246,60 @@ impl From<ServerFrame> for Frame {
 }
 
 impl Input {
-    /// Sends bytes. False when the other end is gone; the reader tells why.
+    /// Sends bytes. Returns false when the connection is lost; the reader reports why.
     pub async fn send(&self, bytes: Bytes) -> bool {
         let mut rest = bytes;
         let mut sink = self.sink.lock().await;
         while !rest.is_empty() {
-            let now = rest.split_to(rest.len().min(INPUT_BYTES));
-            if sink.send(Message::Binary(now)).await.is_err() || self.is_gone() {
+            let now = rest.split_to(rest.len().min(MAX_INPUT_BYTES));
+            if sink.send(Message::Binary(now)).await.is_err() || self.has_failed() {
                 return false;
             }
         }
         true
     }
 
-    /// No more input.
+    /// Closes the input.
     pub async fn eof(&self) -> bool {
         self.frame(&ClientFrame::Eof).await
     }
 
-    /// The terminal's new size.
+    /// Sets the size of the terminal.
     pub async fn resize(&self, cols: u16, rows: u16) -> bool {
         self.frame(&ClientFrame::Resize { cols, rows }).await
     }
 
-    /// A signal for the process group, by name without `SIG`.
+    /// Sends a signal to the process group; `name` is without `SIG`.
     pub async fn signal(&self, name: &str) -> bool {
         self.frame(&ClientFrame::Signal { name: name.to_owned() }).await
     }
 
-    /// Ends the stream from this side.
+    /// Closes the stream.
     pub async fn close(&self) {
-        // Closed already when this fails.
+        // Fails only when it is closed already.
         self.sink.lock().await.close().await.ok();
     }
 
     async fn frame(&self, frame: &ClientFrame) -> bool {
         let text = serde_json::to_string(frame).unwrap_or_default();
-        self.sink.lock().await.send(Message::text(text)).await.is_ok() && !self.is_gone()
+        self.sink.lock().await.send(Message::text(text)).await.is_ok() && !self.has_failed()
     }
 
-    fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
+    fn has_failed(&self) -> bool {
+        self.write_failed.load(Ordering::Relaxed)
     }
 }
 
 impl Pipe {
     fn new(duplex: Box<dyn Duplex>) -> Self {
-        Self { duplex, gone: Arc::default() }
+        Self { duplex, write_failed: Arc::default() }
     }
 
-    /// What a write came to. One that failed counts as done, and so does every later one.
-    fn forgive<T>(&self, written: Poll<io::Result<T>>, whole: T) -> Poll<io::Result<T>> {
+    /// The result of a write. A failed one is recorded and reported as complete.
+    fn ignore_failure<T>(&self, written: Poll<io::Result<T>>, whole: T) -> Poll<io::Result<T>> {
         match written {
             Poll::Ready(Err(_)) => {
-                self.gone.store(true, Ordering::Relaxed);
+                self.write_failed.store(true, Ordering::Relaxed);
                 Poll::Ready(Ok(whole))
             }
             written => written,
@@ -328,7 +324,7 @@ impl AsyncWrite for Pipe {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.duplex).poll_write(cx, bytes);
-        self.forgive(written, bytes.len())
+        self.ignore_failure(written, bytes.len())
     }
 
     fn poll_flush(
@@ -336,7 +332,7 @@ impl AsyncWrite for Pipe {
         cx: &mut std::task::Context<'_>,
     ) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.duplex).poll_flush(cx);
-        self.forgive(flushed, ())
+        self.ignore_failure(flushed, ())
     }
 
     fn poll_shutdown(
@@ -344,18 +340,20 @@ impl AsyncWrite for Pipe {
         cx: &mut std::task::Context<'_>,
     ) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.duplex).poll_shutdown(cx);
-        self.forgive(shut, ())
+        self.ignore_failure(shut, ())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
     use crate::Address;
 
-    /// A stream and the server's end of it, without a server. The clock stands still but for what waits.
+    /// A stream and the server's end of it, without a server.
     async fn pair() -> (ProcessStream, WebSocketStream<tokio::io::DuplexStream>) {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
         let ours = Pipe::new(Box::new(ours));
@@ -365,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_server_is_lost() {
+    async fn silence_ends_the_connection() {
         let (mut stream, _server) = pair().await;
         let start = Instant::now();
         let ended = stream.reader.next().await;
@@ -374,10 +372,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_counted_across_calls_that_were_dropped() {
+    async fn silence_is_measured_across_cancelled_reads() {
         let (mut stream, _server) = pair().await;
         let start = Instant::now();
-        // As somebody who types does it.
+        // Input from the keyboard cancels a read like this.
         let second = Duration::from_secs(1);
         let ended = loop {
             if let Ok(ended) = tokio::time::timeout(second, stream.reader.next()).await {
@@ -389,7 +387,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_asks_now_and_then_is_there() {
+    async fn heartbeats_keep_the_connection() {
         let (mut stream, mut server) = pair().await;
         let serve = async {
             for _ in 0..20 {
@@ -403,16 +401,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_came_while_nobody_read_is_read() {
+    async fn messages_that_arrived_before_the_deadline_are_read() {
         let (mut stream, mut server) = pair().await;
         server.send(Message::binary(vec![STDERR, b'x'])).await.unwrap();
         tokio::time::sleep(SILENCE * 10).await;
         assert_eq!(stream.reader.next().await.unwrap(), Frame::Stderr(Bytes::from_static(b"x")));
     }
 
-    /// The server asks, says why it leaves, and is gone before the answer to its question can be written.
+    /// The server sends a ping and a problem and closes the connection before the pong can be written.
     #[tokio::test(start_paused = true)]
-    async fn a_problem_is_read_from_a_connection_that_nobody_reads_any_more() {
+    async fn a_problem_is_read_although_writing_fails() {
         let (mut stream, mut server) = pair().await;
         let problem = Problem::new(shed_api::Code::ShuttingDown, "going");
         let frame = ServerFrame::Problem { problem: problem.clone() };

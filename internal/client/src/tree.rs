@@ -1,4 +1,4 @@
-//! Calls for the files of sessions: diffs and checkpoints.
+//! Calls for diffs and checkpoints of sessions.
 
 use hyper::Method;
 use shed_api::git::{
@@ -11,25 +11,25 @@ use crate::calls::session_path;
 use crate::work::{Download, query};
 use crate::{Client, ClientError, EventStream};
 
-/// What is compared. Absent is the server's default: the base with the working tree, everything, with lines.
+/// What a diff compares. The defaults are the server's: the base with the working tree, all files, with lines.
 #[derive(Debug, Clone, Default)]
 pub struct Compared {
-    /// Before: `base`, `head`, or a checkpoint's number.
+    /// Old side: `base`, `head` or a checkpoint number.
     pub from: Option<String>,
-    /// After: `worktree`, `head`, or a checkpoint's number.
+    /// New side: `worktree`, `head` or a checkpoint number.
     pub to: Option<String>,
-    /// Only this file or directory.
+    /// File or directory to compare.
     pub path: Option<String>,
-    /// Without the lines.
+    /// Whether to omit the changed lines.
     pub stat: bool,
 }
 
-/// A patch as git printed it, piece by piece.
+/// A patch in git's format.
 #[derive(Debug)]
 pub struct Patch {
-    /// Its bytes.
+    /// The patch, to be read in chunks.
     pub text: Download,
-    /// Whether it was cut at its limit.
+    /// Whether it was truncated at the size limit.
     pub truncated: bool,
 }
 

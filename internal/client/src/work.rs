@@ -1,4 +1,4 @@
-//! Calls for what runs in sessions: their life, their workers, and what those printed.
+//! Calls for the lifecycle of sessions, their workers and the output of workers.
 
 use std::borrow::Cow;
 
@@ -11,9 +11,8 @@ use shed_api::session::Session;
 use shed_api::worker::{NewWorker, OutputHits, OutputPage, Restart, Worker, WorkerList};
 use tokio::time::timeout;
 
-use crate::calls::{NOTHING, session_path};
-use crate::request::segment;
-use crate::stream::SILENCE;
+use crate::calls::{NO_BODY, session_path};
+use crate::request::{SILENCE, segment};
 use crate::{Client, ClientError};
 
 fn workers_path(shed: &str, session: &str) -> String {
@@ -24,7 +23,7 @@ fn worker_path(shed: &str, session: &str, worker: &str) -> String {
     format!("{}/{}", workers_path(shed, session), segment(worker))
 }
 
-/// Query parameters of those that are there.
+/// A query string of the parameters that have a value; empty without any.
 pub(crate) fn query(parts: &[(&str, Option<String>)]) -> String {
     let given = parts.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
     let given: Vec<String> =
@@ -34,7 +33,7 @@ pub(crate) fn query(parts: &[(&str, Option<String>)]) -> String {
 
 impl Client {
     /// `POST …/sessions/{s}/{verb}` for `terminate`, `freeze`, `thaw`, `adopt`.
-    pub async fn session_wish(
+    pub async fn session_operation(
         &self,
         shed: &str,
         session: &str,
@@ -105,11 +104,11 @@ impl Client {
         session: &str,
         worker: &str,
     ) -> Result<(), ClientError> {
-        self.send_only(Method::DELETE, &worker_path(shed, session, worker), NOTHING).await
+        self.send_only(Method::DELETE, &worker_path(shed, session, worker), NO_BODY).await
     }
 
-    /// `GET …/workers/{w}/output`: a page from `from` on, of at most `max` bytes. When there is nothing it waits for more, at
-    /// most `wait` seconds.
+    /// `GET …/workers/{w}/output`: a page that starts at offset `from` and has at most `max` bytes. If there is no output yet
+    /// the server waits for some, at most `wait` seconds.
     pub async fn output_page(
         &self,
         shed: &str,
@@ -124,7 +123,7 @@ impl Client {
         self.get(&format!("{}/output{query}", worker_path(shed, session, worker))).await
     }
 
-    /// The same: the last lines.
+    /// `GET …/workers/{w}/output`: a page with the last `lines` lines.
     pub async fn output_tail(
         &self,
         shed: &str,
@@ -136,7 +135,7 @@ impl Client {
         self.get(&format!("{path}/output?lines={lines}")).await
     }
 
-    /// `GET …/workers/{w}/search`: from the offset `from` on.
+    /// `GET …/workers/{w}/search`: lines that contain `text`, from offset `from` on.
     pub async fn search_output(
         &self,
         shed: &str,
@@ -149,7 +148,7 @@ impl Client {
         self.get(&format!("{}/search{query}", worker_path(shed, session, worker))).await
     }
 
-    /// `GET …/workers/{w}/output/cast`: a recording, between two offsets.
+    /// `GET …/workers/{w}/output/cast`: an asciicast recording of the output between two offsets.
     pub async fn output_cast(
         &self,
         shed: &str,
@@ -170,7 +169,7 @@ impl Client {
     }
 }
 
-/// An answer that is taken piece by piece, however long it is.
+/// An answer of any length, read in chunks.
 #[derive(Debug)]
 pub struct Download {
     client: Client,
@@ -182,17 +181,16 @@ impl Download {
         Self { client: client.clone(), body: answer.into_body() }
     }
 
-    /// The next piece; `None` after the last.
+    /// The next chunk; `None` after the last. Fails after 50 seconds without one.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
             let Ok(frame) = timeout(SILENCE, self.body.frame()).await else {
-                let address = self.client.address.to_string();
-                return Err(ClientError::Lost { address, why: "it is silent".to_owned() });
+                return Err(self.client.silent());
             };
             match frame {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(self.client.lost(&error)),
-                // Trailers are nothing to us.
+                // Trailers are ignored.
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
                         return Ok(Some(bytes));
@@ -203,13 +201,13 @@ impl Download {
     }
 }
 
-/// What a page of output has, byte by byte; an error in words if a server sent what is no base64.
+/// The exact bytes of a page of output. The error is a message: the server sent invalid base64.
 pub fn page_bytes(page: &OutputPage) -> Result<Cow<'_, [u8]>, String> {
     match &page.base64 {
         None => Ok(Cow::Borrowed(page.text.as_bytes())),
         Some(exact) => {
             let decoded = base64::engine::general_purpose::STANDARD.decode(exact);
-            decoded.map(Cow::Owned).map_err(|error| format!("a page of output: {error}"))
+            decoded.map(Cow::Owned).map_err(|error| format!("invalid page of output: {error}"))
         }
     }
 }
@@ -219,14 +217,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_given_is_asked_for() {
+    fn a_query_has_only_parameters_with_a_value() {
         assert_eq!(query(&[("from", None), ("to", None)]), "");
         let given = [("q", Some("a&b=%".to_owned())), ("to", None), ("n", Some("1".to_owned()))];
         assert_eq!(query(&given), "?q=a%26b%3D%25&n=1");
     }
 
     #[test]
-    fn a_page_has_its_bytes_exactly() {
+    fn a_page_has_its_exact_bytes() {
         let mut page = OutputPage {
             start: 0,
             end: 2,

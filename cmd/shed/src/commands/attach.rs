@@ -1,53 +1,53 @@
 //! `shed attach`.
 
-use std::io::BufRead as _;
 use std::time::{Duration, Instant};
 
 use clap_complete::ArgValueCandidates;
 use shed_api::stream::AttachOpen;
 use shed_api::{Code, ShedStatus};
-use shed_client::{Client, ClientError, ProcessStream};
+use shed_client::{Client, ProcessStream};
 
-use super::completions::{sessions, sheds};
+use crate::candidates::{sessions, sheds};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
-use crate::process::{End, Seat, in_terminal};
+use crate::process::{End, LocalTerminal, first_frame, in_terminal};
+use crate::prompt;
 use crate::terminal::{self, Raw};
 
-/// The first pause before a lost connection is tried again; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause while the server may be restarting: back within a second of it.
-const SHORT_PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause after that.
-const LONG_PAUSE: Duration = Duration::from_secs(5);
-/// How long the server may be restarting.
-const SOON: Duration = Duration::from_secs(120);
+/// Delay before the second attempt to reconnect; it doubles with each attempt.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+/// Longest delay during the first [`RESTART_TIME`]: reconnects within a second of a server's restart.
+const SHORT_DELAY: Duration = Duration::from_millis(500);
+/// Longest delay after [`RESTART_TIME`].
+const LONG_DELAY: Duration = Duration::from_secs(5);
+/// How long a restart of the server may take.
+const RESTART_TIME: Duration = Duration::from_secs(120);
 
 /// Attach to a session of a shed
 ///
-/// Makes the session if it is not there, and starts the shed if it is stopped. Ctrl-B D leaves it; everything in it goes
-/// on. A lost connection is made again by itself; `~.` at the beginning of a line gives up.
+/// Creates the session if it does not exist and starts the shed if it is stopped. Ctrl-B D detaches; the session keeps
+/// running. A lost connection is restored automatically; `~.` at the beginning of a line detaches at any time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  shed attach web                        the session `default`
+  shed attach web                        attach to session `default`
   shed attach web -S tests
-  shed attach                            choose from a list")]
+  shed attach                            choose a session from a list")]
 pub(crate) struct Args {
-    /// Shed; a list to choose from when none is named
+    /// Shed (default: choose from a list)
     #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: Option<String>,
-    /// Session
+    /// Session, by name, id or tmux id ($3)
     #[arg(short = 'S', long, default_value = "default", value_parser = names::session, add = ArgValueCandidates::new(sessions))]
     session: String,
-    /// Make a new session; refuse if it exists
+    /// Create a new session; fail if it exists
     #[arg(long, conflicts_with = "read_only")]
     new: bool,
-    /// Look, do not touch
+    /// Attach read-only
     #[arg(long)]
     read_only: bool,
-    /// Detach everyone else
+    /// Detach all other clients
     #[arg(short, long)]
     detach_others: bool,
     /// Do not reconnect after a lost connection
@@ -55,12 +55,11 @@ pub(crate) struct Args {
     no_reconnect: bool,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     if !terminal::is_interactive() {
-        return Err(
-            Failure::usage("attach needs a terminal").hint("shed sessions capture NAME SESSION")
-        );
+        let name = args.name.as_deref().unwrap_or("NAME");
+        return Err(Failure::usage("attach needs a terminal")
+            .hint(format!("shed sessions capture {name} {}", args.session)));
     }
     let client = context.client()?;
     let (name, session) = match &args.name {
@@ -78,7 +77,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     show(&client, &name, &session, open, args.no_reconnect, context).await
 }
 
-/// Shows a session in the terminal until it ends or the person leaves it.
+/// Shows a session in the terminal until it ends or the user detaches.
 pub(crate) async fn show(
     client: &Client,
     name: &str,
@@ -87,32 +86,35 @@ pub(crate) async fn show(
     no_reconnect: bool,
     context: &Context,
 ) -> Outcome {
-    let stream = client.attach(name, session, &open).await?;
-    let stream = started(stream).await?;
-    // From now on the session is there; making a second one of its name would hide that it ended.
+    let stream = start(client, name, session, &open).await?;
+    // The session exists now. Creating another one when reconnecting would hide that it ended.
     open.new = false;
     open.existing = true;
     let raw = Raw::enter()?;
     let end = stay(client, name, session, &open, stream, no_reconnect, context).await;
     drop(raw);
     match end? {
-        End::Escaped => {
-            context.out.say(&format!("\nshed: left {name}/{session}; it goes on"));
+        End::Detached => {
+            context.out.say(&format!("\nshed: detached from {name}/{session}; it keeps running"));
             Ok(0)
         }
         end => end.outcome(),
     }
 }
 
-/// Waits for the first message: a refusal must come before the terminal is touched.
-async fn started(mut stream: ProcessStream) -> Result<ProcessStream, Failure> {
-    match stream.reader.next().await? {
-        shed_client::Frame::Problem(problem) => Err(ClientError::Problem(problem).into()),
-        _ => Ok(stream),
-    }
+/// Attaches and waits for the server's first message.
+async fn start(
+    client: &Client,
+    name: &str,
+    session: &str,
+    open: &AttachOpen,
+) -> Result<ProcessStream, Failure> {
+    let mut stream = client.attach(name, session, open).await?;
+    first_frame(&mut stream).await?;
+    Ok(stream)
 }
 
-/// Shows the session until it or the person ends it; a lost connection is made again.
+/// Shows the session until it ends or the user detaches, and reconnects when the connection is lost.
 async fn stay(
     client: &Client,
     name: &str,
@@ -122,10 +124,10 @@ async fn stay(
     no_reconnect: bool,
     context: &Context,
 ) -> Result<End, Failure> {
-    let mut seat = Seat::take()?.looking(open.read_only);
+    let mut local = LocalTerminal::open()?.read_only(open.read_only);
     let mut stream = first;
     loop {
-        let end = in_terminal(stream, &mut seat, context.out).await?;
+        let end = in_terminal(stream, &mut local, context.out).await?;
         let why = match end {
             End::Lost(error) if !no_reconnect => error.to_string(),
             End::Problem(problem) if !no_reconnect && problem.code == Code::ShuttingDown => {
@@ -133,58 +135,58 @@ async fn stay(
             }
             end => return Ok(end),
         };
-        context.out.say(&format!("\r\nshed: {why}; reconnecting … (~. gives up)\r"));
-        match reconnect(client, name, session, open, &mut seat).await? {
+        context.out.say(&format!("\r\nshed: {why}; reconnecting … (~. detaches)\r"));
+        match reconnect(client, name, session, open, &mut local).await? {
             Ok(again) => stream = again,
             Err(end) => return Ok(end),
         }
     }
 }
 
-/// Tries until it works, the server says no, or the person gives up.
+/// Retries until it succeeds, the server refuses, or the user cancels.
 async fn reconnect(
     client: &Client,
     name: &str,
     session: &str,
     open: &AttachOpen,
-    seat: &mut Seat,
+    local: &mut LocalTerminal,
 ) -> Result<Result<ProcessStream, End>, Failure> {
-    let since = Instant::now();
-    let mut pause = FIRST_PAUSE;
+    let lost_at = Instant::now();
+    let mut delay = FIRST_DELAY;
     loop {
         let open = AttachOpen { tty: terminal::tty(), ..open.clone() };
-        let attempt = async { started(client.attach(name, session, &open).await?).await };
-        let tried = tokio::select! {
-            tried = attempt => tried,
-            end = seat.give_up() => return Ok(Err(end)),
+        let attempt = tokio::select! {
+            attempt = start(client, name, session, &open) => attempt,
+            end = local.cancelled() => return Ok(Err(end)),
         };
-        match tried {
+        match attempt {
             Ok(stream) => return Ok(Ok(stream)),
             Err(failure) if failure.status == shed_api::problem::exit::UNREACHABLE => {}
             Err(failure) => return Err(failure),
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            end = seat.give_up() => return Ok(Err(end)),
+            () = tokio::time::sleep(delay) => {}
+            end = local.cancelled() => return Ok(Err(end)),
         }
-        let longest = if since.elapsed() < SOON { SHORT_PAUSE } else { LONG_PAUSE };
-        pause = longest.min(pause * 2);
+        let longest = if lost_at.elapsed() < RESTART_TIME { SHORT_DELAY } else { LONG_DELAY };
+        delay = longest.min(delay * 2);
     }
 }
 
-/// Lets the person choose among sheds and sessions.
+/// Lets the user choose a session from a list. Returns the only choice without asking.
 async fn pick(client: &Client, context: &Context) -> Result<(String, String), Failure> {
     let sheds = client.sheds().await?.sheds;
     let sessions = client.all_sessions().await?.sessions;
     let mut choices = Vec::new();
     for shed in &sheds {
-        let own: Vec<_> = sessions.iter().filter(|row| row.shed_name == shed.name).collect();
-        for row in &own {
-            let how = if row.attached { "attached" } else { "detached" };
+        let of_shed: Vec<_> = sessions.iter().filter(|row| row.shed_name == shed.name).collect();
+        for row in &of_shed {
+            let state = if row.attached { "attached" } else { "detached" };
             let command = row.command.as_deref().unwrap_or("-");
-            choices.push((shed.name.clone(), row.name.clone(), format!("{how}, {command}")));
+            choices.push((shed.name.clone(), row.name.clone(), format!("{state}, {command}")));
         }
-        if own.is_empty() && !matches!(shed.status, ShedStatus::Creating | ShedStatus::Removing) {
+        if of_shed.is_empty() && !matches!(shed.status, ShedStatus::Creating | ShedStatus::Removing)
+        {
             choices.push((
                 shed.name.clone(),
                 "default".to_owned(),
@@ -193,17 +195,18 @@ async fn pick(client: &Client, context: &Context) -> Result<(String, String), Fa
         }
     }
     match choices.as_slice() {
-        [] => return Err(Failure::not_found("there is no shed").hint("shed create NAME")),
+        [] => return Err(Failure::not_found("there are no sheds").hint("shed create NAME")),
         [(shed, session, _)] => return Ok((shed.clone(), session.clone())),
         _ => {}
     }
     for (number, (shed, session, note)) in choices.iter().enumerate() {
         context.out.say(&format!("{:3}  {shed}/{session}  ({note})", number + 1));
     }
-    context.out.say("which?");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(Failure::io("standard input"))?;
-    let chosen = answer.trim().parse::<usize>().ok().and_then(|n| choices.get(n.checked_sub(1)?));
-    let (shed, session, _) = chosen.ok_or_else(|| Failure::usage("that is none of them"))?;
+    let answer = prompt::ask(&format!("session to attach to [1-{}]:", choices.len()), context.out)?;
+    let chosen = answer.parse::<usize>().ok().and_then(|n| choices.get(n.checked_sub(1)?));
+    let (shed, session, _) = chosen.ok_or_else(|| {
+        let last = choices.len();
+        Failure::usage(format!("invalid choice {answer:?}; expected a number from 1 to {last}"))
+    })?;
     Ok((shed.clone(), session.clone()))
 }

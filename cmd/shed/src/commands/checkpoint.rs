@@ -11,15 +11,15 @@ use crate::clock::ago;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
-use shed_report::{pairs, table};
+use shed_report::{counted, pairs, table};
 
-/// How many files that are not in a checkpoint are named.
+/// How many skipped files are listed by name.
 const MAX_SHOWN: usize = 10;
 
-/// Keep the files of a session as they are, and set them back
+/// Save and restore snapshots of a session's files
 ///
-/// A checkpoint has what is in the worktree, also what git does not know yet, and nothing that is ignored. Making one
-/// touches neither index nor branch. Restoring makes one first, so that it can be undone.
+/// A checkpoint contains all files of the worktree, tracked or not, except ignored ones. Creating one changes neither the
+/// index nor the branch. Restoring creates a checkpoint first, so that it can be undone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -35,44 +35,44 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a checkpoint
+    /// Create a checkpoint
     Create {
         #[command(flatten)]
         target: Target,
-        /// What it is, for people
+        /// Description
         #[arg(short, long, default_value = "")]
         message: String,
     },
     /// List the checkpoints of a session
     #[command(alias = "ls")]
     List(Target),
-    /// Show everything about a checkpoint
+    /// Show all details of a checkpoint
     Show {
         #[command(flatten)]
         target: Target,
-        /// Checkpoint, by number
+        /// Checkpoint number
         n: u64,
     },
     /// Show how files differ from a checkpoint
     Diff {
         #[command(flatten)]
         target: Target,
-        /// Checkpoint, by number
+        /// Checkpoint number
         n: u64,
         #[command(flatten)]
         sides: Sides,
     },
-    /// Set files back to a checkpoint; what is there becomes a checkpoint first
+    /// Restore files from a checkpoint, after saving the current ones in a new checkpoint
     Restore {
         #[command(flatten)]
         target: Target,
-        /// Checkpoint, by number
+        /// Checkpoint number
         n: u64,
-        /// Only these files and directories
+        /// Files and directories to restore (default: all)
         #[arg(value_name = "PATH")]
         paths: Vec<String>,
     },
-    /// Open a new session in a worktree of its own that begins as a checkpoint
+    /// Create a session with a new worktree that starts from a checkpoint
     Fork(Box<Fork>),
 }
 
@@ -80,29 +80,28 @@ enum Command {
 struct Fork {
     #[command(flatten)]
     target: Target,
-    /// Checkpoint, by number
+    /// Checkpoint number
     n: u64,
-    /// The new session's name
+    /// Name of the new session
     #[arg(long = "name", id = "new_name", value_name = "SESSION", value_parser = names::new_session)]
     new: Option<String>,
-    /// Any text for people; the old session's when absent
+    /// Title (default: the old session's)
     #[arg(short, long)]
     title: Option<String>,
-    /// Its branch; made from the name when absent
+    /// Branch of the new worktree (default: made from the session's name)
     #[arg(short, long)]
     branch: Option<String>,
-    /// Agent; the old session's when neither it nor a command is given
+    /// Agent (default: the old session's, unless a command is given)
     #[arg(short, long, conflicts_with = "command")]
     agent: Option<String>,
-    /// What the agent is told first
+    /// Initial prompt
     #[arg(short, long)]
     prompt: Option<String>,
-    /// What it runs instead
+    /// Command to run instead of an agent
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     match args.command {
@@ -130,9 +129,9 @@ async fn create(client: &Client, target: &Target, message: String, context: &Con
     let made = client.make_checkpoint(name, session, &NewCheckpoint { message }).await?;
     let n = made.checkpoint.n;
     if made.unchanged {
-        context.out.say(&format!("nothing differs from checkpoint {n} of {name}/{session}"));
+        context.out.say(&format!("{name}/{session} is unchanged since checkpoint {n}"));
     } else {
-        context.out.say(&format!("checkpoint {n} of {name}/{session} was made"));
+        context.out.say(&format!("checkpoint {n} of {name}/{session} was created"));
     }
     say_skipped(&made.skipped, made.checkpoint.skipped, context);
     context.out.data(&made, || format!("{n}\n"))?;
@@ -151,15 +150,16 @@ async fn restore(
     let done = client.restore_checkpoint(name, session, n, &request).await?;
     let safety = done.safety.n;
     context.out.data(&done, || diff::files(&done.files))?;
-    context
-        .out
-        .say(&format!("{} files of {name}/{session} are as in checkpoint {n}", done.n_files));
     context.out.say(&format!(
-        "what was there is checkpoint {safety}: shed checkpoint restore {name} {session} {safety}"
+        "restored {} of {name}/{session} from checkpoint {n}",
+        counted(done.n_files, "file")
+    ));
+    context.out.say(&format!(
+        "to undo, restore checkpoint {safety}: shed checkpoint restore {name} {session} {safety}"
     ));
     for file in &done.kept {
         let (path, why) = (printable(&file.path), printable(&file.reason));
-        context.out.say(&format!("shed: {path} was left alone: {why}"));
+        context.out.say(&format!("shed: {path} was not restored: {why}"));
     }
     Ok(0)
 }
@@ -176,7 +176,9 @@ async fn fork(client: &Client, fork: Fork, context: &Context) -> Outcome {
         ..NewSession::default()
     };
     let made = client.fork_checkpoint(&name, &session, fork.n, &request).await?;
-    context.out.say(&format!("session {name}/{} begins as checkpoint {}", made.name, fork.n));
+    context
+        .out
+        .say(&format!("session {name}/{} was created from checkpoint {}", made.name, fork.n));
     context.out.data(&made, || format!("{}\n", made.name))?;
     Ok(0)
 }
@@ -191,38 +193,38 @@ fn rows(checkpoints: &[Checkpoint]) -> String {
             printable(&checkpoint.message),
         ]
     });
-    table(&["N", "KIND", "MADE", "BRANCH", "MESSAGE"], rows.collect())
+    table(&["N", "KIND", "CREATED", "BRANCH", "MESSAGE"], rows.collect())
 }
 
 fn text(checkpoint: &Checkpoint) -> String {
     let mut rows = vec![
         ("number", checkpoint.n.to_string()),
         ("kind", checkpoint.kind.clone()),
-        ("made", format!("{} ({})", checkpoint.time.to_rfc3339(), ago(checkpoint.time))),
+        ("created", format!("{} ({})", checkpoint.time.to_rfc3339(), ago(checkpoint.time))),
         ("message", printable(&checkpoint.message)),
         ("commit", checkpoint.commit.clone()),
     ];
     rows.extend(checkpoint.branch.clone().map(|branch| ("branch", branch)));
-    rows.extend(checkpoint.head.clone().map(|head| ("on", head)));
+    rows.extend(checkpoint.head.clone().map(|head| ("head", head)));
     if checkpoint.skipped > 0 {
-        rows.push(("left out", format!("{} files", checkpoint.skipped)));
+        rows.push(("skipped", counted(checkpoint.skipped, "file")));
     }
     pairs(&rows)
 }
 
-/// Names the first files that are not in a checkpoint.
+/// Lists files that are not in a checkpoint, at most [`MAX_SHOWN`] by name; `n` is how many there are.
 fn say_skipped(skipped: &[SkippedFile], n: u64, context: &Context) {
     for file in skipped.iter().take(MAX_SHOWN) {
         let why = match file.reason {
             shed_api::git::SkipReason::TooLarge => "too large",
-            shed_api::git::SkipReason::Unreadable => "may not be read",
-            shed_api::git::SkipReason::Repository => "a repository of its own",
-            shed_api::git::SkipReason::Refused => "git refuses its name",
+            shed_api::git::SkipReason::Unreadable => "unreadable",
+            shed_api::git::SkipReason::Repository => "nested repository",
+            shed_api::git::SkipReason::Refused => "name refused by git",
         };
-        context.out.say(&format!("shed: {} is not in it: {why}", printable(&file.path)));
+        context.out.say(&format!("shed: skipped {}: {why}", printable(&file.path)));
     }
     let shown = skipped.len().min(MAX_SHOWN) as u64;
     if n > shown {
-        context.out.say(&format!("shed: and {} more", n - shown));
+        context.out.say(&format!("shed: skipped {} more", counted(n - shown, "file")));
     }
 }

@@ -2,18 +2,17 @@
 
 use clap_complete::ArgValueCandidates;
 use shed_api::stream::ConsoleOpen;
-use shed_client::{ClientError, Frame};
 
-use super::completions::sheds;
+use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
-use crate::process::{Seat, in_terminal};
-use crate::terminal::{self, Raw};
+use crate::process::{first_frame, in_raw_terminal};
+use crate::terminal;
 
 /// Open a login shell in a shed, without tmux
 ///
-/// It ends with the connection. What should go on belongs into a session: `shed attach`.
+/// The shell ends with the connection. Use `shed attach` for a shell that keeps running.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,23 +22,19 @@ pub(crate) struct Args {
     /// Shed
     #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
-    /// As root. Needs admin
+    /// Run as root; needs scope admin
     #[arg(long)]
     root: bool,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     if !terminal::is_interactive() {
-        return Err(Failure::usage("console needs a terminal").hint("shed exec NAME CMD"));
+        return Err(
+            Failure::usage("console needs a terminal").hint(format!("shed exec {} CMD", args.name))
+        );
     }
     let open = ConsoleOpen { tty: terminal::tty(), root: args.root, env: terminal::environment() };
     let mut stream = context.client()?.console(&args.name, &open).await?;
-    if let Frame::Problem(problem) = stream.reader.next().await? {
-        return Err(ClientError::Problem(problem).into());
-    }
-    let raw = Raw::enter()?;
-    let end = in_terminal(stream, &mut Seat::take()?, context.out).await;
-    drop(raw);
-    end?.outcome()
+    first_frame(&mut stream).await?;
+    in_raw_terminal(stream, context.out).await
 }

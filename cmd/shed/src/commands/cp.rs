@@ -6,7 +6,7 @@ use shed_api::stream::{ExecOpen, ExecRequest, ExecSpec, Exit};
 use shed_client::{Client, ClientError, Frame, ProcessStream};
 use tokio::sync::mpsc;
 
-use super::completions::sides;
+use crate::candidates::copy_paths;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 
@@ -14,70 +14,77 @@ mod archive;
 
 use archive::{pack, unpack};
 
-/// Pieces of an archive on their way; the other side waits beyond that.
-const PIECES: usize = 8;
-/// What is sent at once.
-const PIECE_BYTES: usize = 64 << 10;
-/// Where relative paths of a shed begin.
+/// Chunks of an archive that may wait to be sent; the producer blocks beyond that.
+const MAX_CHUNKS: usize = 8;
+/// Size of a chunk.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Directory that relative paths of a shed refer to.
 const WORKSPACE: &str = "/workspace";
-/// The most of tar's words that are kept for a failure.
-const MAX_WORDS_BYTES: usize = 4 << 10;
+/// How much of tar's error output is kept for the error message.
+const MAX_STDERR_BYTES: usize = 4 << 10;
 
-/// Copy files and directories into a shed or out of it
+/// Copy files and directories to and from a shed
 ///
-/// One side is NAME:PATH; a relative PATH begins at /workspace. Directories are copied whole, with modes, times and links.
-/// An existing directory as the target gets the source inside it.
+/// Either FROM or TO is NAME:PATH; a relative PATH refers to /workspace. Copies directories recursively, with modes, times
+/// and links. If TO is an existing directory, the copy is created inside it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  shed cp data.csv web:                  into /workspace
+  shed cp data.csv web:                  copy to /workspace
   shed cp web:dist ./dist
   shed cp src web:/home/dev/backup/")]
 pub(crate) struct Args {
-    /// What: a local path, or NAME:PATH
-    #[arg(add = sides())]
+    /// Source: a local path or NAME:PATH
+    #[arg(add = copy_paths())]
     from: String,
-    /// Where to: a local path, or NAME:PATH
-    #[arg(add = sides())]
+    /// Target: a local path or NAME:PATH
+    #[arg(add = copy_paths())]
     to: String,
 }
 
-/// One side of a copy.
+/// Source or target of a copy.
 #[derive(Debug, PartialEq, Eq)]
-enum Side {
+enum Location {
+    /// A path on this machine.
     Local(PathBuf),
+    /// Name of a shed, and an absolute path in it.
     Shed(String, String),
 }
 
-/// `NAME:PATH` is a shed's; a path with a slash before the colon is local.
-fn side(text: &str) -> Side {
+/// Parses `NAME:PATH`, or a local path: anything whose text before the first colon is not a shed name.
+fn location(text: &str) -> Location {
     match text.split_once(':') {
         Some((name, path)) if name.parse::<shed_api::ShedName>().is_ok() => {
             let path =
                 if path.starts_with('/') { path.to_owned() } else { format!("{WORKSPACE}/{path}") };
-            Side::Shed(name.to_owned(), path)
+            Location::Shed(name.to_owned(), path)
         }
-        _ => Side::Local(text.into()),
+        _ => Location::Local(text.into()),
     }
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
-    match (side(&args.from), side(&args.to)) {
-        (Side::Local(from), Side::Shed(name, to)) => upload(&client, &from, &name, &to).await?,
-        (Side::Shed(name, from), Side::Local(to)) => download(&client, &name, &from, &to).await?,
-        (Side::Local(_), Side::Local(_)) => {
-            return Err(Failure::usage("one side must be NAME:PATH").hint("shed cp --help"));
+    match (location(&args.from), location(&args.to)) {
+        (Location::Local(from), Location::Shed(name, to)) => {
+            upload(&client, &from, &name, &to).await?;
         }
-        (Side::Shed(..), Side::Shed(..)) => {
-            return Err(Failure::usage("one side must be local: copy out first, then in"));
+        (Location::Shed(name, from), Location::Local(to)) => {
+            download(&client, &name, &from, &to).await?;
+        }
+        (Location::Local(_), Location::Local(_)) => {
+            return Err(Failure::usage("FROM or TO must be NAME:PATH").hint("shed cp --help"));
+        }
+        (Location::Shed(..), Location::Shed(..)) => {
+            return Err(Failure::usage(
+                "FROM or TO must be a local path; to copy between sheds, copy to a local path first",
+            ));
         }
     }
     Ok(0)
 }
 
-/// Whether a path of a shed is a directory.
+/// Whether a path in a shed is a directory.
 async fn is_dir(client: &Client, name: &str, path: &str) -> Result<bool, Failure> {
     let argv = ["test", "-d", path].map(str::to_owned).to_vec();
     let request = ExecRequest {
@@ -93,49 +100,57 @@ async fn is_dir(client: &Client, name: &str, path: &str) -> Result<bool, Failure
     Ok(client.exec(name, &request).await?.exit == 0)
 }
 
+/// Starts tar in a shed.
 async fn tar(
     client: &Client,
     name: &str,
-    words: &[&str],
+    args: &[&str],
     stdin: bool,
 ) -> Result<ProcessStream, Failure> {
-    let argv = ["tar"].iter().chain(words).map(|word| (*word).to_owned()).collect();
+    let argv = ["tar"].iter().chain(args).map(|word| (*word).to_owned()).collect();
     let exec = ExecSpec { argv, directory: Some("/".to_owned()), ..ExecSpec::default() };
     Ok(client.exec_stream(name, &ExecOpen { exec, stdin, ..ExecOpen::default() }).await?)
 }
 
-/// Directory and last part of a path of a shed.
+/// Splits a path into its directory and its last component.
 fn split(path: &str) -> Result<(&str, &str), Failure> {
     let path = path.trim_end_matches('/');
     match path.rsplit_once('/') {
         Some(("", base)) if !base.is_empty() => Ok(("/", base)),
         Some((dir, base)) if !matches!(base, "" | "." | "..") => Ok((dir, base)),
-        _ => Err(Failure::usage(format!("{path:?} does not name a file or directory"))),
+        _ => Err(Failure::usage(format!(
+            "invalid path {path:?}; expected the name of a file or directory"
+        ))),
     }
 }
 
 async fn upload(client: &Client, from: &Path, name: &str, to: &str) -> Result<(), Failure> {
-    let whole = std::fs::canonicalize(from).map_err(Failure::io(from.display()))?;
-    let own_name = whole.file_name().map(|name| name.to_string_lossy().into_owned());
+    let absolute = std::fs::canonicalize(from).map_err(Failure::io(from.display()))?;
+    let source_name = absolute.file_name().map(|name| name.to_string_lossy().into_owned());
     let into = to.ends_with('/') || is_dir(client, name, to).await?;
-    let (dir, base) = match (into, own_name) {
-        (true, Some(own)) => (to.to_owned(), own),
-        (true, None) => return Err(Failure::usage(format!("{} has no name", from.display()))),
+    let (dir, base) = match (into, source_name) {
+        (true, Some(source_name)) => (to.to_owned(), source_name),
+        (true, None) => {
+            return Err(Failure::usage(format!(
+                "{} has no name to copy it to; name the target file",
+                from.display()
+            )));
+        }
         (false, _) => {
             let (dir, base) = split(to)?;
             (dir.to_owned(), base.to_owned())
         }
     };
     let stream = tar(client, name, &["-x", "-f", "-", "-C", &dir], true).await?;
-    let (send, mut pieces) = mpsc::channel(PIECES);
+    let (send, mut chunks) = mpsc::channel(MAX_CHUNKS);
     let source = from.to_owned();
     let packing = tokio::task::spawn_blocking(move || {
-        pack(&source, &base, std::io::BufWriter::with_capacity(PIECE_BYTES, Pieces(send)))
+        pack(&source, &base, std::io::BufWriter::with_capacity(CHUNK_BYTES, ChunkSender(send)))
     });
     let ProcessStream { mut reader, input } = stream;
     let feed = async {
-        while let Some(piece) = pieces.recv().await {
-            if !input.send(piece).await {
+        while let Some(chunk) = chunks.recv().await {
+            if !input.send(chunk).await {
                 return;
             }
         }
@@ -143,34 +158,34 @@ async fn upload(client: &Client, from: &Path, name: &str, to: &str) -> Result<()
     };
     let ((), end) = tokio::join!(feed, finish(&mut reader, None));
     let packed = packing.await.map_err(|error| Failure::new(error.to_string()))?;
-    // tar's own failure explains a pipe that broke.
+    // A failure of tar explains a broken pipe of the packing side, so it goes first.
     end?;
     packed.map_err(Failure::io(from.display()))
 }
 
-/// Reads until tar's end, passing its output on. Its words explain a failure.
+/// Passes tar's output on until tar exits. A failure has the first line of tar's error output.
 async fn finish(
     reader: &mut shed_client::StreamReader,
     output: Option<mpsc::Sender<hyper::body::Bytes>>,
 ) -> Result<(), Failure> {
-    let mut words = Vec::new();
+    let mut stderr = Vec::new();
     loop {
         match reader.next().await? {
             Frame::Stdout(bytes) => {
                 if let Some(output) = &output
                     && output.send(bytes).await.is_err()
                 {
-                    // Unpacking failed; it says why.
+                    // The unpacking side has failed and reports why.
                     return Ok(());
                 }
             }
             Frame::Stderr(bytes) => {
-                let room = MAX_WORDS_BYTES.saturating_sub(words.len());
-                words.extend(&bytes[..bytes.len().min(room)]);
+                let room = MAX_STDERR_BYTES.saturating_sub(stderr.len());
+                stderr.extend(&bytes[..bytes.len().min(room)]);
             }
             Frame::Exit(Exit::Code(0)) => return Ok(()),
             Frame::Exit(_) => {
-                let text = String::from_utf8_lossy(&words);
+                let text = String::from_utf8_lossy(&stderr);
                 let first = text.lines().next().unwrap_or("tar failed in the shed");
                 return Err(Failure::new(shed_api::name::printable(first)));
             }
@@ -180,13 +195,13 @@ async fn finish(
     }
 }
 
-/// Writes into a channel.
-struct Pieces(mpsc::Sender<hyper::body::Bytes>);
+/// A writer that sends chunks to a channel.
+struct ChunkSender(mpsc::Sender<hyper::body::Bytes>);
 
-impl std::io::Write for Pieces {
+impl std::io::Write for ChunkSender {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let piece = hyper::body::Bytes::copy_from_slice(bytes);
-        self.0.blocking_send(piece).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
+        let chunk = hyper::body::Bytes::copy_from_slice(bytes);
+        self.0.blocking_send(chunk).map_err(|_| std::io::ErrorKind::BrokenPipe)?;
         Ok(bytes.len())
     }
 
@@ -195,22 +210,22 @@ impl std::io::Write for Pieces {
     }
 }
 
-/// Reads from a channel.
-struct Arriving {
-    pieces: mpsc::Receiver<hyper::body::Bytes>,
-    piece: hyper::body::Bytes,
+/// A reader of the chunks from a channel.
+struct ChunkReader {
+    chunks: mpsc::Receiver<hyper::body::Bytes>,
+    current: hyper::body::Bytes,
 }
 
-impl std::io::Read for Arriving {
+impl std::io::Read for ChunkReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece,
+        if self.current.is_empty() {
+            match self.chunks.blocking_recv() {
+                Some(chunk) => self.current = chunk,
                 None => return Ok(0),
             }
         }
-        let n_bytes = self.piece.len().min(buffer.len());
-        buffer[..n_bytes].copy_from_slice(&self.piece.split_to(n_bytes));
+        let n_bytes = self.current.len().min(buffer.len());
+        buffer[..n_bytes].copy_from_slice(&self.current.split_to(n_bytes));
         Ok(n_bytes)
     }
 }
@@ -223,16 +238,19 @@ async fn download(client: &Client, name: &str, from: &str, to: &Path) -> Result<
     } else {
         let parent =
             to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let new = to
-            .file_name()
-            .ok_or_else(|| Failure::usage(format!("{} names nothing", to.display())))?;
+        let new = to.file_name().ok_or_else(|| {
+            Failure::usage(format!(
+                "invalid target {}; expected the name of a file or directory",
+                to.display()
+            ))
+        })?;
         (parent.to_owned(), new.to_string_lossy().into_owned())
     };
     let stream = tar(client, name, &["-c", "-f", "-", "-C", dir, "--", base], false).await?;
-    let (send, pieces) = mpsc::channel(PIECES);
+    let (send, chunks) = mpsc::channel(MAX_CHUNKS);
     let base = base.to_owned();
     let unpacking = tokio::task::spawn_blocking(move || {
-        unpack(Arriving { pieces, piece: hyper::body::Bytes::new() }, &base, &parent, &new)
+        unpack(ChunkReader { chunks, current: hyper::body::Bytes::new() }, &base, &parent, &new)
     });
     let mut reader = stream.reader;
     let end = finish(&mut reader, Some(send)).await;
@@ -246,16 +264,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sides_are_told_apart() {
-        assert_eq!(side("web:x"), Side::Shed("web".to_owned(), "/workspace/x".to_owned()));
-        assert_eq!(side("web:"), Side::Shed("web".to_owned(), "/workspace/".to_owned()));
-        assert_eq!(side("web:/etc/hosts"), Side::Shed("web".to_owned(), "/etc/hosts".to_owned()));
-        assert_eq!(side("./web:x"), Side::Local("./web:x".into()));
-        assert_eq!(side("dir/file"), Side::Local("dir/file".into()));
+    fn locations_are_parsed() {
+        assert_eq!(location("web:x"), Location::Shed("web".to_owned(), "/workspace/x".to_owned()));
+        assert_eq!(location("web:"), Location::Shed("web".to_owned(), "/workspace/".to_owned()));
+        assert_eq!(
+            location("web:/etc/hosts"),
+            Location::Shed("web".to_owned(), "/etc/hosts".to_owned())
+        );
+        assert_eq!(location("./web:x"), Location::Local("./web:x".into()));
+        assert_eq!(location("dir/file"), Location::Local("dir/file".into()));
     }
 
     #[test]
-    fn paths_split_at_their_last_part() {
+    fn paths_are_split_before_the_last_component() {
         assert_eq!(split("/a/b/").ok(), Some(("/a", "b")));
         assert_eq!(split("/a").ok(), Some(("/", "a")));
         assert!(split("/").is_err() && split("/a/..").is_err());

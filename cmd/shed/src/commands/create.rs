@@ -1,6 +1,7 @@
 //! `shed create`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use shed_api::problem::exit;
@@ -10,18 +11,21 @@ use shed_client::{Client, ClientError};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, INTERRUPTED, Outcome};
 use crate::names;
+use crate::variables;
 
-mod lending;
+mod credentials;
 
-/// The exit status of a creation that was called off by Ctrl-C.
-const INTERRUPTED: u8 = 130;
+/// How often following a creation reconnects: together with [`RETRY_DELAY`] for at least 30 seconds.
+const MAX_RETRIES: u32 = 60;
+/// Delay before reconnecting.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Create a shed, and clone a repository into it
 ///
-/// Waits until the shed runs and the clone is done. Ctrl-C calls it off; what was there before stays. A private repository
-/// is cloned with your own ssh-agent or git credentials, lent for this clone only.
+/// Waits until the shed runs and the clone is complete. Ctrl-C cancels the creation; volumes that existed before stay. A
+/// private repository is cloned with your own ssh-agent or git credentials, forwarded for this clone only.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,9 +33,9 @@ Examples:
   shed create web --repo owner/repo --branch dev
   shed create web --repo git@example.com:me/web.git --memory 8G --cpus 4
   shed create web --image python:3.13 --env-file .env --env DEBUG=1
-  shed create web --retry                after a failed clone")]
+  shed create web --retry                retry a failed clone")]
 pub(crate) struct Args {
-    /// Name: a-z, 0-9 and '-', at most 63
+    /// Name: a-z, 0-9 and '-', at most 63 characters
     #[arg(value_parser = names::shed)]
     name: String,
     /// Repository to clone: a URL, git@host:path, or owner/repo on GitHub
@@ -40,54 +44,54 @@ pub(crate) struct Args {
     /// Branch or tag to check out
     #[arg(short, long)]
     branch: Option<String>,
-    /// Image; any Linux image will do
+    /// Image: any Linux image (default: the server's)
     #[arg(short, long)]
     image: Option<String>,
-    /// CPUs, for example 1.5
-    #[arg(long)]
+    /// CPUs, for example 1.5 (default: the server's)
+    #[arg(long, value_name = "N")]
     cpus: Option<f64>,
-    /// Memory, for example 4G
-    #[arg(long)]
+    /// Memory, for example 512M or 4G (default: the server's)
+    #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// Processes and threads
-    #[arg(long)]
+    /// Maximum number of processes and threads (default: the server's)
+    #[arg(long, value_name = "N")]
     pids: Option<u32>,
-    /// Variable for everything in the shed; without a value, taken from here
+    /// Environment variable in the shed (repeatable); K alone takes the local value
     #[arg(short, long, value_name = "K[=V]")]
     env: Vec<String>,
-    /// File with lines K=V
+    /// File with environment variables, one K=V per line (repeatable)
     #[arg(long, value_name = "FILE")]
     env_file: Vec<std::path::PathBuf>,
-    /// Directory of the server's host in the shed
+    /// Directory of the server's host to mount in the shed (repeatable); needs scope admin
     #[arg(long, value_name = "SRC:DST[:ro]")]
     mount: Vec<Mount>,
-    /// Network: open (the outside, no other shed) or none
+    /// Network: open (internet, but no other sheds) or none (default: the server's)
     #[arg(long, value_name = "open|none")]
     network: Option<Network>,
-    /// Let `ssh -A` reach into it
+    /// Allow ssh agent forwarding (`ssh -A`) into the shed
     #[arg(long)]
     allow_agent_forwarding: bool,
-    /// Create it and leave it stopped
+    /// Leave the shed stopped
     #[arg(long)]
     no_start: bool,
-    /// Take up a failed creation where it failed
+    /// Resume a failed creation
     #[arg(long)]
     retry: bool,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let name = args.name.clone();
     let request = request(args)?;
-    // From here on, so that none is missed once there is something to call off.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::io("signals"))?;
+    // Before the request, so that Ctrl-C is not missed once there is something to cancel.
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(Failure::io("cannot listen for signals"))?;
     client.create(&request).await?;
     tokio::select! {
         followed = follow(&client, &name, &request, context) => followed?,
         _ = interrupt.recv() => {
             context.out.end_progress();
-            context.out.say("shed: calling it off");
+            context.out.say(&format!("shed: cancelling the creation of shed {name}"));
             client.delete(&name, false).await?;
             return Ok(INTERRUPTED);
         }
@@ -100,15 +104,15 @@ async fn finish(client: &Client, name: &str, context: &Context) -> Outcome {
     let shed = client.shed(name).await?;
     if let (ShedStatus::Failed, Some(reason)) = (shed.status, &shed.reason) {
         let status = shed.reason_code.unwrap_or(Code::Internal).exit_status();
-        let failure = Failure { status, ..Failure::new(reason.clone()) };
-        return Err(failure.hint(format!("shed create {name} --retry   (or: shed delete {name})")));
+        return Err(Failure::new(reason.clone())
+            .with_status(status)
+            .hint(format!("shed create {name} --retry   (or: shed delete {name})")));
     }
     if shed.status == ShedStatus::Creating {
-        let text = "the engine does not answer; the creation goes on when it is back";
-        let failure = Failure { status: exit::UNREACHABLE, ..Failure::new(text) };
-        return Err(
-            failure.hint(format!("shed show {name}   (or call it off: shed delete {name})"))
-        );
+        let text = "the container engine does not answer; the creation continues when it is back";
+        return Err(Failure::new(text)
+            .with_status(exit::UNREACHABLE)
+            .hint(format!("shed show {name}   (to cancel: shed delete {name})")));
     }
     context.out.data(&shed, || format!("{name}\n"))?;
     if !context.out.is_json() {
@@ -118,20 +122,20 @@ async fn finish(client: &Client, name: &str, context: &Context) -> Outcome {
     Ok(0)
 }
 
-/// Shows progress and lends what is asked for, until the creation is over. A lost connection is made again.
+/// Shows progress and serves credentials until the creation has ended. Reconnects when the connection is lost.
 async fn follow(
     client: &Client,
     name: &str,
     request: &CreateShed,
     context: &Context,
 ) -> Result<(), Failure> {
-    let mut tries_left = 60_u32;
+    let mut retries_left = MAX_RETRIES;
     loop {
         match try_follow(client, name, request, context).await {
             Ok(()) => return Ok(()),
-            Err(ClientError::Lost { .. } | ClientError::Unreachable { .. }) if tries_left > 0 => {
-                tries_left -= 1;
-                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            Err(ClientError::Lost { .. } | ClientError::Unreachable { .. }) if retries_left > 0 => {
+                retries_left -= 1;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             Err(error) => return Err(error.into()),
         }
@@ -145,8 +149,8 @@ async fn try_follow(
     context: &Context,
 ) -> Result<(), ClientError> {
     let mut progress = client.progress(name).await?;
-    while let Some(news) = progress.next().await? {
-        match news {
+    while let Some(step) = progress.next().await? {
+        match step {
             Progress::Step { text, percent } => {
                 let percent = percent.map(|percent| format!(" {percent}%")).unwrap_or_default();
                 context
@@ -155,15 +159,15 @@ async fn try_follow(
             }
             Progress::Lend { id, what } => {
                 let repo = request.repo.clone().unwrap_or_default();
-                tokio::spawn(lending::lend(client.clone(), name.to_owned(), id, what, repo));
+                tokio::spawn(credentials::serve(client.clone(), name.to_owned(), id, what, repo));
             }
             Progress::Done { .. } => return Ok(()),
         }
     }
-    // The server ended the stream in the middle: it is going away, and the creation goes on with the next one.
+    // The server closed the stream before the end: it is shutting down, and continues the creation after its restart.
     Err(ClientError::Lost {
         address: client.address().to_string(),
-        why: "the server closed it".to_owned(),
+        why: "closed by the server".to_owned(),
     })
 }
 
@@ -172,15 +176,12 @@ fn request(args: Args) -> Result<CreateShed, Failure> {
     for file in &args.env_file {
         let text = std::fs::read_to_string(file).map_err(Failure::io(file.display()))?;
         env.extend(shed_api::read_env(&text).map_err(|line| {
-            Failure::usage(format!("{}: line {line} is not of the form K=V", file.display()))
+            Failure::usage(format!("{}: invalid line {line}; expected K=V", file.display()))
         })?);
     }
-    for item in &args.env {
-        let (key, value) = env_item(item)?;
-        env.insert(key, value);
-    }
+    env.extend(variables::from_options(&args.env)?);
     let wants_clone = args.repo.is_some() || args.retry;
-    let lend = if wants_clone { lending::available() } else { Vec::new() };
+    let lend = if wants_clone { credentials::available() } else { Vec::new() };
     Ok(CreateShed {
         name: args.name,
         git_identity: if wants_clone { git_identity() } else { None },
@@ -200,19 +201,7 @@ fn request(args: Args) -> Result<CreateShed, Failure> {
     })
 }
 
-/// `K=V`, or `K` with the value it has here.
-pub(crate) fn env_item(item: &str) -> Result<(String, String), Failure> {
-    match item.split_once('=') {
-        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => match std::env::var(item) {
-            Ok(value) => Ok((item.to_owned(), value)),
-            Err(_) => Err(Failure::usage(format!("{item} has no value here"))
-                .hint(format!("--env {item}=VALUE"))),
-        },
-    }
-}
-
-/// Who commits here.
+/// Name and email of commits, from the local git configuration.
 fn git_identity() -> Option<GitIdentity> {
     let ask = |key: &str| {
         let output =

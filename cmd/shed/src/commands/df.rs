@@ -6,11 +6,10 @@ use crate::context::Context;
 use crate::failure::Outcome;
 use shed_report::table;
 
-/// Show what sheds and kept volumes occupy on disk
+/// Show the disk space of sheds and kept volumes
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-/// Runs the command.
 pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
     let list = context.client()?.disk().await?;
     context.out.data(&list, || {

@@ -7,56 +7,55 @@ use shed_client::{Client, Compared};
 use super::target::Target;
 use crate::context::Context;
 use crate::failure::Outcome;
-use shed_report::table;
+use shed_report::{counted, table};
 
-/// Show how the files of a session differ from its base
+/// Show the changes to a session's files since its base
 ///
-/// Files that git does not know yet are part of it, ignored ones are not. The patch is as git prints it: pipe it into a
-/// pager of your own.
+/// Includes untracked files, but not ignored ones. The patch is printed in git's format and is not paged.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   shed diff web fix-login
   shed diff web fix-login --stat
   shed diff web fix-login src/login.rs --from head
-  shed diff web fix-login --from 3 --to 5     from one checkpoint to another
+  shed diff web fix-login --from 3 --to 5     between two checkpoints
   shed diff web fix-login --numbers --watch")]
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
     sides: Sides,
-    /// Only how many files and lines, and commits ahead and behind
+    /// Show only the number of files and lines, and of commits ahead and behind
     #[arg(long, conflicts_with_all = ["from", "to", "path", "stat"])]
     numbers: bool,
-    /// Show the numbers again whenever they change
+    /// Show the numbers again at each change
     #[arg(long, requires = "numbers")]
     watch: bool,
-    /// Before: base, head or a checkpoint's number
+    /// Old side: base, head or a checkpoint number (default: base)
     #[arg(long, value_name = "base|head|N")]
     from: Option<String>,
 }
 
-// What is compared, but for the side before.
+// What to compare, except the old side. No doc comment: clap would print it as the command's help.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Sides {
-    /// Only this file or directory
+    /// File or directory to compare (default: all)
     path: Option<String>,
-    /// After: worktree, head or a checkpoint's number
+    /// New side: worktree, head or a checkpoint number (default: worktree)
     #[arg(long, value_name = "worktree|head|N")]
     to: Option<String>,
-    /// Only files with their numbers of lines
+    /// Show only files with their numbers of lines
     #[arg(long)]
     stat: bool,
 }
 
 impl Sides {
+    /// The comparison with `from` as the old side.
     pub(crate) fn compared(self, from: Option<String>) -> Compared {
         Compared { from, to: self.to, path: self.path, stat: self.stat }
     }
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     if args.numbers {
@@ -65,7 +64,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     show(&client, &args.target, &args.sides.compared(args.from), context).await
 }
 
-/// Prints a diff: the patch, a table, or the object.
+/// Prints a diff: a patch, a table with `--stat`, or JSON.
 pub(crate) async fn show(
     client: &Client,
     target: &Target,
@@ -73,19 +72,21 @@ pub(crate) async fn show(
     context: &Context,
 ) -> Outcome {
     let Target { name, session } = target;
-    let cut = if compared.stat || context.out.is_json() {
+    let truncated = if compared.stat || context.out.is_json() {
         let diff = client.diff(name, session, compared).await?;
         context.out.data(&diff, || text(&diff))?;
         diff.truncated
     } else {
         let mut patch = client.patch_of(name, session, compared).await?;
-        while let Some(piece) = patch.text.next().await? {
-            context.out.raw(&piece)?;
+        while let Some(bytes) = patch.text.next().await? {
+            context.out.raw(&bytes)?;
         }
         patch.truncated
     };
-    if cut {
-        context.out.say("shed: the diff is longer than its limit, and was cut; name a PATH");
+    if truncated {
+        context
+            .out
+            .say("shed: the diff exceeds its size limit and was truncated; narrow it with PATH");
     }
     Ok(0)
 }
@@ -94,13 +95,13 @@ async fn numbers(client: &Client, target: &Target, watch: bool, context: &Contex
     let Target { name, session } = target;
     if !watch {
         let numbers = client.diff_numbers(name, session).await?;
-        context.out.data(&numbers, || in_words(&numbers) + "\n")?;
+        context.out.data(&numbers, || summary(&numbers) + "\n")?;
         return Ok(0);
     }
-    let mut news = client.watch_diff(name, session).await?;
-    while let Some(numbers) = news.next().await? {
+    let mut updates = client.watch_diff(name, session).await?;
+    while let Some(numbers) = updates.next().await? {
         let json = || serde_json::to_string(&numbers).unwrap_or_default();
-        let line = if context.out.is_json() { json() } else { in_words(&numbers) };
+        let line = if context.out.is_json() { json() } else { summary(&numbers) };
         context.out.line(&line)?;
     }
     Ok(0)
@@ -112,10 +113,14 @@ fn text(diff: &Diff) -> String {
         n => format!("and {n} more\n"),
     };
     let Diff { n_files, insertions, deletions, .. } = diff;
-    format!("{}{left}{n_files} files, +{insertions} -{deletions}\n", files(&diff.files))
+    format!(
+        "{}{left}{}, +{insertions} -{deletions}\n",
+        files(&diff.files),
+        counted(*n_files, "file")
+    )
 }
 
-/// Files with what happened to them.
+/// A table of files: git's status letter, changed lines, path.
 pub(crate) fn files(files: &[FileChange]) -> String {
     let rows = files.iter().map(|file| {
         let status = match file.status {
@@ -140,7 +145,10 @@ pub(crate) fn files(files: &[FileChange]) -> String {
     table(&["", "LINES", "FILE"], rows.collect())
 }
 
-fn in_words(numbers: &DiffNumbers) -> String {
+fn summary(numbers: &DiffNumbers) -> String {
     let DiffNumbers { files, insertions, deletions, ahead, behind, .. } = numbers;
-    format!("{files} files, +{insertions} -{deletions}, {ahead} ahead, {behind} behind")
+    format!(
+        "{}, +{insertions} -{deletions}, {ahead} ahead, {behind} behind",
+        counted(*files, "file")
+    )
 }

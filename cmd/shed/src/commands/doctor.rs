@@ -9,33 +9,32 @@ use shed_client::{Address, Client};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use shed_report::{Check, Verdict, check, has_failed, show};
+use shed_report::{Check, Verdict, check, counted, has_failed, show};
 
-/// Check this client and the servers it knows, and explain what is wrong
+/// Check this client and its servers, and explain what is wrong
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-/// Runs the command.
 pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
     let mut checks = vec![program("ssh", &["-V"]), agent()];
     let servers =
-        if context.is_chosen() { vec![context.server()?] } else { context.all_servers()? };
-    let asked = Context::ask_all(&servers, async |client| {
+        if context.is_selected() { vec![context.server()?] } else { context.all_servers()? };
+    let answers = Context::ask_all(&servers, async |client| {
         let info = client.info().await?;
         let health = client.health().await;
         Ok((info, health, orphans(&client).await))
     });
-    for (server, answer) in servers.iter().zip(asked.await) {
-        let orphans = answer.as_ref().ok().map(|(_, _, found)| show_orphans(&server.name, found));
+    for (server, answer) in servers.iter().zip(answers.await) {
+        let orphans = answer.as_ref().ok().map(|(_, _, found)| check_orphans(&server.name, found));
         let what = format!("server {}", server.name);
         checks.push(match answer {
             Err(failure) => {
                 check(what, Verdict::Fail, with_hint(&failure, server.client.address()))
             }
             Ok((info, Ok(health), _)) if health.ready => {
-                let other = info.version != env!("CARGO_PKG_VERSION");
-                let verdict = if other { Verdict::Warn } else { Verdict::Pass };
-                let note = if other {
+                let is_other = info.version != env!("CARGO_PKG_VERSION");
+                let verdict = if is_other { Verdict::Warn } else { Verdict::Pass };
+                let note = if is_other {
                     format!(" (this client is {})", env!("CARGO_PKG_VERSION"))
                 } else {
                     String::new()
@@ -55,7 +54,7 @@ pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
     Ok(if has_failed(&checks) { shed_api::problem::exit::FAILED } else { 0 })
 }
 
-/// The orphans of each running shed that has any, or why there is no saying.
+/// The orphans of each running shed that has any, or why they cannot be listed.
 type Orphans = Result<Vec<(String, Vec<Orphan>)>, String>;
 
 async fn orphans(client: &Client) -> Orphans {
@@ -71,16 +70,16 @@ async fn orphans(client: &Client) -> Orphans {
     Ok(found)
 }
 
-fn show_orphans(server: &str, found: &Orphans) -> Check {
+fn check_orphans(server: &str, found: &Orphans) -> Check {
     let what = format!("orphans {server}");
     let found = match found {
         Ok(found) if found.is_empty() => return check(what, Verdict::Pass, "none"),
         Ok(found) => found,
         Err(why) => return check(what, Verdict::Warn, printable(why)),
     };
-    // A session somebody made by hand is nothing to mend.
-    let is_wrong = |orphan: &Orphan| orphan.kind != "session";
-    let verdict = if found.iter().any(|(_, orphans)| orphans.iter().any(is_wrong)) {
+    // An unmanaged tmux session is not a fault.
+    let is_fault = |orphan: &Orphan| orphan.kind != "session";
+    let verdict = if found.iter().any(|(_, orphans)| orphans.iter().any(is_fault)) {
         Verdict::Warn
     } else {
         Verdict::Pass
@@ -99,22 +98,25 @@ fn show_orphans(server: &str, found: &Orphans) -> Check {
 
 fn with_hint(failure: &Failure, address: &Address) -> String {
     let hint = match address {
-        Address::Unix(_) => "start it: make run, or: systemctl start shed-server".to_owned(),
-        Address::Ssh(address) => format!("by hand: ssh -p {} _api@{}", address.port, address.host),
-        Address::Https { host, port } | Address::Http { host, port } => {
-            format!("by hand: curl -v https://{host}:{port}/api/health/live")
+        Address::Unix(_) => {
+            "on the server: systemctl start shed-server (in a checkout: make run)".to_owned()
+        }
+        Address::Ssh(address) => {
+            format!("check the connection: ssh -p {} _api@{}", address.port, address.host)
+        }
+        Address::Https { .. } | Address::Http { .. } => {
+            format!("check the connection: curl -v {address}/api/health/live")
         }
     };
     format!("{}; {hint}", failure.text)
 }
 
-fn program(name: &str, words: &[&str]) -> Check {
-    match std::process::Command::new(name).args(words).output() {
+fn program(name: &str, args: &[&str]) -> Check {
+    match std::process::Command::new(name).args(args).output() {
         Ok(output) => {
-            let words = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-            let words =
-                String::from_utf8_lossy(&words).lines().next().unwrap_or_default().to_owned();
-            check(name, Verdict::Pass, words)
+            let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+            let text = String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned();
+            check(name, Verdict::Pass, text)
         }
         Err(error) => check(name, Verdict::Fail, format!("{error}; install openssh-client")),
     }
@@ -122,13 +124,19 @@ fn program(name: &str, words: &[&str]) -> Check {
 
 fn agent() -> Check {
     if std::env::var_os("SSH_AUTH_SOCK").is_none() {
-        return check("ssh-agent", Verdict::Warn, "none; keys with a passphrase will not work");
+        return check(
+            "ssh-agent",
+            Verdict::Warn,
+            "SSH_AUTH_SOCK is not set; keys with a passphrase will not work",
+        );
     }
     match std::process::Command::new("ssh-add").arg("-l").output() {
         Ok(keys) if keys.status.success() => {
             let n_keys = String::from_utf8_lossy(&keys.stdout).lines().count();
-            check("ssh-agent", Verdict::Pass, format!("{n_keys} keys"))
+            check("ssh-agent", Verdict::Pass, counted(n_keys as u64, "key"))
         }
-        Ok(_) | Err(_) => check("ssh-agent", Verdict::Warn, "it has no keys, or does not answer"),
+        Ok(_) | Err(_) => {
+            check("ssh-agent", Verdict::Warn, "it has no keys or does not answer; ssh-add")
+        }
     }
 }

@@ -3,26 +3,26 @@
 use clap_complete::ArgValueCandidates;
 use shed_api::Event;
 
-use super::completions::sheds;
+use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 
-/// Show what happened, and what happens
+/// Show past events and follow new ones
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  shed events                            from now on
-  shed events --after 0 --shed web       everything the log has of one shed, then what happens
-  shed events --no-follow --json         the whole log, a JSON object a line")]
+  shed events                            follow new events
+  shed events --after 0 --shed web       all events of a shed, then new ones
+  shed events --no-follow --json         the whole log, one JSON object per line")]
 pub(crate) struct Args {
-    /// Only events after this id; by default those from now on
-    #[arg(long)]
+    /// Show events after this id (default: only new ones)
+    #[arg(long, value_name = "ID")]
     after: Option<i64>,
-    /// Only those of this shed
+    /// Show only events of this shed
     #[arg(long, value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     shed: Option<String>,
-    /// End with what is in the log; begins at its beginning unless `--after` says otherwise
+    /// Print the log, from its beginning or after --after, and exit
     #[arg(long)]
     no_follow: bool,
 }
@@ -53,7 +53,7 @@ fn print(event: &Event, context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// Everything in the log after an event, page by page.
+/// Prints the whole log after an event, page by page.
 async fn print_log(
     client: &shed_client::Client,
     mut after: i64,
@@ -72,6 +72,7 @@ async fn print_log(
     }
 }
 
+/// Id of the newest event; 0 when the log is empty.
 async fn newest(client: &shed_client::Client) -> Result<i64, Failure> {
     let mut after = 0;
     loop {
@@ -84,15 +85,15 @@ async fn newest(client: &shed_client::Client) -> Result<i64, Failure> {
 }
 
 fn text(event: &Event) -> String {
-    let mut words = vec![
+    let mut fields = vec![
         event.id.to_string(),
         event.at.format("%Y-%m-%d %H:%M:%S").to_string(),
         event.kind.as_str().to_owned(),
     ];
-    words.extend(event.shed.clone());
-    words.extend(event.session.clone());
-    words.extend(event.status.map(|status| status.to_string()));
-    words.extend(event.note.as_deref().map(shed_api::name::printable));
-    words.push(format!("({})", shed_api::name::printable(&event.actor)));
-    words.join("  ")
+    fields.extend(event.shed.clone());
+    fields.extend(event.session.clone());
+    fields.extend(event.status.map(|status| status.to_string()));
+    fields.extend(event.note.as_deref().map(shed_api::name::printable));
+    fields.push(format!("({})", shed_api::name::printable(&event.actor)));
+    fields.join("  ")
 }

@@ -6,21 +6,20 @@ use std::io::IsTerminal as _;
 use clap_complete::ArgValueCandidates;
 use rustix::fs::{FileType, fstat};
 use shed_api::stream::{ExecOpen, ExecSpec};
-use shed_client::{ClientError, Frame};
+use shed_client::Frame;
 
-use super::completions::{sessions, sheds};
-use super::create::env_item;
+use crate::candidates::{sessions, sheds};
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, command_line};
 use crate::names;
-use crate::process::{Seat, in_pipes, in_terminal};
-use crate::terminal::{self, Raw};
+use crate::process::{first_frame, in_pipes, in_raw_terminal};
+use crate::{terminal, variables};
 
 /// Run a command in a shed
 ///
-/// The words are the command's, as they are: no shell reads them. Shed's own flags stand before the command's first word.
-/// Input is piped, output and errors are separate, the exit status is the command's. With --session it runs in a
-/// background window of that session: its directory, its environment, its terminal's bytes; anyone attached can look.
+/// Passes the arguments on unchanged, without a shell. Options of shed go before the command. Standard input, output and
+/// error stay separate; the exit status is the command's. With --session the command runs in a background window of that
+/// session, with its directory and environment, and is visible to everyone attached.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -33,43 +32,39 @@ pub(crate) struct Args {
     /// Run in a background window of this session
     #[arg(short = 'S', long, value_parser = names::session, add = ArgValueCandidates::new(sessions))]
     session: Option<String>,
-    /// With a terminal
+    /// Allocate a terminal (default: when standard input and output are terminals)
     #[arg(short = 't', long, overrides_with = "no_tty")]
     tty: bool,
-    /// Without a terminal
+    /// Allocate no terminal
     #[arg(short = 'T', long, overrides_with = "tty")]
     no_tty: bool,
-    /// Where it runs; /workspace by default
+    /// Working directory (default: /workspace, or the session's)
     #[arg(short = 'w', long, value_name = "DIR")]
     workdir: Option<String>,
-    /// Variable for the command; without a value, taken from here
+    /// Environment variable (repeatable); K alone takes the local value
     #[arg(short, long, value_name = "K[=V]")]
     env: Vec<String>,
-    /// As root. Needs admin
+    /// Run as root; needs scope admin
     #[arg(long, conflicts_with = "session")]
     root: bool,
-    /// Start it, print an id, and leave it; its end is an event
+    /// Start the command in the background and print its id; its exit is recorded as an event
     #[arg(long)]
     detach: bool,
     /// Shed
     #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
-    /// The command and its words
+    /// Command with its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let in_session = args.session.is_some();
     if in_session && is_piped() {
-        return Err(Failure::usage(
-            "a command in a session's window has that window's input: it takes none from here",
-        )
-        .hint("the same with < /dev/null"));
+        return Err(redirected_input(&args));
     }
-    let env = args.env.iter().map(|item| env_item(item)).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let env = variables::from_options(&args.env)?;
     let with_tty =
         !in_session && !args.no_tty && !args.detach && (args.tty || terminal::is_interactive());
     let open = ExecOpen {
@@ -86,25 +81,18 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         detach: args.detach,
     };
     let mut stream = client.exec_stream(&args.name, &open).await?;
-    // A refusal must come before the terminal is touched.
-    match stream.reader.next().await? {
-        Frame::Problem(problem) => return Err(ClientError::Problem(problem).into()),
-        Frame::Detached(id) => {
-            context.out.data(&serde_json::json!({ "id": id }), || format!("{id}\n"))?;
-            return Ok(0);
-        }
-        _ => {}
+    if let Frame::Detached(id) = first_frame(&mut stream).await? {
+        context.out.data(&serde_json::json!({ "id": id }), || format!("{id}\n"))?;
+        return Ok(0);
     }
     if with_tty && std::io::stdin().is_terminal() {
-        let raw = Raw::enter()?;
-        let end = in_terminal(stream, &mut Seat::take()?, context.out).await;
-        drop(raw);
-        return end?.outcome();
+        return in_raw_terminal(stream, context.out).await;
     }
     let with_input = open.stdin || with_tty;
     in_pipes(stream, with_input, context.out).await?.outcome()
 }
 
+/// Adds the local terminal's variables that are not set explicitly.
 fn with_terminal(mut env: BTreeMap<String, String>) -> BTreeMap<String, String> {
     for (name, value) in terminal::environment() {
         env.entry(name).or_insert(value);
@@ -112,7 +100,19 @@ fn with_terminal(mut env: BTreeMap<String, String>) -> BTreeMap<String, String> 
     env
 }
 
-/// Whether something is piped into us: a pipe, a file, a socket. Not a terminal and not `/dev/null`.
+/// The command runs in a session, so that its input is the window's, but standard input is redirected here.
+fn redirected_input(args: &Args) -> Failure {
+    let session = args.session.as_deref().unwrap_or_default();
+    let mut words = vec!["shed", "exec", "-S", session];
+    words.extend(args.workdir.iter().flat_map(|dir| ["-w", dir]));
+    words.extend(args.env.iter().flat_map(|variable| ["-e", variable]));
+    words.extend([&args.name, "--"]);
+    words.extend(args.command.iter().map(String::as_str));
+    Failure::usage("a command in a session reads from its window, not from standard input")
+        .hint(format!("{} < /dev/null", command_line(words)))
+}
+
+/// Whether standard input is a pipe, a file or a socket: not a terminal and not `/dev/null`.
 fn is_piped() -> bool {
     fstat(std::io::stdin()).is_ok_and(|stat| {
         let kind = FileType::from_raw_mode(stat.st_mode);

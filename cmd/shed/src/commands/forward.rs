@@ -6,27 +6,27 @@ use shed_client::{Client, Frame, ProcessStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::completions::sheds;
+use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 
-/// What is read from a local connection at once.
+/// Size of one read from a local connection.
 const READ_BYTES: usize = 64 << 10;
 
 /// Forward local ports to ports in a shed
 ///
-/// Listens on this machine's loopback until Ctrl-C. The connection is made in the shed, as its user.
+/// Listens on 127.0.0.1 until Ctrl-C. Connections in the shed go to its localhost.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  shed forward web 3000                  localhost:3000 here is localhost:3000 there
-  shed forward web 8000:3000 5432        several at once")]
+  shed forward web 3000                  local port 3000 to port 3000 in the shed
+  shed forward web 8000:3000 5432        several ports")]
 pub(crate) struct Args {
     /// Shed
     #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
-    /// [LOCAL:]PORT; 0 as LOCAL takes any free port
+    /// Port in the shed, after the local port if that differs; LOCAL 0 takes any free port
     #[arg(required = true, value_name = "[LOCAL:]PORT", value_parser = ports)]
     ports: Vec<(u16, u16)>,
 }
@@ -35,7 +35,7 @@ fn ports(text: &str) -> Result<(u16, u16), String> {
     let (local, remote) = text.split_once(':').unwrap_or((text, text));
     match (local.parse(), remote.parse()) {
         (Ok(local), Ok(remote)) if remote > 0 => Ok((local, remote)),
-        _ => Err("use PORT or LOCAL:PORT".to_owned()),
+        _ => Err("expected PORT or LOCAL:PORT".to_owned()),
     }
 }
 
@@ -46,9 +46,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let mut listeners = Vec::new();
     for (local, remote) in &args.ports {
         let bound = TcpListener::bind(("127.0.0.1", *local)).await;
-        let listener = bound.map_err(Failure::io(format!("port {local}")))?;
-        let address = listener.local_addr().map_err(Failure::io("a listener"))?;
-        context.out.say(&format!("{address} is port {remote} of {}", args.name));
+        let listener = bound.map_err(Failure::io(format!("cannot listen on port {local}")))?;
+        let address = listener.local_addr().map_err(Failure::io("listening socket"))?;
+        context.out.say(&format!("forwarding {address} to port {remote} of {}", args.name));
         listeners.push((listener, *remote));
     }
     let served = listeners.into_iter().map(|(listener, remote)| {
@@ -80,62 +80,63 @@ async fn serve(client: Client, name: String, port: u16, socket: TcpStream, conte
 
 /// How the direction from the shed ended.
 #[derive(Debug, PartialEq, Eq)]
-enum Inward {
-    /// The other direction may go on.
+enum InboundEnd {
+    /// The shed sends no more; the other direction stays open.
     HalfClosed,
-    /// The connection is no more.
-    Over,
+    /// The connection is closed.
+    Closed,
 }
 
+/// Copies both directions between a local connection and one in the shed.
 async fn copy(stream: ProcessStream, socket: TcpStream, context: &Context) {
     let ProcessStream { mut reader, input } = stream;
     let (mut read, mut write) = socket.into_split();
-    let back = input.clone();
-    let outward = async move {
+    let to_shed = input.clone();
+    let outbound = async move {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             match read.read(&mut buffer).await {
                 Ok(n_read) if n_read > 0 => {
-                    if !back.send(Bytes::copy_from_slice(&buffer[..n_read])).await {
+                    if !to_shed.send(Bytes::copy_from_slice(&buffer[..n_read])).await {
                         return;
                     }
                 }
                 Ok(_) => {
-                    back.eof().await;
+                    to_shed.eof().await;
                     return;
                 }
                 Err(_) => return,
             }
         }
     };
-    let inward = async {
+    let inbound = async {
         while let Ok(frame) = reader.next().await {
             match frame {
                 Frame::Stdout(bytes) => {
                     if write.write_all(&bytes).await.is_err() {
-                        return Inward::Over;
+                        return InboundEnd::Closed;
                     }
                 }
                 Frame::Eof => {
                     write.shutdown().await.ok();
-                    return Inward::HalfClosed;
+                    return InboundEnd::HalfClosed;
                 }
                 Frame::Problem(problem) => {
                     context.out.failure(&shed_client::ClientError::Problem(problem).into());
-                    return Inward::Over;
+                    return InboundEnd::Closed;
                 }
                 Frame::Started | Frame::Detached(_) | Frame::Stderr(_) | Frame::Exit(_) => {}
             }
         }
-        Inward::Over
+        InboundEnd::Closed
     };
-    tokio::pin!(outward, inward);
+    tokio::pin!(outbound, inbound);
     tokio::select! {
-        () = &mut outward => {
-            inward.await;
+        () = &mut outbound => {
+            inbound.await;
         }
-        end = &mut inward => if end == Inward::HalfClosed {
-            outward.await;
+        end = &mut inbound => if end == InboundEnd::HalfClosed {
+            outbound.await;
         },
     }
     input.close().await;

@@ -1,15 +1,15 @@
-//! `shed start`, `stop`, `restart`, `pause`, `unpause`: one word each, for several sheds.
+//! `shed start`, `stop`, `restart`, `pause` and `unpause`.
 
 use clap_complete::ArgValueCandidates;
-use shed_client::Wished;
+use shed_client::Effect;
 
-use super::completions::sheds;
-use super::each;
+use super::each::each;
+use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
 
-/// Which sheds
+// No doc comment: the subcommands have their own help.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Sheds
@@ -17,41 +17,39 @@ pub(crate) struct Args {
     names: Vec<String>,
 }
 
-/// A word of the API and what is said when it is done.
+/// An operation on sheds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Verb {
-    path: &'static str,
+pub(crate) struct Operation {
+    /// Its name in the API.
+    name: &'static str,
+    /// What is printed after the shed's name when it was carried out.
     done: &'static str,
+    /// What is printed when the shed was in the requested state already.
     already: &'static str,
 }
 
-/// `start`.
-pub(crate) const START: Verb = Verb { path: "start", done: "started", already: "already runs" };
-/// `stop`.
-pub(crate) const STOP: Verb =
-    Verb { path: "stop", done: "stopped", already: "was stopped already" };
-/// `restart`.
-pub(crate) const RESTART: Verb =
-    Verb { path: "restart", done: "restarted", already: "already runs" };
-/// `pause`.
-pub(crate) const PAUSE: Verb =
-    Verb { path: "pause", done: "paused", already: "was paused already" };
-/// `unpause`.
-pub(crate) const UNPAUSE: Verb =
-    Verb { path: "unpause", done: "unpaused", already: "already runs" };
+pub(crate) const START: Operation =
+    Operation { name: "start", done: "started", already: "is already running" };
+pub(crate) const STOP: Operation =
+    Operation { name: "stop", done: "stopped", already: "is already stopped" };
+pub(crate) const RESTART: Operation =
+    Operation { name: "restart", done: "restarted", already: "is already running" };
+pub(crate) const PAUSE: Operation =
+    Operation { name: "pause", done: "paused", already: "is already paused" };
+pub(crate) const UNPAUSE: Operation =
+    Operation { name: "unpause", done: "unpaused", already: "is already running" };
 
-/// Runs the command.
-pub(crate) async fn run(args: Args, verb: Verb, context: &Context) -> Outcome {
+pub(crate) async fn run(args: Args, operation: Operation, context: &Context) -> Outcome {
     let client = context.client()?;
-    let mut done = Vec::new();
-    let wish = async |name: &str| {
-        let (wished, shed) = client.wish(name, verb.path).await?;
-        let words = if wished == Wished::Already { verb.already } else { verb.done };
-        context.out.say(&format!("shed {name} {words}"));
-        done.push(shed);
+    let mut sheds = Vec::new();
+    let run = async |name: &str| {
+        let (effect, shed) = client.shed_operation(name, operation.name).await?;
+        let result = if effect == Effect::Unchanged { operation.already } else { operation.done };
+        context.out.say(&format!("shed {name} {result}"));
+        sheds.push(shed);
         Ok(())
     };
-    let status = each(&args.names, context, wish).await;
-    context.out.data(&done, String::new)?;
+    let status = each(&args.names, context, run).await;
+    context.out.data(&sheds, String::new)?;
     Ok(status)
 }

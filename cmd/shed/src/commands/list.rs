@@ -11,7 +11,7 @@ use shed_report::table;
 
 /// List sheds
 ///
-/// With --all, of every server at once; one that does not answer is a row with its reason.
+/// With --all it asks all servers; one that does not answer is listed as unreachable, with the reason.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -21,12 +21,12 @@ pub(crate) struct Args {
     /// Ask all configured servers
     #[arg(short, long)]
     all: bool,
-    /// Exit with 5 if a server does not answer
+    /// Exit with status 5 if a server does not answer
     #[arg(long)]
     strict: bool,
 }
 
-/// A shed and where it is.
+/// A shed and its server.
 #[derive(Debug, Serialize)]
 struct Row {
     server: String,
@@ -47,14 +47,13 @@ struct List {
     unreachable: Vec<Missing>,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let servers = if args.all { context.all_servers()? } else { vec![context.server()?] };
-    let asked =
+    let answers =
         Context::ask_all(&servers, async |client| client.sheds().await.map_err(Failure::from))
             .await;
     let mut list = List { sheds: Vec::new(), unreachable: Vec::new() };
-    for (server, answer) in servers.iter().zip(asked) {
+    for (server, answer) in servers.iter().zip(answers) {
         match answer {
             Ok(answer) => list.sheds.extend(
                 answer.sheds.into_iter().map(|shed| Row { server: server.name.clone(), shed }),
@@ -95,9 +94,9 @@ fn cells(row: &Row, all: bool) -> Vec<String> {
     if all {
         cells.push(row.server.clone());
     }
-    let quiet = shed.status == shed_api::ShedStatus::Running && !shed.link.connected;
+    let is_unreachable = shed.status == shed_api::ShedStatus::Running && !shed.link.connected;
     cells.extend([
-        if quiet { "running (no answer)".to_owned() } else { shed.status.to_string() },
+        if is_unreachable { "running (no answer)".to_owned() } else { shed.status.to_string() },
         shed.session_count.to_string(),
         shed.limits.cpus.to_string(),
         show_size(shed.limits.memory_bytes),

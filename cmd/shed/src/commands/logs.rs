@@ -2,14 +2,15 @@
 
 use clap_complete::ArgValueCandidates;
 
-use super::completions::sheds;
+use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
 
-/// Show what a shed's shed-init printed
+/// Show the log of shed-init in a shed
 ///
-/// A few lines: why a shed did not start, when its worker was started again. What sessions show: `shed sessions capture`.
+/// It says why a shed did not start, and when shed-init restarted. For the output of sessions use `shed output` or `shed
+/// sessions capture`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -19,12 +20,11 @@ pub(crate) struct Args {
     /// Shed
     #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
-    /// The last so many lines
-    #[arg(short = 'n', long)]
+    /// Show the last N lines (default: all)
+    #[arg(short = 'n', long, value_name = "N")]
     lines: Option<u32>,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let logs = context.client()?.logs(&args.name, args.lines).await?;
     context.out.data(&logs, || logs.clone())?;

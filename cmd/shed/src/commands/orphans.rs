@@ -4,16 +4,16 @@ use clap_complete::ArgValueCandidates;
 use shed_api::name::printable;
 use shed_api::work::{CleanOrphans, Orphan, OrphanList};
 
-use super::completions::sheds;
+use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
 use shed_report::table;
 
-/// List what is in a shed and belongs to no session that is remembered, and clean it
+/// Find and remove tmux sessions, worktrees and processes that no session owns
 ///
-/// tmux sessions, worktrees, processes of sessions that ended, and records that cannot be read. Nothing is cleaned that is
-/// not named, and no worktree that has work in it which is nowhere else.
+/// Records that cannot be read are listed as well. Removes only what is named, and no worktree with uncommitted or unpushed
+/// work.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,25 +26,24 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List them, with what mends each
+    /// List orphans, and how to fix each
     #[command(alias = "ls")]
     List {
         /// Shed
         #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
     },
-    /// End or remove those that are named
+    /// Stop or remove orphans
     Clean {
         /// Shed
         #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
-        /// Which, as they are listed
+        /// Orphans, by the names that `list` prints
         #[arg(required = true, value_name = "ORPHAN")]
         orphans: Vec<String>,
     },
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let list: OrphanList = match args.command {

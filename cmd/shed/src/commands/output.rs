@@ -10,31 +10,29 @@ use shed_api::worker::{OutputPage, Worker, WorkerStatus};
 use shed_client::{Client, page_bytes};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::completions::workers;
 use super::target::Target;
+use crate::candidates::workers;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, INTERRUPTED, Outcome};
 use crate::names;
 
-/// So long a question may be without an answer while a worker prints nothing.
+/// How long the server holds a request for output that has not been printed yet.
 const WAIT_SECONDS: u64 = 15;
-/// The first pause when the server did not wait: the session waits for its turn, or the server is away. It doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest pause.
-const LONG_PAUSE: Duration = Duration::from_millis(250);
-/// How long a server that went away is asked again: as long as one may be restarting.
-const SOON: Duration = Duration::from_secs(120);
-/// The exit status of one who left by Ctrl-C.
-const INTERRUPTED: u8 = 130;
+/// Delay before the first retry when the server did not wait: the session is queued, or the server is unreachable. It doubles.
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+/// Longest delay between two retries.
+const LONG_DELAY: Duration = Duration::from_millis(250);
+/// How long an unreachable server is retried: the time that a restart may take.
+const RESTART_TIME: Duration = Duration::from_secs(120);
 
-/// Print what a worker printed, byte by byte
+/// Print the output of a worker
 ///
-/// From the server's log: also of a worker that has ended, and of a shed that is stopped. Bytes are as the worker's
-/// terminal got them, with everything that steers one. --search is without.
+/// Reads the server's log, also of an exited worker or a stopped shed. Prints the exact bytes, including terminal escape
+/// sequences; --search ignores those.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  shed output web fix-login              everything that is kept of its first worker
+  shed output web fix-login              all kept output of the first worker
   shed output web fix-login npm --lines 50 --follow
   shed output web fix-login --search 'error:'
   shed output web fix-login --from 1048576
@@ -42,27 +40,26 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,
-    /// Worker, by name or id; the first when absent
+    /// Worker, by name or id (default: the first)
     #[arg(value_parser = names::worker, add = ArgValueCandidates::new(workers))]
     worker: Option<String>,
-    /// Go on until the worker's command ends
+    /// Follow the output until the worker's command exits
     #[arg(short, long, conflicts_with_all = ["cast", "search"])]
     follow: bool,
-    /// Begin so many lines before the end
-    #[arg(short = 'n', long, conflicts_with_all = ["from", "cast", "search"])]
+    /// Start N lines before the end (default: at the beginning)
+    #[arg(short = 'n', long, value_name = "N", conflicts_with_all = ["from", "cast", "search"])]
     lines: Option<u32>,
-    /// Begin at this offset
+    /// Start at this offset in bytes
     #[arg(long, value_name = "OFFSET")]
     from: Option<u64>,
-    /// As a recording for players: asciicast v2
+    /// Print a recording in asciicast v2 format
     #[arg(long, conflicts_with = "search")]
     cast: bool,
-    /// Only lines in which this text stands, with their offsets
+    /// Print only lines that contain this text, with their offsets; exit with status 1 if there are none
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let Target { name, session } = &args.target;
@@ -87,8 +84,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     };
     if args.follow {
         return match output.follow(from, false).await? {
-            Ending::Left => Ok(INTERRUPTED),
-            Ending::Worker(_) | Ending::Gone => Ok(0),
+            Ending::Detached => Ok(INTERRUPTED),
+            Ending::Exited(_) | Ending::Removed => Ok(0),
         };
     }
     let mut from = from;
@@ -96,28 +93,30 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     Ok(0)
 }
 
-/// The worker that is meant when none is named.
+/// Id of the session's first worker: the default when none is named.
 pub(crate) fn first_worker(session: &Session) -> Result<String, Failure> {
     let first = session.workers.first().map(|worker| worker.id.clone());
     let (shed, name) = (&session.shed_name, &session.name);
     first.ok_or_else(|| {
-        Failure::not_found(format!("session {shed}/{name} has no worker: nothing of it is kept"))
-            .hint(format!("shed sessions capture {shed} {name}"))
+        Failure::not_found(format!(
+            "session {shed}/{name} has no workers, so its output is not kept"
+        ))
+        .hint(format!("shed sessions capture {shed} {name}"))
     })
 }
 
-/// How following ended.
+/// Why following a worker's output ended.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// The worker's command has ended, and all it printed was shown.
-    Worker(Box<Worker>),
-    /// The worker is not there any more.
-    Gone,
-    /// The person left.
-    Left,
+    /// The worker's command exited, and all its output was printed.
+    Exited(Box<Worker>),
+    /// The worker or its session was removed.
+    Removed,
+    /// The user pressed Ctrl-C.
+    Detached,
 }
 
-/// A worker's output on its way to standard output.
+/// Prints the output of one worker.
 pub(crate) struct Output<'a> {
     pub(crate) client: &'a Client,
     pub(crate) name: &'a str,
@@ -127,11 +126,11 @@ pub(crate) struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Prints a page: its bytes, or the page itself as a line of JSON.
+    /// Prints a page: its bytes, or with `--json` the page as one line.
     fn print(&self, page: &OutputPage) -> Result<(), Failure> {
         let out = self.context.out;
         if page.gap > 0 && !out.is_json() {
-            out.say(&format!("shed: {} bytes before this are not kept", page.gap));
+            out.say(&format!("shed: {} bytes before this were discarded", page.gap));
         }
         if out.is_json() {
             return out.line(&serde_json::to_string(page).unwrap_or_default());
@@ -139,8 +138,8 @@ impl Output<'_> {
         out.raw(&page_bytes(page).map_err(Failure::new)?)
     }
 
-    /// Prints everything from an offset to what is the end now, and moves the offset there. When there is nothing it waits for
-    /// something, at most `wait` seconds.
+    /// Prints from an offset to the current end and advances the offset. If there is nothing to print it waits for output for
+    /// at most `wait` seconds.
     async fn rest(&self, from: &mut u64, wait: Option<u64>) -> Result<(), Failure> {
         let Self { client, name, session, worker, .. } = self;
         loop {
@@ -148,7 +147,7 @@ impl Output<'_> {
             if page.end > page.start {
                 self.print(&page)?;
             }
-            // A page that gives nothing is the end, whatever else it says.
+            // An empty page is the last one, so that a server that reports a wrong end cannot cause an endless loop.
             let is_last = page.end >= page.log_end || page.end <= *from;
             *from = page.end.max(*from);
             if is_last {
@@ -157,71 +156,72 @@ impl Output<'_> {
         }
     }
 
-    /// Prints what there is from an offset on and what comes, until the worker's command has ended.
+    /// Prints existing and new output from an offset on, until the worker's command exits.
     ///
-    /// A server that goes away is waited for, and a worker that goes away is an end, once it has answered or `is_there` says
-    /// that it has before.
-    pub(crate) async fn follow(&self, from: u64, is_there: bool) -> Result<Ending, Failure> {
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::io("signals"))?;
+    /// Once the worker is known to exist, because the server has answered or because of `exists`, an unreachable server is
+    /// retried, and a missing worker means that it was removed.
+    pub(crate) async fn follow(&self, from: u64, exists: bool) -> Result<Ending, Failure> {
+        let mut interrupt =
+            signal(SignalKind::interrupt()).map_err(Failure::io("cannot listen for signals"))?;
         tokio::select! {
-            ending = self.to_its_end(from, is_there) => ending,
+            ending = self.follow_to_end(from, exists) => ending,
             _ = interrupt.recv() => {
                 let Self { name, session, .. } = self;
-                self.context.out.say(&format!("\nshed: left {name}/{session}; it goes on"));
-                Ok(Ending::Left)
+                self.context.out.say(&format!("\nshed: detached from {name}/{session}; it keeps running"));
+                Ok(Ending::Detached)
             }
         }
     }
 
-    async fn to_its_end(&self, mut from: u64, is_there: bool) -> Result<Ending, Failure> {
-        let mut pause = FIRST_PAUSE;
-        let mut ended = None;
+    async fn follow_to_end(&self, mut from: u64, exists: bool) -> Result<Ending, Failure> {
+        let mut delay = FIRST_DELAY;
+        let mut exited = None;
         let mut lost_at = None::<Instant>;
-        let mut has_begun = is_there;
+        let mut exists = exists;
         loop {
             let before = from;
-            match self.step(&mut from, &mut ended).await {
+            match self.step(&mut from, &mut exited).await {
                 Ok(Some(ending)) => return Ok(ending),
                 Ok(None) => {
-                    (lost_at, has_begun) = (None, true);
+                    (lost_at, exists) = (None, true);
                     if from > before {
-                        pause = FIRST_PAUSE;
+                        delay = FIRST_DELAY;
                     }
-                    if from > before || ended.is_some() {
+                    if from > before || exited.is_some() {
                         continue;
                     }
                 }
-                Err(failure) if failure.status == UNREACHABLE && has_begun => {
-                    // Offsets stay good: nothing is missed, and nothing comes twice.
-                    if lost_at.get_or_insert_with(Instant::now).elapsed() > SOON {
+                Err(failure) if failure.status == UNREACHABLE && exists => {
+                    // Offsets stay valid over a restart: nothing is missed or printed twice.
+                    if lost_at.get_or_insert_with(Instant::now).elapsed() > RESTART_TIME {
                         return Err(failure);
                     }
                 }
-                // What was being followed is gone, with its end: a session that closes, or one that somebody deletes.
-                Err(failure) if failure.status == NOT_FOUND && has_begun => {
-                    return Ok(Ending::Gone);
+                // The session was closed or deleted.
+                Err(failure) if failure.status == NOT_FOUND && exists => {
+                    return Ok(Ending::Removed);
                 }
                 Err(failure) => return Err(failure),
             }
-            tokio::time::sleep(pause).await;
-            pause = LONG_PAUSE.min(pause * 2);
+            tokio::time::sleep(delay).await;
+            delay = LONG_DELAY.min(delay * 2);
         }
     }
 
-    /// Prints what is there, and looks whether more can come.
+    /// Prints new output. Without any, checks whether the worker can still print.
     async fn step(
         &self,
         from: &mut u64,
-        ended: &mut Option<Box<Worker>>,
+        exited: &mut Option<Box<Worker>>,
     ) -> Result<Option<Ending>, Failure> {
         let before = *from;
         self.rest(from, Some(WAIT_SECONDS)).await?;
         if *from > before {
-            *ended = None;
+            *exited = None;
             return Ok(None);
         }
-        if let Some(worker) = ended.take() {
-            return Ok(Some(Ending::Worker(worker)));
+        if let Some(worker) = exited.take() {
+            return Ok(Some(Ending::Exited(worker)));
         }
         let session = self.client.session(self.name, self.session).await?;
         if matches!(session.status, SessionStatus::Failed | SessionStatus::Orphaned) {
@@ -231,10 +231,10 @@ impl Output<'_> {
         let mut workers = session.workers.into_iter();
         let found = workers.find(|row| row.name == self.worker || row.id == self.worker);
         match found {
-            None => return Ok(Some(Ending::Gone)),
-            // Once more: what it printed last may have come between the two looks.
+            None => return Ok(Some(Ending::Removed)),
+            // Reads once more: its last output may have arrived after the read above.
             Some(worker) if worker.status == WorkerStatus::Exited => {
-                *ended = Some(Box::new(worker));
+                *exited = Some(Box::new(worker));
             }
             Some(_) => {}
         }
@@ -243,7 +243,7 @@ impl Output<'_> {
 }
 
 impl Output<'_> {
-    /// Prints lines in which a text stands, from an offset on.
+    /// Prints the lines that contain a text, from an offset on.
     async fn search(&self, text: &str, mut from: u64) -> Outcome {
         let Self { client, name, session, worker, context } = self;
         let mut found = false;
@@ -262,16 +262,16 @@ impl Output<'_> {
                 _ => break,
             }
         }
-        // As grep tells it.
+        // Status 1 when nothing was found, as grep has it.
         Ok(u8::from(!found))
     }
 
-    /// Prints a recording, from an offset on.
+    /// Prints an asciicast recording, from an offset on.
     async fn cast(&self, from: Option<u64>) -> Outcome {
         let Self { client, name, session, worker, context } = self;
         let mut cast = client.output_cast(name, session, worker, from, None).await?;
-        while let Some(piece) = cast.next().await? {
-            context.out.raw(&piece)?;
+        while let Some(bytes) = cast.next().await? {
+            context.out.raw(&bytes)?;
         }
         Ok(0)
     }

@@ -3,30 +3,29 @@
 use clap_complete::ArgValueCandidates;
 use shed_api::shed::RebuildShed;
 
-use super::completions::sheds;
-use super::each;
+use super::each::each;
+use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
 
-/// Give sheds a new container on the same volumes
+/// Replace the containers of sheds and keep their volumes
 ///
-/// What is in /workspace, the home and /worktrees stays; the rest comes fresh from the image.
+/// Files in /workspace, /worktrees and the home directory stay; everything else is reset to the image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  shed rebuild web                       the same image, looked up again
+  shed rebuild web                       use the newest version of the same image
   shed rebuild web --image shed-agents")]
 pub(crate) struct Args {
     /// Sheds
     #[arg(required = true, value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
-    /// The new image
+    /// New image (default: the same)
     #[arg(short, long)]
     image: Option<String>,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let request = RebuildShed { image: args.image };

@@ -1,6 +1,5 @@
 //! `shed run`.
 
-use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,26 +11,24 @@ use shed_api::stream::AttachOpen;
 use shed_client::Client;
 
 use super::attach;
-use super::completions::sheds;
 use super::limits::Limits;
 use super::output::{Ending, Output, first_worker};
+use crate::candidates::sheds;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, INTERRUPTED, Outcome};
 use crate::names;
-use crate::terminal;
+use crate::{terminal, variables};
 
-/// How often one that waits for its turn looks whether it has come.
-const TURN_PAUSE: Duration = Duration::from_millis(250);
-/// The longest prompt that is read. The server takes less.
+/// How often a queued session is checked.
+const QUEUE_INTERVAL: Duration = Duration::from_millis(250);
+/// Longest prompt to read; the limit of the server is lower.
 const MAX_PROMPT_BYTES: u64 = 1 << 20;
-/// The exit status of one who left by Ctrl-C.
-const INTERRUPTED: u8 = 130;
 
-/// Run an agent, a command or a shell in a session of its own
+/// Run an agent, a command or a shell in a new session
 ///
-/// The session stays when this ends, with all its worker printed: `shed output`. With a terminal you are attached to it;
-/// without one its output is printed to the end and its exit status passed on. With --worktree it works in a git worktree
-/// and on a branch of its own.
+/// In a terminal it attaches to the session. Without one it prints the output until the command exits and passes the exit
+/// status on. The session and its output stay afterwards: `shed output`. With --worktree the session gets its own git
+/// worktree and branch.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -47,80 +44,79 @@ pub(crate) struct Args {
     /// Read the prompt from standard input
     #[arg(value_name = "-", value_parser = ["-"], conflicts_with_all = ["prompt", "prompt_file"])]
     stdin: Option<String>,
-    /// Agent
+    /// Agent to run
     #[arg(short, long, conflicts_with = "command")]
     agent: Option<String>,
-    /// The agent's model
+    /// Model for the agent
     #[arg(short, long)]
     model: Option<String>,
-    /// Work in a git worktree and on a branch of its own
+    /// Create a git worktree and a branch for the session
     #[arg(short, long, conflicts_with = "quick")]
     worktree: bool,
-    /// Work in a directory of the shed, whatever the template says
+    /// Use an existing directory of the shed, even if the template asks for a worktree
     #[arg(short, long, conflicts_with_all = ["branch", "base", "fetch"])]
     quick: bool,
-    /// The worktree's branch; made from the session's name when absent
+    /// Branch of the worktree (default: made from the session's name)
     #[arg(short, long)]
     branch: Option<String>,
-    /// Take the branch up if it exists, here or at origin
+    /// Use the branch if it exists, locally or at origin
     #[arg(long, requires = "branch")]
     existing_branch: bool,
-    /// What the branch begins at: a ref, a commit or pr/N; the default branch when absent
+    /// Start the branch at this ref, commit or pull request (default: the default branch)
     #[arg(long, value_name = "REF|pr/N")]
     base: Option<String>,
-    /// Fetch first
+    /// Run git fetch first
     #[arg(long)]
     fetch: bool,
-    /// Any text for people
+    /// Title
     #[arg(short, long)]
     title: Option<String>,
-    /// Word to find it by
+    /// Tag (repeatable)
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Name; made from title, prompt or agent when absent
+    /// Name of the session (default: made from title, prompt or agent)
     #[arg(short = 'n', long = "name", id = "session_name", value_name = "SESSION", value_parser = names::new_session)]
     session: Option<String>,
-    /// Template whose values stand where nothing is said here
+    /// Template for options not given
     #[arg(long, value_name = "TEMPLATE")]
     template: Option<String>,
-    /// Where it begins, or the repository of the worktree; /workspace by default
+    /// Working directory, or the repository for the worktree (default: /workspace)
     #[arg(long, visible_alias = "workdir", value_name = "DIR")]
     dir: Option<String>,
-    /// Work in the worktree of this other session
+    /// Use the worktree of this other session
     #[arg(long, value_name = "SESSION", conflicts_with_all = ["quick", "branch", "base", "fetch"])]
     share: Option<String>,
-    /// Let its processes write only to its directory, the home's caches and /tmp
+    /// Let processes write only to the session's directory, the caches in the home directory and /tmp
     #[arg(long)]
     confine: bool,
-    /// Start the command again when the shed is
+    /// Start the command again when the shed restarts
     #[arg(long)]
     restart: bool,
-    /// Line for sh in the shed, before the first worker; its output is the worker `setup`'s
+    /// Shell command to run in the shed before the first worker; its output is that of worker `setup`
     #[arg(long, value_name = "LINE")]
     setup: Option<String>,
-    /// Line for sh in the shed, before the worktree is removed
+    /// Shell command to run in the shed before the worktree is removed
     #[arg(long, value_name = "LINE")]
     teardown: Option<String>,
     #[command(flatten)]
     limits: Limits,
-    /// Variable for it; without a value, taken from here
+    /// Environment variable (repeatable); K alone takes the local value
     #[arg(short, long, value_name = "K[=V]")]
     env: Vec<String>,
-    /// What the agent is told first
+    /// Initial prompt
     #[arg(short, long)]
     prompt: Option<String>,
-    /// The same from a file; - is standard input
+    /// File with the initial prompt; - reads standard input
     #[arg(short = 'F', long, value_name = "FILE", conflicts_with = "prompt")]
     prompt_file: Option<PathBuf>,
-    /// Print the session and leave it running
+    /// Print the name of the session and exit
     #[arg(short, long)]
     detach: bool,
-    /// What it runs instead of a login shell
+    /// Command to run (default: a login shell)
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let (name, detach) = (args.name.clone(), args.detach);
@@ -131,18 +127,18 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         && args.agent.is_none()
         && args.template.is_none()
     {
-        // A login shell that nobody can type into ends when somebody ends it by hand.
-        return Err(Failure::usage("there is no terminal, and nothing to run")
+        // Nothing could be typed into a login shell, so it would never exit.
+        return Err(Failure::usage("a login shell needs a terminal")
             .hint(format!("shed run {name} -d   (or: shed run {name} -- CMD)")));
     }
     let made = client.new_session(&name, &request(args)?).await?;
-    context.out.say(&format!("session {name}/{} was made", made.name));
+    context.out.say(&format!("session {name}/{} was created", made.name));
     if detach {
         context.out.data(&made, || format!("{}\n", made.name))?;
         return Ok(0);
     }
     if interactive && !context.out.is_json() {
-        return enter(&client, &made, context).await;
+        return attach_when_started(&client, &made, context).await;
     }
     follow(&client, &made, context).await
 }
@@ -151,12 +147,11 @@ fn request(args: Args) -> Result<NewSession, Failure> {
     let kind = match (args.worktree || args.share.is_some(), args.quick) {
         (true, _) => Some(SessionType::Worktree),
         (false, true) => Some(SessionType::Quick),
-        // What is only for a worktree asks for one.
+        // These options are only for a worktree, so they imply one.
         (false, false) => (args.branch.is_some() || args.base.is_some() || args.fetch)
             .then_some(SessionType::Worktree),
     };
     let file = args.stdin.map(PathBuf::from).or(args.prompt_file);
-    let env = args.env.iter().map(|item| super::create::env_item(item));
     Ok(NewSession {
         name: args.session,
         kind,
@@ -174,7 +169,7 @@ fn request(args: Args) -> Result<NewSession, Failure> {
         template: args.template,
         confine: args.confine,
         command: args.command,
-        env: env.collect::<Result<BTreeMap<_, _>, _>>()?,
+        env: variables::from_options(&args.env)?,
         keep: Some(true),
         restart: args.restart,
         setup: shell_line(args.setup),
@@ -184,12 +179,12 @@ fn request(args: Args) -> Result<NewSession, Failure> {
     })
 }
 
-/// The words that have a shell read a line. The server itself takes words and gives none to a shell.
+/// The argument vector that runs a line in a shell. The server takes argument vectors only.
 fn shell_line(line: Option<String>) -> Vec<String> {
     line.map(|line| vec!["sh".to_owned(), "-c".to_owned(), line]).unwrap_or_default()
 }
 
-/// A prompt as it was given, or what is in a file; `-` is standard input. The newline that ends a file is no part of it.
+/// The prompt: as given, or the content of a file without its last line end. `-` is standard input.
 pub(crate) fn read_prompt(
     given: Option<String>,
     file: Option<&Path>,
@@ -210,28 +205,28 @@ pub(crate) fn read_prompt(
     result.map_err(Failure::io(&shown))?;
     if bytes.len() as u64 > MAX_PROMPT_BYTES {
         return Err(Failure::usage(format!(
-            "{shown}: a prompt has at most {MAX_PROMPT_BYTES} bytes"
+            "the prompt in {shown} is too long; the limit is {MAX_PROMPT_BYTES} bytes"
         )));
     }
     let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("{shown}: a prompt is text in UTF-8")))?;
+        .map_err(|_| Failure::usage(format!("the prompt in {shown} is not valid UTF-8")))?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() {
-        return Err(Failure::usage(format!("{shown}: there is no prompt in it")));
+        return Err(Failure::usage(format!("the prompt in {shown} is empty")));
     }
     Ok(Some(text.to_owned()))
 }
 
-/// Shows the session in the terminal as soon as it is its turn.
-async fn enter(client: &Client, made: &Session, context: &Context) -> Outcome {
+/// Attaches to the session as soon as it has started.
+async fn attach_when_started(client: &Client, made: &Session, context: &Context) -> Outcome {
     let (shed, id) = (&made.shed_name, &made.id);
     let mut status = made.status;
     if status == SessionStatus::Waiting {
-        context.out.say("it waits for its turn; Ctrl-C leaves, it goes on waiting");
+        context.out.say("the session is queued; Ctrl-C detaches and leaves it in the queue");
     }
     while matches!(status, SessionStatus::Waiting | SessionStatus::Creating) {
         tokio::select! {
-            () = tokio::time::sleep(TURN_PAUSE) => {}
+            () = tokio::time::sleep(QUEUE_INTERVAL) => {}
             _ = tokio::signal::ctrl_c() => return Ok(INTERRUPTED),
         }
         let now = client.session(shed, id).await?;
@@ -251,17 +246,17 @@ async fn enter(client: &Client, made: &Session, context: &Context) -> Outcome {
     attach::show(client, shed, &made.name, open, false, context).await
 }
 
-/// Prints what the session's worker prints, and ends as it does.
+/// Prints the output of the session's worker until it exits, and returns its exit status.
 async fn follow(client: &Client, made: &Session, context: &Context) -> Outcome {
     let worker = first_worker(made)?;
     let (name, session) = (made.shed_name.as_str(), made.id.as_str());
     let output = Output { client, name, session, worker: &worker, context };
     match output.follow(0, true).await? {
-        Ending::Left => Ok(INTERRUPTED),
-        Ending::Gone => Err(Failure::new(format!("session {name}/{} is gone", made.name))),
-        Ending::Worker(worker) => worker.exit.as_ref().map_or_else(
+        Ending::Detached => Ok(INTERRUPTED),
+        Ending::Removed => Err(Failure::new(format!("session {name}/{} was removed", made.name))),
+        Ending::Exited(worker) => worker.exit.as_ref().map_or_else(
             || {
-                let why = worker.reason.as_deref().unwrap_or("nobody knows how it ended");
+                let why = worker.reason.as_deref().unwrap_or("exit status unknown");
                 Err(Failure::new(format!("{name}/{}: {}", made.name, printable(why))))
             },
             |exit| Ok(exit.shell_status()),

@@ -6,16 +6,16 @@ use serde::Serialize;
 use shed_api::problem::exit;
 use shed_client::{Address, Client, SshAddress, SshOptions};
 
-use super::completions;
-use super::delete::ask;
 use crate::config::{LOCAL, Server};
-use crate::context::{Context, Named};
+use crate::context::{Context, Named, unknown_server};
 use crate::failure::{Failure, Outcome};
+use crate::globals;
+use crate::prompt::confirm;
 use shed_report::table;
 
 mod hostkey;
 
-/// Add, list and choose servers
+/// Add, list and select servers
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -25,51 +25,50 @@ pub(crate) struct Args {
 #[expect(clippy::doc_markdown, reason = "help text for a terminal, not Markdown")]
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Add a server, over ssh with your own keys
+    /// Add a server, reached over ssh with your own keys, over https or at a unix socket
     ///
-    /// Shows the fingerprint of the server's host key and asks for it; it is pinned from then on. Your public key must be
-    /// allowed there: `shed-server key add` on the server.
+    /// Over ssh it shows the fingerprint of the server's host key, asks for confirmation and pins the key. Your public key
+    /// must be allowed; on the server: `shed-server key add`.
     #[command(after_help = "\
 Examples:
   shed server add box.example.com
-  shed server add box.example.com --fingerprint SHA256:…      for scripts
+  shed server add box.example.com --fingerprint SHA256:…      without confirmation
   shed server add https://box.example.com --token-file -")]
     Add {
-        /// HOST, HOST:PORT, ssh://[user@]HOST[:PORT], https://HOST[:PORT] or unix:PATH
+        /// Address: HOST[:PORT], ssh://[user@]HOST[:PORT], https://HOST[:PORT] or unix:PATH
         host: String,
-        /// What to call it; by default what it calls itself
+        /// Name (default: the server's own)
         #[arg(short, long)]
         name: Option<String>,
-        /// The expected fingerprint of its host key; nothing is asked
+        /// Expected fingerprint of the host key; skips the confirmation
         #[arg(long, value_name = "SHA256:…")]
         fingerprint: Option<String>,
-        /// File with a token, for https; - reads standard input
+        /// File with the token for https; - reads standard input
         #[arg(long, value_name = "FILE")]
         token_file: Option<String>,
     },
-    /// List servers, and whether they answer
+    /// List servers and whether they respond
     List,
-    /// Forget a server, and its host key
+    /// Remove a server and its pinned host key
     Remove {
         /// Server
-        #[arg(add = completions::servers())]
+        #[arg(add = globals::servers())]
         name: String,
     },
-    /// Choose the server that is meant when none is named
+    /// Set the server to use when none is selected
     SetDefault {
-        /// Server; `local` is this machine's own
-        #[arg(add = completions::servers())]
+        /// Server; `local` is the one on this machine
+        #[arg(add = globals::servers())]
         name: String,
     },
-    /// Ask servers whether they are there
+    /// Check that servers respond
     Ping {
-        /// Servers; all when none is named
-        #[arg(value_name = "NAME", add = completions::servers())]
+        /// Servers (default: all)
+        #[arg(value_name = "NAME", add = globals::servers())]
         names: Vec<String>,
     },
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     match args.command {
         Command::Add { host, name, fingerprint, token_file } => {
@@ -82,7 +81,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     }
 }
 
-/// What people type for a host.
+/// Parses an address; a bare host is reached over ssh.
 fn address(host: &str) -> Result<Address, Failure> {
     let text = if host.contains("://") || host.starts_with("unix:") {
         host.to_owned()
@@ -102,7 +101,7 @@ async fn add(
     let address = address(host)?;
     let token = token_file.as_deref().map(read_token).transpose()?;
     if matches!(address, Address::Https { .. } | Address::Http { .. }) && token.is_none() {
-        return Err(Failure::usage("https needs a token")
+        return Err(Failure::usage(format!("{address} needs a token"))
             .hint(format!("shed server add {host} --token-file FILE")));
     }
     if let Address::Ssh(ssh) = &address {
@@ -113,7 +112,7 @@ async fn add(
         .with_ssh(context.files.ssh_options());
     let info = client.info().await?;
     let name = name.unwrap_or_else(|| info.name.clone());
-    check_name(&name)?;
+    check_name(host, &name)?;
     let server = Server {
         address: address.to_string(),
         token,
@@ -123,8 +122,9 @@ async fn add(
         if let Some(known) = config.servers.get(&name)
             && known.address != server.address
         {
-            let failure = Failure::new(format!("server {name:?} is {} already", known.address));
-            return Err(Failure { status: exit::CONFLICT, ..failure }
+            let text = format!("server {name:?} exists already, with address {}", known.address);
+            return Err(Failure::new(text)
+                .with_status(exit::CONFLICT)
                 .hint(format!("shed server add {host} --name OTHER")));
         }
         config.servers.insert(name.clone(), server);
@@ -134,14 +134,14 @@ async fn add(
         Ok(())
     })?;
     context.out.say(&format!(
-        "server {name} was added: shed-server {}, your scope is {}",
+        "server {name} was added: shed-server {}, scope {}",
         info.version, info.scope
     ));
     context.out.data(&info, String::new)?;
     Ok(0)
 }
 
-fn check_name(name: &str) -> Result<(), Failure> {
+fn check_name(host: &str, name: &str) -> Result<(), Failure> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name == LOCAL
         || name.is_empty()
@@ -149,7 +149,9 @@ fn check_name(name: &str) -> Result<(), Failure> {
         || name.starts_with('-')
         || !name.chars().all(plain)
     {
-        return Err(Failure::usage(format!("{name:?} is no name for a server")).hint("--name NAME"));
+        let rule = "expected at most 63 of A-Z, a-z, 0-9, '-', '_' and '.', and not `local`";
+        return Err(Failure::usage(format!("invalid server name {name:?}; {rule}"))
+            .hint(format!("shed server add {host} --name NAME")));
     }
     Ok(())
 }
@@ -161,10 +163,14 @@ fn read_token(file: &str) -> Result<String, Failure> {
         std::fs::read_to_string(file).map_err(Failure::io(file))?
     };
     let token = text.trim().to_owned();
-    if token.is_empty() { Err(Failure::usage(format!("{file} holds no token"))) } else { Ok(token) }
+    if token.is_empty() {
+        Err(Failure::usage(format!("token file {file} is empty")))
+    } else {
+        Ok(token)
+    }
 }
 
-/// Fetches the host key, has it confirmed, and pins it.
+/// Fetches the host key, compares it with the expected one or asks the user, and pins it.
 fn pin(
     given: &str,
     address: &SshAddress,
@@ -176,25 +182,23 @@ fn pin(
         Some(expected) if expected == found.fingerprint => {}
         Some(expected) => {
             let text = format!(
-                "the host key of {} is {}, not {expected}",
+                "host key mismatch for {}: got {}, expected {expected}",
                 address.host, found.fingerprint
             );
-            return Err(Failure { status: exit::DENIED, ..Failure::new(text) });
+            return Err(Failure::new(text).with_status(exit::DENIED));
         }
         None => {
-            context
-                .out
-                .say(&format!("{} has the ed25519 host key {}", address.host, found.fingerprint));
-            context.out.say("compare it with what the server says: shed-server key host");
-            ask("is it the same?", context).map_err(|failure| {
-                failure.hint(format!("shed server add {given} --fingerprint {}", found.fingerprint))
-            })?;
+            let out = context.out;
+            out.say(&format!("ed25519 host key of {}: {}", address.host, found.fingerprint));
+            out.say("to compare, on the server: shed-server key host");
+            let unattended = format!("shed server add {given} --fingerprint {}", found.fingerprint);
+            confirm("is this the server's key?", unattended, out)?;
         }
     }
     context.files.change_known_hosts(|text| hostkey::replace(&text, &found))
 }
 
-/// A server in the list.
+/// A server and whether it responds.
 #[derive(Debug, Serialize)]
 struct Row {
     name: String,
@@ -206,14 +210,15 @@ struct Row {
     round_trip_ms: Option<u64>,
 }
 
+/// Asks each server for its version and measures the time.
 async fn probe(servers: &[Named], context: &Context) -> Vec<Row> {
     let default = context.server().map(|server| server.name).unwrap_or_default();
-    let asked = Context::ask_all(servers, async |client| {
+    let answers = Context::ask_all(servers, async |client| {
         let start = Instant::now();
         let info = client.info().await?;
         Ok((info, u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)))
     });
-    let rows = servers.iter().zip(asked.await).map(|(server, answer)| {
+    let rows = servers.iter().zip(answers.await).map(|(server, answer)| {
         let (online, status, round_trip_ms) = match answer {
             Ok((info, ms)) => (true, format!("online, {}", info.version), Some(ms)),
             Err(failure) => (false, failure.text, None),
@@ -266,10 +271,7 @@ async fn ping(names: &[String], context: &Context) -> Outcome {
 
 fn remove(name: &str, context: &Context) -> Outcome {
     let removed = context.files.change(|config| {
-        let none = || {
-            Failure::not_found(format!("no server {name:?} is configured")).hint("shed server list")
-        };
-        let removed = config.servers.remove(name).ok_or_else(none)?;
+        let removed = config.servers.remove(name).ok_or_else(|| unknown_server(name))?;
         if config.default_server.as_deref() == Some(name) {
             config.default_server = None;
         }
@@ -277,14 +279,14 @@ fn remove(name: &str, context: &Context) -> Outcome {
     })?;
     if let Ok(Address::Ssh(address)) = removed.address.parse::<Address>() {
         context.files.change_known_hosts(|text| hostkey::forget(&text, &address))?;
-        end_kept_connection(&address, &context.files.ssh_options());
+        close_shared_connection(&address, &context.files.ssh_options());
     }
     context.out.say(&format!("server {name} was removed"));
     Ok(0)
 }
 
-/// Ends ssh's kept connection to a server that is not ours any more.
-fn end_kept_connection(address: &SshAddress, options: &SshOptions) {
+/// Closes ssh's shared connection to a removed server.
+fn close_shared_connection(address: &SshAddress, options: &SshOptions) {
     if let Some(dir) = &options.control_dir {
         let user = address.user.as_deref().unwrap_or("_api");
         std::process::Command::new("ssh")
@@ -293,7 +295,7 @@ fn end_kept_connection(address: &SshAddress, options: &SshOptions) {
             .args(["--", &address.host])
             .stderr(std::process::Stdio::null())
             .status()
-            // Nothing was kept, or it ends by itself in a minute.
+            // Fails when there is none. An idle one closes by itself after a minute.
             .ok();
     }
 }
@@ -301,12 +303,11 @@ fn end_kept_connection(address: &SshAddress, options: &SshOptions) {
 fn set_default(name: &str, context: &Context) -> Outcome {
     context.files.change(|config| {
         if name != LOCAL && !config.servers.contains_key(name) {
-            let failure = Failure::not_found(format!("no server {name:?} is configured"));
-            return Err(failure.hint("shed server list"));
+            return Err(unknown_server(name));
         }
         config.default_server = Some(name.to_owned());
         Ok(())
     })?;
-    context.out.say(&format!("server {name} is the default now"));
+    context.out.say(&format!("the default server is now {name}"));
     Ok(0)
 }

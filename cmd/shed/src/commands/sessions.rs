@@ -1,33 +1,32 @@
 //! `shed sessions`.
 
-use std::collections::BTreeMap;
-
 use clap_complete::ArgValueCandidates;
 use shed_api::session::{AutoRespond, Input, NewSession, PatchSession, Session, SessionLimits};
 use shed_api::worker::Restart;
 use shed_client::{Client, ClientError};
 
-use super::completions::{sessions, sheds};
-use super::each;
+use super::each::each_session;
 use super::limits::Limits;
 use super::target::{Target, Targets};
+use crate::candidates::{sessions, sheds};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
+use crate::variables;
 
 mod delete;
 mod list;
 mod show;
 
-/// List sessions; make, change, restart, freeze and delete them, type into and read them
+/// List, create, change, control and delete sessions
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   shed sessions
-  shed sessions --all                    on every server
+  shed sessions --all                    the sessions of all servers
   shed sessions web --watch
   shed sessions new web tests
-  shed sessions web --long               with titles, branches and workers
+  shed sessions web --long               with title, branch and workers
   shed sessions set web fix-login --title 'Fix the login' --tag urgent
   shed sessions restart web fix-login --continue
   shed sessions delete web fix-login
@@ -42,25 +41,26 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
-    /// Only those of this shed
+    /// Show only sessions of this shed
     #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: Option<String>,
     /// Ask all configured servers
     #[arg(short, long, conflicts_with_all = ["watch"])]
     all: bool,
-    /// Exit with 5 if a server or a shed does not answer
+    /// Exit with status 5 if a server or a shed does not answer
     #[arg(long)]
     strict: bool,
-    /// Show the list again whenever it changes
+    /// Show the list again at each change
     #[arg(short, long)]
     watch: bool,
-    /// With titles, branches and workers
+    /// Show title, branch and workers too
     #[arg(short, long)]
     long: bool,
 }
 
 impl ListArgs {
-    // clap could refuse this by itself, but would refuse `-s` before the subcommand with it.
+    /// Whether an option or argument of the list is given. Not checked by clap, which would then also refuse `-s` before a
+    /// subcommand.
     fn is_used(&self) -> bool {
         self.name.is_some() || self.all || self.strict || self.watch || self.long
     }
@@ -68,96 +68,96 @@ impl ListArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a session without attaching
+    /// Create a session without attaching
     New {
         /// Shed
         #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
-        /// Session
+        /// Name of the session
         #[arg(value_parser = names::new_session)]
         session: String,
-        /// Where it starts; /workspace by default
+        /// Working directory (default: /workspace)
         #[arg(short = 'w', long, value_name = "DIR")]
         workdir: Option<String>,
-        /// Variable for it
+        /// Environment variable (repeatable); K alone takes the local value
         #[arg(short, long, value_name = "K[=V]")]
         env: Vec<String>,
-        /// What it runs instead of a login shell
+        /// Command to run (default: a login shell)
         #[arg(trailing_var_arg = true, value_name = "CMD")]
         command: Vec<String>,
     },
-    /// Show everything about a session
+    /// Show all details of a session
     Show(Target),
-    /// Delete sessions and everything in them
+    /// Delete sessions with their worktrees and branches
     ///
-    /// The worktree and the branch go too, into the trash for 30 days. Where files are not committed, or commits are
-    /// nowhere else, it says so and asks; nobody to ask is a no.
+    /// Deleted worktrees and branches stay in the trash for 30 days: `shed trash`. If a session has uncommitted or unpushed
+    /// work, it is listed and the deletion must be confirmed; without a terminal it fails with status 4.
     #[command(visible_alias = "kill", alias = "rm")]
     Delete {
         #[command(flatten)]
         targets: Targets,
-        /// Do not ask
+        /// Delete uncommitted and unpushed work without asking
         #[arg(short, long)]
         force: bool,
     },
-    /// Start the workers of sessions again
+    /// Restart the workers of sessions
     Restart {
         #[command(flatten)]
         targets: Targets,
-        /// Agents go on with their conversation
+        /// Agents continue their conversation
         #[arg(long = "continue")]
         continues: bool,
     },
     /// Freeze all processes of sessions
     Freeze(Targets),
-    /// Let frozen sessions go on
+    /// Resume frozen sessions
     Thaw(Targets),
-    /// Remember tmux sessions that were made by hand
+    /// Manage tmux sessions that were created without shed
     Adopt(Targets),
-    /// Change what is remembered of a session
+    /// Change name, title, tags, branch or limits of a session
     Set(Set),
     /// Rename a session
     Rename {
         /// Shed
         #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
-        /// Session, by name or $ID
+        /// Session, by name, id or tmux id ($3)
         #[arg(value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         session: String,
-        /// The new name
+        /// New name
         #[arg(value_parser = names::new_session)]
         new: String,
     },
-    /// Type into a session's active pane
+    /// Type text into the active pane of a session, or press keys
     Send {
-        /// Press Enter after it
+        /// Press Enter after the text
         #[arg(long)]
         enter: bool,
-        /// The words are keys: Enter, C-c, Up, F5
+        /// Press the named keys, for example Enter, C-c, Up, F5
         #[arg(long)]
         keys: bool,
         /// Shed
         #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
-        /// Session, by name or $ID
+        /// Session, by name, id or tmux id ($3)
         #[arg(value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         session: String,
-        /// The text; several words are joined by blanks
+        /// Text or keys; several words of text are joined by blanks
         #[arg(trailing_var_arg = true, value_name = "TEXT")]
         text: Vec<String>,
     },
-    /// Print a session's active pane
+    /// Print the active pane of a session
     Capture {
         /// Shed
         #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
-        /// Session, by name or $ID
+        /// Session, by name, id or tmux id ($3)
         #[arg(value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         session: String,
-        /// With so many lines of history
-        #[arg(short = 'n', long)]
+        /// Include N lines of history (default: 0)
+        #[arg(short = 'n', long, value_name = "N")]
         lines: Option<u32>,
-        /// With colours
+        /// Keep escape sequences for colours
         #[arg(long)]
         ansi: bool,
     },
@@ -167,33 +167,33 @@ enum Command {
 struct Set {
     #[command(flatten)]
     target: Target,
-    /// The new name
+    /// New name
     #[arg(long = "name", id = "new_name", value_name = "SESSION", value_parser = names::new_session)]
     new: Option<String>,
-    /// Any text for people; empty takes it away
+    /// New title; empty removes it
     #[arg(long)]
     title: Option<String>,
-    /// The new tags, all of them
+    /// New tag, replacing all present ones (repeatable)
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Take all tags away
+    /// Remove all tags
     #[arg(long, conflicts_with = "tags")]
     no_tags: bool,
-    /// The new name of its branch
+    /// New name of the session's branch
     #[arg(long)]
     branch: Option<String>,
-    /// How prompts of its agents are to be answered
+    /// How to answer prompts of agents automatically
     #[arg(long, value_name = "off|safe|rules")]
     auto_respond: Option<AutoRespond>,
     #[command(flatten)]
     limits: Limits,
-    /// Take all limits away
+    /// Remove all limits
     #[arg(long, conflicts_with_all = ["max_runtime", "max_output", "max_checkpoint_file", "checkpoint_every"])]
     no_limits: bool,
 }
 
 impl Set {
-    /// `limits` are those that are to hold.
+    /// The request; `limits` replaces all limits of the session.
     fn patch(&self, limits: Option<SessionLimits>) -> PatchSession {
         PatchSession {
             name: self.new.clone(),
@@ -206,13 +206,12 @@ impl Set {
     }
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     match args.command {
         None if args.list.watch => list::watch(&args.list, context).await,
         None => list::list(&args.list, context).await,
         Some(_) if args.list.is_used() => {
-            Err(Failure::usage("a list is asked for, and something else as well")
+            Err(Failure::usage("options of the list cannot be combined with a subcommand")
                 .hint("shed sessions --help"))
         }
         Some(command) => run_command(command, context).await,
@@ -223,19 +222,15 @@ async fn run_command(command: Command, context: &Context) -> Outcome {
     let client = context.client()?;
     match command {
         Command::New { name, session, workdir, env, command } => {
-            let env = env
-                .iter()
-                .map(|item| super::create::env_item(item))
-                .collect::<Result<BTreeMap<_, _>, _>>()?;
             let request = NewSession {
                 name: Some(session),
                 directory: workdir,
                 command,
-                env,
+                env: variables::from_options(&env)?,
                 ..NewSession::default()
             };
             let made = client.new_session(&name, &request).await?;
-            context.out.say(&format!("session {}/{} was made", name, made.name));
+            context.out.say(&format!("session {name}/{} was created", made.name));
             context.out.data(&made, String::new)?;
         }
         Command::Show(target) => return show::run(&client, &target, context).await,
@@ -247,28 +242,29 @@ async fn run_command(command: Command, context: &Context) -> Outcome {
             let restart = async |name: &str, session: &str| {
                 client.restart_session(name, session, &restart).await
             };
-            return many(targets, "was started again", context, restart).await;
+            return each_session(targets, "was restarted", context, restart).await;
         }
         Command::Freeze(targets) => {
-            return many(targets, "is frozen", context, wish(&client, "freeze")).await;
+            return each_session(targets, "is frozen", context, operation(&client, "freeze")).await;
         }
         Command::Thaw(targets) => {
-            return many(targets, "goes on", context, wish(&client, "thaw")).await;
+            return each_session(targets, "was thawed", context, operation(&client, "thaw")).await;
         }
         Command::Adopt(targets) => {
-            return many(targets, "is remembered", context, wish(&client, "adopt")).await;
+            return each_session(targets, "was adopted", context, operation(&client, "adopt"))
+                .await;
         }
         Command::Set(set) => {
             let Target { name, session } = &set.target;
             let limits = if set.limits.is_given() {
-                // What is sent are all limits: those that are not named here stay.
+                // The request replaces all limits, so it includes the present ones.
                 set.limits.over(&client.session(name, session).await?.limits)
             } else {
                 set.no_limits.then(SessionLimits::default)
             };
             let patch = set.patch(limits);
             if patch == PatchSession::default() {
-                return Err(Failure::usage("nothing to change").hint("shed sessions set --help"));
+                return Err(Failure::usage("no change given").hint("shed sessions set --help"));
             }
             let changed = client.patch_session(name, session, &patch).await?;
             context.out.say(&format!("session {name}/{} was changed", changed.name));
@@ -277,7 +273,7 @@ async fn run_command(command: Command, context: &Context) -> Outcome {
         Command::Rename { name, session, new } => {
             let patch = PatchSession { name: Some(new), ..PatchSession::default() };
             let renamed = client.patch_session(&name, &session, &patch).await?;
-            context.out.say(&format!("session {name}/{session} is {name}/{} now", renamed.name));
+            context.out.say(&format!("session {name}/{session} was renamed to {}", renamed.name));
             context.out.data(&renamed, String::new)?;
         }
         Command::Send { enter, keys, name, session, text } => {
@@ -297,29 +293,10 @@ async fn run_command(command: Command, context: &Context) -> Outcome {
     Ok(0)
 }
 
-/// Asks for one thing of each session and prints them as they are then.
-async fn many(
-    targets: Targets,
-    done: &str,
-    context: &Context,
-    ask: impl AsyncFn(&str, &str) -> Result<Session, ClientError>,
-) -> Outcome {
-    let Targets { name, sessions } = targets;
-    let mut after = Vec::new();
-    let one = async |session: &str| {
-        after.push(ask(&name, session).await?);
-        context.out.say(&format!("session {name}/{session} {done}"));
-        Ok(())
-    };
-    let status = each(&sessions, context, one).await;
-    context.out.data(&after, String::new)?;
-    Ok(status)
-}
-
-/// A question of one word.
-fn wish(
+/// An operation without parameters; `verb` is its name in the API.
+fn operation(
     client: &Client,
     verb: &'static str,
 ) -> impl AsyncFn(&str, &str) -> Result<Session, ClientError> {
-    async move |name: &str, session: &str| client.session_wish(name, session, verb).await
+    async move |name: &str, session: &str| client.session_operation(name, session, verb).await
 }

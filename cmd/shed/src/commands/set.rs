@@ -3,12 +3,12 @@
 use clap_complete::ArgValueCandidates;
 use shed_api::shed::PatchShed;
 
-use super::completions::sheds;
+use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 
-/// Change limits and options of a shed while it runs
+/// Change limits and options of a shed
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -19,20 +19,19 @@ pub(crate) struct Args {
     #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
     /// CPUs, for example 1.5
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     cpus: Option<f64>,
-    /// Memory, for example 4G
-    #[arg(long)]
+    /// Memory, for example 512M or 4G
+    #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// Processes and threads
-    #[arg(long)]
+    /// Maximum number of processes and threads
+    #[arg(long, value_name = "N")]
     pids: Option<u32>,
-    /// Whether `ssh -A` reaches into it
+    /// Allow ssh agent forwarding (`ssh -A`) into the shed
     #[arg(long, value_name = "true|false")]
     agent_forwarding: Option<bool>,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let request = PatchShed {
         cpus: args.cpus,
@@ -41,7 +40,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         allow_agent_forwarding: args.agent_forwarding,
     };
     if request == PatchShed::default() {
-        return Err(Failure::usage("nothing to change").hint("shed set --help"));
+        return Err(Failure::usage("no change given").hint("shed set --help"));
     }
     let shed = context.client()?.patch(&args.name, &request).await?;
     context.out.say(&format!("shed {} was changed", args.name));

@@ -4,15 +4,15 @@ use clap_complete::ArgValueCandidates;
 use shed_api::Shed;
 use shed_api::size::show_size;
 
-use super::completions::sheds;
-use super::each;
+use super::each::each;
+use crate::candidates::sheds;
 use crate::clock::ago;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
 use shed_report::pairs;
 
-/// Show everything about sheds
+/// Show all details of sheds
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,21 +24,20 @@ pub(crate) struct Args {
     names: Vec<String>,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
-    let mut gap = "";
+    let mut separator = "";
     let show = async |name: &str| {
         let shed = client.shed(name).await?;
-        context.out.data(&shed, || format!("{gap}{}", text(&shed)))?;
-        gap = "\n";
+        context.out.data(&shed, || format!("{separator}{}", text(&shed)))?;
+        separator = "\n";
         Ok(())
     };
     Ok(each(&args.names, context, show).await)
 }
 
 fn text(shed: &Shed) -> String {
-    let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let yes_or_no = |value: bool| if value { "yes" } else { "no" }.to_owned();
     let mut rows = vec![
         ("name", shed.name.clone()),
         ("status", format!("{}, since {}", shed.status, ago(shed.status_since))),
@@ -60,20 +59,20 @@ fn text(shed: &Shed) -> String {
     ));
     rows.push(("network", shed.network.as_str().to_owned()));
     for mount in &shed.mounts {
-        let how = if mount.read_only { " (read-only)" } else { "" };
-        rows.push(("mount", format!("{} at {}{how}", mount.source, mount.target)));
+        let access = if mount.read_only { " (read-only)" } else { "" };
+        rows.push(("mount", format!("{} at {}{access}", mount.source, mount.target)));
     }
     if !shed.env.is_empty() {
         rows.push(("variables", shed.env.join(" ")));
     }
-    rows.push(("agent forwarding", yes(shed.allow_agent_forwarding)));
+    rows.push(("agent forwarding", yes_or_no(shed.allow_agent_forwarding)));
     rows.push(("sessions", shed.session_count.to_string()));
     let link = &shed.link;
     rows.push(("user", link.user.clone().unwrap_or_else(|| "-".to_owned())));
     rows.push(("tmux", link.tmux.clone().unwrap_or_else(|| "-".to_owned())));
-    let init = link.version.clone().unwrap_or_else(|| "does not answer".to_owned());
-    let newer = format!(" (a newer one is there: shed restart {})", shed.name);
-    rows.push(("shed-init", if link.outdated { init + &newer } else { init }));
+    let init = link.version.clone().unwrap_or_else(|| "no connection".to_owned());
+    let outdated = format!(" (outdated; to update: shed restart {})", shed.name);
+    rows.push(("shed-init", if link.outdated { init + &outdated } else { init }));
     rows.push(("container", shed.container_id.clone().unwrap_or_else(|| "-".to_owned())));
     pairs(&rows)
 }

@@ -6,7 +6,7 @@ use clap_complete::ArgValueCandidates;
 use serde::Serialize;
 use shed_client::Address;
 
-use super::completions::sheds;
+use crate::candidates::sheds;
 use crate::config::{LOCAL, write_whole};
 use crate::context::{Context, Named};
 use crate::failure::{Failure, Outcome};
@@ -18,46 +18,45 @@ use block::{Block, Change, Entry};
 
 /// Print or install ssh configuration for sheds, for editors and plain ssh
 ///
-/// Each shed becomes `Host shed-NAME` (and `shed-NAME.SERVER`, should two servers have one of the name). --install keeps
-/// them in a managed block of ~/.ssh/config and touches nothing else there.
+/// Each shed gets the entry `Host shed-NAME shed-NAME.SERVER`; if several servers have a shed of that name, only one of them
+/// gets the short name. --install writes the entries to a managed block of ~/.ssh/config and changes nothing else there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   shed ssh-config --install              the sheds of one server
-  shed ssh-config --all --install        of all servers; those of one that does not answer stay
+  shed ssh-config --all --install        the sheds of all servers
   shed ssh-config --install --dry-run
   ssh shed-web")]
 pub(crate) struct Args {
-    /// Only this shed
+    /// Shed (default: all)
     #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: Option<String>,
-    /// Of all configured servers
+    /// Include the sheds of all configured servers; keep the entries of one that does not answer
     #[arg(short, long)]
     all: bool,
-    /// Keep them in ~/.ssh/config
+    /// Write the entries to ~/.ssh/config
     #[arg(long, conflicts_with = "uninstall")]
     install: bool,
-    /// Remove the managed block
+    /// Remove the managed block from ~/.ssh/config
     #[arg(long)]
     uninstall: bool,
-    /// Say what would change and change nothing
+    /// Show what would change and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Another file than ~/.ssh/config
+    /// File to change (default: ~/.ssh/config)
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
 
-/// An entry for programs.
+/// An entry as `--json` prints it.
 #[derive(Serialize)]
 struct Row<'a> {
-    /// The names that ssh knows the shed by.
+    /// The host names of the entry.
     hosts: Vec<String>,
     #[serde(flatten)]
     entry: &'a Entry,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let file = match &args.file {
         Some(file) => file.clone(),
@@ -105,7 +104,7 @@ fn apply(file: &std::path::Path, old: &str, new: &str, args: &Args, context: &Co
     if old == new {
         context.out.say(&format!("{} is up to date", file.display()));
     } else if args.dry_run {
-        context.out.say(&format!("{} would change; nothing was done", file.display()));
+        context.out.say(&format!("{} would change; nothing was written", file.display()));
     } else {
         if let Some(dir) = file.parent() {
             let mut builder = std::fs::DirBuilder::new();
@@ -118,7 +117,7 @@ fn apply(file: &std::path::Path, old: &str, new: &str, args: &Args, context: &Co
     Ok(0)
 }
 
-/// What the servers say; a server that does not answer changes nothing.
+/// The changes that bring the block up to date, and the exit status. A server that does not answer changes nothing.
 async fn changes(args: &Args, context: &Context) -> Result<(Vec<Change>, u8), Failure> {
     let servers = if args.all { context.all_servers()? } else { vec![context.server()?] };
     let default = context.config.default_server.as_deref().unwrap_or(LOCAL);
@@ -152,15 +151,15 @@ async fn entries(
             None => server.client.sheds().await?.sheds,
         };
         let (host, port) = endpoint(server, context).await?;
-        // A server that is only an address goes by the name it has itself.
-        let word = if server.name.contains(':') {
+        // A server that is selected by address gets its own name.
+        let server_name = if server.name.contains(':') {
             server.client.info().await?.name
         } else {
             server.name.clone()
         };
         let known_hosts = context.files.known_hosts().display().to_string();
         let entries = sheds.into_iter().map(|shed| Entry {
-            server: word.clone(),
+            server: server_name.clone(),
             shed: shed.name,
             host: host.clone(),
             port,
@@ -169,16 +168,11 @@ async fn entries(
         });
         Ok(entries.collect())
     };
-    match tokio::time::timeout(crate::context::ASK_LIMIT, ask).await {
-        Ok(entries) => entries,
-        Err(_) => Err(Failure {
-            status: shed_api::problem::exit::UNREACHABLE,
-            ..Failure::new(format!("{} did not answer in time", server.name))
-        }),
-    }
+    server.in_time(ask).await
 }
 
-/// Where ssh goes for a server's sheds. The host key is pinned: over ssh it is already, elsewhere the API tells it.
+/// Host and port for ssh to the sheds of a server. Pins the server's host key unless the server is reached over ssh, where
+/// it is pinned already.
 async fn endpoint(server: &Named, context: &Context) -> Result<(String, u16), Failure> {
     let host = match server.client.address() {
         Address::Ssh(address) => return Ok((address.host.clone(), address.port)),
@@ -186,8 +180,8 @@ async fn endpoint(server: &Named, context: &Context) -> Result<(String, u16), Fa
         Address::Https { host, .. } | Address::Http { host, .. } => host.clone(),
     };
     let info = server.client.info().await?;
-    let none = || Failure::new(format!("server {} has no SSH listener", server.name));
-    let port = info.ssh_port.ok_or_else(none)?;
+    let no_listener = || Failure::new(format!("server {} has no SSH listener", server.name));
+    let port = info.ssh_port.ok_or_else(no_listener)?;
     let key = server.client.host_key().await?.host_key;
     let name = if port == 22 { host.clone() } else { format!("[{host}]:{port}") };
     context.files.change_known_hosts(|text| {

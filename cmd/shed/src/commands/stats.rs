@@ -4,26 +4,25 @@ use clap_complete::ArgValueCandidates;
 use shed_api::shed::StatsList;
 use shed_api::size::show_size;
 
-use super::completions::sheds;
-use super::each;
+use super::each::each;
+use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
 use shed_report::table;
 
-/// Show what running sheds use now
+/// Show the CPU, memory and network usage of running sheds
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   shed stats
   shed stats web --json")]
 pub(crate) struct Args {
-    /// Sheds; all when none is named
+    /// Sheds (default: all running)
     #[arg(value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let mut list = StatsList { stats: Vec::new() };

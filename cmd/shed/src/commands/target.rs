@@ -1,8 +1,8 @@
-//! Which sessions a command is for. No doc comments on the structs: clap would take them for the commands' help.
+//! Arguments that name sessions. The structs have no doc comments: clap would print them as the commands' help.
 
 use clap_complete::ArgValueCandidates;
 
-use super::completions::{sessions, sheds};
+use crate::candidates::{sessions, sheds};
 use crate::names;
 
 // One session.
@@ -11,7 +11,7 @@ pub(crate) struct Target {
     /// Shed
     #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     pub(crate) name: String,
-    /// Session, by name, id or $ID
+    /// Session, by name, id or tmux id ($3)
     #[arg(value_parser = names::session, add = ArgValueCandidates::new(sessions))]
     pub(crate) session: String,
 }
@@ -22,7 +22,7 @@ pub(crate) struct Targets {
     /// Shed
     #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     pub(crate) name: String,
-    /// Sessions, by name, id or $ID
+    /// Sessions, by name, id or tmux id ($3)
     #[arg(required = true, value_name = "SESSION", value_parser = names::session, add = ArgValueCandidates::new(sessions))]
     pub(crate) sessions: Vec<String>,
 }

@@ -6,18 +6,20 @@ use clap_complete::ArgValueCandidates;
 use shed_api::name::printable;
 use shed_api::work::NamedTemplate;
 
-use super::completions::sheds;
+use super::each::each;
+use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 use shed_report::table;
 
-/// The longest file that is sent. The server takes less.
+/// Longest file to send; the limit of the server is lower.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Show what sessions can be made from
+/// List, show and check templates for sessions
 ///
-/// Templates are TOML files, of the server or in the repository's .shed/templates: `shed run NAME --template T`.
+/// Templates are TOML files of the server or in .shed/templates of the repository. To use one: `shed run NAME --template
+/// TEMPLATE`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,14 +33,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List the templates that hold in a shed
+    /// List the templates available in a shed
     #[command(alias = "ls")]
     List {
         /// Shed
         #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
     },
-    /// Show what a template says
+    /// Show the values of a template
     Show {
         /// Shed
         #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
@@ -46,7 +48,7 @@ enum Command {
         /// Template
         template: String,
     },
-    /// Have the server read files of this machine as templates; exit 2 if one is none
+    /// Check local template files; exit with status 2 if one is invalid
     Check {
         /// Files
         #[arg(required = true, value_name = "FILE")]
@@ -54,7 +56,6 @@ enum Command {
     },
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     match args.command {
         Command::List { name } => {
@@ -65,7 +66,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         Command::Show { name, template } => {
             let list = context.client()?.templates(&name).await?.templates;
             let found = list.into_iter().find(|row| row.name == template).ok_or_else(|| {
-                Failure::not_found(format!("no template {template:?} in shed {name}"))
+                Failure::not_found(format!("template {template:?} does not exist in shed {name}"))
                     .hint(format!("shed template list {name}"))
             })?;
             if let Some(error) = &found.error {
@@ -84,15 +85,16 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
                     let failure = Failure::from(error);
                     Failure { text: format!("{file}: {}", failure.text), ..failure }
                 })?;
-                context.out.data(&template, || format!("{file} is a template\n"))
+                context.out.data(&template, || format!("{file} is a valid template\n"))
             };
             let files: Vec<String> =
                 files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
-            Ok(super::each(&files, context, check).await)
+            Ok(each(&files, context, check).await)
         }
     }
 }
 
+/// Reads a template file.
 fn read(file: &Path) -> Result<String, Failure> {
     use std::io::Read as _;
     let shown = file.display();
@@ -102,7 +104,7 @@ fn read(file: &Path) -> Result<String, Failure> {
     read.map_err(Failure::io(&shown))?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(Failure::new(format!(
-            "{shown}: a template has at most {MAX_FILE_BYTES} bytes"
+            "template {shown} is too long; the limit is {MAX_FILE_BYTES} bytes"
         )));
     }
     Ok(text)
@@ -110,12 +112,12 @@ fn read(file: &Path) -> Result<String, Failure> {
 
 fn rows(templates: &[NamedTemplate]) -> String {
     let rows = templates.iter().map(|row| {
-        let about = match (&row.error, &row.template) {
-            (Some(error), _) => format!("cannot be read: {error}"),
+        let description = match (&row.error, &row.template) {
+            (Some(error), _) => format!("invalid: {error}"),
             (None, Some(template)) => template.description.clone().unwrap_or_default(),
             (None, None) => String::new(),
         };
-        vec![printable(&row.name), row.source.clone(), printable(&about)]
+        vec![printable(&row.name), row.source.clone(), printable(&description)]
     });
-    table(&["TEMPLATE", "FROM", "ABOUT"], rows.collect())
+    table(&["TEMPLATE", "SOURCE", "DESCRIPTION"], rows.collect())
 }

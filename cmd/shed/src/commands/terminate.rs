@@ -1,13 +1,13 @@
 //! `shed terminate`.
 
-use super::each;
+use super::each::each_session;
 use super::target::Targets;
 use crate::context::Context;
 use crate::failure::Outcome;
 
-/// End the processes of sessions; what they made stays
+/// Stop a session's processes; keep its files and output
 ///
-/// A session that has a worktree gets a checkpoint first. `shed sessions restart` starts it again.
+/// A session with a worktree gets a checkpoint first. `shed sessions restart` starts its workers again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -18,17 +18,10 @@ pub(crate) struct Args {
     targets: Targets,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
-    let Targets { name, sessions } = args.targets;
-    let mut done = Vec::new();
-    let terminate = async |session: &str| {
-        done.push(client.session_wish(&name, session, "terminate").await?);
-        context.out.say(&format!("session {name}/{session} was terminated"));
-        Ok(())
+    let terminate = async |name: &str, session: &str| {
+        client.session_operation(name, session, "terminate").await
     };
-    let status = each(&sessions, context, terminate).await;
-    context.out.data(&done, String::new)?;
-    Ok(status)
+    each_session(args.targets, "was terminated", context, terminate).await
 }

@@ -4,15 +4,15 @@ use clap_complete::ArgValueCandidates;
 use shed_api::git::{RestoreTrash, TrashEntry, TrashKind};
 use shed_api::name::printable;
 
-use super::completions::sheds;
+use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
 use shed_report::table;
 
-/// List what was deleted with sessions, and bring it back
+/// List and restore the work of deleted sessions
 ///
-/// The branches of deleted worktrees, and what was not committed in them, are kept for 30 days.
+/// Branches and uncommitted files of deleted worktrees are kept for 30 days.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -25,27 +25,26 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List what is in the trash
+    /// List the trash of a shed
     #[command(alias = "ls")]
     List {
         /// Shed
         #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
     },
-    /// Make a branch of something in the trash
+    /// Create a branch from an entry of the trash
     Restore {
         /// Shed
         #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
         name: String,
-        /// What, as it is listed
+        /// Entry, by the ref that `list` prints
         #[arg(value_name = "REF")]
         trashed: String,
-        /// The branch that is made of it
+        /// Branch to create
         branch: String,
     },
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     match args.command {
@@ -56,7 +55,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         Command::Restore { name, trashed, branch } => {
             let request = RestoreTrash { name: trashed, branch };
             client.restore_trash(&name, &request).await?;
-            context.out.say(&format!("branch {:?} was made in shed {name}", request.branch));
+            context.out.say(&format!("branch {:?} was created in shed {name}", request.branch));
         }
     }
     Ok(0)

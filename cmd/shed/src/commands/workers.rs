@@ -1,28 +1,27 @@
 //! `shed workers`.
 
-use std::collections::BTreeMap;
-
 use clap_complete::ArgValueCandidates;
 use shed_api::name::printable;
 use shed_api::stream::Exit;
 use shed_api::worker::{NewWorker, Restart, Worker};
 
-use super::completions::workers;
-use super::each;
+use super::each::each;
 use super::run::read_prompt;
 use super::target::Target;
+use crate::candidates::workers;
 use crate::clock::ago;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
+use crate::variables;
 use shed_report::table;
 
-/// The longest command that a table shows, in characters.
+/// Length at which the table cuts a command, in characters.
 const MAX_COMMAND: usize = 60;
 
-/// List the workers of a session; add, restart and remove them
+/// List, add, restart and remove the workers of a session
 ///
-/// A worker is a window of a session with an agent, a command or a shell in it. What it prints is kept: `shed output`.
+/// A worker is a window of a session that runs an agent, a command or a shell. Its output is kept: `shed output`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -43,18 +42,18 @@ enum Command {
     List(Target),
     /// Add a worker: a shell, a command or an agent
     Add(Box<Add>),
-    /// Start workers again, ending them first if they run
+    /// Restart workers; running ones are stopped first
     Restart {
         #[command(flatten)]
         target: Target,
         /// Workers, by name or id
         #[arg(required = true, value_name = "WORKER", value_parser = names::worker, add = ArgValueCandidates::new(workers))]
         workers: Vec<String>,
-        /// Agents go on with their conversation
+        /// Agents continue their conversation
         #[arg(long = "continue")]
         continues: bool,
     },
-    /// End workers and close their windows
+    /// Stop workers and close their windows
     #[command(alias = "rm")]
     Remove {
         #[command(flatten)]
@@ -67,41 +66,40 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Add {
-    /// Its name; made from the agent or the command when absent
+    /// Name (default: made from the agent or the command)
     #[arg(short = 'n', long = "name", id = "worker_name", value_name = "WORKER", value_parser = names::worker)]
     worker: Option<String>,
-    /// Agent
+    /// Agent to run
     #[arg(short, long, conflicts_with = "command")]
     agent: Option<String>,
-    /// The agent's model
+    /// Model for the agent
     #[arg(short, long, requires = "agent")]
     model: Option<String>,
-    /// What the agent is told first
+    /// Initial prompt
     #[arg(short, long, requires = "agent")]
     prompt: Option<String>,
-    /// The same from a file; - is standard input
+    /// File with the initial prompt; - reads standard input
     #[arg(short = 'F', long, value_name = "FILE", requires = "agent", conflicts_with = "prompt")]
     prompt_file: Option<std::path::PathBuf>,
-    /// Where it begins; the session's directory by default
+    /// Working directory (default: the session's)
     #[arg(short = 'w', long, visible_alias = "dir", value_name = "DIR")]
     workdir: Option<String>,
-    /// Variable for it; without a value, taken from here
+    /// Environment variable (repeatable); K alone takes the local value
     #[arg(short, long, value_name = "K[=V]")]
     env: Vec<String>,
-    /// Close the window when the command has ended
+    /// Close the window when the command exits
     #[arg(long)]
     close: bool,
-    /// Start the command again when the shed is
+    /// Start the command again when the shed restarts
     #[arg(long)]
     restart: bool,
     #[command(flatten)]
     target: Target,
-    /// What it runs instead of a login shell
+    /// Command to run (default: a login shell)
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
-/// Runs the command.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     match args.command {
@@ -116,7 +114,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
             let restart = async |worker: &str| {
                 let restart = Restart { continues };
                 done.push(client.restart_worker(&name, &session, worker, &restart).await?);
-                context.out.say(&format!("worker {name}/{session}/{worker} was started again"));
+                context.out.say(&format!("worker {name}/{session}/{worker} was restarted"));
                 Ok(())
             };
             let status = each(&workers, context, restart).await;
@@ -137,7 +135,6 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
 async fn add(add: Add, context: &Context) -> Outcome {
     let client = context.client()?;
     let Target { name, session } = add.target;
-    let env = add.env.iter().map(|item| super::create::env_item(item));
     let request = NewWorker {
         name: add.worker,
         agent: add.agent,
@@ -145,12 +142,12 @@ async fn add(add: Add, context: &Context) -> Outcome {
         prompt: read_prompt(add.prompt, add.prompt_file.as_deref())?,
         command: add.command,
         directory: add.workdir,
-        env: env.collect::<Result<BTreeMap<_, _>, _>>()?,
+        env: variables::from_options(&add.env)?,
         keep: Some(!add.close),
         restart: add.restart,
     };
     let made = client.add_worker(&name, &session, &request).await?;
-    context.out.say(&format!("worker {name}/{session}/{} was made", made.name));
+    context.out.say(&format!("worker {name}/{session}/{} was created", made.name));
     context.out.data(&made, || format!("{}\n", made.name))?;
     Ok(0)
 }
@@ -158,24 +155,28 @@ async fn add(add: Add, context: &Context) -> Outcome {
 fn show(workers: &[Worker]) -> String {
     let rows = workers.iter().map(|worker| {
         let started = worker.started_at.map_or_else(|| "-".to_owned(), ago);
-        let what = match &worker.agent {
-            Some(agent) => agent.clone(),
-            None if worker.command.is_empty() => "login shell".to_owned(),
-            None => worker.command.join(" "),
-        };
         vec![
             worker.name.clone(),
             worker.kind.to_string(),
             status(worker),
             started,
             worker.output_end.to_string(),
-            printable(&what).chars().take(MAX_COMMAND).collect(),
+            printable(&program(worker)).chars().take(MAX_COMMAND).collect(),
         ]
     });
-    table(&["WORKER", "KIND", "STATUS", "STARTED", "BYTES", "RUNS"], rows.collect())
+    table(&["WORKER", "KIND", "STATUS", "STARTED", "BYTES", "COMMAND"], rows.collect())
 }
 
-/// Where a worker stands, in a few words.
+/// What a worker runs: its agent, its command, or a login shell.
+pub(crate) fn program(worker: &Worker) -> String {
+    match &worker.agent {
+        Some(agent) => agent.clone(),
+        None if worker.command.is_empty() => "login shell".to_owned(),
+        None => worker.command.join(" "),
+    }
+}
+
+/// The status of a worker, with its exit status or the reason.
 pub(crate) fn status(worker: &Worker) -> String {
     match (&worker.exit, &worker.reason) {
         (Some(Exit::Code(code)), _) => format!("{} ({code})", worker.status),

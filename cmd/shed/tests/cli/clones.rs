@@ -1,15 +1,18 @@
-//! Sheds with a repository in them.
+//! `shed create --repo`.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
 use shed_testing::eventually;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
-use crate::support::{Desk, ended, signal, started, until};
+use crate::support::{LIMIT, TestEnv, ended, signal, started, until};
 
-/// Runs git somewhere, as nobody in particular.
+/// Runs git in a directory, with a fixed identity.
 fn git(dir: &Path, words: &[&str]) -> String {
     let output = Command::new("git")
         .arg("-C")
@@ -30,8 +33,8 @@ fn git(dir: &Path, words: &[&str]) -> String {
 }
 
 /// A bare repository with branches `main` and `dev`; its URL.
-fn repository(desk: &Desk, name: &str) -> String {
-    let work = desk.path("work");
+fn repository(env: &TestEnv, name: &str) -> String {
+    let work = env.path("work");
     std::fs::create_dir(&work).unwrap();
     git(&work, &["init", "-q"]);
     std::fs::write(work.join("README"), "main\n").unwrap();
@@ -41,123 +44,130 @@ fn repository(desk: &Desk, name: &str) -> String {
     std::fs::write(work.join("README"), "dev\n").unwrap();
     git(&work, &["commit", "-q", "-a", "-m", "two"]);
     git(&work, &["checkout", "-q", "main"]);
-    let bare = desk.path(name);
+    let bare = env.path(name);
     git(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
     format!("file://{}", bare.display())
 }
 
+/// Accepts the connection of a clone.
+async fn accept(listener: &TcpListener, what: &str) -> (TcpStream, SocketAddr) {
+    let accepted = timeout(LIMIT, listener.accept()).await;
+    accepted.unwrap_or_else(|_| panic!("{what} does not connect")).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_is_cloned_with_ones_own_name() {
-    let desk = Desk::empty().await;
-    let url = repository(&desk, "repo.git");
+async fn a_repository_is_cloned_with_the_local_git_identity() {
+    let env = TestEnv::empty().await;
+    let url = repository(&env, "repo.git");
     let config = "[user]\n\tname = Ann Example\n\temail = ann@example.com\n";
-    std::fs::write(desk.path("home/.gitconfig"), config).unwrap();
-    desk.run(&["create", "web", "--repo", &url]).await.ok();
-    let shed = desk.run(&["show", "web", "--json"]).await.json();
+    std::fs::write(env.path("home/.gitconfig"), config).unwrap();
+    env.run(&["create", "web", "--repo", &url]).await.ok();
+    let shed = env.run(&["show", "web", "--json"]).await.json();
     assert_eq!(shed["repo"], url);
     let line =
         "cat README; git config user.name; git config user.email; git rev-parse --abbrev-ref HEAD";
-    let said = desk.run(&["exec", "web", "sh", "-c", line]).await;
-    assert_eq!(said.ok(), "main\nAnn Example\nann@example.com\nmain\n");
-    desk.run(&["create", "dev", "--repo", &url, "--branch", "dev"]).await.ok();
-    assert_eq!(desk.run(&["exec", "dev", "cat", "README"]).await.ok(), "dev\n");
-    assert!(desk.run(&["show", "dev"]).await.ok().contains(&format!("{url} (dev)")));
+    let output = env.run(&["exec", "web", "sh", "-c", line]).await;
+    assert_eq!(output.ok(), "main\nAnn Example\nann@example.com\nmain\n");
+    env.run(&["create", "dev", "--repo", &url, "--branch", "dev"]).await.ok();
+    assert_eq!(env.run(&["exec", "dev", "cat", "README"]).await.ok(), "dev\n");
+    assert!(env.run(&["show", "dev"]).await.ok().contains(&format!("{url} (dev)")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clone_that_failed_says_how_to_try_again() {
-    let desk = Desk::empty().await;
-    let url = format!("file://{}", desk.path("later.git").display());
-    let failed = desk.run(&["create", "web", "--repo", &url]).await;
-    let words = failed.fails(1);
-    assert!(words.contains("cannot clone") && words.contains("later.git"), "{words}");
-    assert!(words.contains("try: shed create web --retry"), "{words}");
-    let shed = desk.run(&["show", "web", "--json"]).await.json();
+async fn a_failed_clone_can_be_retried() {
+    let env = TestEnv::empty().await;
+    let url = format!("file://{}", env.path("later.git").display());
+    let failed = env.run(&["create", "web", "--repo", &url]).await;
+    let stderr = failed.fails(1);
+    assert!(stderr.contains("later.git"), "{stderr}");
+    assert!(stderr.contains("try: shed create web --retry"), "{stderr}");
+    let shed = env.run(&["show", "web", "--json"]).await.json();
     assert_eq!(shed["status"], "failed");
-    assert!(shed["reason"].as_str().unwrap().contains("cannot clone"), "{shed}");
-    // It can be entered, and is as it was before.
-    assert_eq!(desk.run(&["exec", "web", "ls", "-A"]).await.ok(), "");
-    desk.run(&["create", "web", "--repo", &url]).await.fails(4);
-    desk.run(&["create", "web", "--retry"]).await.fails(1);
+    assert!(shed["reason"].as_str().unwrap().contains("later.git"), "{shed}");
+    // The shed is usable, and the failed clone has left no files.
+    assert_eq!(env.run(&["exec", "web", "ls", "-A"]).await.ok(), "");
+    env.run(&["create", "web", "--repo", &url]).await.fails(4);
+    env.run(&["create", "web", "--retry"]).await.fails(1);
 
-    repository(&desk, "later.git");
-    desk.run(&["create", "web", "--retry"]).await.ok();
-    assert_eq!(desk.run(&["exec", "web", "cat", "README"]).await.ok(), "main\n");
-    assert_eq!(desk.run(&["show", "web", "--json"]).await.json()["status"], "running");
-    desk.run(&["create", "web", "--retry"]).await.fails(4);
-    desk.run(&["create", "none", "--retry"]).await.fails(3);
+    repository(&env, "later.git");
+    env.run(&["create", "web", "--retry"]).await.ok();
+    assert_eq!(env.run(&["exec", "web", "cat", "README"]).await.ok(), "main\n");
+    assert_eq!(env.run(&["show", "web", "--json"]).await.json()["status"], "running");
+    env.run(&["create", "web", "--retry"]).await.fails(4);
+    env.run(&["create", "none", "--retry"]).await.fails(3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clone_that_hangs_is_called_off() {
-    let desk = Desk::empty().await;
-    // Somebody who takes connections and never says a word.
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn a_hanging_clone_can_be_cancelled() {
+    let env = TestEnv::empty().await;
+    // Accepts connections and sends nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("git://{}/repo", silent.local_addr().unwrap());
-    let mut create = desk.terminal(&["create", "web", "--repo", &url]);
-    create.until(&format!("web: cloning {url}")).await;
-    let (held, _) = silent.accept().await.unwrap();
-    // As a person does it.
+    let mut create = env.terminal(&["create", "web", "--repo", &url]);
+    create.until(&url).await;
+    let (held, _) = accept(&silent, "the clone").await;
     create.keys("\x03").await;
     let (seen, status) = create.end().await;
-    assert!(status == Some(130) && seen.contains("calling it off"), "{status:?} {seen}");
-    desk.run(&["show", "web"]).await.fails(3);
+    assert!(status == Some(130) && seen.contains("cancelling"), "{status:?} {seen}");
+    env.run(&["show", "web"]).await.fails(3);
     drop(held);
 
-    // Hanging up calls nothing off: what git says at last is the shed's reason.
-    let child = started(desk.shed(&["create", "web", "--repo", &url]));
-    let (held, _) = silent.accept().await.unwrap();
+    // Killing the client cancels nothing.
+    let child = started(env.shed(&["create", "web", "--repo", &url]));
+    let (held, _) = accept(&silent, "the clone of the killed client").await;
     signal(&child, Signal::KILL);
     ended(child).await.fails(137);
-    assert_eq!(desk.run(&["show", "web", "--json"]).await.json()["status"], "creating");
+    assert_eq!(env.run(&["show", "web", "--json"]).await.json()["status"], "creating");
     drop(held);
     eventually("the end of the clone", async || {
-        let shed = desk.run(&["show", "web", "--json"]).await.json();
+        let shed = env.run(&["show", "web", "--json"]).await.json();
         (shed["status"] == "failed").then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_creation_is_followed_over_a_restart_of_the_server() {
-    let mut desk = Desk::empty().await;
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn create_follows_a_creation_across_a_restart_of_the_server() {
+    let mut env = TestEnv::empty().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("git://{}/repo", silent.local_addr().unwrap());
-    let create = started(desk.shed(&["create", "web", "--repo", &url]));
-    let (first, _) = silent.accept().await.unwrap();
-    desk.close().await;
-    desk.reopen().await;
-    // The new server begins the clone again.
-    let (second, _) = silent.accept().await.unwrap();
+    let create = started(env.shed(&["create", "web", "--repo", &url]));
+    let (first, _) = accept(&silent, "the first clone").await;
+    env.close().await;
+    env.reopen().await;
+    // The restarted server clones again.
+    let (second, _) = accept(&silent, "the clone after the restart").await;
     drop((first, second));
-    let said = ended(create).await;
-    assert!(said.fails(1).contains("try: shed create web --retry"), "{said:?}");
+    let output = ended(create).await;
+    assert!(output.fails(1).contains("try: shed create web --retry"), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_in_a_url_is_shown_nowhere() {
-    let desk = Desk::empty().await;
+async fn a_password_in_a_url_is_never_printed() {
+    let env = TestEnv::empty().await;
     let url = "http://ann:hunter2@127.0.0.1:1/repo.git";
-    let failed = desk.run(&["create", "web", "--repo", url]).await;
-    let mut said = failed.fails(1).to_owned();
+    let failed = env.run(&["create", "web", "--repo", url]).await;
+    let mut output = failed.fails(1).to_owned();
     for words in [&["show", "web", "--json"][..], &["list"], &["logs", "web"]] {
-        said += desk.run(words).await.ok();
+        output += env.run(words).await.ok();
     }
-    assert!(said.contains("http://127.0.0.1:1/repo.git") && !said.contains("hunter2"), "{said}");
+    assert!(
+        output.contains("http://127.0.0.1:1/repo.git") && !output.contains("hunter2"),
+        "{output}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credential_is_lent_to_the_clone_that_asks_and_kept_nowhere() {
-    let desk = Desk::empty().await;
-    let host = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn a_credential_is_forwarded_to_the_clone_and_not_stored() {
+    let env = TestEnv::empty().await;
+    let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = host.local_addr().unwrap();
-    let config =
-        format!("[credential]\n\thelper = store --file={}\n", desk.path("store").display());
-    std::fs::write(desk.path("home/.gitconfig"), config).unwrap();
-    std::fs::write(desk.path("store"), format!("http://ann:hunter2@{address}\n")).unwrap();
+    let config = format!("[credential]\n\thelper = store --file={}\n", env.path("store").display());
+    std::fs::write(env.path("home/.gitconfig"), config).unwrap();
+    std::fs::write(env.path("store"), format!("http://ann:hunter2@{address}\n")).unwrap();
     let url = format!("http://{address}/repo.git");
-    let create = started(desk.shed(&["create", "web", "--repo", &url]));
-    // Asks who it is, hears it, and has no such repository.
+    let create = started(env.shed(&["create", "web", "--repo", &url]));
+    // A git host that asks for credentials and then answers that the repository does not exist.
     let seen = async {
         loop {
             let (mut socket, _) = host.accept().await.unwrap();
@@ -173,10 +183,10 @@ async fn a_credential_is_lent_to_the_clone_that_asks_and_kept_nowhere() {
             }
         }
     };
-    let (word, said) = tokio::join!(seen, ended(create));
+    let (word, output) = tokio::join!(seen, ended(create));
     // ann:hunter2
     assert_eq!(word, "Basic YW5uOmh1bnRlcjI=");
-    assert!(said.fails(1).contains("not found"), "{said:?}");
-    let kept = Command::new("grep").args(["-rl", "hunter2"]).arg(desk.test.dir()).output().unwrap();
+    assert!(output.fails(1).contains("not found"), "{output:?}");
+    let kept = Command::new("grep").args(["-rl", "hunter2"]).arg(env.test.dir()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&kept.stdout), "");
 }

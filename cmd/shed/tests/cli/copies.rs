@@ -1,4 +1,4 @@
-//! Files and connections between here and a shed.
+//! `shed cp` and `shed forward`.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::support::{Desk, LIMIT, ended, noise, signal, started, until};
+use crate::support::{LIMIT, TestEnv, ended, noise, signal, started, until};
 
 fn write(path: &Path, bytes: &[u8], mode: u32) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -21,56 +21,57 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_go_in_and_out_with_their_modes() {
-    let desk = Desk::new().await;
-    let workspace = desk.test.engine.workspace("a");
+async fn files_are_copied_with_their_modes() {
+    let env = TestEnv::new().await;
+    let workspace = env.test.engine.workspace("a");
     let bytes = noise((1 << 20) + 7);
-    write(&desk.path("tool"), &bytes, 0o755);
-    // Into /workspace, under another name, into a directory, over what is there. On this engine paths are the machine's.
+    write(&env.path("tool"), &bytes, 0o755);
+    // Into a directory, to a new name, and over an existing file. On this engine paths in a shed are those of the machine.
     let inside = workspace.display();
-    for (target, landed) in [
+    for (target, created) in [
         (format!("a:{inside}"), "tool"),
         (format!("a:{inside}/new"), "new"),
         (format!("a:{inside}/new"), "new"),
     ] {
-        desk.run(&["cp", "tool", &target]).await.ok();
-        assert!(std::fs::read(workspace.join(landed)).unwrap() == bytes);
-        assert_eq!(mode(&workspace.join(landed)), 0o755);
+        env.run(&["cp", "tool", &target]).await.ok();
+        assert!(std::fs::read(workspace.join(created)).unwrap() == bytes);
+        assert_eq!(mode(&workspace.join(created)), 0o755);
     }
     write(&workspace.join("plain"), b"plain", 0o640);
-    std::fs::create_dir(desk.path("dir")).unwrap();
-    for (target, landed) in [("out", "out"), ("out", "out"), ("dir", "dir/plain"), (".", "plain")] {
-        desk.run(&["cp", &format!("a:{inside}/plain"), target]).await.ok();
-        assert_eq!(std::fs::read(desk.path(landed)).unwrap(), b"plain");
-        assert_eq!(mode(&desk.path(landed)), 0o640);
+    std::fs::create_dir(env.path("dir")).unwrap();
+    for (target, created) in [("out", "out"), ("out", "out"), ("dir", "dir/plain"), (".", "plain")]
+    {
+        env.run(&["cp", &format!("a:{inside}/plain"), target]).await.ok();
+        assert_eq!(std::fs::read(env.path(created)).unwrap(), b"plain");
+        assert_eq!(mode(&env.path(created)), 0o640);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn directories_go_in_and_out_whole() {
-    let desk = Desk::new().await;
-    let workspace = desk.test.engine.workspace("a");
+async fn directories_are_copied_recursively() {
+    let env = TestEnv::new().await;
+    let workspace = env.test.engine.workspace("a");
     let inside = workspace.display();
-    write(&desk.path("tree/bin/run"), b"#!/bin/sh\n", 0o755);
-    write(&desk.path("tree/sub/ü -x"), b"", 0o600);
-    std::fs::create_dir(desk.path("tree/empty")).unwrap();
-    symlink("bin/run", desk.path("tree/link")).unwrap();
-    std::fs::hard_link(desk.path("tree/bin/run"), desk.path("tree/same")).unwrap();
-    drop(std::os::unix::net::UnixListener::bind(desk.path("tree/socket")).unwrap());
-    desk.run(&["cp", "tree", &format!("a:{inside}/copy")]).await.ok();
+    write(&env.path("tree/bin/run"), b"#!/bin/sh\n", 0o755);
+    write(&env.path("tree/sub/ü -x"), b"", 0o600);
+    std::fs::create_dir(env.path("tree/empty")).unwrap();
+    symlink("bin/run", env.path("tree/link")).unwrap();
+    std::fs::hard_link(env.path("tree/bin/run"), env.path("tree/same")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(env.path("tree/socket")).unwrap());
+    env.run(&["cp", "tree", &format!("a:{inside}/copy")]).await.ok();
     // Again: it is a directory now, so it lands in it.
-    desk.run(&["cp", "tree", &format!("a:{inside}/copy/")]).await.ok();
+    env.run(&["cp", "tree", &format!("a:{inside}/copy/")]).await.ok();
     for dir in ["copy", "copy/tree"] {
         std::fs::remove_file(workspace.join(dir).join("same")).unwrap();
         std::fs::hard_link(workspace.join(dir).join("bin/run"), workspace.join(dir).join("same"))
             .unwrap();
     }
-    desk.run(&["cp", &format!("a:{inside}/copy"), "back"]).await.ok();
+    env.run(&["cp", &format!("a:{inside}/copy"), "back"]).await.ok();
     for root in [
         workspace.join("copy"),
         workspace.join("copy/tree"),
-        desk.path("back"),
-        desk.path("back/tree"),
+        env.path("back"),
+        env.path("back/tree"),
     ] {
         assert_eq!(std::fs::read(root.join("bin/run")).unwrap(), b"#!/bin/sh\n", "{root:?}");
         assert_eq!(mode(&root.join("bin/run")), 0o755);
@@ -84,10 +85,10 @@ async fn directories_go_in_and_out_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_cannot_be_made_says_why() {
-    let desk = Desk::new().await;
-    let workspace = desk.test.engine.workspace("a");
+    let env = TestEnv::new().await;
+    let workspace = env.test.engine.workspace("a");
     let inside = workspace.display();
-    write(&desk.path("file"), b"x", 0o644);
+    write(&env.path("file"), b"x", 0o644);
     for (status, from, to) in [
         (2, "file", "other"),
         (2, "a:x", "a:y"),
@@ -98,22 +99,22 @@ async fn a_copy_that_cannot_be_made_says_why() {
         (2, "a:/", "."),
         (3, "file", "none:"),
     ] {
-        let said = desk.run(&["cp", from, to]).await;
-        assert!(!said.fails(status).is_empty(), "{from} {to}");
+        let output = env.run(&["cp", from, to]).await;
+        assert!(!output.fails(status).is_empty(), "{from} {to}");
     }
     assert_eq!(std::fs::read_dir(&workspace).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_of_the_shed_is_one_of_this_machine() {
-    let desk = Desk::new().await;
+async fn a_port_is_forwarded() {
+    let env = TestEnv::new().await;
     let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let open = there.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = there.accept().await {
             tokio::spawn(async move {
-                // Answers when it has heard all: half-close must pass.
+                // Answers at the end of the input, so half-close must be forwarded.
                 let mut bytes = Vec::new();
                 socket.read_to_end(&mut bytes).await.unwrap();
                 bytes.reverse();
@@ -122,10 +123,10 @@ async fn a_port_of_the_shed_is_one_of_this_machine() {
         }
     });
     let mut forward =
-        started(desk.shed(&["forward", "a", &format!("0:{open}"), &format!("0:{closed}")]));
+        started(env.shed(&["forward", "a", &format!("0:{open}"), &format!("0:{closed}")]));
     let mut errors = forward.stderr.take().unwrap();
-    let said = until(&mut errors, &format!("is port {closed} of a\n")).await;
-    let ports: Vec<&str> = said.lines().map(|line| line.split_once(' ').unwrap().0).collect();
+    let output = until(&mut errors, &format!("to port {closed} of a\n")).await;
+    let ports: Vec<&str> = output.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
     let bytes = noise(300_000);
     let reversed: Vec<u8> = bytes.iter().rev().copied().collect();
     for _ in 0..2 {
@@ -140,7 +141,7 @@ async fn a_port_of_the_shed_is_one_of_this_machine() {
         timeout(LIMIT, both).await.expect("it hangs");
         assert!(back == reversed, "{} bytes came back", back.len());
     }
-    // Where nobody listens the connection ends, and the reason is said.
+    // A refused connection is closed, and the reason is printed.
     let mut socket = TcpStream::connect(ports[1]).await.unwrap();
     let mut back = Vec::new();
     let end = timeout(LIMIT, socket.read_to_end(&mut back)).await.expect("it hangs");
@@ -148,10 +149,10 @@ async fn a_port_of_the_shed_is_one_of_this_machine() {
     until(&mut errors, &closed.to_string()).await;
 
     let taken = ports[0].rsplit_once(':').unwrap().1;
-    let second = desk.run(&["forward", "a", &format!("{taken}:80")]).await;
+    let second = env.run(&["forward", "a", &format!("{taken}:80")]).await;
     assert!(second.fails(1).contains(&format!("port {taken}")), "{second:?}");
     for bad in ["x", "70000", "1:2:3", "80:0", ""] {
-        desk.run(&["forward", "a", bad]).await.fails(2);
+        env.run(&["forward", "a", bad]).await.fails(2);
     }
     signal(&forward, Signal::INT);
     ended(forward).await.fails(130);

@@ -1,58 +1,59 @@
-//! What the client writes for other programs: ssh's configuration, completions, manual pages. And what it says of itself.
+//! Output for other programs: ssh configuration, completions, manual pages, `doctor` and `--version`.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Stdio;
 
-use crate::support::{Desk, ended, started};
+use crate::support::{TestEnv, ended, started};
 
-const USERS: &str = "# mine\nServerAliveInterval 5\n\nHost web\n  HostName 192.0.2.1\n\tPort 7";
+const USER_CONFIG: &str =
+    "# mine\nServerAliveInterval 5\n\nHost web\n  HostName 192.0.2.1\n\tPort 7";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ssh_knows_sheds_and_the_users_lines_stay() {
-    let desk = Desk::new().await;
-    desk.test.shed("b").await;
-    let file = desk.path("home/.ssh/config");
+async fn ssh_config_adds_sheds_and_keeps_the_users_lines() {
+    let env = TestEnv::new().await;
+    env.test.shed("b").await;
+    let file = env.path("home/.ssh/config");
     let text = || std::fs::read_to_string(&file).unwrap();
     let install = ["ssh-config", "--install"];
 
-    // Without a file there is nothing to lose, and a dry run makes none.
-    let dry = desk.run(&["ssh-config", "--install", "--dry-run"]).await;
+    // Without a file: a dry run creates none.
+    let dry = env.run(&["ssh-config", "--install", "--dry-run"]).await;
     dry.ok();
     assert!(
-        dry.errors.contains("+ shed-a (local)") && dry.errors.contains("nothing was done"),
+        dry.stderr.contains("+ shed-a (local)") && dry.stderr.contains("nothing was written"),
         "{dry:?}"
     );
     assert!(!file.exists());
-    desk.run(&install).await.ok();
+    env.run(&install).await.ok();
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    desk.run(&["ssh-config", "--uninstall"]).await.ok();
+    env.run(&["ssh-config", "--uninstall"]).await.ok();
     assert_eq!(text(), "");
 
-    // A file that is kept elsewhere, without a last line end.
-    let kept = desk.path("dotfiles");
-    std::fs::write(&kept, USERS).unwrap();
+    // The file is a symbolic link, and its last line has no line end.
+    let kept = env.path("dotfiles");
+    std::fs::write(&kept, USER_CONFIG).unwrap();
     std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o640)).unwrap();
     std::fs::remove_file(&file).unwrap();
     symlink(&kept, &file).unwrap();
-    desk.run(&["ssh-config", "--install", "--dry-run"]).await.ok();
-    assert_eq!(text(), USERS);
-    desk.run(&install).await.ok();
+    env.run(&["ssh-config", "--install", "--dry-run"]).await.ok();
+    assert_eq!(text(), USER_CONFIG);
+    env.run(&install).await.ok();
     let once = text();
-    assert!(once.ends_with(USERS), "{once}");
+    assert!(once.ends_with(USER_CONFIG), "{once}");
     assert!(std::fs::symlink_metadata(&file).unwrap().is_symlink());
     assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o640);
-    let again = desk.run(&install).await;
+    let again = env.run(&install).await;
     again.ok();
-    assert!(again.errors.contains("is up to date"), "{again:?}");
+    assert!(again.stderr.contains("is up to date"), "{again:?}");
     assert_eq!(text(), once);
 
-    // By an address instead of a name it is the same to ssh, and no second entry comes of doing it again.
+    // Selecting the server by address, twice, adds no duplicate entries for ssh.
     for _ in 0..2 {
-        desk.run(&["-s", &desk.address(), "ssh-config", "--install"]).await.ok();
+        env.run(&["-s", &env.address(), "ssh-config", "--install"]).await.ok();
     }
     assert_eq!(text().matches("User a\n").count(), 2, "{}", text());
 
-    // OpenSSH reads it as it is meant: ours, and the user's own after it.
+    // OpenSSH reads the entries, and the user's lines after them.
     for (host, lines) in [
         (
             "shed-a",
@@ -69,65 +70,65 @@ async fn ssh_knows_sheds_and_the_users_lines_stay() {
     ] {
         let mut ssh = tokio::process::Command::new("ssh");
         ssh.arg("-G").arg("-F").arg(&file).arg(host);
-        let said = ended(started(ssh)).await;
-        let settings: Vec<&str> = said.ok().lines().collect();
+        let output = ended(started(ssh)).await;
+        let settings: Vec<&str> = output.ok().lines().collect();
         for line in lines {
             assert!(settings.contains(line), "{host}: {line} is not in {settings:?}");
         }
     }
-    let hosts = std::fs::read_to_string(desk.path("config/known_hosts")).unwrap();
+    let hosts = std::fs::read_to_string(env.path("config/known_hosts")).unwrap();
     assert_eq!(hosts, format!("[127.0.0.1]:2200 {}\n", crate::support::HOST_KEY));
 
-    desk.run(&["delete", "-f", "b"]).await.ok();
-    let fewer = desk.run(&install).await;
+    env.run(&["delete", "-f", "b"]).await.ok();
+    let fewer = env.run(&install).await;
     fewer.ok();
-    assert!(fewer.errors.contains("- shed-b (local)"), "{fewer:?}");
-    let one = desk.run(&["ssh-config", "a"]).await;
+    assert!(fewer.stderr.contains("- shed-b (local)"), "{fewer:?}");
+    let one = env.run(&["ssh-config", "a"]).await;
     assert!(
         one.ok().contains("Host shed-a shed-a.local\n") && !one.ok().contains("User b"),
         "{one:?}"
     );
-    let entries = desk.run(&["--json", "ssh-config", "a"]).await.json();
+    let entries = env.run(&["--json", "ssh-config", "a"]).await.json();
     assert_eq!(entries[0]["hosts"], serde_json::json!(["shed-a", "shed-a.local"]), "{entries}");
     assert_eq!(
         (&entries[0]["shed"], &entries[0]["port"]),
         (&"a".into(), &2200.into()),
         "{entries}"
     );
-    desk.run(&["ssh-config", "none"]).await.fails(3);
-    desk.run(&["ssh-config", "--uninstall"]).await.ok();
-    assert_eq!(text(), USERS);
-    desk.run(&["ssh-config", "--uninstall"]).await.ok();
-    assert_eq!(text(), USERS);
-    desk.run(&["ssh-config", "--install", "--uninstall"]).await.fails(2);
+    env.run(&["ssh-config", "none"]).await.fails(3);
+    env.run(&["ssh-config", "--uninstall"]).await.ok();
+    assert_eq!(text(), USER_CONFIG);
+    env.run(&["ssh-config", "--uninstall"]).await.ok();
+    assert_eq!(text(), USER_CONFIG);
+    env.run(&["ssh-config", "--install", "--uninstall"]).await.fails(2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_block_is_not_guessed_at() {
-    let desk = Desk::new().await;
-    let file = desk.path("other");
+async fn an_incomplete_block_is_not_changed() {
+    let env = TestEnv::new().await;
+    let file = env.path("other");
     let words = ["ssh-config", "--install", "--file", "other"];
-    std::fs::write(&file, USERS).unwrap();
-    desk.run(&words).await.ok();
+    std::fs::write(&file, USER_CONFIG).unwrap();
+    env.run(&words).await.ok();
     let text = std::fs::read_to_string(&file).unwrap();
     let (broken, _) = text.split_once("# --- END SHED").unwrap();
     std::fs::write(&file, broken).unwrap();
-    desk.run(&words).await.fails(1);
-    desk.run(&["ssh-config", "--uninstall", "--file", "other"]).await.fails(1);
+    env.run(&words).await.fails(1);
+    env.run(&["ssh-config", "--uninstall", "--file", "other"]).await.fails(1);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), broken);
-    assert!(!desk.path("home/.ssh").exists());
+    assert!(!env.path("home/.ssh").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shells_complete_what_is_there_now() {
-    let desk = Desk::new().await;
-    desk.test.shed("away").await;
-    desk.run(&["sessions", "new", "a", "work"]).await.ok();
-    desk.run(&["sessions", "new", "away", "rest"]).await.ok();
-    let address = desk.address();
-    desk.run(&["server", "add", &address, "-n", "box"]).await.ok();
+async fn completions_come_from_the_server() {
+    let env = TestEnv::new().await;
+    env.test.shed("away").await;
+    env.run(&["sessions", "new", "a", "work"]).await.ok();
+    env.run(&["sessions", "new", "away", "rest"]).await.ok();
+    let address = env.address();
+    env.run(&["server", "add", &address, "-n", "box"]).await.ok();
     for shell in ["bash", "zsh", "fish"] {
-        assert!(desk.run(&["completions", shell]).await.ok().contains("COMPLETE"), "{shell}");
+        assert!(env.run(&["completions", shell]).await.ok().contains("COMPLETE"), "{shell}");
     }
     for (words, wanted, unwanted) in [
         (&["at"][..], &["attach"][..], &["list"][..]),
@@ -142,11 +143,11 @@ async fn shells_complete_what_is_there_now() {
         (&["server", "ping", ""], &["box", "local"], &["a"]),
         (&["-s", &address, "exec", ""], &["a", "away"], &[]),
         (&[&format!("--server={address}"), "exec", ""], &["a", "away"], &[]),
-        // A server that is not there is no reason to wait or to say something.
+        // An unreachable server gives no candidates and no message.
         (&["-s", "unix:/nowhere.sock", "attach", ""], &[], &["a", "away"]),
     ] {
         let index = words.len().to_string();
-        let mut complete = desk.shed(&["--", "shed"]);
+        let mut complete = env.shed(&["--", "shed"]);
         complete.args(words).env("COMPLETE", "bash");
         complete
             .env("_CLAP_COMPLETE_INDEX", index)
@@ -155,77 +156,80 @@ async fn shells_complete_what_is_there_now() {
         if words.iter().any(|word| word.contains("unix:")) {
             complete.env("XDG_RUNTIME_DIR", "/nowhere");
         }
-        let said = ended(started(complete)).await;
-        let candidates: Vec<&str> = said.ok().lines().map(str::trim).collect();
+        let output = ended(started(complete)).await;
+        let candidates: Vec<&str> = output.ok().lines().map(str::trim).collect();
         assert!(wanted.iter().all(|word| candidates.contains(word)), "{words:?}: {candidates:?}");
         assert!(
             !unwanted.iter().any(|word| candidates.contains(word)),
             "{words:?}: {candidates:?}"
         );
-        assert_eq!(said.errors, "", "{words:?}");
+        assert_eq!(output.stderr, "", "{words:?}");
     }
-    // What is printed for bash is bash.
+    // bash can parse what is printed for it.
     let mut bash = tokio::process::Command::new("bash");
     bash.arg("-n");
     let mut bash = started(bash);
-    let code = desk.run(&["completions", "bash"]).await;
+    let code = env.run(&["completions", "bash"]).await;
     let mut stdin = bash.stdin.take().unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut stdin, &code.out).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, &code.stdout).await.unwrap();
     drop(stdin);
     ended(bash).await.ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn manual_pages_are_written() {
-    let desk = Desk::empty().await;
-    desk.run(&["man", "pages/man1"]).await.ok();
+    let env = TestEnv::empty().await;
+    env.run(&["man", "pages/man1"]).await.ok();
     for page in ["shed.1", "shed-attach.1", "shed-exec.1", "shed-sessions.1"] {
-        let text = std::fs::read_to_string(desk.path("pages/man1").join(page)).unwrap();
+        let text = std::fs::read_to_string(env.path("pages/man1").join(page)).unwrap();
         assert!(text.contains(".TH"), "{page}");
     }
-    assert!(!desk.path("pages/man1/shed-man.1").exists());
+    assert!(!env.path("pages/man1/shed-man.1").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_doctor_tells_what_is_right_and_wrong() {
-    let mut desk = Desk::new().await;
-    let well = desk.run(&["doctor"]).await;
+async fn doctor_reports_passes_warnings_and_failures() {
+    let mut env = TestEnv::new().await;
+    let well = env.run(&["doctor"]).await;
     assert!(
         well.ok().contains("pass  server local") && well.ok().contains("pass  ssh"),
         "{well:?}"
     );
     assert!(well.ok().contains("pass  orphans local"), "{well:?}");
-    let by_hand = "tmux new-session -d -s hand";
-    desk.run(&["exec", "a", "sh", "-c", by_hand]).await.ok();
-    reports(&desk, "pass  orphans local session 1; shed orphans list a").await;
+    let unmanaged = "tmux new-session -d -s unmanaged";
+    env.run(&["exec", "a", "sh", "-c", unmanaged]).await.ok();
+    reports(&env, "pass  orphans local session 1; shed orphans list a").await;
     let left = "SHED_SESSION_ID=0123 setsid sleep 1000 > /dev/null 2>&1 &";
-    desk.run(&["exec", "a", "sh", "-c", left]).await.ok();
-    reports(&desk, "warn  orphans local process 1, session 1; shed orphans list a").await;
-    let listed = desk.run(&["orphans", "list", "a", "--json"]).await.json();
+    env.run(&["exec", "a", "sh", "-c", left]).await.ok();
+    reports(&env, "warn  orphans local process 1, session 1; shed orphans list a").await;
+    let listed = env.run(&["orphans", "list", "a", "--json"]).await.json();
     let pid = listed["orphans"].as_array().unwrap().iter().find(|it| it["kind"] == "process");
-    desk.run(&["orphans", "clean", "a", pid.unwrap()["name"].as_str().unwrap()]).await.ok();
-    desk.test.engine.set_down(true);
+    env.run(&["orphans", "clean", "a", pid.unwrap()["name"].as_str().unwrap()]).await.ok();
+    env.test.engine.set_down(true);
     shed_testing::eventually("a fault", async || {
-        let report = desk.run(&["doctor", "--json"]).await;
-        let report: serde_json::Value = serde_json::from_slice(&report.out).unwrap();
+        let report = env.run(&["doctor", "--json"]).await;
+        let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
         let checks = report["checks"].as_array().unwrap();
         let check = checks.iter().find(|check| check["what"] == "server local").unwrap();
         let detail = check["detail"].as_str().unwrap();
         (check["verdict"] == "fail" && detail.contains("engine")).then_some(())
     })
     .await;
-    desk.test.engine.set_down(false);
-    desk.close().await;
-    let gone = desk.run(&["doctor"]).await;
+    env.test.engine.set_down(false);
+    env.close().await;
+    let gone = env.run(&["doctor"]).await;
     gone.fails(1);
-    let report = str::from_utf8(&gone.out).unwrap();
-    assert!(report.contains("FAIL  server local") && report.contains("make run"), "{report}");
+    let report = str::from_utf8(&gone.stdout).unwrap();
+    assert!(
+        report.contains("FAIL  server local") && report.contains("systemctl start shed-server"),
+        "{report}"
+    );
 }
 
-/// Waits until the doctor says this in a line.
-async fn reports(desk: &Desk, line: &str) {
+/// Waits until `shed doctor` prints this line.
+async fn reports(env: &TestEnv, line: &str) {
     shed_testing::eventually(line, async || {
-        let report = desk.run(&["doctor"]).await;
+        let report = env.run(&["doctor"]).await;
         report.ok().lines().any(|it| squeeze(it) == squeeze(line)).then_some(())
     })
     .await;
@@ -236,12 +240,12 @@ fn squeeze(line: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_version_needs_no_server_and_no_home() {
+async fn the_version_needs_no_server_and_no_home_directory() {
     let mut version = tokio::process::Command::new(env!("CARGO_BIN_EXE_shed"));
     version.arg("--version").env_clear().stdin(Stdio::null());
-    let said = ended(started(version)).await;
-    assert_eq!(said.ok(), format!("shed {}\n", env!("CARGO_PKG_VERSION")));
-    // The fastest of a few: somebody else may be at work.
+    let output = ended(started(version)).await;
+    assert_eq!(output.ok(), format!("shed {}\n", env!("CARGO_PKG_VERSION")));
+    // The fastest of several runs: the machine may be busy.
     let fastest = (0..20).map(|_| {
         let start = std::time::Instant::now();
         let output =

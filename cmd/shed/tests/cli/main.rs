@@ -1,6 +1,6 @@
-//! The client as people have it: the real program against a server in this process, on the process engine.
+//! The client program against a server in this process, on the process engine.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not so")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod attach;
 mod clones;

@@ -1,33 +1,33 @@
-//! Sessions: listed, made, ended, renamed, typed into, read, watched.
+//! `shed sessions`.
 
-use crate::support::{Desk, started, until};
+use crate::support::{TestEnv, started, until};
 use shed_testing::eventually;
 
-/// What is no name of a session.
-const HOSTILE: &[&str] =
+/// Invalid session names.
+const INVALID_NAMES: &[&str] =
     &["", "..", "#(id)", "a b", "a:b", "a.b", "-x", "_x", "ü", "a\nb", "=a", "@1", "%1", "x;id"];
 
-async fn names(desk: &Desk) -> Vec<String> {
-    let list = desk.run(&["sessions", "--json"]).await.json();
+async fn names(env: &TestEnv) -> Vec<String> {
+    let list = env.run(&["sessions", "--json"]).await.json();
     let rows = list["sessions"].as_array().unwrap();
     rows.iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_are_made_listed_renamed_and_ended() {
-    let desk = Desk::new().await;
-    let none = desk.run(&["sessions"]).await;
-    assert_eq!((none.ok(), none.errors.as_str()), ("", "no sessions; try: shed attach NAME\n"));
-    let made = desk.run(&["sessions", "new", "a", "foo"]).await;
-    assert_eq!((made.ok(), made.errors.as_str()), ("", "session a/foo was made\n"));
-    let made = desk.run(&["--json", "sessions", "new", "a", "foobar"]).await.json();
+async fn sessions_are_created_listed_renamed_and_deleted() {
+    let env = TestEnv::new().await;
+    let none = env.run(&["sessions"]).await;
+    assert_eq!((none.ok(), none.stderr.as_str()), ("", "no sessions; try: shed attach NAME\n"));
+    let made = env.run(&["sessions", "new", "a", "foo"]).await;
+    assert_eq!((made.ok(), made.stderr.as_str()), ("", "session a/foo was created\n"));
+    let made = env.run(&["--json", "sessions", "new", "a", "foobar"]).await.json();
     for (key, value) in [("name", "foobar"), ("shed_name", "a")] {
         assert_eq!(made[key], value, "{made}");
     }
     assert_eq!((&made["attached_clients"], &made["window_count"]), (&0.into(), &1.into()));
-    desk.run(&["sessions", "new", "a", "foo"]).await.fails(4);
+    env.run(&["sessions", "new", "a", "foo"]).await.fails(4);
 
-    let list = desk.run(&["sessions", "a"]).await;
+    let list = env.run(&["sessions", "a"]).await;
     let lines: Vec<Vec<&str>> =
         list.ok().lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["SHED", "SESSION", "STATUS", "CREATED", "WINDOWS"]);
@@ -35,30 +35,30 @@ async fn sessions_are_made_listed_renamed_and_ended() {
     assert_eq!(lines[2][..3], ["a", "foobar", "detached"]);
     assert_eq!(lines.len(), 3);
 
-    desk.run(&["sessions", "a", "kill", "a", "foo"]).await.fails(2);
-    // A part of a name is no name.
-    desk.run(&["sessions", "kill", "a", "foo"]).await.ok();
-    assert_eq!(names(&desk).await, ["foobar"]);
-    assert!(desk.run(&["sessions", "kill", "a", "foo"]).await.fails(3).contains("foo"));
-    let renamed = desk.run(&["sessions", "rename", "a", "foobar", "bar"]).await;
+    env.run(&["sessions", "a", "kill", "a", "foo"]).await.fails(2);
+    // Names match exactly, not by prefix.
+    env.run(&["sessions", "kill", "a", "foo"]).await.ok();
+    assert_eq!(names(&env).await, ["foobar"]);
+    assert!(env.run(&["sessions", "kill", "a", "foo"]).await.fails(3).contains("foo"));
+    let renamed = env.run(&["sessions", "rename", "a", "foobar", "bar"]).await;
     renamed.ok();
-    assert_eq!(renamed.errors, "session a/foobar is a/bar now\n");
-    desk.run(&["sessions", "rename", "a", "foobar", "bar"]).await.fails(3);
-    desk.run(&["sessions", "new", "a", "other"]).await.ok();
-    desk.run(&["sessions", "rename", "a", "bar", "other"]).await.fails(4);
+    assert_eq!(renamed.stderr, "session a/foobar was renamed to bar\n");
+    env.run(&["sessions", "rename", "a", "foobar", "bar"]).await.fails(3);
+    env.run(&["sessions", "new", "a", "other"]).await.ok();
+    env.run(&["sessions", "rename", "a", "bar", "other"]).await.fails(4);
 
-    // Of several all are tried.
-    let ended = desk.run(&["sessions", "kill", "a", "bar", "none", "other"]).await;
+    // All are tried.
+    let ended = env.run(&["sessions", "kill", "a", "bar", "none", "other"]).await;
     assert!(ended.fails(3).contains("none"), "{ended:?}");
-    assert_eq!(names(&desk).await, [""; 0]);
+    assert_eq!(names(&env).await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_names_are_refused() {
-    let desk = Desk::new().await;
-    desk.run(&["sessions", "new", "a", "safe"]).await.ok();
+async fn invalid_names_are_refused() {
+    let env = TestEnv::new().await;
+    env.run(&["sessions", "new", "a", "safe"]).await.ok();
     let long = "x".repeat(64);
-    for name in HOSTILE.iter().copied().chain([long.as_str()]) {
+    for name in INVALID_NAMES.iter().copied().chain([long.as_str()]) {
         for words in [
             &["sessions", "new", "a", name][..],
             &["sessions", "rename", "a", "safe", name],
@@ -67,112 +67,111 @@ async fn hostile_names_are_refused() {
             &["sessions", "capture", "a", name],
             &["exec", "-S", name, "a", "true"],
         ] {
-            assert_eq!(desk.run(words).await.status, 2, "{words:?}");
+            assert_eq!(env.run(words).await.status, 2, "{words:?}");
         }
     }
-    assert_eq!(names(&desk).await, ["safe"]);
+    assert_eq!(names(&env).await, ["safe"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn text_and_keys_are_typed_and_the_screen_is_read() {
-    let desk = Desk::new().await;
-    desk.run(&["sessions", "new", "a", "s", "-e", "K=V", "--", "sh", "-c", "echo $K; exec cat"])
+async fn text_and_keys_are_sent_and_the_screen_is_captured() {
+    let env = TestEnv::new().await;
+    env.run(&["sessions", "new", "a", "s", "-e", "K=V", "--", "sh", "-c", "echo $K; exec cat"])
         .await
         .ok();
-    shows(&desk, "V").await;
-    desk.run(&["sessions", "send", "a", "s", "one   two", "$HOME", "--enter"]).await.ok();
-    // The words after the first are text, also those that look like flags.
-    shows(&desk, "one   two $HOME --enter").await;
-    desk.run(&["sessions", "send", "--keys", "a", "s", "Enter"]).await.ok();
-    desk.run(&["sessions", "send", "--enter", "a", "s", "ünï"]).await.ok();
-    // Once typed, once from cat.
-    shows(&desk, "ünï\nünï").await;
-    let json =
-        desk.run(&["sessions", "capture", "a", "s", "--lines", "100", "--json"]).await.json();
+    shows(&env, "V").await;
+    env.run(&["sessions", "send", "a", "s", "one   two", "$HOME", "--enter"]).await.ok();
+    // Everything after the session is text, even if it looks like an option.
+    shows(&env, "one   two $HOME --enter").await;
+    env.run(&["sessions", "send", "--keys", "a", "s", "Enter"]).await.ok();
+    env.run(&["sessions", "send", "--enter", "a", "s", "ünï"]).await.ok();
+    // Once from the terminal's echo, once from cat.
+    shows(&env, "ünï\nünï").await;
+    let json = env.run(&["sessions", "capture", "a", "s", "--lines", "100", "--json"]).await.json();
     assert!(json["output"].as_str().unwrap().contains("ünï"), "{json}");
-    desk.run(&["sessions", "send", "a", "s"]).await.fails(2);
-    desk.run(&["sessions", "send", "--keys", "a", "s", "NoKey"]).await.fails(2);
-    desk.run(&["sessions", "send", "a", "none", "x"]).await.fails(3);
-    desk.run(&["sessions", "capture", "a", "none"]).await.fails(3);
+    env.run(&["sessions", "send", "a", "s"]).await.fails(2);
+    env.run(&["sessions", "send", "--keys", "a", "s", "NoKey"]).await.fails(2);
+    env.run(&["sessions", "send", "a", "none", "x"]).await.fails(3);
+    env.run(&["sessions", "capture", "a", "none"]).await.fails(3);
 
     let line = r"printf '\033[31mred\033[0m'; exec cat";
-    desk.run(&["sessions", "new", "a", "colours", "sh", "-c", line]).await.ok();
+    env.run(&["sessions", "new", "a", "colours", "sh", "-c", line]).await.ok();
     eventually("colours", async || {
-        let ansi = desk.run(&["sessions", "capture", "a", "colours", "--ansi"]).await;
+        let ansi = env.run(&["sessions", "capture", "a", "colours", "--ansi"]).await;
         ansi.ok().contains("\x1b[31mred").then_some(())
     })
     .await;
-    assert!(desk.run(&["sessions", "capture", "a", "colours"]).await.ok().starts_with("red\n"));
+    assert!(env.run(&["sessions", "capture", "a", "colours"]).await.ok().starts_with("red\n"));
 }
 
-async fn shows(desk: &Desk, text: &str) {
+async fn shows(env: &TestEnv, text: &str) {
     eventually(text, async || {
-        desk.run(&["sessions", "capture", "a", "s"]).await.ok().contains(text).then_some(())
+        env.run(&["sessions", "capture", "a", "s"]).await.ok().contains(text).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_made_by_hand_is_addressed_by_its_id() {
-    let desk = Desk::new().await;
-    desk.run(&["exec", "a", "tmux", "new-session", "-d", "-s", "an odd (name)", "cat"]).await.ok();
-    eventually("the session", async || (names(&desk).await == ["an odd (name)"]).then_some(()))
+async fn an_unmanaged_session_is_addressed_by_its_id() {
+    let env = TestEnv::new().await;
+    env.run(&["exec", "a", "tmux", "new-session", "-d", "-s", "an odd (name)", "cat"]).await.ok();
+    eventually("the session", async || (names(&env).await == ["an odd (name)"]).then_some(()))
         .await;
-    let list = desk.run(&["sessions", "--json"]).await.json();
+    let list = env.run(&["sessions", "--json"]).await.json();
     let id = list["sessions"][0]["id"].as_str().unwrap();
-    desk.run(&["sessions", "send", "a", id, "typed"]).await.ok();
-    eventually("what was typed", async || {
-        desk.run(&["sessions", "capture", "a", id]).await.ok().contains("typed").then_some(())
+    env.run(&["sessions", "send", "a", id, "typed"]).await.ok();
+    eventually("the typed text", async || {
+        env.run(&["sessions", "capture", "a", id]).await.ok().contains("typed").then_some(())
     })
     .await;
-    let mut terminal = desk.terminal(&["attach", "a", "-S", id]);
+    let mut terminal = env.terminal(&["attach", "a", "-S", id]);
     terminal.until("typed").await;
-    desk.run(&["sessions", "rename", "a", id, "even"]).await.ok();
-    assert_eq!(names(&desk).await, ["even"]);
-    desk.run(&["sessions", "kill", "a", id]).await.ok();
+    env.run(&["sessions", "rename", "a", id, "even"]).await.ok();
+    assert_eq!(names(&env).await, ["even"]);
+    env.run(&["sessions", "kill", "a", id]).await.ok();
     assert_eq!(terminal.end().await.1, Some(0));
-    desk.run(&["sessions", "kill", "a", "$99"]).await.fails(3);
+    env.run(&["sessions", "kill", "a", "$99"]).await.fails(3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watched_list_follows() {
-    let desk = Desk::new().await;
-    desk.run(&["sessions", "new", "a", "one"]).await.ok();
-    let mut text = started(desk.shed(&["sessions", "--watch"]));
+async fn watch_shows_changes() {
+    let env = TestEnv::new().await;
+    env.run(&["sessions", "new", "a", "one"]).await.ok();
+    let mut text = started(env.shed(&["sessions", "--watch"]));
     let mut text = text.stdout.take().unwrap();
-    let mut json = started(desk.shed(&["sessions", "a", "--watch", "--json"]));
+    let mut json = started(env.shed(&["sessions", "a", "--watch", "--json"]));
     let mut json = json.stdout.take().unwrap();
     until(&mut text, "one").await;
     let first = until(&mut json, "\n").await;
     let first: serde_json::Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
     assert_eq!(first["sessions"][0]["name"], "one");
     assert_eq!(first["warnings"], serde_json::json!([]));
-    desk.run(&["sessions", "new", "a", "two"]).await.ok();
+    env.run(&["sessions", "new", "a", "two"]).await.ok();
     until(&mut text, "two").await;
     until(&mut json, "\"two\"").await;
-    // Somebody's hand in the shed is seen as well.
-    desk.run(&["exec", "a", "tmux", "rename-session", "-t", "=two", "three"]).await.ok();
+    // Changes made with tmux are shown as well.
+    env.run(&["exec", "a", "tmux", "rename-session", "-t", "=two", "three"]).await.ok();
     until(&mut text, "three").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shed_without_sessions_to_show_is_a_row_with_its_reason() {
-    let desk = Desk::new().await;
-    desk.run(&["sessions", "new", "a", "one"]).await.ok();
-    desk.test.shed("b").await;
-    desk.run(&["stop", "b"]).await.ok();
-    // Among all sheds one that was stopped is no news; asked for by name it is.
-    assert_eq!(desk.run(&["sessions", "--strict"]).await.ok().lines().count(), 2);
-    let list = desk.run(&["sessions", "b", "--strict"]).await;
+async fn a_shed_that_cannot_be_asked_is_a_row_with_the_reason() {
+    let env = TestEnv::new().await;
+    env.run(&["sessions", "new", "a", "one"]).await.ok();
+    env.test.shed("b").await;
+    env.run(&["stop", "b"]).await.ok();
+    // A stopped shed is listed only when it is named.
+    assert_eq!(env.run(&["sessions", "--strict"]).await.ok().lines().count(), 2);
+    let list = env.run(&["sessions", "b", "--strict"]).await;
     assert!(
         list.ok().lines().any(|line| line.starts_with("b ") && line.contains("stopped")),
         "{list:?}"
     );
-    let json = desk.run(&["sessions", "b", "--json"]).await.json();
+    let json = env.run(&["sessions", "b", "--json"]).await.json();
     assert_eq!(json["sessions"], serde_json::json!([]));
     assert_eq!(json["warnings"][0]["shed"], "b");
-    // One that should answer and does not is a failure for those who want one.
-    desk.run(&["pause", "a"]).await.ok();
-    let list = desk.run(&["sessions", "a"]).await;
+    // A paused shed is listed with its status.
+    env.run(&["pause", "a"]).await.ok();
+    let list = env.run(&["sessions", "a"]).await;
     assert!(list.ok().contains("paused"), "{list:?}");
 }

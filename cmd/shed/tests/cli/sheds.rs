@@ -1,4 +1,4 @@
-//! Sheds: made, listed, changed, ended, and how failures are told.
+//! Sheds: creation, lists, changes, deletion and exit statuses.
 
 use std::time::Duration;
 
@@ -6,36 +6,36 @@ use rustix::process::Signal;
 use shed_testing::eventually;
 use tokio::time::timeout;
 
-use crate::support::{Desk, ended, signal, started, until};
+use crate::support::{TestEnv, ended, signal, started, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shed_is_made_listed_shown_and_deleted() {
-    let desk = Desk::empty().await;
-    let none = desk.run(&["list"]).await;
-    assert_eq!((none.ok(), none.errors.as_str()), ("", "no sheds; try: shed create NAME\n"));
-    let made = desk.run(&["create", "web"]).await;
+async fn a_shed_is_created_listed_shown_and_deleted() {
+    let env = TestEnv::empty().await;
+    let none = env.run(&["list"]).await;
+    assert_eq!((none.ok(), none.stderr.as_str()), ("", "no sheds; try: shed create NAME\n"));
+    let made = env.run(&["create", "web"]).await;
     assert_eq!(made.ok(), "web\n");
-    assert!(made.errors.contains("shed web is running; try: shed attach web"), "{made:?}");
+    assert!(made.stderr.contains("shed web is running; try: shed attach web"), "{made:?}");
 
-    let list = desk.run(&["list"]).await;
+    let list = env.run(&["list"]).await;
     let lines: Vec<&str> = list.ok().lines().collect();
     assert!(lines[0].starts_with("SHED  STATUS   SESSIONS  CPUS"), "{lines:?}");
     assert!(lines[1].starts_with("web   running  0"), "{lines:?}");
     assert_eq!(lines.len(), 2);
-    let show = desk.run(&["show", "web"]).await;
+    let show = env.run(&["show", "web"]).await;
     assert!(show.ok().contains("status            running, since"), "{show:?}");
-    assert_eq!(desk.run(&["--json", "show", "web"]).await.json()["name"], "web");
+    assert_eq!(env.run(&["--json", "show", "web"]).await.json()["name"], "web");
 
-    let unasked = desk.run(&["delete", "web"]).await;
-    assert!(unasked.fails(2).contains("try: the same with --force"), "{unasked:?}");
-    assert_eq!(desk.run(&["list", "--json"]).await.json()["sheds"][0]["name"], "web");
-    assert_eq!(desk.run(&["delete", "-f", "web"]).await.errors, "shed web was deleted\n");
-    desk.run(&["show", "web"]).await.fails(3);
+    let unasked = env.run(&["delete", "web"]).await;
+    assert!(unasked.fails(2).contains("try: shed delete --force web"), "{unasked:?}");
+    assert_eq!(env.run(&["list", "--json"]).await.json()["sheds"][0]["name"], "web");
+    assert_eq!(env.run(&["delete", "-f", "web"]).await.stderr, "shed web was deleted\n");
+    env.run(&["show", "web"]).await.fails(3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn json_has_empty_lists_and_no_nulls() {
-    let desk = Desk::empty().await;
+    let env = TestEnv::empty().await;
     for (words, shape) in [
         (&["list", "--json"][..], r#"{"sheds":[],"unreachable":[]}"#),
         (&["ls", "--all", "--json"], r#"{"sheds":[],"unreachable":[]}"#),
@@ -44,10 +44,10 @@ async fn json_has_empty_lists_and_no_nulls() {
         (&["stats", "--json"], r#"{"stats":[]}"#),
         (&["df", "--json"], r#"{"disk":[]}"#),
     ] {
-        assert_eq!(desk.run(words).await.json().to_string(), shape, "{words:?}");
+        assert_eq!(env.run(words).await.json().to_string(), shape, "{words:?}");
     }
-    desk.test.shed("a").await;
-    let shed = &desk.run(&["list", "--json"]).await.json()["sheds"][0];
+    env.test.shed("a").await;
+    let shed = &env.run(&["list", "--json"]).await.json()["sheds"][0];
     assert_eq!(
         (&shed["server"], &shed["name"], &shed["status"], &shed["session_count"]),
         (&"local".into(), &"a".into(), &"running".into(), &0.into())
@@ -56,9 +56,9 @@ async fn json_has_empty_lists_and_no_nulls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_is_named_before_or_after_the_command() {
-    let desk = Desk::new().await;
-    let address = desk.address();
+async fn the_server_is_selected_before_or_after_the_command() {
+    let env = TestEnv::new().await;
+    let address = env.address();
     for words in [
         &["-s", &address, "list"][..],
         &["list", "-s", &address],
@@ -72,60 +72,60 @@ async fn the_server_is_named_before_or_after_the_command() {
         &["-s", &address, "sessions", "kill", "a", "one", "two"],
         &["server", "-s", &address, "list"],
     ] {
-        // Without this the machine's own server would answer.
-        let mut command = desk.shed(words);
+        // Otherwise the local server would be found without the option.
+        let mut command = env.shed(words);
         command.env("XDG_RUNTIME_DIR", "/nowhere");
         ended(started(command)).await.ok();
     }
-    let mut command = desk.shed(&["show", "a"]);
+    let mut command = env.shed(&["show", "a"]);
     command.env("XDG_RUNTIME_DIR", "/nowhere").env("SHED_SERVER", &address);
     ended(started(command)).await.ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wish_that_is_true_already_says_so() {
-    let desk = Desk::new().await;
-    for (verb, words) in [
-        ("start", "shed a already runs"),
+async fn an_operation_without_effect_says_so() {
+    let env = TestEnv::new().await;
+    for (verb, message) in [
+        ("start", "shed a is already running"),
         ("pause", "shed a paused"),
-        ("pause", "shed a was paused already"),
+        ("pause", "shed a is already paused"),
         ("unpause", "shed a unpaused"),
-        ("unpause", "shed a already runs"),
+        ("unpause", "shed a is already running"),
         ("stop", "shed a stopped"),
-        ("stop", "shed a was stopped already"),
+        ("stop", "shed a is already stopped"),
         ("start", "shed a started"),
         ("restart", "shed a restarted"),
     ] {
-        let said = desk.run(&[verb, "a"]).await;
-        assert_eq!((said.ok(), said.errors.trim()), ("", words), "{verb}");
+        let output = env.run(&[verb, "a"]).await;
+        assert_eq!((output.ok(), output.stderr.trim()), ("", message), "{verb}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_names_are_all_tried_and_the_first_failure_is_the_status() {
-    let desk = Desk::new().await;
-    desk.test.shed("b").await;
+async fn all_names_are_tried_and_the_first_failure_is_the_status() {
+    let env = TestEnv::new().await;
+    env.test.shed("b").await;
     let status_of =
-        async |name: &str| desk.run(&["show", name, "--json"]).await.json()["status"].clone();
-    let stopped = desk.run(&["stop", "a", "none", "b", "--json"]).await;
+        async |name: &str| env.run(&["show", name, "--json"]).await.json()["status"].clone();
+    let stopped = env.run(&["stop", "a", "none", "b", "--json"]).await;
     assert!(stopped.fails(3).contains("shed list"), "{stopped:?}");
-    let rows: serde_json::Value = serde_json::from_slice(&stopped.out).unwrap();
+    let rows: serde_json::Value = serde_json::from_slice(&stopped.stdout).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 2);
     assert_eq!((status_of("a").await, status_of("b").await), ("stopped".into(), "stopped".into()));
 
-    let shown = desk.run(&["show", "a", "b"]).await;
+    let shown = env.run(&["show", "a", "b"]).await;
     assert_eq!(shown.ok().matches("status").count(), 2);
-    let rebuilt = desk.run(&["rebuild", "a", "none", "b", "--image", "other"]).await;
+    let rebuilt = env.run(&["rebuild", "a", "none", "b", "--image", "other"]).await;
     rebuilt.fails(3);
-    assert!(rebuilt.errors.contains("shed b was rebuilt from other"), "{rebuilt:?}");
-    let deleted = desk.run(&["rm", "-f", "a", "none", "b"]).await;
+    assert!(rebuilt.stderr.contains("shed b was rebuilt from other"), "{rebuilt:?}");
+    let deleted = env.run(&["rm", "-f", "a", "none", "b"]).await;
     deleted.fails(3);
-    assert_eq!(desk.run(&["list", "--json"]).await.json()["sheds"], serde_json::json!([]));
+    assert_eq!(env.run(&["list", "--json"]).await.json()["sheds"], serde_json::json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_kind_of_failure_has_its_status() {
-    let desk = Desk::new().await;
+async fn each_kind_of_failure_has_its_exit_status() {
+    let env = TestEnv::new().await;
     let many = "a".repeat(64);
     for (status, words) in [
         (2, &[][..]),
@@ -170,37 +170,37 @@ async fn each_kind_of_failure_has_its_status() {
         (5, &["-s", "http://127.0.0.1:1", "list"]),
         (5, &["-s", "ssh://127.0.0.1:1", "list"]),
     ] {
-        let said = desk.run(words).await;
-        assert_eq!(said.status, status, "{words:?}: {said:?}");
-        assert!(said.out.is_empty(), "{words:?}: {said:?}");
-        assert!(!said.errors.trim().is_empty(), "{words:?}");
+        let output = env.run(words).await;
+        assert_eq!(output.status, status, "{words:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{words:?}: {output:?}");
+        assert!(!output.stderr.trim().is_empty(), "{words:?}");
     }
-    // It was made as far as it went, and says why.
-    let failed = desk.run(&["show", "b", "--json"]).await.json();
+    // The shed exists, with status failed.
+    let failed = env.run(&["show", "b", "--json"]).await.json();
     assert_eq!(failed["status"], "failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mistake_of_the_servers_leaves_a_shed_that_can_be_deleted() {
-    let desk = Desk::empty().await;
-    let failed = desk.run(&["create", "a", "--image", "faulty"]).await;
-    assert!(failed.fails(1).contains("its log has more"), "{failed:?}");
-    desk.run(&["delete", "-f", "a"]).await.ok();
+async fn after_an_internal_error_the_shed_can_be_deleted() {
+    let env = TestEnv::empty().await;
+    let failed = env.run(&["create", "a", "--image", "faulty"]).await;
+    failed.fails(1);
+    env.run(&["delete", "-f", "a"]).await.ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_is_gone_is_unreachable() {
-    let desk = Desk::new().await;
-    desk.test.engine.set_down(true);
-    desk.run(&["stop", "a"]).await.fails(5);
-    desk.test.engine.set_down(false);
+async fn a_stopped_engine_is_unreachable() {
+    let env = TestEnv::new().await;
+    env.test.engine.set_down(true);
+    env.run(&["stop", "a"]).await.fails(5);
+    env.test.engine.set_down(false);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_of_a_new_shed_arrive() {
-    let desk = Desk::empty().await;
-    std::fs::write(desk.path("env"), "# comment\nFROM_FILE=1\nBOTH=file\n").unwrap();
-    let mut create = desk.shed(&[
+async fn options_of_create_are_applied() {
+    let env = TestEnv::empty().await;
+    std::fs::write(env.path("env"), "# comment\nFROM_FILE=1\nBOTH=file\n").unwrap();
+    let mut create = env.shed(&[
         "create",
         "web",
         "--image",
@@ -222,33 +222,33 @@ async fn options_of_a_new_shed_arrive() {
     ]);
     create.env("FROM_HERE", "here");
     ended(started(create)).await.ok();
-    let shed = desk.run(&["show", "web", "--json"]).await.json();
+    let shed = env.run(&["show", "web", "--json"]).await.json();
     assert_eq!(
         (&shed["image"], &shed["limits"]["cpus"], &shed["limits"]["pids"], &shed["network"]),
         (&"any".into(), &1.5.into(), &99.into(), &"none".into())
     );
     assert_eq!(shed["limits"]["memory_bytes"], 512 << 20);
     let line = "echo $FROM_FILE $BOTH $FROM_HERE";
-    assert_eq!(desk.run(&["exec", "web", "sh", "-c", line]).await.ok(), "1 word here\n");
-    // Values are nobody's business.
+    assert_eq!(env.run(&["exec", "web", "sh", "-c", line]).await.ok(), "1 word here\n");
+    // Values of variables are not shown.
     assert!(!shed.to_string().contains("word"), "{shed}");
 
-    assert!(desk.run(&["create", "b", "--env", "NOT_SET"]).await.fails(2).contains("NOT_SET"));
-    let bad = desk.run(&["create", "b", "--env-file", "env", "--env-file", "/dev/full/x"]).await;
+    assert!(env.run(&["create", "b", "--env", "NOT_SET"]).await.fails(2).contains("NOT_SET"));
+    let bad = env.run(&["create", "b", "--env-file", "env", "--env-file", "/dev/full/x"]).await;
     bad.fails(1);
-    std::fs::write(desk.path("bad"), "OK=1\nnonsense\n").unwrap();
-    assert!(desk.run(&["create", "b", "--env-file", "bad"]).await.fails(2).contains("line 2"));
-    desk.run(&["show", "b"]).await.fails(3);
+    std::fs::write(env.path("bad"), "OK=1\nnonsense\n").unwrap();
+    assert!(env.run(&["create", "b", "--env-file", "bad"]).await.fails(2).contains("line 2"));
+    env.run(&["show", "b"]).await.fails(3);
 
-    let idle = desk.run(&["create", "idle", "--no-start"]).await;
+    let idle = env.run(&["create", "idle", "--no-start"]).await;
     idle.ok();
-    assert!(idle.errors.contains("shed idle is stopped; try: shed start idle"), "{idle:?}");
+    assert!(idle.stderr.contains("shed idle is stopped; try: shed start idle"), "{idle:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_change_while_it_runs() {
-    let desk = Desk::new().await;
-    let set = desk
+async fn limits_of_a_running_shed_are_changed() {
+    let env = TestEnv::new().await;
+    let set = env
         .run(&["set", "a", "--cpus", "3", "--memory", "1G", "--agent-forwarding", "true", "--json"])
         .await;
     let shed = set.json();
@@ -256,67 +256,70 @@ async fn limits_change_while_it_runs() {
         (&shed["limits"]["cpus"], &shed["allow_agent_forwarding"]),
         (&3.0.into(), &true.into())
     );
-    assert_eq!(set.errors, "shed a was changed\n");
-    assert!(desk.run(&["show", "a"]).await.ok().contains("3 CPUs, 1G memory"));
+    assert_eq!(set.stderr, "shed a was changed\n");
+    assert!(env.run(&["show", "a"]).await.ok().contains("3 CPUs, 1G memory"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_on_volumes_outlives_container_and_deletion() {
-    let desk = Desk::new().await;
-    let file = desk.test.engine.workspace("a").join("file");
+async fn volumes_outlive_the_container_and_with_keep_volume_the_shed() {
+    let env = TestEnv::new().await;
+    let file = env.test.engine.workspace("a").join("file");
     std::fs::write(&file, "kept").unwrap();
-    let rebuilt = desk.run(&["rebuild", "a", "--image", "newer"]).await;
+    let rebuilt = env.run(&["rebuild", "a", "--image", "newer"]).await;
     rebuilt.ok();
-    assert_eq!(rebuilt.errors, "shed a was rebuilt from newer\n");
-    assert_eq!(desk.run(&["exec", "a", "cat", "file"]).await.ok(), "kept");
-    desk.run(&["delete", "-f", "--keep-volume", "a"]).await.ok();
-    // A creation on kept volumes that is called off takes nothing with it.
-    let slow = started(desk.shed(&["create", "a", "--image", "slow"]));
-    status(&desk, "a", "creating").await;
+    assert_eq!(rebuilt.stderr, "shed a was rebuilt from newer\n");
+    assert_eq!(env.run(&["exec", "a", "cat", "file"]).await.ok(), "kept");
+    env.run(&["delete", "-f", "--keep-volume", "a"]).await.ok();
+    // Cancelling a creation keeps volumes that existed before.
+    let slow = started(env.shed(&["create", "a", "--image", "slow"]));
+    status(&env, "a", "creating").await;
     signal(&slow, Signal::INT);
     ended(slow).await.fails(130);
-    desk.run(&["create", "a"]).await.ok();
-    assert_eq!(desk.run(&["exec", "a", "cat", "file"]).await.ok(), "kept");
-    desk.run(&["delete", "-f", "a"]).await.ok();
+    env.run(&["create", "a"]).await.ok();
+    assert_eq!(env.run(&["exec", "a", "cat", "file"]).await.ok(), "kept");
+    env.run(&["delete", "-f", "a"]).await.ok();
     assert!(!file.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_calls_a_creation_off_and_hanging_up_does_not() {
-    let desk = Desk::empty().await;
-    let slow = started(desk.shed(&["create", "web", "--image", "slow"]));
-    status(&desk, "web", "creating").await;
+async fn ctrl_c_cancels_a_creation_and_killing_the_client_does_not() {
+    let env = TestEnv::empty().await;
+    let slow = started(env.shed(&["create", "web", "--image", "slow"]));
+    status(&env, "web", "creating").await;
     signal(&slow, Signal::INT);
-    let said = ended(slow).await;
-    assert!(said.fails(130).contains("calling it off"), "{said:?}");
-    desk.run(&["show", "web"]).await.fails(3);
+    let output = ended(slow).await;
+    assert!(output.fails(130).contains("cancelling the creation of shed web"), "{output:?}");
+    env.run(&["show", "web"]).await.fails(3);
 
-    let slow = started(desk.shed(&["create", "web", "--image", "slow"]));
-    status(&desk, "web", "creating").await;
+    let slow = started(env.shed(&["create", "web", "--image", "slow"]));
+    status(&env, "web", "creating").await;
     signal(&slow, Signal::KILL);
     ended(slow).await.fails(137);
-    status(&desk, "web", "creating").await;
+    status(&env, "web", "creating").await;
 }
 
-async fn status(desk: &Desk, name: &str, wanted: &str) {
+async fn status(env: &TestEnv, name: &str, wanted: &str) {
     eventually(&format!("{name} {wanted}"), async || {
-        let shown = desk.run(&["show", name, "--json"]).await;
-        let shed: serde_json::Value = serde_json::from_slice(&shown.out).ok()?;
+        let shown = env.run(&["show", name, "--json"]).await;
+        let shed: serde_json::Value = serde_json::from_slice(&shown.stdout).ok()?;
         (shed["status"] == wanted).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_is_asked_for() {
-    let desk = Desk::new().await;
-    desk.run(&["sessions", "new", "a", "work"]).await.ok();
-    let mut terminal = desk.terminal(&["delete", "a"]);
-    terminal.until("delete shed a (running, with a session) and everything in it? [y/N]").await;
+async fn a_deletion_is_confirmed() {
+    let env = TestEnv::new().await;
+    env.run(&["sessions", "new", "a", "work"]).await.ok();
+    let mut terminal = env.terminal(&["delete", "a"]);
+    terminal.until("delete shed a (running, 1 session) and all its files? [y/N]").await;
     terminal.keys("\r").await;
     let (seen, status) = terminal.end().await;
-    assert!(status == Some(1) && seen.contains("nothing was done"), "{status:?} {seen}");
-    let mut terminal = desk.terminal(&["delete", "a"]);
+    assert!(
+        status == Some(1) && seen.contains("cancelled; nothing was changed"),
+        "{status:?} {seen}"
+    );
+    let mut terminal = env.terminal(&["delete", "a"]);
     terminal.until("[y/N]").await;
     terminal.keys("y\r").await;
     let (seen, status) = terminal.end().await;
@@ -324,47 +327,47 @@ async fn a_deletion_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_logs_and_use_are_shown() {
-    let desk = Desk::new().await;
-    let mut events = started(desk.shed(&["events", "--after", "0", "--shed", "a"]));
+async fn events_logs_and_stats_are_shown() {
+    let env = TestEnv::new().await;
+    let mut events = started(env.shed(&["events", "--after", "0", "--shed", "a"]));
     let mut output = events.stdout.take().unwrap();
     until(&mut output, "running").await;
-    desk.run(&["stop", "a"]).await.ok();
+    env.run(&["stop", "a"]).await.ok();
     until(&mut output, "stopped").await;
-    let mut fresh = started(desk.shed(&["events", "--json"]));
+    let mut fresh = started(env.shed(&["events", "--json"]));
     let output = tokio::sync::Mutex::new(fresh.stdout.take().unwrap());
-    // It is there before anything happens that it must not miss.
+    // Repeated, because the client may subscribe after the first event.
     eventually("an event", async || {
-        desk.run(&["restart", "a"]).await.ok();
+        env.run(&["restart", "a"]).await.ok();
         let mut output = output.lock().await;
         let line = timeout(Duration::from_millis(200), until(&mut *output, "\n")).await;
         let line: serde_json::Value = serde_json::from_str(line.ok()?.lines().next()?).unwrap();
         (line["shed"] == "a").then_some(())
     })
     .await;
-    desk.run(&["logs", "a"]).await.ok();
-    assert!(desk.run(&["logs", "a", "-n", "1"]).await.ok().lines().count() <= 1);
-    let stats = desk.run(&["stats", "none", "a", "--json"]).await;
+    env.run(&["logs", "a"]).await.ok();
+    assert!(env.run(&["logs", "a", "-n", "1"]).await.ok().lines().count() <= 1);
+    let stats = env.run(&["stats", "none", "a", "--json"]).await;
     stats.fails(3);
-    let stats: serde_json::Value = serde_json::from_slice(&stats.out).unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(&stats.stdout).unwrap();
     assert_eq!(stats["stats"][0]["name"], "a");
-    assert!(desk.run(&["stats"]).await.ok().starts_with("SHED  CPUS"));
+    assert!(env.run(&["stats"]).await.ok().starts_with("SHED  CPUS"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_has_seen_enough_ends_the_client() {
-    let desk = Desk::new().await;
+async fn a_closed_pipe_ends_the_client() {
+    let env = TestEnv::new().await;
     for words in [&["exec", "a", "yes"][..], &["events", "--after", "0"], &["sessions", "--watch"]]
     {
-        let mut child = started(desk.shed(words));
+        let mut child = started(env.shed(words));
         let mut output = child.stdout.take().unwrap();
         if words[0] != "sessions" {
             until(&mut output, "\n").await;
         }
         drop(output);
-        // Something to say, for those who wait for news.
+        // Events, for the commands that wait for one.
         for n in ["one", "two"] {
-            desk.run(&["sessions", "new", "a", &format!("{}-{n}", words[0])]).await.ok();
+            env.run(&["sessions", "new", "a", &format!("{}-{n}", words[0])]).await.ok();
         }
         assert_eq!(ended(child).await.fails(141), "", "{words:?}");
     }

@@ -1,71 +1,71 @@
-//! Workers, and the life of the sessions they are in.
+//! `shed workers`, and the operations on sessions.
 
-use crate::support::Desk;
+use crate::support::TestEnv;
 use shed_testing::eventually;
 
-async fn with_work() -> Desk {
-    let desk = Desk::new().await;
-    desk.run(&["run", "a", "-d", "--name", "work", "--", "sleep", "1000"]).await.ok();
-    desk
+async fn with_work() -> TestEnv {
+    let env = TestEnv::new().await;
+    env.run(&["run", "a", "-d", "--name", "work", "--", "sleep", "1000"]).await.ok();
+    env
 }
 
-/// The rows of a table without its head, as words.
+/// The rows of a table without its head, split into words.
 fn rows(text: &str) -> Vec<Vec<&str>> {
     text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect()
 }
 
-async fn status(desk: &Desk) -> String {
-    let list = desk.run(&["sessions", "a"]).await;
+async fn status(env: &TestEnv) -> String {
+    let list = env.run(&["sessions", "a"]).await;
     rows(list.ok())[0][2].to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_are_listed_added_restarted_and_removed() {
-    let desk = with_work().await;
-    let added = desk.run(&["workers", "add", "a", "work", "--", "sh", "-c", "exit 3"]).await;
-    assert_eq!((added.ok(), added.errors.as_str()), ("sh\n", "worker a/work/sh was made\n"));
+    let env = with_work().await;
+    let added = env.run(&["workers", "add", "a", "work", "--", "sh", "-c", "exit 3"]).await;
+    assert_eq!((added.ok(), added.stderr.as_str()), ("sh\n", "worker a/work/sh was created\n"));
     let words = ["workers", "add", "a", "work", "-n", "named", "-e", "K=V", "-w", "/"];
     let line = ["--", "sh", "-c", "echo \"$K $PWD\"; exec sleep 1000"];
-    desk.run(&[&words[..], &line].concat()).await.ok();
+    env.run(&[&words[..], &line].concat()).await.ok();
     eventually("its output", async || {
-        (desk.run(&["output", "a", "work", "named"]).await.out == b"V /\r\n").then_some(())
+        (env.run(&["output", "a", "work", "named"]).await.stdout == b"V /\r\n").then_some(())
     })
     .await;
     eventually("an end", async || {
-        let list = desk.run(&["workers", "list", "a", "work"]).await;
+        let list = env.run(&["workers", "list", "a", "work"]).await;
         let list = rows(list.ok());
         let names: Vec<&str> = list.iter().map(|row| row[0]).collect();
         assert_eq!(names, ["sleep", "sh", "named"]);
         (list[1][2..4] == ["exited", "(3)"]).then_some(())
     })
     .await;
-    desk.run(&["workers", "add", "a", "work", "-n", "named"]).await.fails(4);
-    let again = desk.run(&["workers", "restart", "a", "work", "named", "none", "--json"]).await;
+    env.run(&["workers", "add", "a", "work", "-n", "named"]).await.fails(4);
+    let again = env.run(&["workers", "restart", "a", "work", "named", "none", "--json"]).await;
     assert!(again.fails(3).contains("none"), "{again:?}");
-    let again: serde_json::Value = serde_json::from_slice(&again.out).unwrap();
+    let again: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!((&again[0]["name"], &again[0]["epoch"]), (&"named".into(), &2.into()), "{again}");
-    desk.run(&["workers", "remove", "a", "work", "sh", "named"]).await.ok();
-    let list = desk.run(&["workers", "list", "a", "work", "--json"]).await.json();
+    env.run(&["workers", "remove", "a", "work", "sh", "named"]).await.ok();
+    let list = env.run(&["workers", "list", "a", "work", "--json"]).await.json();
     assert_eq!(list["workers"].as_array().unwrap().len(), 1);
-    desk.run(&["workers", "remove", "a", "work", "sh"]).await.fails(3);
-    desk.run(&["workers", "list", "a", "none"]).await.fails(3);
-    desk.run(&["workers", "add", "a", "work", "-n", "../x"]).await.fails(2);
-    desk.run(&["workers", "add", "a", "work", "-p", "x"]).await.fails(2);
+    env.run(&["workers", "remove", "a", "work", "sh"]).await.fails(3);
+    env.run(&["workers", "list", "a", "none"]).await.fails(3);
+    env.run(&["workers", "add", "a", "work", "-n", "../x"]).await.fails(2);
+    env.run(&["workers", "add", "a", "work", "-p", "x"]).await.fails(2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_frozen_terminated_started_again_and_deleted() {
-    let desk = with_work().await;
-    desk.run(&["sessions", "freeze", "a", "work"]).await.ok();
-    assert_eq!(status(&desk).await, "frozen");
-    desk.run(&["sessions", "thaw", "a", "work"]).await.ok();
-    assert_eq!(status(&desk).await, "detached");
-    let ended = desk.run(&["terminate", "a", "work", "--json"]).await.json();
+async fn a_session_is_frozen_terminated_restarted_and_deleted() {
+    let env = with_work().await;
+    env.run(&["sessions", "freeze", "a", "work"]).await.ok();
+    assert_eq!(status(&env).await, "frozen");
+    env.run(&["sessions", "thaw", "a", "work"]).await.ok();
+    assert_eq!(status(&env).await, "detached");
+    let ended = env.run(&["terminate", "a", "work", "--json"]).await.json();
     assert_eq!(ended[0]["status"], "ended", "{ended}");
-    assert_eq!(status(&desk).await, "ended");
-    let again = desk.run(&["sessions", "restart", "a", "work", "--continue"]).await;
-    assert_eq!((again.ok(), again.errors.as_str()), ("", "session a/work was started again\n"));
-    assert_eq!(status(&desk).await, "detached");
+    assert_eq!(status(&env).await, "ended");
+    let again = env.run(&["sessions", "restart", "a", "work", "--continue"]).await;
+    assert_eq!((again.ok(), again.stderr.as_str()), ("", "session a/work was restarted\n"));
+    assert_eq!(status(&env).await, "detached");
     for words in [
         &["terminate", "a", "none"][..],
         &["sessions", "restart", "a", "none"],
@@ -75,80 +75,80 @@ async fn a_session_is_frozen_terminated_started_again_and_deleted() {
         &["sessions", "set", "a", "none", "--title", "x"],
         &["sessions", "delete", "a", "none"],
     ] {
-        desk.run(words).await.fails(3);
+        env.run(words).await.fails(3);
     }
-    let id = desk.run(&["sessions", "show", "a", "work", "--json"]).await.json();
-    desk.run(&["sessions", "delete", "a", id["id"].as_str().unwrap()]).await.ok();
-    assert_eq!(desk.run(&["sessions", "a"]).await.ok(), "");
+    let id = env.run(&["sessions", "show", "a", "work", "--json"]).await.json();
+    env.run(&["sessions", "delete", "a", id["id"].as_str().unwrap()]).await.ok();
+    assert_eq!(env.run(&["sessions", "a"]).await.ok(), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_remembered_of_a_session_is_changed_and_shown() {
-    let desk = with_work().await;
+async fn details_of_a_session_are_changed_and_shown() {
+    let env = with_work().await;
     let title = "Fix: the 🚀 $(id) -x";
     let words = ["sessions", "set", "a", "work", "--title", title, "--tag", "x", "--tag", "y z"];
-    let set = desk.run(&[&words[..], &["--auto-respond", "safe", "--name", "play"]].concat()).await;
-    assert_eq!((set.ok(), set.errors.as_str()), ("", "session a/play was changed\n"));
-    let shown = desk.run(&["sessions", "show", "a", "play"]).await;
+    let set = env.run(&[&words[..], &["--auto-respond", "safe", "--name", "play"]].concat()).await;
+    assert_eq!((set.ok(), set.stderr.as_str()), ("", "session a/play was changed\n"));
+    let shown = env.run(&["sessions", "show", "a", "play"]).await;
     for text in ["a/play", title, "x, y z", "safe", "quick", "sleep: running, sleep 1000"] {
         assert!(shown.ok().contains(text), "{text:?} in {shown:?}");
     }
-    let long = desk.run(&["sessions", "a", "--long"]).await;
+    let long = env.run(&["sessions", "a", "--long"]).await;
     let head: Vec<&str> = long.ok().lines().next().unwrap().split_whitespace().collect();
     let expected =
         ["SHED", "SESSION", "STATUS", "CREATED", "WINDOWS", "TITLE", "BRANCH", "WORKERS"];
     assert_eq!(head, expected);
     assert!(long.ok().contains(title) && long.ok().contains("sleep: running"), "{long:?}");
-    desk.run(&["sessions", "set", "a", "play", "--title", "", "--no-tags"]).await.ok();
-    let shown = desk.run(&["sessions", "show", "a", "play", "--json"]).await.json();
+    env.run(&["sessions", "set", "a", "play", "--title", "", "--no-tags"]).await.ok();
+    let shown = env.run(&["sessions", "show", "a", "play", "--json"]).await.json();
     assert!(shown.get("title").is_none() && shown.get("tags").is_none(), "{shown}");
     let limits = ["--max-runtime", "8h", "--max-output", "5M"];
-    desk.run(&[&["sessions", "set", "a", "play"][..], &limits].concat()).await.ok();
-    // What is not named stays.
-    desk.run(&["sessions", "set", "a", "play", "--checkpoint-every", "5"]).await.ok();
-    let shown = desk.run(&["sessions", "show", "a", "play", "--json"]).await.json();
+    env.run(&[&["sessions", "set", "a", "play"][..], &limits].concat()).await.ok();
+    // Limits that are not given stay.
+    env.run(&["sessions", "set", "a", "play", "--checkpoint-every", "5"]).await.ok();
+    let shown = env.run(&["sessions", "show", "a", "play", "--json"]).await.json();
     let expected = serde_json::json!({
         "runtime_seconds": 28_800, "output_bytes": 5 << 20, "checkpoint_minutes": 5,
     });
     assert_eq!(shown["limits"], expected);
-    desk.run(&["sessions", "set", "a", "play", "--no-limits"]).await.ok();
-    let shown = desk.run(&["sessions", "show", "a", "play", "--json"]).await.json();
+    env.run(&["sessions", "set", "a", "play", "--no-limits"]).await.ok();
+    let shown = env.run(&["sessions", "show", "a", "play", "--json"]).await.json();
     assert!(shown.get("limits").is_none(), "{shown}");
-    desk.run(&["sessions", "set", "a", "play", "--max-runtime", "soon"]).await.fails(2);
-    desk.run(&["sessions", "set", "a", "play"]).await.fails(2);
-    desk.run(&["sessions", "set", "a", "play", "--auto-respond", "yes"]).await.fails(2);
-    desk.run(&["sessions", "set", "a", "play", "--title", "\x1b[31m"]).await.fails(2);
+    env.run(&["sessions", "set", "a", "play", "--max-runtime", "soon"]).await.fails(2);
+    env.run(&["sessions", "set", "a", "play"]).await.fails(2);
+    env.run(&["sessions", "set", "a", "play", "--auto-respond", "yes"]).await.fails(2);
+    env.run(&["sessions", "set", "a", "play", "--title", "\x1b[31m"]).await.fails(2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_made_by_hand_is_adopted() {
-    let desk = Desk::new().await;
-    desk.run(&["exec", "a", "tmux", "new-session", "-d", "-s", "hand", "cat"]).await.ok();
+async fn an_unmanaged_session_is_adopted() {
+    let env = TestEnv::new().await;
+    env.run(&["exec", "a", "tmux", "new-session", "-d", "-s", "unmanaged", "cat"]).await.ok();
     eventually("the session", async || {
-        (desk.run(&["sessions", "show", "a", "hand"]).await.status == 0).then_some(())
+        (env.run(&["sessions", "show", "a", "unmanaged"]).await.status == 0).then_some(())
     })
     .await;
-    let adopted = desk.run(&["sessions", "adopt", "a", "hand", "--json"]).await.json();
+    let adopted = env.run(&["sessions", "adopt", "a", "unmanaged", "--json"]).await.json();
     assert_eq!(adopted[0]["id"].as_str().unwrap().len(), 32, "{adopted}");
-    desk.run(&["sessions", "set", "a", "hand", "--title", "mine"]).await.ok();
-    // Also by the word it had before.
-    desk.run(&["sessions", "kill", "a", "hand"]).await.ok();
+    env.run(&["sessions", "set", "a", "unmanaged", "--title", "mine"]).await.ok();
+    // The old name stays valid.
+    env.run(&["sessions", "kill", "a", "unmanaged"]).await.ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_of_workers_are_completed() {
-    let desk = with_work().await;
-    desk.run(&["workers", "add", "a", "work", "-n", "second"]).await.ok();
-    desk.run(&["run", "a", "-d", "--name", "other", "--", "cat"]).await.ok();
+async fn worker_names_are_completed() {
+    let env = with_work().await;
+    env.run(&["workers", "add", "a", "work", "-n", "second"]).await.ok();
+    env.run(&["run", "a", "-d", "--name", "other", "--", "cat"]).await.ok();
     for words in [&["output", "a", "work"][..], &["workers", "remove", "a", "work"]] {
         let line = [&["--", "shed"], words, &[""]].concat();
-        let mut command = desk.shed(&line);
+        let mut command = env.shed(&line);
         let index = (line.len() - 2).to_string();
         command.env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", index);
         command.env("_CLAP_COMPLETE_COMP_TYPE", "9").env("_CLAP_COMPLETE_SPACE", "true");
-        let said = ended(&mut command).await;
-        assert!(said.contains("second") && said.contains("sleep"), "{words:?}: {said}");
-        assert!(!said.contains("cat"), "{words:?}: {said}");
+        let output = ended(&mut command).await;
+        assert!(output.contains("second") && output.contains("sleep"), "{words:?}: {output}");
+        assert!(!output.contains("cat"), "{words:?}: {output}");
     }
 }
 

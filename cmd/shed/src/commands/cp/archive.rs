@@ -1,4 +1,4 @@
-//! The archives of a copy: what is packed here, and where what a shed sent may land.
+//! The archives of a copy: packing local files, and unpacking what a shed sent without leaving the target directory.
 
 use std::fs;
 use std::io;
@@ -6,11 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Packs a file or directory under another name.
+/// Packs a file or directory; its name in the archive is `base`.
 pub(super) fn pack(from: &Path, base: &str, to: impl io::Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(to);
     archive.follow_symlinks(false);
-    // Not every tar knows the form of files with holes.
+    // Not every tar reads the GNU format for sparse files.
     archive.sparse(false);
     if fs::metadata(from)?.is_dir() {
         pack_dir(&mut archive, from, Path::new(base))?;
@@ -34,13 +34,13 @@ fn pack_dir<W: io::Write>(
         } else if kind.is_file() || kind.is_symlink() {
             archive.append_path_with_name(path, name)?;
         }
-        // Sockets, pipes and devices are nobody's data.
+        // Sockets, pipes and devices are skipped.
     }
     Ok(())
 }
 
-/// Unpacks an archive whose entries all lie under `base`, as `new` in `parent`. Nothing lands elsewhere, whatever the shed
-/// sends.
+/// Unpacks an archive whose entries are all below `base`, as `new` in the directory `parent`. The archive is not trusted:
+/// an entry that would be written outside is an error.
 pub(super) fn unpack(from: impl io::Read, base: &str, parent: &Path, new: &str) -> io::Result<()> {
     let target = Target { root: fs::canonicalize(parent)?, base, new };
     let mut archive = tar::Archive::new(from);
@@ -50,20 +50,20 @@ pub(super) fn unpack(from: impl io::Read, base: &str, parent: &Path, new: &str) 
     for entry in archive.entries()? {
         let mut entry = entry?;
         found = true;
-        let path = target.place(&entry.path()?)?;
+        let path = target.resolve(&entry.path()?)?;
         let kind = entry.header().entry_type();
         if kind.is_dir() {
             make_dir(&path)?;
             dirs.push((path, entry.header().mode()?, entry.header().mtime()?));
         } else if kind.is_hard_link() {
             let linked = entry.link_name()?.unwrap_or_default();
-            link(&target.place(&linked)?, &path)?;
+            link(&target.resolve(&linked)?, &path)?;
         } else if kind.is_file() || kind.is_symlink() {
             entry.unpack(path)?;
         }
-        // Devices and pipes are nobody's data.
+        // Devices and pipes are skipped.
     }
-    // Last and from the inside out: nothing is made any more in one that may not be written to, or has its time already.
+    // Last, and children before parents: unpacking into a directory needs write permission and changes its time.
     for (path, mode, mtime) in dirs.iter().rev() {
         fs::File::open(path)?.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(*mtime))?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o777))?;
@@ -71,7 +71,7 @@ pub(super) fn unpack(from: impl io::Read, base: &str, parent: &Path, new: &str) 
     if found { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-/// A directory that we may write to for now, new or as it is.
+/// Creates a directory, or makes an existing one writable; its final mode is set at the end.
 fn make_dir(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -86,19 +86,22 @@ fn make_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// One more name of a file that was unpacked before.
-fn link(before: &Path, path: &Path) -> io::Result<()> {
-    if !fs::symlink_metadata(before)?.is_file() {
-        return Err(io::Error::other(format!("{} is no file to link to", before.display())));
+/// Creates a hard link to a file that was unpacked before.
+fn link(existing: &Path, path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(existing)?.is_file() {
+        return Err(io::Error::other(format!(
+            "cannot link to {}: not a regular file",
+            existing.display()
+        )));
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Err(_) | Ok(()) => {}
     }
-    fs::hard_link(before, path)
+    fs::hard_link(existing, path)
 }
 
-/// Where entries may land.
+/// Where entries are unpacked to: `base` of the archive becomes `root/new`.
 struct Target<'a> {
     root: PathBuf,
     base: &'a str,
@@ -106,23 +109,27 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// The local path of an entry. Its directory has no link in it any more.
-    fn place(&self, path: &Path) -> io::Result<PathBuf> {
+    /// The local path of an entry, with all symbolic links of its directory resolved.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         let Ok(rest) = path.strip_prefix(self.base) else {
-            return Err(io::Error::other(format!("the shed sent {} instead", path.display())));
+            return Err(io::Error::other(format!(
+                "unexpected entry {} in the archive",
+                path.display()
+            )));
         };
-        let leads_out = || io::Error::other(format!("{} leads out of the target", path.display()));
+        let outside =
+            || io::Error::other(format!("entry {} is outside the target", path.display()));
         if !rest.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(leads_out());
+            return Err(outside());
         }
         let (dir, name) = match (rest.parent(), rest.file_name()) {
             (Some(dir), Some(name)) => (Path::new(self.new).join(dir), name.to_owned()),
             _ => (PathBuf::new(), self.new.into()),
         };
         let dir = fs::canonicalize(self.root.join(dir))?;
-        // A link the shed sent before, or one that was here.
+        // Through a symbolic link in the archive, or one that existed here before.
         if !dir.starts_with(&self.root) {
-            return Err(leads_out());
+            return Err(outside());
         }
         Ok(dir.join(name))
     }
@@ -134,13 +141,13 @@ mod tests {
 
     use super::*;
 
-    /// An entry: its path, its kind, what it links to, its mode.
+    /// An entry: path, type, link target, mode.
     type Entry<'a> = (&'a str, EntryType, &'a str, u32);
 
     const FILE: EntryType = EntryType::Regular;
     const DIR: EntryType = EntryType::Directory;
 
-    /// An archive of files that all say `sent`. Paths are written as they are, also those a builder would refuse.
+    /// An archive whose files all contain `sent`. Writes paths unchecked, including those that `tar::Builder` refuses.
     fn archive(entries: &[Entry<'_>]) -> Vec<u8> {
         let mut archive = tar::Builder::new(Vec::new());
         for (path, kind, link, mode) in entries {
@@ -163,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_lands_outside_whatever_is_sent() {
+    fn unpacking_never_writes_outside_the_target() {
         let link = EntryType::Symlink;
         let hard = EntryType::Link;
         let fifo = EntryType::Fifo;
@@ -202,7 +209,7 @@ mod tests {
             let names = fs::read_dir(dir.path()).unwrap().count();
             assert_eq!(names, 2, "{entries:?}");
         }
-        // A file takes the place of a link and does not go through it; a pipe is left out.
+        // A file replaces a symbolic link instead of following it; a pipe is skipped.
         let dir = tempfile::tempdir().unwrap();
         let kept = dir.path().join("kept");
         fs::write(&kept, "kept").unwrap();
@@ -219,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_and_times_are_taken_over_at_the_end() {
+    fn modes_and_times_are_restored() {
         let dir = tempfile::tempdir().unwrap();
         let sent = archive(&[
             ("base", DIR, "", 0o755),
@@ -229,7 +236,7 @@ mod tests {
             ("base/shut/deep/file", FILE, "", 0o400),
             ("base/again", EntryType::Link, "base/shut/file", 0o750),
         ]);
-        // Twice: over what the first one left.
+        // Twice: the second time over existing files.
         for _ in 0..2 {
             unpack(sent.as_slice(), "base", dir.path(), "new").unwrap();
             let new = dir.path().join("new");
@@ -246,13 +253,13 @@ mod tests {
                 );
             }
         }
-        // So that the directory can be removed.
+        // Makes the directories writable, so that the temporary directory can be removed.
         make_dir(&dir.path().join("new/shut")).unwrap();
         make_dir(&dir.path().join("new/shut/deep")).unwrap();
     }
 
     #[test]
-    fn a_socket_is_left_out() {
+    fn a_socket_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let tree = dir.path().join("tree");
         fs::create_dir(&tree).unwrap();

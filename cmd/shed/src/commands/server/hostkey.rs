@@ -1,4 +1,4 @@
-//! Host keys: fetched by ssh itself, so that aliases, ports and jump hosts of the user's configuration apply.
+//! Host keys, fetched by calling ssh, so that aliases, ports and jump hosts of the user's configuration apply.
 
 use std::process::{Command, Stdio};
 
@@ -6,22 +6,22 @@ use shed_client::SshAddress;
 
 use crate::failure::Failure;
 
-/// A host key as ssh would look it up.
+/// An ed25519 host key, as ssh fetched it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HostKey {
-    /// The lines of a `known_hosts`.
+    /// Its lines in `known_hosts` format.
     pub(super) lines: String,
-    /// `SHA256:…`
+    /// Fingerprint: `SHA256:…`.
     pub(super) fingerprint: String,
 }
 
-/// Asks the host for its key, without logging in.
+/// Fetches the key of a host without logging in.
 pub(super) fn fetch(address: &SshAddress) -> Result<HostKey, Failure> {
     let failed = || Failure::io("host key");
     let dir = std::env::temp_dir().join(format!("shed-host-key-{}", std::process::id()));
     std::fs::create_dir(&dir).map_err(failed())?;
     let file = dir.join("known_hosts");
-    let asked = Command::new("ssh")
+    let result = Command::new("ssh")
         .args([
             "-T",
             "-p",
@@ -49,20 +49,17 @@ pub(super) fn fetch(address: &SshAddress) -> Result<HostKey, Failure> {
     let lines = std::fs::read_to_string(&file).unwrap_or_default();
     let fingerprint = fingerprint(&file);
     std::fs::remove_dir_all(&dir).ok();
-    let asked = asked.map_err(Failure::io("cannot run ssh"))?;
-    let none = || {
-        let words = String::from_utf8_lossy(&asked.stderr).trim().to_owned();
-        let last = words.lines().last().unwrap_or("ssh ended without a word").to_owned();
-        let failure = Failure::new(format!("no host key of {}: {last}", address.host));
-        Failure { status: shed_api::problem::exit::UNREACHABLE, ..failure }
-    };
-    match (lines.trim().is_empty(), fingerprint) {
-        (false, Some(fingerprint)) => Ok(HostKey { lines, fingerprint }),
-        _ => Err(none()),
+    let output = result.map_err(Failure::io("cannot run ssh"))?;
+    if let (false, Some(fingerprint)) = (lines.trim().is_empty(), fingerprint) {
+        return Ok(HostKey { lines, fingerprint });
     }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let last = stderr.trim().lines().last().unwrap_or("ssh exited without a message");
+    let text = format!("cannot fetch the host key of {}: {last}", address.host);
+    Err(Failure::new(text).with_status(shed_api::problem::exit::UNREACHABLE))
 }
 
-/// By `ssh-keygen -lf`: `256 SHA256:… host (ED25519)`.
+/// The fingerprint in the output of `ssh-keygen -lf`: `256 SHA256:… host (ED25519)`.
 fn fingerprint(file: &std::path::Path) -> Option<String> {
     let output = Command::new("ssh-keygen").arg("-lf").arg(file).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -70,14 +67,14 @@ fn fingerprint(file: &std::path::Path) -> Option<String> {
     word.starts_with("SHA256:").then(|| word.to_owned())
 }
 
-/// `known_hosts` with this key in place of older ones of the same host.
+/// The text of `known_hosts` with this key instead of other keys of its host.
 pub(super) fn replace(text: &str, key: &HostKey) -> String {
     let names: Vec<&str> =
         key.lines.lines().filter_map(|line| line.split_whitespace().next()).collect();
     without(text, &names) + key.lines.trim_end() + "\n"
 }
 
-/// `known_hosts` without the keys of a host.
+/// The text of `known_hosts` without the keys of a host.
 pub(super) fn forget(text: &str, address: &SshAddress) -> String {
     let with_port = format!("[{}]:{}", address.host, address.port);
     without(text, &[&address.host, &with_port])
@@ -96,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_key_takes_the_old_ones_place_and_no_other() {
+    fn a_key_replaces_only_keys_of_the_same_host() {
         let text = "[a]:2222 ssh-ed25519 OLD\nb ssh-ed25519 B\n";
         let key =
             HostKey { lines: "[a]:2222 ssh-ed25519 NEW\n".to_owned(), fingerprint: String::new() };

@@ -1,20 +1,22 @@
-//! Deleting sessions, and what that would lose.
+//! `shed sessions delete`.
 
 use shed_api::Code;
 use shed_api::git::Risk;
 use shed_api::name::printable;
 use shed_client::Client;
 
-use crate::commands::each;
+use crate::commands::each::each;
 use crate::commands::target::Targets;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::prompt::confirm;
 use crate::terminal;
+use shed_report::counted;
 
-/// How many files, and how many commits, are named.
+/// How many files, and how many commits, are listed.
 const MAX_SHOWN: usize = 10;
 
-/// Deletes each; the exit status.
+/// Deletes each session; asks for confirmation where work would be lost. Returns the exit status.
 pub(super) async fn run(client: &Client, targets: Targets, force: bool, context: &Context) -> u8 {
     let Targets { name, sessions } = targets;
     let delete = async |session: &str| {
@@ -25,10 +27,8 @@ pub(super) async fn run(client: &Client, targets: Targets, force: bool, context:
                 if !terminal::is_interactive() {
                     return Err(Failure::from(error));
                 }
-                crate::commands::delete::ask(
-                    &format!("delete session {name}/{session}?"),
-                    context,
-                )?;
+                let unattended = format!("shed sessions delete --force {name} {session}");
+                confirm(&format!("delete session {name}/{session}?"), unattended, context.out)?;
                 client.delete_session(&name, session, true).await?;
             }
             deleted => deleted?,
@@ -39,32 +39,28 @@ pub(super) async fn run(client: &Client, targets: Targets, force: bool, context:
     each(&sessions, context, delete).await
 }
 
-/// What would be lost, line by line.
+/// The work that would be lost: uncommitted files and unpushed commits.
 fn text(risk: &Risk) -> String {
     let mut lines = Vec::new();
     let files = risk.dirty + risk.untracked;
     if files > 0 {
-        lines.push(format!("{} not committed:", counted(files, "file is", "files are")));
-        lines.extend(named(files, risk.files.iter().map(|file| printable(file))));
+        lines.push(format!("{}:", counted(files, "uncommitted file")));
+        lines.extend(first(files, risk.files.iter().map(|file| printable(file))));
     }
     if risk.unpushed > 0 {
-        lines.push(format!("{} nowhere else:", counted(risk.unpushed, "commit is", "commits are")));
+        lines.push(format!("{}:", counted(risk.unpushed, "unpushed commit")));
         let commits = risk.commits.iter().map(|commit| {
             let id: String = commit.commit.chars().take(9).collect();
             format!("{id} {}", printable(&commit.subject))
         });
-        lines.extend(named(risk.unpushed, commits));
+        lines.extend(first(risk.unpushed, commits));
     }
     lines.join("\n")
 }
 
-fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
-/// The first of `n` things, and how many there are beside.
-fn named(n: u64, things: impl Iterator<Item = String>) -> Vec<String> {
-    let mut lines: Vec<String> = things.take(MAX_SHOWN).map(|line| format!("  {line}")).collect();
+/// The first of `n` items, indented, and how many more there are.
+fn first(n: u64, items: impl Iterator<Item = String>) -> Vec<String> {
+    let mut lines: Vec<String> = items.take(MAX_SHOWN).map(|line| format!("  {line}")).collect();
     let left = n.saturating_sub(lines.len() as u64);
     if left > 0 {
         lines.push(format!("  and {left} more"));
@@ -79,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_be_lost_is_named_up_to_a_point() {
+    fn work_at_risk_is_listed_up_to_a_limit() {
         let risk = Risk {
             dirty: 11,
             untracked: 1,
@@ -92,8 +88,8 @@ mod tests {
             merged: None,
         };
         let text = text(&risk);
-        assert!(text.starts_with("12 files are not committed:\n  f0\u{fffd}\n"), "{text}");
+        assert!(text.starts_with("12 uncommitted files:\n  f0\u{fffd}\n"), "{text}");
         assert!(text.contains("  f9\u{fffd}\n  and 2 more\n"), "{text}");
-        assert!(text.ends_with("\n1 commit is nowhere else:\n  012345678 s"), "{text}");
+        assert!(text.ends_with("\n1 unpushed commit:\n  012345678 s"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! The list of sessions.
+//! `shed sessions`: the list.
 
 use serde::Serialize;
 use shed_api::name::printable;
@@ -7,11 +7,12 @@ use shed_client::Client;
 
 use super::ListArgs;
 use crate::clock::{ago, span_ms};
+use crate::commands::workers;
 use crate::context::{Context, Named};
 use crate::failure::{Failure, Outcome};
 use shed_report::table;
 
-/// A session and where it is.
+/// A session and its server.
 #[derive(Debug, Serialize)]
 struct Row {
     server: String,
@@ -19,13 +20,15 @@ struct Row {
     session: Session,
 }
 
-/// A warning and where it is from; a server that does not answer has no shed.
+/// A warning about a shed, or about a server that does not answer.
 #[derive(Debug, Serialize)]
-struct Note {
+struct ServerWarning {
     server: String,
+    /// Absent when the server does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     shed: Option<String>,
     reason: String,
+    /// Age of the last known state, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     age_ms: Option<u64>,
 }
@@ -33,18 +36,18 @@ struct Note {
 #[derive(Debug, Serialize)]
 struct List {
     sessions: Vec<Row>,
-    warnings: Vec<Note>,
+    warnings: Vec<ServerWarning>,
 }
 
-/// Prints the list.
+/// Prints the list once, of one server or of all.
 pub(super) async fn list(args: &ListArgs, context: &Context) -> Outcome {
     let servers = if args.all { context.all_servers()? } else { vec![context.server()?] };
     let name = args.name.clone();
-    let asked =
+    let answers =
         Context::ask_all(&servers, async |client| ask(&client, name.as_deref()).await).await;
     let mut list = List { sessions: Vec::new(), warnings: Vec::new() };
     let mut missing = false;
-    for (server, answer) in servers.iter().zip(asked) {
+    for (server, answer) in servers.iter().zip(answers) {
         match answer {
             Ok(answer) => {
                 missing |= answer
@@ -57,7 +60,7 @@ pub(super) async fn list(args: &ListArgs, context: &Context) -> Outcome {
             Err(failure) => {
                 missing = true;
                 let (server, reason) = (server.name.clone(), failure.text);
-                list.warnings.push(Note { server, shed: None, reason, age_ms: None });
+                list.warnings.push(ServerWarning { server, shed: None, reason, age_ms: None });
             }
         }
     }
@@ -75,14 +78,14 @@ async fn ask(client: &Client, name: Option<&str>) -> Result<SessionList, Failure
     })
 }
 
-/// Prints the list, and again whenever it changes.
+/// Prints the list, and again at each change.
 pub(super) async fn watch(args: &ListArgs, context: &Context) -> Outcome {
     let server = context.server()?;
     if let Some(name) = &args.name {
         server.client.shed(name).await?;
     }
-    let mut news = server.client.watch_sessions().await?;
-    while let Some(mut now) = news.next().await? {
+    let mut updates = server.client.watch_sessions().await?;
+    while let Some(mut now) = updates.next().await? {
         if let Some(name) = &args.name {
             now.sessions.retain(|row| row.shed_name == *name);
             now.warnings.retain(|warning| warning.shed == *name);
@@ -92,7 +95,7 @@ pub(super) async fn watch(args: &ListArgs, context: &Context) -> Outcome {
         if context.out.is_json() {
             context.out.line(&serde_json::to_string(&list).unwrap_or_default())?;
         } else {
-            // Home, the list, and nothing of the old one below it: no flicker.
+            // Overwrites the old list instead of clearing the screen first, so that it does not flicker.
             let lines = list.text(args).replace('\n', "\x1b[K\n");
             context.out.raw(format!("\x1b[H{lines}\x1b[J").as_bytes())?;
         }
@@ -108,7 +111,7 @@ impl List {
         );
         self.warnings.extend(answer.warnings.into_iter().map(|warning| {
             let Warning { shed, detail, age_ms, .. } = warning;
-            Note { server: server.clone(), shed: Some(shed), reason: detail, age_ms }
+            ServerWarning { server: server.clone(), shed: Some(shed), reason: detail, age_ms }
         }));
     }
 
@@ -122,16 +125,18 @@ impl List {
             head.extend(["TITLE", "BRANCH", "WORKERS"]);
         }
         let mut rows: Vec<Vec<String>> = self.sessions.iter().map(|row| cells(row, args)).collect();
-        for note in &self.warnings {
-            let age =
-                note.age_ms.map(|ms| format!(", seen {} ago", span_ms(ms))).unwrap_or_default();
-            let shed = note.shed.clone().unwrap_or_else(|| "-".to_owned());
+        for warning in &self.warnings {
+            let age = warning
+                .age_ms
+                .map(|ms| format!(", last seen {} ago", span_ms(ms)))
+                .unwrap_or_default();
+            let shed = warning.shed.clone().unwrap_or_else(|| "-".to_owned());
             let mut cells = vec![shed];
             if args.all {
-                cells.push(note.server.clone());
+                cells.push(warning.server.clone());
             }
-            let kind = if note.shed.is_none() { "unreachable: " } else { "" };
-            cells.extend(["-".to_owned(), format!("{kind}{}{age}", note.reason)]);
+            let kind = if warning.shed.is_none() { "unreachable: " } else { "" };
+            cells.extend(["-".to_owned(), format!("{kind}{}{age}", warning.reason)]);
             cells.resize(head.len(), String::new());
             rows.push(cells);
         }
@@ -154,9 +159,8 @@ fn cells(row: &Row, args: &ListArgs) -> Vec<String> {
     ]);
     if args.long {
         let workers = session.workers.iter();
-        let workers: Vec<String> = workers
-            .map(|worker| format!("{}: {}", worker.name, super::super::workers::status(worker)))
-            .collect();
+        let workers: Vec<String> =
+            workers.map(|worker| format!("{}: {}", worker.name, workers::status(worker))).collect();
         cells.extend([
             printable(session.title.as_deref().unwrap_or_default()),
             printable(session.branch.as_deref().unwrap_or_default()),
@@ -166,7 +170,7 @@ fn cells(row: &Row, args: &ListArgs) -> Vec<String> {
     cells
 }
 
-/// What is in the column STATUS: who is there while it runs, else why nobody can be.
+/// The column STATUS: of a running session whether clients are attached, else its status.
 pub(super) fn status(session: &Session) -> String {
     match (session.status, session.attached_clients) {
         (SessionStatus::Running, 0) => "detached".to_owned(),

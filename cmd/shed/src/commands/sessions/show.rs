@@ -1,4 +1,4 @@
-//! Everything about a session.
+//! `shed sessions show`.
 
 use shed_api::name::printable;
 use shed_api::session::Session;
@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::failure::Outcome;
 use shed_report::pairs;
 
-/// Prints it.
+/// Prints all details of a session.
 pub(super) async fn run(client: &Client, target: &Target, context: &Context) -> Outcome {
     let session = client.session(&target.name, &target.session).await?;
     context.out.data(&session, || text(&session))?;
@@ -25,32 +25,28 @@ fn text(session: &Session) -> String {
         ("id", session.id.clone()),
         ("status", status(session)),
     ];
-    let mut known = |key: &'static str, value: Option<String>| {
+    let mut row = |key: &'static str, value: Option<String>| {
         rows.extend(value.map(|value| (key, printable(&value))));
     };
-    known("reason", session.reason.clone());
-    known("title", session.title.clone());
-    known("tags", (!session.tags.is_empty()).then(|| session.tags.join(", ")));
+    row("reason", session.reason.clone());
+    row("title", session.title.clone());
+    row("tags", (!session.tags.is_empty()).then(|| session.tags.join(", ")));
     let created = format!("{} ({})", session.created_at.to_rfc3339(), ago(session.created_at));
-    known("created", Some(created));
-    known("type", session.kind.map(|kind| kind.to_string()));
-    known("directory", session.directory.clone());
-    known("branch", session.branch.clone());
+    row("created", Some(created));
+    row("type", session.kind.map(|kind| kind.to_string()));
+    row("directory", session.directory.clone());
+    row("branch", session.branch.clone());
     let base = session.base.clone().or_else(|| session.base_commit.clone());
-    known("base", base);
-    known("template", session.template.clone());
-    known("auto-respond", session.auto_respond.map(|how| how.to_string()));
-    known("confined", session.confined.then(|| "yes".to_owned()));
-    known("first port", session.port.map(|port| port.to_string()));
-    known("tmux", session.tmux_id.clone());
-    known("windows", Some(session.window_count.to_string()));
+    row("base", base);
+    row("template", session.template.clone());
+    row("auto-respond", session.auto_respond.map(|how| how.to_string()));
+    row("confined", session.confined.then(|| "yes".to_owned()));
+    row("first port", session.port.map(|port| port.to_string()));
+    row("tmux", session.tmux_id.clone());
+    row("windows", Some(session.window_count.to_string()));
     for worker in &session.workers {
-        let command = match &worker.agent {
-            Some(agent) => agent.clone(),
-            None if worker.command.is_empty() => "login shell".to_owned(),
-            None => worker.command.join(" "),
-        };
-        known("worker", Some(format!("{}: {}, {command}", worker.name, workers::status(worker))));
+        let command = workers::program(worker);
+        row("worker", Some(format!("{}: {}, {command}", worker.name, workers::status(worker))));
     }
     pairs(&rows)
 }

@@ -1,4 +1,4 @@
-//! The managed block of an ssh configuration: found, changed and put back without touching a line of the user's. Pure.
+//! The managed block of an ssh configuration: read, changed and replaced without changing any other line. Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,29 +6,29 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// The block's first line.
+/// First line of the block.
 const BEGIN: &str = "# --- BEGIN SHED MANAGED BLOCK --- (shed ssh-config --uninstall removes it)";
-/// How the first line begins, whatever follows.
+/// Prefix that identifies the first line.
 const BEGIN_MARK: &str = "# --- BEGIN SHED MANAGED BLOCK ---";
-/// The block's last line.
+/// Last line of the block.
 const END: &str = "# --- END SHED MANAGED BLOCK ---";
-/// Before each entry.
+/// Prefix of the comment before each entry; the server and the shed follow.
 const ENTRY: &str = "# shed ";
 
-/// A shed's entry.
+/// The entry of a shed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Entry {
-    /// Its server.
+    /// Name of the server.
     pub(super) server: String,
-    /// Its name.
+    /// Name of the shed.
     pub(super) shed: String,
-    /// Where ssh goes.
+    /// Host of the SSH listener.
     pub(super) host: String,
-    /// And there.
+    /// Port of the SSH listener.
     pub(super) port: u16,
-    /// The file with the pinned host key.
+    /// Path of the file with the pinned host key.
     pub(super) known_hosts: String,
-    /// Whether it is the default server's: of two of one name it has the short one.
+    /// Whether the server is the default one: its shed gets the short name if several servers have one of that name.
     #[serde(skip)]
     pub(super) is_default: bool,
 }
@@ -44,17 +44,17 @@ impl Entry {
     }
 }
 
-/// What a server said.
+/// A change of the block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// These are all its sheds.
+    /// Replaces all entries of the named server.
     Replace(String, Vec<Entry>),
-    /// These are some of its sheds.
+    /// Adds or updates entries.
     Add(Vec<Entry>),
 }
 
 impl Change {
-    /// The sheds it names.
+    /// The entries to add or to replace others with.
     pub(super) fn entries(&self) -> &[Entry] {
         match self {
             Self::Replace(_, entries) | Self::Add(entries) => entries,
@@ -62,14 +62,14 @@ impl Change {
     }
 }
 
-/// The entries of a block, by server and shed. The text is what is written below the `Host` line.
+/// The entries of a block, by server and shed: whether the server is the default one, and the text below the `Host` line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Block {
     entries: BTreeMap<(String, String), (bool, String)>,
 }
 
 impl Block {
-    /// Reads the block of a configuration; an empty one if there is none.
+    /// Reads the block of a configuration; empty if there is none.
     pub(super) fn find(text: &str) -> Result<Self, Failure> {
         let mut block = Self::default();
         let Some((begin, end)) = borders(text)? else {
@@ -101,7 +101,7 @@ impl Block {
         Ok(block)
     }
 
-    /// Takes in what servers said. Sheds of servers that said nothing stay.
+    /// Applies changes. Entries of other servers stay.
     pub(super) fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             let entries = match change {
@@ -118,7 +118,7 @@ impl Block {
         }
     }
 
-    /// The entries as ssh reads them.
+    /// The entries in the format of ssh.
     pub(super) fn entries_text(&self) -> String {
         let mut text = String::new();
         for ((server, shed), (is_default, options)) in &self.entries {
@@ -129,13 +129,14 @@ impl Block {
         text
     }
 
-    /// The names that ssh knows a shed by.
+    /// The host names of a shed: the short one if it has it, and the one with the server.
     pub(super) fn hosts(&self, server: &str, shed: &str, is_default: bool) -> Vec<String> {
         let short = self.has_short_name(server, shed, is_default).then(|| format!("shed-{shed}"));
         short.into_iter().chain([format!("shed-{shed}.{}", as_host(server))]).collect()
     }
 
-    /// Of sheds of one name the default server's has the short name, else the first's by name.
+    /// Of several sheds with the same name, the one of the default server gets the short name, else the one of the first
+    /// server by name.
     fn has_short_name(&self, server: &str, shed: &str, is_default: bool) -> bool {
         let mut namesakes = self.entries.iter().filter(|((_, name), _)| name == shed);
         let default = namesakes.clone().find(|(_, (is_default, _))| *is_default);
@@ -145,8 +146,8 @@ impl Block {
         }
     }
 
-    /// The configuration with this block: where it was, or at the top, since ssh takes the first value it finds. `Host *`
-    /// at its end lets what follows mean all hosts again.
+    /// The configuration with this block in its old place, or at the top, because ssh uses the first value it finds. The
+    /// block ends with `Host *`, so that the lines after it apply to all hosts again.
     pub(super) fn put(&self, text: &str) -> Result<String, Failure> {
         if self.entries.is_empty() {
             return Self::remove(text);
@@ -172,13 +173,13 @@ impl Block {
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
         let before = lines[..begin].concat();
         let after = lines[end + 1..].concat();
-        // The empty line that came with the block goes with it.
+        // The empty line after the block was added with it.
         let after =
             if before.is_empty() { after.strip_prefix('\n').unwrap_or(&after) } else { &after };
         Ok(before + after)
     }
 
-    /// What is different in `after`, a line each.
+    /// The differences to `after`, one line each: `+` added, `~` changed, `-` removed.
     pub(super) fn differences(&self, after: &Self) -> Vec<String> {
         let mut lines = Vec::new();
         for (key @ (server, shed), entry) in &after.entries {
@@ -195,15 +196,14 @@ impl Block {
     }
 }
 
-/// A server's name as a part of a host's: of one that has only an address, the address without what ssh would take for
-/// a pattern.
+/// A server's name as part of a host name: characters that ssh would read as a pattern are replaced.
 fn as_host(server: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     server.chars().map(|c| if plain(c) { c } else { '-' }).collect()
 }
 
-/// The numbers of the block's first and last line. A block without an end is the user's to mend: guessing could lose
-/// lines.
+/// The indexes of the block's first and last line. An incomplete block is an error, because guessing its end could lose
+/// lines of the user.
 fn borders(text: &str) -> Result<Option<(usize, usize)>, Failure> {
     let lines: Vec<&str> = text.lines().collect();
     let begins: Vec<usize> =
@@ -213,8 +213,10 @@ fn borders(text: &str) -> Result<Option<(usize, usize)>, Failure> {
     match (begins.as_slice(), ends.as_slice()) {
         ([], []) => Ok(None),
         ([begin], [end]) if begin < end => Ok(Some((*begin, *end))),
-        _ => Err(Failure::new("the managed block in the ssh configuration is broken: its first and last line do not match")
-            .hint("remove what is left of it by hand, then: shed ssh-config --install")),
+        _ => Err(Failure::new(
+            "the managed block in the ssh configuration is incomplete: its BEGIN and END lines do not match",
+        )
+        .hint("remove the lines of the block, then: shed ssh-config --install")),
     }
 }
 
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_lines_survive_everything() {
+    fn lines_of_the_user_are_kept() {
         for users in ["", USERS, "Host a\n  Port 1", "\n\n# only a comment\n"] {
             let installed = install(users, &[all("home", &["web"])]);
             assert!(installed.ends_with(users), "{installed}");
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_port_is_updated_and_other_sheds_stay() {
+    fn a_changed_port_is_updated_and_other_entries_are_kept() {
         let text = install(USERS, &[all("home", &["web", "api"]), all("work", &["x"])]);
         let changed = install(&text, &[Change::Add(vec![entry("home", "web", 2200)])]);
         assert!(
@@ -282,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn one_name_on_two_servers_does_not_collide() {
+    fn sheds_of_the_same_name_get_different_host_names() {
         let text = install("", &[all("away", &["web"]), all("home", &["web"])]);
         assert!(text.contains("Host shed-web.away\n"), "{text}");
         assert!(text.contains("Host shed-web shed-web.home\n"), "{text}");
     }
 
     #[test]
-    fn a_broken_block_is_left_alone() {
+    fn an_incomplete_block_is_not_changed() {
         let text = install(USERS, &[all("home", &["web"])]);
         let broken = text.replace(END, "");
         assert!(Block::find(&broken).is_err());

@@ -1,5 +1,5 @@
-//! Lending for a clone: signatures of the local ssh-agent, and one answer of the local git's credential helpers. Only what
-//! the clone asks for, only for its own repository's host.
+//! Credentials for a clone: signatures of the local ssh-agent and one answer of the local git's credential helpers. They are
+//! given only when the clone asks, and a credential only for the host of its repository.
 
 use std::process::Stdio;
 
@@ -9,52 +9,52 @@ use shed_client::{Client, Frame, ProcessStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-/// The messages of the agent protocol that are passed on: list the keys, sign. Nothing that changes the agent.
+/// Request types of the ssh-agent protocol that are passed on: list keys, sign. Requests that change the agent are refused.
 const ALLOWED: [u8; 2] = [11, 13];
-/// The agent's "no".
+/// `SSH_AGENT_FAILURE`, with its length.
 const REFUSED: [u8; 5] = [0, 0, 0, 1, 5];
-/// The longest message of the agent protocol; OpenSSH's own limit.
+/// Longest message of the agent protocol: OpenSSH's limit.
 const MAX_MESSAGE_BYTES: usize = 256 << 10;
-/// git's question: a few short lines.
-const MAX_QUESTION_BYTES: usize = 8 << 10;
+/// Longest request of git's credential protocol; real ones are a few short lines.
+const MAX_REQUEST_BYTES: usize = 8 << 10;
 
-/// What can be lent here.
+/// The kinds of credentials that this machine can provide.
 pub(super) fn available() -> Vec<Lend> {
-    let mut lend = vec![Lend::GitCredential];
+    let mut kinds = vec![Lend::GitCredential];
     if std::env::var_os("SSH_AUTH_SOCK").is_some_and(|path| !path.is_empty()) {
-        lend.push(Lend::SshAgent);
+        kinds.push(Lend::SshAgent);
     }
-    lend
+    kinds
 }
 
-/// Serves one connection of the clone. What goes wrong shows as the clone's own failure.
-pub(super) async fn lend(client: Client, shed: String, id: String, what: Lend, repo: String) {
-    let Ok(stream) = client.lend(&shed, &id).await else {
+/// Serves one request of the clone. An error here makes the clone fail, which reports it.
+pub(super) async fn serve(client: Client, shed: String, id: String, what: Lend, repo: String) {
+    let Ok(stream) = client.credential_stream(&shed, &id).await else {
         return;
     };
     match what {
-        Lend::SshAgent => lend_agent(stream).await,
-        Lend::GitCredential => lend_credential(stream, &repo).await,
+        Lend::SshAgent => serve_agent(stream).await,
+        Lend::GitCredential => serve_git_credential(stream, &repo).await,
     };
 }
 
-/// Passes whole messages between the clone and the agent.
-async fn lend_agent(stream: ProcessStream) -> Option<()> {
+/// Passes messages between the clone and the agent.
+async fn serve_agent(stream: ProcessStream) -> Option<()> {
     let path = std::env::var_os("SSH_AUTH_SOCK")?;
     let mut agent = UnixStream::connect(path).await.ok()?;
     let ProcessStream { mut reader, input } = stream;
-    let mut asked = Vec::new();
+    let mut received = Vec::new();
     loop {
         match reader.next().await.ok()? {
-            Frame::Stdout(bytes) => asked.extend(&bytes),
+            Frame::Stdout(bytes) => received.extend(&bytes),
             Frame::Started => {}
             _ => return None,
         }
         loop {
-            let message = match take_message(&mut asked) {
+            let message = match take_message(&mut received) {
                 Taken::Whole(message) => message,
                 Taken::More => break,
-                Taken::Nonsense => return None,
+                Taken::Invalid => return None,
             };
             let answer = if ALLOWED.contains(&message[4]) {
                 agent.write_all(&message).await.ok()?;
@@ -69,15 +69,15 @@ async fn lend_agent(stream: ProcessStream) -> Option<()> {
     }
 }
 
-/// What is at the front of what the clone asked.
+/// The result of taking a message from the bytes received so far.
 #[derive(Debug, PartialEq, Eq)]
 enum Taken {
-    /// A message, with its length.
+    /// A message, including its length prefix.
     Whole(Vec<u8>),
-    /// The beginning of one.
+    /// The message is incomplete.
     More,
-    /// Too long, or empty.
-    Nonsense,
+    /// The message is too long or empty.
+    Invalid,
 }
 
 fn take_message(bytes: &mut Vec<u8>) -> Taken {
@@ -86,7 +86,7 @@ fn take_message(bytes: &mut Vec<u8>) -> Taken {
     };
     let length = u32::from_be_bytes(*length) as usize;
     if length == 0 || length > MAX_MESSAGE_BYTES {
-        return Taken::Nonsense;
+        return Taken::Invalid;
     }
     if rest.len() < length {
         Taken::More
@@ -107,36 +107,36 @@ async fn read_message(agent: &mut UnixStream) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// Asks the local git for a credential of the repository's host, and only that.
-async fn lend_credential(stream: ProcessStream, repo: &str) -> Option<()> {
+/// Answers git's credential request if it is for the repository's host.
+async fn serve_git_credential(stream: ProcessStream, repo: &str) -> Option<()> {
     let ProcessStream { mut reader, input } = stream;
-    let mut question = Vec::new();
+    let mut request = Vec::new();
     loop {
         match reader.next().await.ok()? {
-            Frame::Stdout(bytes) if question.len() + bytes.len() <= MAX_QUESTION_BYTES => {
-                question.extend(&bytes);
+            Frame::Stdout(bytes) if request.len() + bytes.len() <= MAX_REQUEST_BYTES => {
+                request.extend(&bytes);
             }
             Frame::Started => {}
             Frame::Eof => break,
             _ => return None,
         }
     }
-    let question = String::from_utf8(question).ok()?;
-    let (protocol, host) = about(repo)?;
-    let is =
-        |name: &str, value: &str| question.lines().any(|line| line == format!("{name}={value}"));
-    if is("protocol", &protocol) && is("host", &host) {
+    let request = String::from_utf8(request).ok()?;
+    let (protocol, host) = protocol_and_host(repo)?;
+    let has =
+        |name: &str, value: &str| request.lines().any(|line| line == format!("{name}={value}"));
+    if has("protocol", &protocol) && has("host", &host) {
         let answer = fill(&format!("protocol={protocol}\nhost={host}\n\n")).await?;
         input.send(Bytes::from(answer)).await;
     }
     input.eof().await;
-    // The other end reads to the end, then closes.
+    // The clone reads to the end and then closes the connection.
     while reader.next().await.is_ok() {}
     Some(())
 }
 
-/// Protocol and host of a repository as people write it.
-fn about(repo: &str) -> Option<(String, String)> {
+/// Protocol and host that git asks credentials for; `None` when the repository is reached over another protocol.
+fn protocol_and_host(repo: &str) -> Option<(String, String)> {
     let Some((scheme, rest)) = repo.split_once("://") else {
         return (!repo.contains(':')).then(|| ("https".to_owned(), "github.com".to_owned()));
     };
@@ -145,8 +145,8 @@ fn about(repo: &str) -> Option<(String, String)> {
     matches!(scheme, "http" | "https").then(|| (scheme.to_owned(), host.to_owned()))
 }
 
-/// `git credential fill`, never asking anybody.
-async fn fill(question: &str) -> Option<Vec<u8>> {
+/// Runs `git credential fill` without prompting.
+async fn fill(request: &str) -> Option<Vec<u8>> {
     let mut git = tokio::process::Command::new("git")
         .args(["credential", "fill"])
         .env("GIT_TERMINAL_PROMPT", "0")
@@ -156,7 +156,7 @@ async fn fill(question: &str) -> Option<Vec<u8>> {
         .stderr(Stdio::null())
         .spawn()
         .ok()?;
-    git.stdin.take()?.write_all(question.as_bytes()).await.ok()?;
+    git.stdin.take()?.write_all(request.as_bytes()).await.ok()?;
     let output = git.wait_with_output().await.ok()?;
     output.status.success().then_some(output.stdout)
 }
@@ -166,19 +166,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_taken_whole() {
+    fn messages_are_taken_when_complete() {
         let mut bytes = vec![0, 0, 0, 2, 13, 9, 0, 0];
         assert_eq!(take_message(&mut bytes), Taken::Whole(vec![0, 0, 0, 2, 13, 9]));
         assert_eq!(take_message(&mut bytes), Taken::More);
-        assert_eq!(take_message(&mut vec![0, 0, 0, 0]), Taken::Nonsense);
-        assert_eq!(take_message(&mut vec![0xff; 8]), Taken::Nonsense);
+        assert_eq!(take_message(&mut vec![0, 0, 0, 0]), Taken::Invalid);
+        assert_eq!(take_message(&mut vec![0xff; 8]), Taken::Invalid);
     }
 
     #[test]
-    fn a_credential_is_for_the_repositorys_own_host() {
-        assert_eq!(about("https://u@h:8443/p"), Some(("https".to_owned(), "h:8443".to_owned())));
-        assert_eq!(about("o/r"), Some(("https".to_owned(), "github.com".to_owned())));
-        assert_eq!(about("git@h:p"), None);
-        assert_eq!(about("ssh://h/p"), None);
+    fn credentials_are_for_the_host_of_the_repository() {
+        assert_eq!(
+            protocol_and_host("https://u@h:8443/p"),
+            Some(("https".to_owned(), "h:8443".to_owned()))
+        );
+        assert_eq!(protocol_and_host("o/r"), Some(("https".to_owned(), "github.com".to_owned())));
+        assert_eq!(protocol_and_host("git@h:p"), None);
+        assert_eq!(protocol_and_host("ssh://h/p"), None);
     }
 }
