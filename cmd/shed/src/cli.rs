@@ -31,6 +31,9 @@ pub(crate) struct Cli {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
     use clap::CommandFactory as _;
 
     use super::*;
@@ -78,6 +81,48 @@ mod tests {
                 panic!("{line}: {error}");
             }
         }
+    }
+
+    /// The help of a command and, below it, of its subcommands.
+    fn help(command: &mut clap::Command) -> String {
+        let mut text = command.render_long_help().to_string();
+        for subcommand in command.get_subcommands_mut().filter(|it| it.get_name() != "help") {
+            text += "\n----------------------------------------\n\n";
+            text += &help(subcommand);
+        }
+        text
+    }
+
+    fn snapshots() -> insta::Settings {
+        let mut settings = insta::Settings::clone_current();
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings
+    }
+
+    /// To accept changed help texts: `INSTA_UPDATE=always cargo nextest run -p shed every_help_page`.
+    #[test]
+    fn every_help_page_is_as_reviewed() {
+        let mut root = Cli::command().color(clap::ColorChoice::Never);
+        root.build();
+        let mut pages = BTreeMap::from([("help".to_owned(), root.render_long_help().to_string())]);
+        for command in root.get_subcommands_mut().filter(|it| it.get_name() != "help") {
+            pages.insert(format!("help-{}", command.get_name()), help(command));
+        }
+        // Fails for all changed pages at once.
+        let failed: Vec<_> = pages
+            .iter()
+            .filter(|(name, page)| {
+                let check = || snapshots().bind(|| insta::assert_snapshot!(name.as_str(), page));
+                std::panic::catch_unwind(check).is_err()
+            })
+            .map(|(name, _)| name)
+            .collect();
+        assert!(failed.is_empty(), "changed: {failed:?}");
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snapshots");
+        let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<_> = files.filter(|path| path.extension().unwrap() == "snap").collect();
+        assert_eq!(files.len(), pages.len(), "src/snapshots has files of removed commands");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod run;
 mod servers;
 mod sessions;
 mod sheds;
+mod snapshots;
 mod support;
 mod trees;
 mod workers;
