@@ -64,6 +64,10 @@ image-agents: ## shed-agents:latest: Node and the agents on top
 	@docker/engine.sh ensure
 	@docker/image.sh agents
 
+.PHONY: openapi
+openapi: ## write docs/openapi.json from the code
+	@UPDATE_OPENAPI=1 cargo test --quiet --package shed-http --lib openapi
+
 .PHONY: docs
 docs: ## API documentation of the crates, manual pages, and the OpenAPI document, in target/doc and target/man/{shed,shed-server}
 	@cargo doc --quiet --workspace --no-deps

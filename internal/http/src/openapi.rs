@@ -55,3 +55,30 @@ pub fn document() -> OpenApi {
     }
     document
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The document is checked in, so that a change of wording or of the wire format shows in review.
+    #[test]
+    fn the_checked_in_document_is_current() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openapi.json");
+        let generated = document().to_pretty_json().unwrap() + "\n";
+        if std::env::var_os("UPDATE_OPENAPI").is_some() {
+            std::fs::write(&path, &generated).unwrap();
+        }
+        let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
+        let line = checked_in.lines().zip(generated.lines()).position(|(old, new)| old != new);
+        let line =
+            line.unwrap_or_else(|| checked_in.lines().count().min(generated.lines().count()));
+        assert!(
+            checked_in == generated,
+            "docs/openapi.json differs from the generated document at line {}; \
+             to update it, run `make openapi` and review the diff",
+            line + 1
+        );
+    }
+}
