@@ -1,4 +1,4 @@
-//! What happens to containers, as Docker tells it.
+//! Changes of containers, from Docker's event stream.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use shed_engine::{Change, Changes};
 use tokio::sync::mpsc;
 
 use crate::engine::Inner;
+use crate::failure::Failure;
 use crate::labels::Labels;
-use crate::words::Trouble;
 
-/// What makes a box another one than it was.
+/// Docker's names of the events that change a container's state.
 const ACTIONS: [&str; 7] = ["start", "die", "oom", "pause", "unpause", "destroy", "restart"];
-/// Changes nobody has read yet. Docker waits beyond that, with some of its own in store.
+/// Capacity for changes nobody has read yet. Beyond it Docker's stream waits, which buffers some events of its own.
 const UNREAD: usize = 256;
-/// Docker tells again what happened from so long ago on: what happens before it hears that we listen is not lost. A change
-/// that is told twice does no harm.
+/// The stream begins with events of this long ago, so that none is lost while the subscription is set up. A change that is
+/// reported twice does no harm.
 const OVERLAP: Duration = Duration::from_secs(2);
 
 impl Inner {
-    /// What happens from now on. Read on a task of its own, which ends with the stream or with its reader.
-    pub(crate) async fn changes(self: Arc<Self>) -> Result<Changes, Trouble> {
+    /// Subscribes to changes from now on. A task of its own reads them; it ends with the stream or with its reader.
+    pub(crate) async fn changes(self: Arc<Self>) -> Result<Changes, Failure> {
         let live = self.client.live().await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut filters = self.labels.filter(&[]);
@@ -36,30 +36,30 @@ impl Inner {
             until: None,
             filters: Some(filters),
         };
-        let (tell, mut told) = mpsc::channel(UNREAD);
+        let (sender, mut changes) = mpsc::channel(UNREAD);
         tokio::spawn(async move {
-            self.pass_on(live.docker.events(Some(options)), tell).await;
-            // The engine that comes back may be another one.
+            self.forward_events(live.docker.events(Some(options)), sender).await;
+            // The engine that comes back may be another version.
             self.client.forget();
         });
-        Ok(Box::pin(poll_fn(move |context| told.poll_recv(context))))
+        Ok(Box::pin(poll_fn(move |context| changes.poll_recv(context))))
     }
 
-    async fn pass_on(
+    async fn forward_events(
         &self,
         events: impl Stream<Item = Result<EventMessage, bollard::errors::Error>>,
-        tell: mpsc::Sender<Change>,
+        sender: mpsc::Sender<Change>,
     ) {
         let mut events = std::pin::pin!(events);
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
-                () = tell.closed() => return,
+                () = sender.closed() => return,
             };
             match event {
                 Some(Ok(event)) => {
                     if let Some(change) = change(event, &self.labels)
-                        && tell.send(change).await.is_err()
+                        && sender.send(change).await.is_err()
                     {
                         return;
                     }
@@ -75,7 +75,7 @@ impl Inner {
 }
 
 fn change(event: EventMessage, labels: &Labels) -> Option<Change> {
-    // A container's labels are among the attributes.
+    // The attributes include the container's labels.
     let attributes: HashMap<String, String> = event.actor?.attributes?;
     Some(Change { shed: labels.owner(&attributes)? })
 }

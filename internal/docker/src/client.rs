@@ -1,4 +1,4 @@
-//! The engine at the other end of a socket: found when it is first needed, and found again after each loss.
+//! The connection to the engine: made when it is first needed, and again after each loss.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,20 +7,20 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
-use crate::words::Trouble;
+use crate::failure::Failure;
 
-/// Where Docker listens when nobody says otherwise.
+/// Where Docker listens by default.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-/// The oldest API that has all that is used here: Docker 20.10.
+/// The oldest API version that has every call used here: Docker 20.10.
 const OLDEST_API: (u32, u32) = (1, 41);
-/// How long an engine may take to say who it is.
+/// How long an engine may take to report its version.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// bollard's own limit for the beginning of an answer. Each call here has a shorter one of its own, for the whole of it.
+/// bollard's own limit for the beginning of a response. Each call here has a shorter limit, for the whole response.
 const BOLLARD_LIMIT_SECONDS: u64 = 24 * 60 * 60;
-/// The most of an answer that is read whole, in bytes.
+/// Upper bound for a response that is read as a whole, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
-/// The way to an engine.
+/// A connection to an engine, which is made and made again as needed.
 #[derive(Debug)]
 pub(crate) struct Client {
     host: Host,
@@ -28,41 +28,41 @@ pub(crate) struct Client {
     live: Mutex<Option<Arc<Live>>>,
 }
 
-/// Where it listens.
+/// Where an engine listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
-    /// At a socket.
+    /// Path of a unix socket.
     Unix(String),
-    /// At an address.
+    /// `HOST:PORT`.
     Tcp(String),
-    /// In a way this program does not know.
+    /// A URL with a scheme that is not supported.
     Unknown(String),
 }
 
 /// An engine that answered.
 #[derive(Debug)]
 pub(crate) struct Live {
-    /// Asks it, always for the same version of its API.
+    /// Sends requests with a fixed API version.
     pub(crate) docker: Docker,
-    /// The same without that, for [`Self::get`].
+    /// Sends requests without an API version, for [`Self::get`].
     plain: Docker,
-    /// The version asked for.
+    /// The API version in use: major, minor.
     pub(crate) api: (u32, u32),
-    /// Its name and version.
-    pub(crate) words: String,
-    /// How many CPUs it has. It refuses to give out more.
+    /// Name and version, for people: `Docker 20.10.24 (API 1.41)`.
+    pub(crate) description: String,
+    /// Number of CPUs. The engine refuses limits above it.
     pub(crate) n_cpus: f64,
-    /// Whether its containers' root is the user who runs it.
+    /// Whether the engine is rootless: root of its containers is the user who runs it.
     pub(crate) rootless: bool,
 }
 
 impl Client {
-    /// The engine that `host` (as in `DOCKER_HOST`) names, or the one of this machine.
+    /// A client of the engine at `host`, in the form of `DOCKER_HOST`; this machine's default engine when absent.
     pub(crate) fn new(host: Option<&str>) -> Self {
         Self { host: Host::parse(host), live: Mutex::default() }
     }
 
-    /// The socket it listens at, if it does.
+    /// The unix socket the engine listens on, if it listens on one.
     pub(crate) fn socket(&self) -> Option<&str> {
         match &self.host {
             Host::Unix(path) => Some(path),
@@ -70,78 +70,80 @@ impl Client {
         }
     }
 
-    /// The engine. Asks who it is if nobody has since it was last lost.
-    pub(crate) async fn live(&self) -> Result<Arc<Live>, Trouble> {
+    /// The connected engine. Connects and queries its version if there is no connection.
+    pub(crate) async fn live(&self) -> Result<Arc<Live>, Failure> {
         if let Some(live) = &*self.live.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(Arc::clone(live));
         }
         let live = Arc::new(self.connect().await?);
-        // Two that found it at once found the same.
+        // Callers that connected at the same time found the same engine.
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live));
         Ok(live)
     }
 
-    /// It may be another one next time.
+    /// Drops the connection: the engine may be another version next time.
     pub(crate) fn forget(&self) {
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Waits for an answer, so long. `what` completes "docker did not … in time".
+    /// Waits for a response, at most `limit`. `what` completes "docker did not …".
     pub(crate) async fn ask<T>(
         &self,
         limit: Duration,
         what: &str,
         answer: impl Future<Output = Result<T, bollard::errors::Error>>,
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, Failure> {
         match timeout(limit, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.trouble(&error)),
+            Ok(Err(error)) => Err(self.failure(&error)),
             Err(_) => {
                 let seconds = limit.as_secs();
-                Err(Trouble::Late(format!("docker did not {what} in {seconds} seconds")))
+                Err(Failure::TimedOut(format!("docker did not {what} within {seconds} seconds")))
             }
         }
     }
 
-    /// What an error means. A lost engine is looked for again.
-    pub(crate) fn trouble(&self, error: &bollard::errors::Error) -> Trouble {
-        let trouble = Trouble::of(error, self.host.as_str());
-        if matches!(trouble, Trouble::Unreachable(_)) {
+    /// Classifies an error. If the engine is unreachable, the next call connects again.
+    pub(crate) fn failure(&self, error: &bollard::errors::Error) -> Failure {
+        let failure = Failure::of(error, self.host.as_str());
+        if matches!(failure, Failure::Unreachable(_)) {
             self.forget();
         }
-        trouble
+        failure
     }
 
-    async fn connect(&self) -> Result<Live, Trouble> {
+    async fn connect(&self) -> Result<Live, Failure> {
         let limit = BOLLARD_LIMIT_SECONDS;
         let docker = match &self.host {
             Host::Unix(path) => Docker::connect_with_unix(path, limit, API_DEFAULT_VERSION),
             Host::Tcp(address) => Docker::connect_with_http(address, limit, API_DEFAULT_VERSION),
             Host::Unknown(host) => {
-                let text = format!("DOCKER_HOST={host} is not understood: use unix:// or tcp://");
-                return Err(Trouble::Unreachable(text));
+                let text = format!(
+                    "invalid DOCKER_HOST {host:?}; expected unix://PATH or tcp://HOST:PORT"
+                );
+                return Err(Failure::Unreachable(text));
             }
         };
-        let plain = docker.map_err(|error| self.trouble(&error))?;
+        let plain = docker.map_err(|error| self.failure(&error))?;
         let asked = timeout(CONNECT_LIMIT, async { tokio::join!(plain.version(), plain.info()) });
         let Ok((version, info)) = asked.await else {
             let (host, seconds) = (self.host.as_str(), CONNECT_LIMIT.as_secs());
-            let text = format!("Docker at {host} does not answer in {seconds} seconds");
-            return Err(Trouble::Unreachable(text));
+            let text = format!("Docker at {host} did not answer within {seconds} seconds");
+            return Err(Failure::Unreachable(text));
         };
-        let version = version.map_err(|error| self.trouble(&error))?;
-        let info = info.map_err(|error| self.trouble(&error))?;
-        let (words, api) = judge(&version).map_err(Trouble::Unreachable)?;
+        let version = version.map_err(|error| self.failure(&error))?;
+        let info = info.map_err(|error| self.failure(&error))?;
+        let (description, api) = judge(&version).map_err(Failure::Unreachable)?;
         let prefix = format!("/v{}.{}", api.0, api.1);
         let options = info.security_options.unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "no machine has 2^52 CPUs")]
         let n_cpus = info.ncpu.map_or(f64::INFINITY, |n| n as f64);
         Ok(Live {
-            // bollard negotiates a version and then asks for paths without one, which an engine takes for its newest.
+            // bollard negotiates a version and then requests paths without one, which an engine serves with its newest.
             docker: redirect(plain.clone(), move |path| format!("{prefix}{path}")),
             plain,
             api,
-            words,
+            description,
             n_cpus,
             rootless: options.iter().any(|option| option.contains("rootless")),
         })
@@ -149,17 +151,17 @@ impl Client {
 }
 
 impl Live {
-    /// The answer to a GET as it stands, for what bollard's types cannot read.
+    /// The raw response to a GET, for responses that bollard's types cannot represent.
     pub(crate) async fn get(&self, path: &str) -> Result<Vec<u8>, bollard::errors::Error> {
         let target = format!("/v{}.{}{path}", self.api.0, self.api.1);
-        // The one call of bollard's that returns bytes as they come and asks nothing of them.
+        // The one call of bollard that returns a body unparsed.
         let docker = redirect(self.plain.clone(), move |_| target.clone());
         let mut chunks = docker.export_container("any");
         let mut bytes = Vec::new();
         while let Some(chunk) = chunks.next().await {
             bytes.extend_from_slice(&chunk?);
             if bytes.len() > MAX_ANSWER_BYTES {
-                let err = std::io::Error::other("the answer is too long");
+                let err = std::io::Error::other("the response is too long");
                 return Err(bollard::errors::Error::IOError { err });
             }
         }
@@ -188,28 +190,28 @@ impl Host {
     }
 }
 
-/// What an engine is called and the API to use with it, or why it will not do.
+/// An engine's name and version and the API version to use, or why the engine cannot be used.
 fn judge(version: &bollard::models::SystemVersion) -> Result<(String, (u32, u32)), String> {
     let components = version.components.as_deref().unwrap_or_default();
     let has = |name: &str| components.iter().any(|component| component.name == name);
     let name = if has("Podman Engine") { "Podman" } else { "Docker" };
     let own = version.version.as_deref().unwrap_or("of an unknown version");
     let api = version.api_version.as_deref().unwrap_or("none");
-    let words = format!("{name} {own} (API {api})");
+    let description = format!("{name} {own} (API {api})");
     let Some(spoken) = parse_api(api).filter(|spoken| *spoken >= OLDEST_API) else {
         return Err(format!(
-            "{name} {own} speaks API {api}; {}.{} (Docker 20.10) is the oldest that works; upgrade it",
+            "{name} {own} has API version {api}, but shed needs {}.{} (Docker 20.10) or newer; upgrade it",
             OLDEST_API.0, OLDEST_API.1
         ));
     };
     if has("Engine") && !has("containerd") {
-        // It starts another one by itself after some seconds, and until then it cannot run anything.
+        // Docker starts containerd again by itself after some seconds; until then it cannot run anything.
         return Err(format!("{name} {own} answers, but its containerd does not"));
     }
     let known = (API_DEFAULT_VERSION.major_version, API_DEFAULT_VERSION.minor_version);
     let known = (u32::try_from(known.0), u32::try_from(known.1));
     let newest = if let (Ok(major), Ok(minor)) = known { (major, minor) } else { OLDEST_API };
-    Ok((words, spoken.min(newest)))
+    Ok((description, spoken.min(newest)))
 }
 
 fn parse_api(text: &str) -> Option<(u32, u32)> {
@@ -217,14 +219,14 @@ fn parse_api(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The same engine with other paths.
+/// A client of the same engine that requests other paths.
 fn redirect(docker: Docker, path: impl Fn(&str) -> String + Send + Sync + 'static) -> Docker {
     docker.with_request_modifier(move |mut request| {
         let uri = request.uri().to_string();
         let host = uri.find("://").map_or(0, |at| at + 3);
         let split = uri[host..].find('/').map_or(uri.len(), |at| host + at);
         let (host, old) = uri.split_at(split);
-        // What bollard could ask for stays possible.
+        // A path that does not parse leaves the request unchanged.
         if let Ok(uri) = format!("{host}{}", path(old)).parse() {
             *request.uri_mut() = uri;
         }
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_named_and_asked_in_a_version_both_know() {
+    fn an_engine_is_described_and_used_with_an_api_version_both_support() {
         let judged = |api: &str, names: &[&str]| judge(&version(api, names));
         let docker = judged("1.41", &["Engine", "containerd", "runc"]).unwrap();
         assert_eq!(docker, ("Docker 9.8 (API 1.41)".to_owned(), (1, 41)));
@@ -262,15 +264,15 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_will_not_do_is_refused_in_words() {
+    fn an_unsupported_engine_is_refused_with_a_reason() {
         let why = |api: &str, names: &[&str]| judge(&version(api, names)).unwrap_err();
         assert!(why("1.40", &["Engine", "containerd"]).contains("upgrade"));
-        assert!(why("odd", &[]).contains("API odd"));
+        assert!(why("odd", &[]).contains("API version odd"));
         assert!(why("1.41", &["Engine"]).contains("containerd does not"));
     }
 
     #[test]
-    fn hosts_are_read_as_docker_reads_them() {
+    fn hosts_are_parsed_as_docker_does() {
         assert_eq!(Host::parse(None), Host::Unix(DEFAULT_SOCKET.to_owned()));
         assert_eq!(Host::parse(Some("")), Host::Unix(DEFAULT_SOCKET.to_owned()));
         assert_eq!(Host::parse(Some("unix:///run/x")), Host::Unix("/run/x".to_owned()));

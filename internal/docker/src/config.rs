@@ -1,7 +1,7 @@
-//! A plan in Docker's words: what a shed's container is allowed, given and denied. Pure.
+//! Translates a plan into Docker's container configuration: what a shed's container is allowed, given and denied. Pure.
 //!
-//! It never has: a capability beyond the seven, a way to new privileges, the engine's socket, a port of the host's, a
-//! device, a namespace of the host's, a memory or process limit that is off.
+//! A container never has a capability beyond the seven listed here, a way to gain privileges, the engine's socket, a
+//! published port, a device, a host namespace, or a disabled memory or process limit.
 
 use std::collections::HashMap;
 
@@ -16,36 +16,37 @@ use shed_engine::STOP_LIMIT;
 
 use crate::labels::{Labels, VOLUMES};
 
-/// Where shed-init's directory is in a box.
+/// Directory of shed-init in a container.
 pub(crate) const PROGRAM_DIR: &str = "/opt/shed";
-/// shed-init's name there.
+/// File name of shed-init in [`PROGRAM_DIR`].
 const PROGRAM: &str = "shed-init";
-/// Where the link's directory is in a box.
+/// Directory of the link's socket in a container.
 pub(crate) const LINK_DIR: &str = "/run/shed/link/host";
-/// Above it: only root passes, so that `dev` never reaches the link's socket, whoever owns it on the host.
+/// Parent of [`LINK_DIR`]. Only root may enter it, so that `dev` never reaches the link's socket, whoever owns that on the
+/// host.
 const LINK_GUARD: &str = "/run/shed/link";
-/// Where shed-init listens for the programs of the box.
+/// Where shed-init listens for programs inside the container.
 const RUN_DIR: &str = "/run/shed/box";
-/// Where volumes go, in the order of [`VOLUMES`]; the home is the plan's.
+/// Mount points of the first and last of [`VOLUMES`]; the home's mount point is in the plan.
 const WORKSPACE: &str = "/workspace";
 const WORKTREES: &str = "/worktrees";
 
-/// All that root in a box may do beyond an ordinary user: own and open files of `dev`'s, become `dev`, end its processes.
+/// All that root in a container may do beyond an ordinary user: own and open files of `dev`, become `dev`, end its processes.
 const CAPABILITIES: [&str; 7] =
     ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL"];
-/// They hold sockets and nothing else. What is in a tmpfs counts as memory that nothing frees.
+/// Mount options of two tmpfs that hold sockets and nothing else. Small, since files in a tmpfs count as memory in use.
 const GUARD_OPTIONS: &str = "mode=0700,size=64k";
 const RUN_OPTIONS: &str = "mode=0755,size=64k";
-/// Browsers and databases want shared memory; Docker's own default.
+/// Size of `/dev/shm`, which browsers and databases need. Docker's own default.
 const SHM_BYTES: u64 = 64 << 20;
-/// Of the memory limit, at most one part in so many is shared memory: a full one must not leave a shed in which every new
-/// process is killed.
+/// Shared memory is at most the memory limit divided by this: if it were larger, a full `/dev/shm` would leave a shed in
+/// which every new process is killed.
 const SHM_PART: u64 = 4;
-/// Only shed-init writes to a container's log, and little.
+/// Size and number of log files. Only shed-init writes to a container's log, and little.
 const LOG_SIZE: &str = "1m";
 const LOG_FILES: &str = "2";
 
-/// Everything the API wants to know of a new container. `n_cpus` is what the engine has.
+/// The create request of a shed's container. `n_cpus` is the number of CPUs the engine has.
 pub(crate) fn container(
     plan: &BoxPlan,
     labels: &Labels,
@@ -58,7 +59,7 @@ pub(crate) fn container(
     ContainerCreateBody {
         image: Some(plan.image.clone()),
         hostname: Some(plan.shed.to_string()),
-        // Whatever the image says: shed-init must be root to make others `dev`.
+        // Overrides the image's user: shed-init must be root to start processes as `dev`.
         user: Some("0:0".to_owned()),
         entrypoint: Some(vec![format!("{PROGRAM_DIR}/{PROGRAM}")]),
         cmd: Some(Vec::new()),
@@ -67,7 +68,7 @@ pub(crate) fn container(
         stop_signal: Some("SIGTERM".to_owned()),
         stop_timeout: i64::try_from(STOP_LIMIT.as_secs()).ok(),
         tty: Some(false),
-        // It would test a program that is not run.
+        // The image's health check would test a program that does not run.
         healthcheck: Some(HealthConfig {
             test: Some(vec!["NONE".to_owned()]),
             ..HealthConfig::default()
@@ -78,22 +79,22 @@ pub(crate) fn container(
 }
 
 fn host_config(plan: &BoxPlan, labels: &Labels, network: &str, n_cpus: f64) -> HostConfig {
-    let words = |list: &[&str]| Some(list.iter().map(|word| (*word).to_owned()).collect());
+    let strings = |list: &[&str]| Some(list.iter().map(|text| (*text).to_owned()).collect());
     let pair = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     let Amounts { memory, nano_cpus, pids } = amounts(plan.limits, n_cpus);
     let shm = SHM_BYTES.min(plan.limits.memory_bytes / SHM_PART);
     HostConfig {
-        cap_drop: words(&["ALL"]),
-        cap_add: words(&CAPABILITIES),
-        // Docker's own seccomp profile holds when none is named.
-        security_opt: words(&["no-new-privileges"]),
+        cap_drop: strings(&["ALL"]),
+        cap_add: strings(&CAPABILITIES),
+        // Without a profile here, Docker's default seccomp profile applies.
+        security_opt: strings(&["no-new-privileges"]),
         privileged: Some(false),
         memory: Some(memory),
         memory_swap: Some(memory),
         nano_cpus: Some(nano_cpus),
         pids_limit: Some(pids),
         shm_size: i64::try_from(shm).ok(),
-        // The server starts again what ran: it knows what people want.
+        // The server restarts containers itself, since it knows which ones should run.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             ..RestartPolicy::default()
@@ -136,7 +137,7 @@ fn bind(source: &str, target: &str, read_only: bool) -> Mount {
         read_only: Some(read_only),
         bind_options: Some(MountBindOptions {
             propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
-            // What is mounted below the source would stay writable: read-only holds for one mount.
+            // A recursive bind would leave mounts below the source writable: read-only applies to one mount.
             non_recursive: Some(read_only),
             ..MountBindOptions::default()
         }),
@@ -144,7 +145,7 @@ fn bind(source: &str, target: &str, read_only: bool) -> Mount {
     }
 }
 
-/// New limits for a container that is there.
+/// The update request that sets new limits on an existing container.
 pub(crate) fn update(limits: Limits, n_cpus: f64) -> ContainerUpdateBody {
     let Amounts { memory, nano_cpus, pids } = amounts(limits, n_cpus);
     ContainerUpdateBody {
@@ -162,7 +163,7 @@ struct Amounts {
     pids: i64,
 }
 
-/// Limits in Docker's units. More CPUs than there are is as many as there are: Docker refuses it otherwise.
+/// Converts limits to Docker's units. CPUs are capped at the number the engine has: Docker refuses more.
 fn amounts(limits: Limits, n_cpus: f64) -> Amounts {
     #[expect(clippy::cast_possible_truncation, reason = "a cast from float to integer saturates")]
     let nano_cpus = (limits.cpus.min(n_cpus) * 1e9).round() as i64;
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_in_a_box_are_those_shed_init_knows() {
+    fn paths_in_a_container_match_those_of_shed_init() {
         assert_eq!(PROGRAM_DIR, shed_link::BOX_PROGRAM_DIR);
         assert_eq!(PROGRAM, shed_link::PROGRAM);
         assert_eq!(LINK_DIR, shed_link::BOX_LINK_DIR);
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_docker_s_and_never_off() {
+    fn limits_are_converted_and_never_disabled() {
         let host = container(&plan(), &labels(), "net", 2.0).host_config.unwrap();
         assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
         assert_eq!((host.nano_cpus, host.pids_limit), (Some(2_000_000_000), Some(64)));
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_root_s_with_seven_capabilities_and_nothing_of_the_host_s() {
+    fn a_container_runs_as_root_with_seven_capabilities_and_nothing_of_the_host() {
         let body = container(&plan(), &labels(), "net", 2.0);
         assert_eq!(body.user.as_deref(), Some("0:0"));
         assert_eq!(body.env.unwrap(), ["SHED_NAME=a", "A=b c"]);
@@ -241,9 +242,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_asked_for_is_mounted_and_the_homes_volume_is_at_home() {
+    fn only_requested_mounts_exist_and_the_home_volume_is_at_the_home() {
         let mounts = mounts(&plan(), &labels());
-        let told: Vec<String> = mounts
+        let mounted: Vec<String> = mounts
             .iter()
             .map(|mount| {
                 let text = |text: &Option<String>| text.clone().unwrap();
@@ -260,6 +261,6 @@ mod tests {
             "/srv/data /data ro",
             "/srv/data /data",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(mounted, expected);
     }
 }

@@ -1,8 +1,8 @@
-//! The engine itself: what it is told, what it remembers, and each call of the port passed on to where it is done.
+//! The implementation of the engine port: options, caches, and each call passed on to the module that does it.
 //!
-//! A call that changes something runs on a task of its own, which ends with the call's limit: a caller that goes away never
-//! leaves half a container behind. What is remembered (ids, homes of images, that the network is there) only saves
-//! questions; each of it is forgotten as soon as Docker says otherwise.
+//! A call that changes something runs on a task of its own, which ends with the call's limit, so that a caller that goes
+//! away never leaves half a container behind. The caches (container ids, homes of images, whether the network exists) only
+//! save requests; an entry is dropped as soon as Docker contradicts it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,26 +18,26 @@ use tokio::sync::OnceCell;
 use crate::client::Client;
 use crate::labels::Labels;
 
-/// How much of a server's id goes into the name of its network.
+/// Number of characters of a server's id in the name of its network.
 const NETWORK_SUFFIX: usize = 8;
 
-/// What an engine is told.
+/// Settings of an engine.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// What containers, volumes and the network are labelled with. Whatever carries another one is never touched.
+    /// The id that labels this server's containers, volumes and network. Objects with another id are never touched.
     pub server_id: String,
-    /// What names of containers and volumes begin with; letters, digits and `-`.
+    /// Prefix of the names of containers and volumes; letters, digits and `-`.
     pub prefix: String,
     /// The name of the network that this server's open sheds share. No other server may use it.
     pub network: String,
-    /// Where the engine listens, as in `DOCKER_HOST`; the usual socket of this machine when absent.
+    /// Where the engine listens, in the form of `DOCKER_HOST`; this machine's default socket when absent.
     pub host: Option<String>,
-    /// Labels for everything besides shed's own, which win.
+    /// Additional labels for every object. shed's own labels win over them.
     pub extra_labels: BTreeMap<String, String>,
 }
 
 impl Options {
-    /// The usual names for a server with this id, and the engine that `DOCKER_HOST` names.
+    /// The default settings for a server with this id; the engine is the one that `DOCKER_HOST` names.
     pub fn new(server_id: &str) -> Self {
         let plain: Vec<char> = server_id.chars().filter(char::is_ascii_alphanumeric).collect();
         let suffix = &plain[plain.len().saturating_sub(NETWORK_SUFFIX)..];
@@ -51,29 +51,29 @@ impl Options {
     }
 }
 
-/// A Docker engine. It need not be there yet: it is looked for at each call until it is found.
+/// A Docker engine. It need not run yet: each call connects until a connection exists.
 #[derive(Debug, Clone)]
 pub struct DockerEngine {
     inner: Arc<Inner>,
 }
 
-/// What the calls share.
+/// The state that all calls share.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) client: Client,
     pub(crate) labels: Labels,
-    /// The network's name.
+    /// Name of the network of open sheds.
     pub(crate) network: String,
-    /// Filled while the network is known to be there. Locked to be read or replaced.
+    /// Filled while the network is known to exist. Locked to be read or replaced.
     pub(crate) network_there: Mutex<Arc<OnceCell<()>>>,
-    /// Ids of containers known to be ours. Locked for single look-ups.
+    /// Ids of containers known to be ours. Locked for single lookups.
     ids: Mutex<HashMap<ShedName, String>>,
-    /// Homes by image id. Locked for single look-ups.
+    /// Home directory of `dev` by image id. Locked for single lookups.
     homes: Mutex<HashMap<String, String>>,
 }
 
 impl DockerEngine {
-    /// The engine that `options` name. Nothing is asked of it yet.
+    /// The engine that `options` describe. Sends no request yet.
     pub fn connect(options: Options) -> Self {
         let Options { server_id, prefix, network, host, extra_labels } = options;
         let inner = Inner {
@@ -87,16 +87,16 @@ impl DockerEngine {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Does something that changes the engine to its end, whatever becomes of the caller.
+    /// Runs a change to its end on a task of its own, even if the caller goes away.
     fn change<'a, T, F>(&self, act: impl FnOnce(Arc<Inner>) -> F) -> EngineFuture<'a, T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, EngineError>> + Send + 'static,
     {
-        let doing = act(Arc::clone(&self.inner));
+        let change = act(Arc::clone(&self.inner));
         Box::pin(async move {
-            let ended = tokio::spawn(doing).await;
-            ended.unwrap_or_else(|error| Err(EngineError::Failed(error.to_string())))
+            let done = tokio::spawn(change).await;
+            done.unwrap_or_else(|error| Err(EngineError::Failed(error.to_string())))
         })
     }
 }
@@ -128,14 +128,14 @@ impl Inner {
 impl Engine for DockerEngine {
     fn describe(&self) -> EngineFuture<'_, String> {
         Box::pin(async move {
-            // Asked again each time: it may have been replaced.
+            // Queried each time: the engine may have been replaced.
             self.inner.client.forget();
-            Ok(self.inner.client.live().await?.words.clone())
+            Ok(self.inner.client.live().await?.description.clone())
         })
     }
 
     fn boxes(&self) -> EngineFuture<'_, Vec<Found>> {
-        Box::pin(async move { Ok(self.inner.boxes().await?) })
+        Box::pin(async move { Ok(self.inner.containers().await?) })
     }
 
     fn find<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, Option<Found>> {
@@ -144,7 +144,7 @@ impl Engine for DockerEngine {
 
     fn image<'a>(&'a self, name: &'a str, report: &'a Report) -> EngineFuture<'a, ImageFacts> {
         Box::pin(async move {
-            // A fetch ends with whoever wants it: what has arrived of it stays, and nothing is half done.
+            // A pull may be cancelled with its caller: Docker keeps the layers it has, and nothing is left half done.
             let id = self.inner.have_image(name, report).await?;
             let owner = name.to_owned();
             self.change(|inner| async move { inner.look_into(&id, &owner).await }).await
@@ -178,7 +178,7 @@ impl Engine for DockerEngine {
 
     fn remove_box<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
         let shed = shed.clone();
-        self.change(|inner| async move { inner.remove_box(&shed).await })
+        self.change(|inner| async move { inner.remove_container(&shed).await })
     }
 
     fn remove_volumes<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {

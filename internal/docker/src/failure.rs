@@ -1,7 +1,7 @@
-//! What Docker answers when it does not do something, and how the port says it. Pure.
+//! Failures of Docker requests and their translation into the port's errors. Pure.
 //!
-//! What kind of failure it was is told by the status, not by the words, which differ between versions. The one exception
-//! is a full disk, which has no status of its own.
+//! The HTTP status decides the kind of failure, not the text, which differs between versions. The one exception is a full
+//! disk, which has no status of its own.
 
 use std::error::Error as StdError;
 use std::io::ErrorKind;
@@ -9,103 +9,105 @@ use std::io::ErrorKind;
 use bollard::errors::Error as ApiError;
 use shed_engine::EngineError;
 
-/// The most of Docker's words that are passed on, in characters.
-const MAX_WORDS: usize = 500;
-/// How every storage driver says it.
+/// Longest part of Docker's error text that is passed on, in characters.
+const MAX_CHARS: usize = 500;
+/// The text that every storage driver uses for a full disk.
 const NO_SPACE: &str = "no space left on device";
 
-/// Why an answer is not what was asked for.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Trouble {
-    /// The engine answered with this status, for this reason.
-    #[error("docker: {words}")]
+pub(crate) enum Failure {
+    /// The engine refused the request.
+    #[error("docker: {detail}")]
     Refused {
-        /// HTTP's.
+        /// The HTTP status.
         status: u16,
-        /// One line.
-        words: String,
+        /// The reason, one line.
+        detail: String,
     },
-    /// There is no engine at the other end, or the wrong one.
+    /// No engine answers, or it is not supported.
     #[error("{0}")]
     Unreachable(String),
-    /// It did not answer in time.
+    /// The engine did not answer within the limit.
     #[error("{0}")]
-    Late(String),
-    /// It answered something else.
+    TimedOut(String),
+    /// The engine's response could not be understood.
     #[error("docker: {0}")]
-    Strange(String),
+    Unexpected(String),
 }
 
-impl Trouble {
-    /// What bollard says, of the engine at `host`.
+impl Failure {
+    /// Classifies an error of bollard about the engine at `host`.
     pub(crate) fn of(error: &ApiError, host: &str) -> Self {
         match error {
             ApiError::DockerResponseServerError { status_code, message } => {
-                Self::Refused { status: *status_code, words: one_line(message) }
+                Self::Refused { status: *status_code, detail: one_line(message) }
             }
-            // The answer had begun well.
+            // An error in the middle of a response whose status was a success.
             ApiError::DockerStreamError { error } => {
-                Self::Refused { status: 500, words: one_line(error) }
+                Self::Refused { status: 500, detail: one_line(error) }
             }
             ApiError::RequestTimeoutError
             | ApiError::HyperLegacyError { .. }
             | ApiError::HyperResponseError { .. }
             | ApiError::IOError { .. }
             | ApiError::SocketNotFoundError(_) => Self::Unreachable(unreachable(error, host)),
-            error => Self::Strange(one_line(&error.to_string())),
+            error => Self::Unexpected(one_line(&error.to_string())),
         }
     }
 
-    /// The status the engine answered with.
+    /// The HTTP status of a refusal.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } => Some(*status),
-            Self::Unreachable(_) | Self::Late(_) | Self::Strange(_) => None,
+            Self::Unreachable(_) | Self::TimedOut(_) | Self::Unexpected(_) => None,
         }
     }
 
-    /// Whether it does not know what was asked for.
+    /// Whether the requested object does not exist.
     pub(crate) fn is_missing(&self) -> bool {
         self.status() == Some(404)
     }
 
-    /// Whether a name may be taken. Podman has 500 for that.
+    /// Whether the reason may be that a name is in use. Podman answers 500 then.
     pub(crate) fn may_be_taken(&self) -> bool {
         matches!(self.status(), Some(409 | 500))
     }
 
     fn is_full(&self) -> bool {
-        matches!(self, Self::Refused { words, .. } if words.contains(NO_SPACE))
+        matches!(self, Self::Refused { detail, .. } if detail.contains(NO_SPACE))
     }
 
-    /// The same about an image that is not here.
+    /// The error for a failed request about an image.
     pub(crate) fn about_image(self, image: &str) -> EngineError {
         match self {
-            Self::Refused { ref words, .. } if !self.is_full() => {
-                EngineError::NoImage { image: image.to_owned(), why: words.clone() }
+            Self::Refused { ref detail, .. } if !self.is_full() => {
+                EngineError::NoImage { image: image.to_owned(), why: detail.clone() }
             }
-            Self::Late(why) => EngineError::NoImage { image: image.to_owned(), why },
-            trouble => trouble.into(),
+            Self::TimedOut(why) => EngineError::NoImage { image: image.to_owned(), why },
+            failure => failure.into(),
         }
     }
 }
 
-impl From<Trouble> for EngineError {
-    fn from(trouble: Trouble) -> Self {
-        let text = trouble.to_string();
-        match trouble {
-            Trouble::Refused { .. } if trouble.is_full() => Self::DiskFull(text),
-            Trouble::Refused { status: 404, .. } => Self::NoBox(text),
-            Trouble::Refused { status: 409, .. } => Self::Conflict(text),
-            Trouble::Unreachable(_) => Self::Unreachable(text),
-            Trouble::Refused { .. } | Trouble::Late(_) | Trouble::Strange(_) => Self::Failed(text),
+impl From<Failure> for EngineError {
+    fn from(failure: Failure) -> Self {
+        let text = failure.to_string();
+        match failure {
+            Failure::Refused { .. } if failure.is_full() => Self::DiskFull(text),
+            Failure::Refused { status: 404, .. } => Self::NoBox(text),
+            Failure::Refused { status: 409, .. } => Self::Conflict(text),
+            Failure::Unreachable(_) => Self::Unreachable(text),
+            Failure::Refused { .. } | Failure::TimedOut(_) | Failure::Unexpected(_) => {
+                Self::Failed(text)
+            }
         }
     }
 }
 
 fn unreachable(error: &ApiError, host: &str) -> String {
     let mut cause: &(dyn StdError + 'static) = match error {
-        // Transparent: it shows its cause's cause as its own.
+        // This variant is transparent: its `source` is the source of `err`, not `err` itself.
         ApiError::IOError { err } => err,
         error => error,
     };
@@ -116,22 +118,23 @@ fn unreachable(error: &ApiError, host: &str) -> String {
     let why = match (kind, error) {
         (Some(ErrorKind::PermissionDenied), _) => {
             return format!(
-                "may not use Docker at {host}: permission denied; let this user in: sudo usermod -aG docker $USER"
+                "cannot use Docker at {host}: permission denied; add the user of the server to the group docker: \
+                 sudo usermod -aG docker $USER"
             );
         }
         (Some(ErrorKind::NotFound), _) | (_, ApiError::SocketNotFoundError(_)) => {
-            "there is no such socket".to_owned()
+            "no such socket".to_owned()
         }
         _ => one_line(&cause.to_string()),
     };
     format!("cannot reach Docker at {host}: {why}; start it: sudo systemctl start docker")
 }
 
-/// Fit for a table or a log: one line, no control character, not endless.
+/// The text as one line without control characters, cut at [`MAX_CHARS`], for tables and logs.
 pub(crate) fn one_line(text: &str) -> String {
     let plain = text.split(|c: char| c.is_control()).map(str::trim).filter(|part| !part.is_empty());
     let line: String = plain.collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MAX_WORDS) {
+    match line.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }
@@ -141,16 +144,16 @@ pub(crate) fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn refused(status_code: u16, message: &str) -> Trouble {
+    fn refused(status_code: u16, message: &str) -> Failure {
         let error =
             ApiError::DockerResponseServerError { status_code, message: message.to_owned() };
-        Trouble::of(&error, "/run/x.sock")
+        Failure::of(&error, "/run/x.sock")
     }
 
     #[test]
-    fn the_status_decides_and_a_full_disk_is_known_by_its_words() {
+    fn the_status_decides_and_a_full_disk_is_recognised_by_its_text() {
         let line = |text: &str| format!("docker: {text}");
-        for (trouble, expected) in [
+        for (failure, expected) in [
             (refused(404, "gone"), EngineError::NoBox(line("gone"))),
             (refused(409, "in use"), EngineError::Conflict(line("in use"))),
             (refused(500, "a\n\x1b[1mb "), EngineError::Failed(line("a [1mb"))),
@@ -159,7 +162,7 @@ mod tests {
                 EngineError::DiskFull(line("mkdir: no space left on device")),
             ),
         ] {
-            assert_eq!(EngineError::from(trouble), expected);
+            assert_eq!(EngineError::from(failure), expected);
         }
         let denied = refused(404, "pull access denied").about_image("x");
         let why = "pull access denied".to_owned();
@@ -168,10 +171,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_engine_is_named_with_its_socket_and_what_to_do() {
+    fn an_unreachable_engine_is_reported_with_its_socket_and_a_fix() {
         let lost = |kind: ErrorKind| {
             let err = std::io::Error::from(kind);
-            EngineError::from(Trouble::of(&ApiError::IOError { err }, "/run/x.sock")).to_string()
+            EngineError::from(Failure::of(&ApiError::IOError { err }, "/run/x.sock")).to_string()
         };
         let refused = lost(ErrorKind::ConnectionRefused);
         assert!(refused.contains("/run/x.sock") && refused.contains("systemctl"), "{refused}");
@@ -179,9 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_cut_between_characters() {
-        let line = one_line(&"ü".repeat(MAX_WORDS + 1));
-        assert_eq!(line.chars().count(), MAX_WORDS + 1);
+    fn long_text_is_cut_between_characters() {
+        let line = one_line(&"ü".repeat(MAX_CHARS + 1));
+        assert_eq!(line.chars().count(), MAX_CHARS + 1);
         assert!(line.ends_with('…'));
     }
 }

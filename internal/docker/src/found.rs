@@ -1,4 +1,4 @@
-//! A container as the port's box. Pure.
+//! Translates an inspected container into the port's description of it. Pure.
 
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig, MountType,
@@ -10,7 +10,7 @@ use shed_engine::{BoxState, Found};
 use crate::config::{LINK_DIR, PROGRAM_DIR};
 use crate::labels::{self, Labels};
 
-/// The box a container is, if it is one of this server's.
+/// The description of a container, if it belongs to this server.
 pub(crate) fn found(container: ContainerInspectResponse, labels: &Labels) -> Option<Found> {
     let config = container.config.unwrap_or_default();
     let own = config.labels.unwrap_or_default();
@@ -41,7 +41,7 @@ pub(crate) fn found(container: ContainerInspectResponse, labels: &Labels) -> Opt
     })
 }
 
-/// Whose container it is, and the name of its image: what matters where a name is taken.
+/// The shed a container belongs to and the name of its image, to decide whether it can be reused.
 pub(crate) fn owner(
     container: &ContainerInspectResponse,
     labels: &Labels,
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_planned_is_found_again() {
+    fn a_created_container_reads_back_as_planned() {
         let labels =
             Labels { server_id: "me".to_owned(), prefix: "p".to_owned(), extra: BTreeMap::new() };
         let mount =

@@ -1,4 +1,4 @@
-//! Images: whether one is here, and where its user is at home.
+//! Images: whether one is present, and the home of its user.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,19 +9,19 @@ use bollard::query_parameters::{
 use futures_util::StreamExt as _;
 use shed_engine::{EngineError, ImageFacts, Report};
 
-use crate::boxes::{CHANGE_LIMIT, LOOK_LIMIT};
 use crate::client::Live;
+use crate::containers::{CHANGE_LIMIT, QUERY_LIMIT};
 use crate::engine::Inner;
+use crate::failure::Failure;
 use crate::passwd::{self, Entry, MAX_BYTES};
-use crate::words::Trouble;
 
-/// How many links are followed to an image's user database.
+/// Symbolic links that are followed to an image's user database.
 const MAX_LINKS: usize = 4;
-/// A container that looks into an image lives for some tenths of a second. One this old was left by a server that died.
+/// A container that probes an image lives for some tenths of a second. One this old was left by a server that died.
 const PROBE_AGE: Duration = Duration::from_secs(600);
 
 impl Inner {
-    /// The id of an image, which is fetched if it is not here.
+    /// The id of an image, which is pulled if it is not present.
     pub(crate) async fn have_image(
         &self,
         name: &str,
@@ -32,23 +32,23 @@ impl Inner {
             return Ok(id);
         }
         self.pull(name, report).await?;
-        let gone = || no_image(name, "it was fetched and is not here");
+        let gone = || no_image(name, "it was pulled and is missing now");
         self.image_id(name).await?.ok_or_else(gone)
     }
 
     async fn image_id(&self, name: &str) -> Result<Option<String>, EngineError> {
         let live = self.client.live().await?;
         let asked = live.docker.inspect_image(name);
-        match self.client.ask(LOOK_LIMIT, "look at an image", asked).await {
+        match self.client.ask(QUERY_LIMIT, "inspect an image", asked).await {
             Ok(image) => Ok(image.id),
-            Err(trouble) if trouble.is_missing() => Ok(None),
-            // 400: it is no name in Docker's eyes.
-            Err(trouble) if trouble.status() == Some(400) => Err(trouble.about_image(name)),
-            Err(trouble) => Err(trouble.into()),
+            Err(failure) if failure.is_missing() => Ok(None),
+            // 400: Docker considers the name invalid.
+            Err(failure) if failure.status() == Some(400) => Err(failure.about_image(name)),
+            Err(failure) => Err(failure.into()),
         }
     }
 
-    /// What matters of an image that is here. Looked at once.
+    /// The facts about a present image, cached by its id. Read from a container that is created and never started.
     pub(crate) async fn look_into(&self, id: &str, name: &str) -> Result<ImageFacts, EngineError> {
         if let Some(home) = self.known_home(id) {
             return Ok(ImageFacts { home });
@@ -56,7 +56,7 @@ impl Inner {
         let live = self.client.live().await?;
         let body = ContainerCreateBody {
             image: Some(id.to_owned()),
-            // Never run; an image without a command needs one.
+            // Never run. Docker refuses to create a container of an image without a command.
             entrypoint: Some(vec!["/".to_owned()]),
             labels: Some(self.labels.for_probe()),
             host_config: Some(HostConfig {
@@ -66,8 +66,8 @@ impl Inner {
             ..ContainerCreateBody::default()
         };
         let asked = live.docker.create_container(None, body);
-        let probe = self.client.ask(CHANGE_LIMIT, "look into an image", asked).await;
-        let probe = probe.map_err(|trouble| trouble.about_image(name))?;
+        let probe = self.client.ask(CHANGE_LIMIT, "probe an image", asked).await;
+        let probe = probe.map_err(|failure| failure.about_image(name))?;
         let passwd = self.read_passwd(&live, &probe.id).await;
         self.remove_probe(&live, &probe.id).await;
         let home = passwd::home(&passwd?);
@@ -77,13 +77,13 @@ impl Inner {
     }
 
     /// The user database of an image; empty if it has none.
-    async fn read_passwd(&self, live: &Live, probe: &str) -> Result<String, Trouble> {
+    async fn read_passwd(&self, live: &Live, probe: &str) -> Result<String, Failure> {
         let mut path = "/etc/passwd".to_owned();
         for _ in 0..MAX_LINKS {
             let asked = read_archive(live, probe, &path);
-            let archive = match self.client.ask(LOOK_LIMIT, "read a file of an image", asked).await
+            let archive = match self.client.ask(QUERY_LIMIT, "read a file of an image", asked).await
             {
-                Err(trouble) if trouble.is_missing() => break,
+                Err(failure) if failure.is_missing() => break,
                 archive => archive?,
             };
             match passwd::first_entry(&archive) {
@@ -100,18 +100,18 @@ impl Inner {
             RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
         let asked = live.docker.remove_container(id, Some(options));
         if let Err(error) = self.client.ask(CHANGE_LIMIT, "remove a container", asked).await {
-            tracing::warn!(%error, "a container that looked into an image was left behind");
+            tracing::warn!(%error, "a container that probed an image was left behind");
         }
     }
 
-    /// Removes what a server left that died while it looked into an image.
+    /// Removes probe containers of a server that died while it probed an image.
     async fn sweep_probes(&self, live: &Live) {
         let filters = Some(self.labels.probe_filter());
         let options =
             ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
         let asked = live.docker.list_containers(Some(options));
-        let Ok(list) = self.client.ask(LOOK_LIMIT, "list containers", asked).await else {
-            // The next one that looks sweeps.
+        let Ok(list) = self.client.ask(QUERY_LIMIT, "list containers", asked).await else {
+            // The next probe tries again.
             return;
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -146,16 +146,20 @@ fn no_image(image: &str, why: &str) -> EngineError {
     EngineError::NoImage { image: image.to_owned(), why: why.to_owned() }
 }
 
-/// Passes if an image's name is plain enough to be part of a path: `..` in it would ask for something else.
+/// Checks that an image name is safe as part of a request path: `..` in it would address something else.
 pub(crate) fn check_name(name: &str) -> Result<(), EngineError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:@".contains(c);
     let good = name.split('/').all(|part| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(plain)
     });
-    if good { Ok(()) } else { Err(no_image(name, "that is no image name")) }
+    if good {
+        Ok(())
+    } else {
+        Err(no_image(name, "invalid image name; expected [HOST/]NAME[:TAG]"))
+    }
 }
 
-/// A name with its tag: without one Docker would fetch all there are.
+/// The name with a tag, `latest` by default: without one Docker would pull every tag.
 pub(crate) fn with_tag(name: &str) -> String {
     let last = name.rsplit('/').next().unwrap_or(name);
     if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") }
@@ -166,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_a_path_is_none() {
+    fn names_that_are_paths_are_refused() {
         for good in ["debian", "ghcr.io/a/b:1.2", "localhost:5000/x", "a@sha256:0f", "a.b_c-d"] {
             assert_eq!(check_name(good), Ok(()));
         }
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn one_tag_is_fetched_and_not_all() {
+    fn a_single_tag_is_pulled() {
         assert_eq!(with_tag("localhost:5000/x"), "localhost:5000/x:latest");
         assert_eq!(with_tag("a/b:1"), "a/b:1");
         assert_eq!(with_tag("a@sha256:0f"), "a@sha256:0f");

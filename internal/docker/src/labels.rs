@@ -1,7 +1,7 @@
-//! How things of ours are named and how they are known again. Pure.
+//! Names and labels of this server's containers, volumes and network. Pure.
 //!
-//! A name alone proves nothing: what carries this server's id is ours, everything else is somebody else's and is never
-//! taken, changed or removed.
+//! A name alone proves nothing: an object that carries this server's id is ours; every other object is foreign and is never
+//! used, changed or removed.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,75 +9,76 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use shed_api::ShedName;
 use shed_engine::BoxPlan;
 
-/// On everything of a shed's.
+/// Marks every object of a shed.
 const SHED: &str = "shed";
 /// The shed's name.
 pub(crate) const NAME: &str = "shed.name";
-/// When the shed was created.
+/// Creation time of the shed, RFC 3339.
 const CREATED: &str = "shed.created";
-/// What was cloned, without credentials.
+/// The repository that was cloned, without credentials.
 const REPO: &str = "shed.repo";
 /// The id of the server it belongs to.
 pub(crate) const SERVER: &str = "shed.server";
-/// The names of the variables people gave; the values are in the container's environment anyway.
+/// Names of the environment variables given at creation, separated by commas. Their values are in the container's
+/// environment.
 const ENV: &str = "shed.env";
-/// What a volume is for.
+/// Purpose of a volume: one of [`VOLUMES`].
 pub(crate) const VOLUME: &str = "shed.volume";
-/// Differs with each volume that is made: tells one that was just made from one that was there.
+/// Unique to each creation: distinguishes a volume that was just created from one that existed.
 const MADE: &str = "shed.made";
-/// On containers that are never started, made to look into an image.
+/// Marks containers that are created to probe an image and never started.
 pub(crate) const PROBE: &str = "shed.probe";
 
-/// What [`SHED`] and [`PROBE`] say.
+/// Value of [`SHED`] and [`PROBE`].
 const TRUE: &str = "true";
 
-/// What volumes are for: their word in names and labels.
+/// Purposes of volumes, as in their names and labels.
 pub(crate) const VOLUMES: [&str; 3] = ["workspace", "home", "worktrees"];
 
-/// Names and marks of one server's things.
+/// Names and labels of one server's objects.
 #[derive(Debug, Clone)]
 pub(crate) struct Labels {
-    /// Its id.
+    /// Id of the server.
     pub(crate) server_id: String,
-    /// What names begin with.
+    /// Prefix of every name.
     pub(crate) prefix: String,
-    /// Put on everything besides.
+    /// Additional labels for every object.
     pub(crate) extra: BTreeMap<String, String>,
 }
 
 impl Labels {
-    /// A shed's container.
+    /// Name of a shed's container.
     pub(crate) fn container(&self, shed: &ShedName) -> String {
         format!("{}-{shed}", self.prefix)
     }
 
-    /// One of a shed's volumes.
+    /// Name of one of a shed's volumes.
     pub(crate) fn volume(&self, shed: &ShedName, what: &str) -> String {
         format!("{}-{shed}-{what}", self.prefix)
     }
 
-    /// For the network. Without a shed's name, so that it is nobody's.
+    /// Labels of the network. They name no shed, so that it belongs to none.
     pub(crate) fn for_network(&self) -> HashMap<String, String> {
         self.with(&[(SHED, TRUE)])
     }
 
-    /// For a container that looks into an image.
+    /// Labels of a container that probes an image.
     pub(crate) fn for_probe(&self) -> HashMap<String, String> {
-        // An image may bring the mark of a shed's container along.
+        // Override labels of a shed's container that the image may contain.
         self.with(&[(PROBE, TRUE), (SHED, ""), (NAME, "")])
     }
 
-    /// For a volume; `made` is in no other.
+    /// Labels of a volume; `nonce` is unique to this creation.
     pub(crate) fn for_volume(
         &self,
         shed: &ShedName,
         what: &str,
-        made: &str,
+        nonce: &str,
     ) -> HashMap<String, String> {
-        self.with(&[(SHED, TRUE), (NAME, shed.as_str()), (VOLUME, what), (MADE, made)])
+        self.with(&[(SHED, TRUE), (NAME, shed.as_str()), (VOLUME, what), (MADE, nonce)])
     }
 
-    /// For a container. All that are ever read are set: what is not would come from the image.
+    /// Labels of a shed's container. Every label that is read later is set, so that none is inherited from the image.
     pub(crate) fn for_container(&self, plan: &BoxPlan) -> HashMap<String, String> {
         let created = plan.created_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
         let names: Vec<&str> = plan.env.keys().map(String::as_str).collect();
@@ -96,25 +97,25 @@ impl Labels {
         extra.chain(mine).chain([(SERVER.to_owned(), self.server_id.clone())]).collect()
     }
 
-    /// Whether something belongs to a shed of this server, and to which.
+    /// The shed of this server that an object belongs to, if any.
     pub(crate) fn owner(&self, labels: &HashMap<String, String>) -> Option<ShedName> {
         let is = |key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
         let ours = is(SHED, TRUE) && is(SERVER, &self.server_id);
         labels.get(NAME).filter(|_| ours)?.parse().ok()
     }
 
-    /// Whether something belongs to this server and to no shed.
+    /// Whether an object belongs to this server, with or without a shed.
     pub(crate) fn is_ours(&self, labels: &HashMap<String, String>) -> bool {
         labels.get(SERVER) == Some(&self.server_id)
     }
 
-    /// A filter for lists: containers and volumes of sheds of this server.
+    /// A list filter for containers and volumes of this server's sheds.
     pub(crate) fn filter(&self, more: &[(&str, &str)]) -> HashMap<String, Vec<String>> {
         let server = [(SHED, TRUE), (SERVER, self.server_id.as_str())];
         filter(server.iter().chain(more))
     }
 
-    /// A filter for lists: containers of this server that look into images.
+    /// A list filter for this server's probe containers.
     pub(crate) fn probe_filter(&self) -> HashMap<String, Vec<String>> {
         filter([(PROBE, TRUE), (SERVER, self.server_id.as_str())].iter())
     }
@@ -123,27 +124,27 @@ impl Labels {
 fn filter<'a>(
     labels: impl Iterator<Item = &'a (&'a str, &'a str)>,
 ) -> HashMap<String, Vec<String>> {
-    let words = labels.map(|(key, value)| format!("{key}={value}")).collect();
-    HashMap::from([("label".to_owned(), words)])
+    let pairs = labels.map(|(key, value)| format!("{key}={value}")).collect();
+    HashMap::from([("label".to_owned(), pairs)])
 }
 
-/// Whether a volume was made by the one who asked for it with `made`.
-pub(crate) fn was_made(labels: &HashMap<String, String>, made: &str) -> bool {
-    labels.get(MADE).is_some_and(|found| found == made)
+/// Whether a volume was created by the request that carried `nonce`.
+pub(crate) fn was_created(labels: &HashMap<String, String>, nonce: &str) -> bool {
+    labels.get(MADE).is_some_and(|found| found == nonce)
 }
 
-/// When the shed of a container was created.
+/// Creation time of a container's shed.
 pub(crate) fn created_at(labels: &HashMap<String, String>) -> Option<DateTime<Utc>> {
     let text = labels.get(CREATED)?;
     DateTime::parse_from_rfc3339(text).ok().map(|at| at.with_timezone(&Utc))
 }
 
-/// What was cloned into it.
+/// The repository that was cloned into a container's shed.
 pub(crate) fn repo(labels: &HashMap<String, String>) -> Option<String> {
     labels.get(REPO).filter(|repo| !repo.is_empty()).cloned()
 }
 
-/// Those variables of an environment that people gave.
+/// The variables of an environment that were given at creation.
 pub(crate) fn given_env(
     labels: &HashMap<String, String>,
     env: &[String],
@@ -167,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn only_what_carries_this_servers_id_is_ours() {
+    fn only_objects_with_this_servers_id_are_ours() {
         let shed: ShedName = "a".parse().unwrap();
         let ours = labels("me").for_volume(&shed, "home", "1");
         assert_eq!(labels("me").owner(&ours), Some(shed.clone()));
         assert_eq!(labels("you").owner(&ours), None);
-        assert!(was_made(&ours, "1") && !was_made(&ours, "2"));
+        assert!(was_created(&ours, "1") && !was_created(&ours, "2"));
         assert_eq!(labels("me").owner(&labels("me").for_probe()), None);
         assert_eq!(labels("me").owner(&HashMap::new()), None);
         let mut bad = ours;
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn only_given_variables_are_given() {
+    fn only_variables_given_at_creation_are_returned() {
         let labels = HashMap::from([(ENV.to_owned(), "A,B".to_owned())]);
         let env = ["PATH=/bin", "A=1=2", "B=", "AB=3", "odd"].map(str::to_owned);
         let given = given_env(&labels, &env);

@@ -1,15 +1,16 @@
-//! The container engine on Docker's API: the life of a box, and nothing of what happens in it.
+//! The container engine on Docker's API: the life cycle of containers, and nothing of what happens inside them.
 //!
-//! The one crate that knows Docker. What it decides is pure and in files of its own (`config`, `found`, `labels`,
-//! `passwd`, `usage`, `words`); what it asks goes through `client`, which finds the engine again after each loss. No
-//! command is ever run in a box from here: that is the link's.
+//! The only crate that knows Docker. Decisions are pure and in modules of their own (`config`, `failure`, `found`,
+//! `labels`, `passwd`, `usage`); requests go through `client`, which reconnects after each loss. This crate never runs a
+//! command in a container: that goes over the link.
 
-mod boxes;
 mod changes;
 mod client;
 mod config;
+mod containers;
 mod create;
 mod engine;
+mod failure;
 mod found;
 mod image;
 mod labels;
@@ -18,6 +19,5 @@ mod passwd;
 mod peer;
 mod pull;
 mod usage;
-mod words;
 
 pub use engine::{DockerEngine, Options};

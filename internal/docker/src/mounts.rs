@@ -1,7 +1,7 @@
-//! The last word on mounts of the host's directories: the engine's own socket is never among them.
+//! The final check of host mounts: none may contain the engine's own socket.
 //!
-//! The rules are the core's (`MountPolicy`). This is the second lock on the one door that leads out of everything: who can
-//! talk to the engine is root on the host.
+//! The rules are in the core (`MountPolicy`). This check comes in addition, because whoever can talk to the engine is root
+//! on the host.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use shed_api::shed::Mount;
 use shed_engine::EngineError;
 
-/// Where engines of this kind listen, besides the one that is used.
+/// Where container engines usually listen, in addition to the socket in use.
 const SOCKETS: &[&str] = &[
     "/var/run/docker.sock",
     "/run/containerd/containerd.sock",
@@ -17,7 +17,7 @@ const SOCKETS: &[&str] = &[
     "/run/podman/podman.sock",
 ];
 
-/// Passes if no mount is, holds or lies in an engine's socket. `socket` is that of the engine in use.
+/// Checks that no mount is an engine's socket, contains one, or lies below one. `socket` is that of the engine in use.
 pub(crate) fn check(mounts: &[Mount], socket: Option<&str>) -> Result<(), EngineError> {
     for mount in mounts {
         let mut sockets = socket.iter().chain(SOCKETS);
@@ -25,7 +25,7 @@ pub(crate) fn check(mounts: &[Mount], socket: Option<&str>) -> Result<(), Engine
             sockets.find(|socket| reaches(Path::new(&mount.source), Path::new(socket)))
         {
             let text =
-                format!("mount source {:?} leads to the engine's socket {found}", mount.source);
+                format!("mount source {:?} contains the engine's socket {found}", mount.source);
             return Err(EngineError::Failed(text));
         }
     }
@@ -41,7 +41,7 @@ fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// A second name of the same socket is the same socket.
+/// Whether two paths are hard links to the same file.
 fn same_file(a: &Path, b: &Path) -> bool {
     let (Ok(a), Ok(b)) = (a.metadata(), b.metadata()) else {
         return false;
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_to_the_socket_is_refused() {
+    fn every_path_to_the_socket_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         std::fs::create_dir_all(root.join("run/deep")).unwrap();

@@ -1,28 +1,28 @@
-//! The home of an image's user, out of the archive Docker sends of one file. Pure.
+//! Reads the home of an image's user from the tar archive that Docker sends of `/etc/passwd`. Pure.
 
 use std::path::{Component, Path};
 
 /// The uid sessions run as.
 const DEV_UID: u32 = 1000;
-/// What an image's own user database is at most worth reading, in bytes.
+/// The largest user database that is read, in bytes.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
-/// The home shed-init gives a user it has to add.
+/// The home that shed-init gives a user it has to add.
 pub(crate) const DEFAULT_HOME: &str = "/home/dev";
-/// Places a home volume cannot go: they are taken by what shed or the engine mounts there.
+/// Paths where no home volume can be mounted: shed or the engine mounts something else there.
 const TAKEN: &[&str] =
     &["/", "/workspace", "/worktrees", "/run/shed", "/opt/shed", "/proc", "/sys", "/dev"];
 
-/// The size of everything in a tar archive.
+/// Block size of a tar archive, in bytes.
 const BLOCK: usize = 512;
 
-/// What an archive of one path holds.
+/// The content of an archive of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// A file and its bytes.
+    /// A regular file, with its bytes.
     File(Vec<u8>),
-    /// A link to somewhere else in the image.
+    /// A symbolic link, with its target.
     Link(String),
-    /// Anything else.
+    /// Any other kind, such as a directory.
     Other,
 }
 
@@ -51,12 +51,12 @@ fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(&field[..end]).into_owned()
 }
 
-/// Where a link in `/etc` leads.
+/// The absolute path of the target of a link in `/etc`.
 pub(crate) fn follow(link: &str) -> String {
     if link.starts_with('/') { link.to_owned() } else { format!("/etc/{link}") }
 }
 
-/// The home of the user with uid 1000, or the one that user will get. Reads as shed-init does.
+/// The home of the user with uid 1000, or the home that shed-init will give that user. Parses as shed-init does.
 pub(crate) fn home(passwd: &str) -> String {
     let of_dev = passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_found_behind_its_extended_header() {
+    fn the_file_is_found_after_its_extended_header() {
         let archive = [entry(b'x', "", b"20 mtime=1\n"), entry(b'0', "", b"hello")].concat();
         assert_eq!(first_entry(&archive), Some(Entry::File(b"hello".to_vec())));
         let link = entry(b'2', "../nix/passwd", b"");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_home_is_that_of_uid_1000_wherever_a_volume_can_go() {
+    fn the_home_is_that_of_uid_1000_unless_no_volume_can_be_mounted_there() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\n# odd\nnode:x:1000:1000::/home/node:/bin/sh\n";
         assert_eq!(home(passwd), "/home/node");
         assert_eq!(home(""), DEFAULT_HOME);

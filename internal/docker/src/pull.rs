@@ -1,4 +1,4 @@
-//! Fetching an image, and how far that is.
+//! Pulls an image and reports progress.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use shed_engine::{EngineError, Report};
 use tokio::time::timeout;
 
 use crate::engine::Inner;
+use crate::failure::Failure;
 use crate::image::with_tag;
-use crate::words::Trouble;
 
-/// How long a registry may be silent at first. Docker itself gives up after fifteen seconds.
-const FIRST_NEWS_LIMIT: Duration = Duration::from_secs(20);
-/// How long a fetch that goes on may be silent: a big layer on a slow disk is.
-const NEWS_LIMIT: Duration = Duration::from_secs(300);
-/// How much of a layer is done when it has arrived and is not unpacked yet.
-const ARRIVED: f64 = 0.7;
+/// How long a pull may take to report something for the first time. Docker itself gives up on a registry after 15 seconds.
+const FIRST_REPORT_LIMIT: Duration = Duration::from_secs(20);
+/// How long a pull may be silent later: extracting a large layer on a slow disk reports nothing.
+const REPORT_LIMIT: Duration = Duration::from_secs(300);
+/// The share of a layer's work that is done when it is downloaded and not extracted yet.
+const DOWNLOADED: f64 = 0.7;
 
 impl Inner {
-    /// Fetches an image to its end.
+    /// Pulls an image and waits for the end.
     pub(crate) async fn pull(&self, name: &str, report: &Report) -> Result<(), EngineError> {
         let live = self.client.live().await?;
         let options = CreateImageOptions {
@@ -29,20 +29,20 @@ impl Inner {
             ..CreateImageOptions::default()
         };
         report(format!("fetching image {name}"), None);
-        let mut news = live.docker.create_image(Some(options), None, None);
+        let mut reports = live.docker.create_image(Some(options), None, None);
         let mut progress = Progress::default();
-        let mut limit = FIRST_NEWS_LIMIT;
+        let mut limit = FIRST_REPORT_LIMIT;
         loop {
-            let info = match timeout(limit, news.next()).await {
+            let info = match timeout(limit, reports.next()).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(Ok(info))) => info,
-                Ok(Some(Err(error))) => return Err(self.client.trouble(&error).about_image(name)),
+                Ok(Some(Err(error))) => return Err(self.client.failure(&error).about_image(name)),
                 Err(_) => {
                     let why = format!("nothing arrived for {} seconds", limit.as_secs());
-                    return Err(Trouble::Late(why).about_image(name));
+                    return Err(Failure::TimedOut(why).about_image(name));
                 }
             };
-            limit = NEWS_LIMIT;
+            limit = REPORT_LIMIT;
             if let Some(percent) = progress.take(&info) {
                 report(format!("fetching image {name}"), Some(percent));
             }
@@ -50,16 +50,17 @@ impl Inner {
     }
 }
 
-/// How far a fetch is: each layer counts the same, since their sizes are told only one after the other.
+/// The progress of a pull. Every layer has the same weight, since Docker reports their sizes one after the other.
 #[derive(Debug, Default)]
 struct Progress {
-    /// From 0 to 1, by layer.
+    /// The part done, from 0 to 1, by layer id.
     layers: BTreeMap<String, f64>,
-    told: Option<u8>,
+    /// The last percentage that was reported.
+    reported: Option<u8>,
 }
 
 impl Progress {
-    /// The percentage, if it grew.
+    /// Takes in one report; the percentage, if it grew.
     fn take(&mut self, info: &CreateImageInfo) -> Option<u8> {
         let detail = info.progress_detail.as_ref();
         let (status, id) = (info.status.as_deref()?, info.id.as_ref()?);
@@ -74,15 +75,15 @@ impl Progress {
             reason = "it is between 0 and 100"
         )]
         let percent = (part * 100.0).clamp(0.0, 100.0) as u8;
-        if self.told.is_some_and(|told| told >= percent) {
+        if self.reported.is_some_and(|reported| reported >= percent) {
             return None;
         }
-        self.told = Some(percent);
+        self.reported = Some(percent);
         Some(percent)
     }
 }
 
-/// How much of a layer is done; `None` for lines that are about no layer.
+/// The part of a layer that is done, from 0 to 1; `None` for a report that is not about a layer.
 fn part_done(status: &str, amounts: Option<(i64, i64)>) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "percents of sizes")]
     let part = amounts
@@ -90,9 +91,9 @@ fn part_done(status: &str, amounts: Option<(i64, i64)>) -> Option<f64> {
         .map_or(0.0, |(current, total)| (current as f64 / total as f64).clamp(0.0, 1.0));
     match status {
         "Pulling fs layer" | "Waiting" => Some(0.0),
-        "Downloading" => Some(part * ARRIVED),
-        "Verifying Checksum" | "Download complete" => Some(ARRIVED),
-        "Extracting" => Some(ARRIVED + part * (1.0 - ARRIVED)),
+        "Downloading" => Some(part * DOWNLOADED),
+        "Verifying Checksum" | "Download complete" => Some(DOWNLOADED),
+        "Extracting" => Some(DOWNLOADED + part * (1.0 - DOWNLOADED)),
         "Pull complete" | "Already exists" => Some(1.0),
         _ => None,
     }
@@ -114,9 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn the_percentage_only_grows_and_ends_at_all() {
+    fn the_percentage_only_grows_and_ends_at_100() {
         let mut progress = Progress::default();
-        let told: Vec<Option<u8>> = [
+        let reported: Vec<Option<u8>> = [
             line("latest", "Pulling from library/x", 0),
             line("a", "Pulling fs layer", 0),
             line("b", "Pulling fs layer", 0),
@@ -145,7 +146,7 @@ mod tests {
             Some(66),
             Some(100),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
         assert_eq!(progress.take(&CreateImageInfo::default()), None);
     }
 }

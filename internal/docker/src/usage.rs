@@ -1,4 +1,4 @@
-//! What a box uses now and keeps on disk, out of what Docker measures. Pure.
+//! Resource usage and disk usage of containers and volumes, from Docker's measurements. Pure.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use shed_api::shed::{DiskUse, Stats};
 
 use crate::labels::{Labels, VOLUME};
 
-/// Numbers of a running box; `None` if it does not run.
+/// Resource usage of a running container; `None` if it does not run.
 pub(crate) fn stats(shed: &ShedName, measured: &ContainerStatsResponse) -> Option<Stats> {
     let memory = measured.memory_stats.as_ref()?;
     let used = memory.usage?;
@@ -32,7 +32,7 @@ pub(crate) fn stats(shed: &ShedName, measured: &ContainerStatsResponse) -> Optio
     })
 }
 
-/// CPUs in use between two samples. The machine's time is that of all its CPUs together.
+/// CPUs in use between two samples. The system's time is the sum over all its CPUs.
 fn cpus(before: &ContainerCpuStats, now: &ContainerCpuStats) -> f64 {
     let own = |stats: &ContainerCpuStats| stats.cpu_usage.as_ref()?.total_usage;
     let (Some(from), Some(to)) = (own(before), own(now)) else {
@@ -51,18 +51,19 @@ fn cpus(before: &ContainerCpuStats, now: &ContainerCpuStats) -> f64 {
     part * n_cpus
 }
 
-/// The page cache: what the kernel takes back when somebody needs it. Files in a tmpfs are counted with it and are not.
+/// The page cache in bytes, which the kernel reclaims when memory is needed. The kernel counts files in a tmpfs as part of
+/// it although it cannot reclaim them, so they are subtracted.
 fn cache(memory: &ContainerMemoryStats) -> u64 {
     let value = |key: &str| memory.stats.as_ref().and_then(|stats| stats.get(key)).copied();
-    // cgroup v1 has totals of the whole tree, v2 has only those.
+    // cgroup v1 reports own values and totals of the whole tree; v2 reports only totals.
     let files = value("total_cache").or_else(|| value("file"));
     let shared = value("total_shmem").or_else(|| value("shmem")).unwrap_or_default();
     files.unwrap_or_default().saturating_sub(shared)
 }
 
-/// What this server's boxes and volumes keep, from the answer of `/system/df`.
+/// Disk usage of this server's containers and volumes, from the response of `/system/df`.
 pub(crate) fn disk(answer: &Value, labels: &Labels) -> Vec<DiskUse> {
-    // API 1.52 has new names for the same lists.
+    // API 1.52 renamed these lists.
     let list = |old: &str, new: &str| {
         let items = answer.get(old).or_else(|| answer.get(new)?.get("Items"));
         items.and_then(Value::as_array).cloned().unwrap_or_default()
@@ -73,7 +74,7 @@ pub(crate) fn disk(answer: &Value, labels: &Labels) -> Vec<DiskUse> {
         Some(DiskUse {
             name: labels.owner(&own)?.to_string(),
             what: what.to_owned(),
-            // -1 is "not measured".
+            // -1 means "not measured".
             n_bytes: size.as_u64().unwrap_or_default(),
             kept: false,
         })
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn cpus_are_those_in_use_between_two_samples() {
+    fn cpu_usage_is_computed_between_two_samples() {
         let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
         assert!(close(cpus(&cpu(100, 1000), &cpu(600, 3000)), 1.0));
         assert!(close(cpus(&cpu(100, 1000), &cpu(600, 1000)), 0.0));
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_box_that_does_not_run_has_no_numbers() {
+    fn a_stopped_container_has_no_stats() {
         let shed: ShedName = "a".parse().unwrap();
         assert_eq!(stats(&shed, &ContainerStatsResponse::default()), None);
         let running = ContainerStatsResponse {
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn disk_use_is_read_under_old_and_new_names_and_only_ours() {
+    fn disk_usage_is_read_under_old_and_new_names_and_only_for_our_objects() {
         let labels =
             Labels { server_id: "me".to_owned(), prefix: "p".to_owned(), extra: BTreeMap::new() };
         let own =

@@ -137,7 +137,7 @@ async fn an_engine_that_is_too_old_is_refused_with_what_to_do() {
     };
     assert_eq!(
         why,
-        "Docker 18.09.1 speaks API 1.39; 1.41 (Docker 20.10) is the oldest that works; upgrade it"
+        "Docker 18.09.1 has API version 1.39, but shed needs 1.41 (Docker 20.10) or newer; upgrade it"
     );
     assert!(matches!(engine.boxes().await, Err(EngineError::Unreachable(_))));
 }
