@@ -1,4 +1,4 @@
-//! Who may do what: scopes, actors, SSH keys and API tokens.
+//! Access: scopes, actors, SSH keys and API tokens.
 
 use std::fmt;
 
@@ -7,61 +7,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::ShedName;
 
-/// What a key or token may do. Each scope contains the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Scope {
-    /// See sheds, sessions, output and events; attach read-only.
-    Read,
-    /// Also use sheds: attach, type, run commands as `dev`, forward ports; make, start, stop and delete sheds and sessions.
-    Drive,
-    /// Also what reaches beyond a shed's `dev`: root in a shed, mounts of the host, keys and tokens.
-    Admin,
-}
-
-impl Scope {
-    /// The word used on the command line and in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Drive => "drive",
-            Self::Admin => "admin",
-        }
+words! {
+    /// The permissions of a key or token. Each scope includes the ones before it: `read`, `drive`, `admin`.
+    Scope "scope" {
+        /// View sheds, sessions, output and events; attach read-only.
+        Read = "read",
+        /// Also use sheds: attach, type, run commands as `dev`, forward ports; create, start, stop and delete sheds and
+        /// sessions.
+        Drive = "drive",
+        /// Also what reaches beyond a shed's `dev`: root in a shed, host mounts, keys and tokens.
+        Admin = "admin",
     }
 }
 
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::str::FromStr for Scope {
-    type Err = String;
-
-    fn from_str(given: &str) -> Result<Self, String> {
-        match given {
-            "read" => Ok(Self::Read),
-            "drive" => Ok(Self::Drive),
-            "admin" => Ok(Self::Admin),
-            _ => Err(format!("{given:?} is no scope: use read, drive or admin")),
-        }
-    }
-}
-
-/// Who caused an event. Shown as `kind:name`; the name was chosen by an admin or is a checked shed name.
+/// Who caused an event. Displayed as `kind:name`; the name was chosen by an admin or is a checked shed name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Actor {
-    /// A process on the server's unix socket, by its user name or number.
+    /// A process on the server's unix socket, by its user name, or its uid if it has none.
     Local(String),
-    /// An SSH key, by the name it was added under.
+    /// An SSH key, by its name.
     Key(String),
     /// An API token, by its name.
     Token(String),
-    /// The inside of a shed: something done by hand there.
+    /// Something that happened inside a shed without a request to the server.
     Shed(ShedName),
-    /// The server itself: reconciliation, restarts.
+    /// The server itself, for example a restart or a reconciliation.
     Server,
 }
 
@@ -77,26 +47,26 @@ impl fmt::Display for Actor {
     }
 }
 
-/// An SSH public key that may connect.
+/// An SSH public key that may log in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Key {
     /// Stable id, for `DELETE /api/keys/{id}`.
     pub id: String,
-    /// The name it was added under; unique among the keys of a server.
+    /// Name of the key, unique among the keys of a server. Events show it as `key:NAME`.
     pub name: String,
     /// `SHA256:…`, as `ssh-keygen -l` prints it.
     pub fingerprint: String,
-    /// Algorithm and base64, without comment.
+    /// Algorithm and base64 key, without a comment: `ssh-ed25519 AAAA…`.
     pub public_key: String,
-    /// What its holder may do.
+    /// The permissions of its owner.
     pub scope: Scope,
-    /// The only sheds it may see; empty means all.
+    /// Names of the only sheds the key may access; empty means all.
     #[serde(default)]
     pub sheds: Vec<String>,
-    /// When it was added.
+    /// Time the key was added.
     pub created_at: DateTime<Utc>,
-    /// Its last successful login, at most a minute stale.
+    /// Time of the last successful login, up to a minute late; absent if there was none.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
@@ -105,13 +75,13 @@ pub struct Key {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
-    /// A name for people, at most 100 characters.
+    /// Name of the key, at most 100 characters, unique among the keys of a server.
     pub name: String,
-    /// One line as in `id_ed25519.pub`; the comment is dropped.
+    /// One line as in `id_ed25519.pub`; its comment is dropped.
     pub public_key: String,
-    /// What its holder may do.
+    /// The permissions of its owner.
     pub scope: Scope,
-    /// The only sheds it may see; empty or absent means all.
+    /// Names of the only sheds the key may access; empty or absent means all.
     #[serde(default)]
     pub sheds: Vec<String>,
 }
@@ -122,18 +92,18 @@ pub struct NewKey {
 pub struct Token {
     /// Stable id, for `DELETE /api/tokens/{id}`.
     pub id: String,
-    /// The name it was made under.
+    /// Name of the token, unique among the tokens of a server. Events show it as `token:NAME`.
     pub name: String,
-    /// What its holder may do.
+    /// The permissions of its owner.
     pub scope: Scope,
-    /// The only sheds it may see; empty means all.
+    /// Names of the only sheds the token may access; empty means all.
     #[serde(default)]
     pub sheds: Vec<String>,
-    /// When it was made.
+    /// Time the token was created.
     pub created_at: DateTime<Utc>,
-    /// After this moment it is refused.
+    /// Time from which the token is refused; absent if it does not expire.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Its last successful use, at most a minute stale.
+    /// Time of the last successful use, up to a minute late; absent if there was none.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
@@ -142,11 +112,11 @@ pub struct Token {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
-    /// A name for people, at most 100 characters.
+    /// Name of the token, at most 100 characters, unique among the tokens of a server.
     pub name: String,
-    /// What its holder may do.
+    /// The permissions of its owner.
     pub scope: Scope,
-    /// The only sheds it may see; empty or absent means all.
+    /// Names of the only sheds the token may access; empty or absent means all.
     #[serde(default)]
     pub sheds: Vec<String>,
     /// Seconds until it expires; absent means never.
@@ -154,15 +124,15 @@ pub struct NewToken {
     pub expires_in_seconds: Option<u64>,
 }
 
-/// The answer to `POST /api/tokens`: the only time the secret is shown.
+/// The response to `POST /api/tokens`: the only time the secret is shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IssuedToken {
     /// Stable id, for `DELETE /api/tokens/{id}`.
     pub id: String,
-    /// The secret, for `Authorization: Bearer …`. Only its hash is stored.
+    /// The secret, for the header `Authorization: Bearer …`. The server stores only its hash.
     pub token: String,
-    /// When it expires.
+    /// Time from which the token is refused; absent if it does not expire.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -170,7 +140,7 @@ pub struct IssuedToken {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyList {
-    /// Sorted by name.
+    /// All keys, sorted by name.
     pub keys: Vec<Key>,
 }
 
@@ -178,6 +148,6 @@ pub struct KeyList {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenList {
-    /// Sorted by name.
+    /// All tokens, sorted by name.
     pub tokens: Vec<Token>,
 }

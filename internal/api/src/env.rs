@@ -1,7 +1,7 @@
 //! Files of environment variables, as `--env-file` and a server's `env_file` read them.
 
-/// Reads lines `K=V`; empty ones and comments are skipped, `export ` and quotes around a value are taken off. The error is
-/// the number of the first other line, counted from 1.
+/// Parses lines `NAME=VALUE`. Empty lines and comments are skipped; `export ` and quotes around a value are removed. The
+/// error is the number of the first line of another form, counted from 1.
 pub fn read_env(text: &str) -> Result<Vec<(String, String)>, usize> {
     let mut pairs = Vec::new();
     for (line, number) in text.lines().zip(1_usize..) {
@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_of_variables_are_read() {
+    fn a_file_of_variables_is_parsed() {
         let text = "# comment\n\nA=1\nexport B=\"two words\"\nC='x'\nD=a=b\n";
         let pairs = read_env(text).unwrap();
         let pairs: Vec<_> =

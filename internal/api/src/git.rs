@@ -1,7 +1,7 @@
-//! Git as the outside sees it: numbers, diffs, checkpoints, and what a deletion would lose.
+//! Git data of sessions: change counts, diffs, checkpoints, and the work that a deletion would lose.
 //!
-//! Paths of files are in the form of [`quote_path`]: a name that is plain text stands as it is, any other in double
-//! quotes with escapes, so that every name can be shown and sent back.
+//! Paths of files are in the form of [`quote_path`]: a plain name is unchanged, any other is in double quotes with escapes,
+//! so that every name can be displayed and sent back.
 
 mod names;
 mod path;
@@ -14,50 +14,51 @@ pub use names::{
 };
 pub use path::{quote_path, unquote_path};
 
-/// How far a session's working tree is from its base.
+/// How much a session's working tree differs from its base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiffNumbers {
-    /// Files that differ, untracked ones included, ignored ones not. A renamed file is one.
+    /// Number of files that differ, including untracked and excluding ignored ones. A renamed file counts once.
     pub files: u64,
-    /// Lines that were added. A binary file has none.
+    /// Number of added lines. A binary file has none.
     pub insertions: u64,
-    /// Lines that were taken away.
+    /// Number of deleted lines. A binary file has none.
     pub deletions: u64,
-    /// Commits of `HEAD` that the base does not have.
+    /// Number of commits of `HEAD` that the base does not have.
     pub ahead: u64,
-    /// Commits of the base that `HEAD` does not have.
+    /// Number of commits of the base that `HEAD` does not have.
     pub behind: u64,
-    /// The commit that is checked out; absent before the first commit.
+    /// Id of the commit that is checked out; absent before the first commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
-    /// The branch that is checked out; absent when `HEAD` is detached.
+    /// Branch that is checked out; absent if `HEAD` is detached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// The commit the files are compared with; absent when it is the empty tree.
+    /// Id of the commit that the files are compared with; absent if it is the empty tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
-    /// Files that were not read, see [`SkippedFile`]. They count as files without lines.
+    /// Number of files that were not read, see `SkippedFile`. They count as files without lines.
     #[serde(default)]
     pub skipped: u64,
 }
 
-/// What happened to a file.
+/// How a file changed. `renamed` and `copied` files may also have other content. `type-changed`: for example a symbolic link
+/// became a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum FileStatus {
-    /// It is new.
+    /// The file is new.
     Added,
-    /// It is gone.
+    /// The file was deleted.
     Deleted,
-    /// Its content or mode is another.
+    /// The content or the mode changed.
     Modified,
-    /// It has another name, and perhaps another content.
+    /// The file has another name, and maybe other content.
     Renamed,
-    /// It is a copy of another file, which is still there.
+    /// The file is a copy of another one that still exists.
     Copied,
-    /// It is another kind of file: a symlink became a file, or the like.
+    /// The file has another type, for example a symbolic link became a file.
     TypeChanged,
 }
 
@@ -65,24 +66,24 @@ pub enum FileStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FileChange {
-    /// What happened.
+    /// How the file changed.
     pub status: FileStatus,
-    /// The name; the old one of a deleted file.
+    /// Path after the change; of a deleted file, before it.
     pub path: String,
-    /// The name before; only of a renamed or copied file.
+    /// Path before the change; only of a renamed or copied file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_path: Option<String>,
-    /// git's mode before, octal (`100644`); absent of a new file.
+    /// git's mode before the change, octal (`100644`); absent for a new file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_mode: Option<String>,
-    /// git's mode after; absent of a deleted file.
+    /// git's mode after the change, octal; absent for a deleted file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_mode: Option<String>,
-    /// Lines that were added.
+    /// Number of added lines.
     pub insertions: u64,
-    /// Lines that were taken away.
+    /// Number of deleted lines.
     pub deletions: u64,
-    /// Whether git takes it for binary; it has no lines then.
+    /// Whether git treats the file as binary; it has no lines then.
     pub binary: bool,
 }
 
@@ -90,63 +91,64 @@ pub struct FileChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FileDiff {
-    /// What happened.
+    /// How the file changed.
     pub status: FileStatus,
-    /// The name; the old one of a deleted file.
+    /// Path after the change; of a deleted file, before it.
     pub path: String,
-    /// The name before; only of a renamed or copied file.
+    /// Path before the change; only of a renamed or copied file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_path: Option<String>,
-    /// git's mode before, octal; absent of a new file.
+    /// git's mode before the change, octal (`100644`); absent for a new file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_mode: Option<String>,
-    /// git's mode after; absent of a deleted file.
+    /// git's mode after the change, octal; absent for a deleted file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_mode: Option<String>,
-    /// Whether git takes it for binary; there are no hunks then.
+    /// Whether git treats the file as binary; it has no hunks then.
     pub binary: bool,
-    /// How alike a renamed or copied file is to its source, in percent.
+    /// Similarity of a renamed or copied file to its source, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub similarity: Option<u8>,
-    /// Lines that were added.
+    /// Number of added lines.
     pub insertions: u64,
-    /// Lines that were taken away.
+    /// Number of deleted lines.
     pub deletions: u64,
-    /// The changed places, in order.
+    /// The changed parts of the file, in order.
     pub hunks: Vec<Hunk>,
-    /// Whether the text ended inside this file: the diff was cut at its limit.
+    /// Whether the diff was cut inside this file, at its size limit.
     #[serde(default)]
     pub truncated: bool,
 }
 
-/// A changed place of a file.
+/// A changed part of a file, with context lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Hunk {
-    /// The first line before, counted from 1; 0 when there is none.
+    /// Number of the first line before the change, counted from 1; 0 if there is none.
     pub old_start: u64,
-    /// How many lines before.
+    /// Number of lines before the change.
     pub old_lines: u64,
-    /// The first line after, counted from 1; 0 when there is none.
+    /// Number of the first line after the change, counted from 1; 0 if there is none.
     pub new_start: u64,
-    /// How many lines after.
+    /// Number of lines after the change.
     pub new_lines: u64,
-    /// What git says the place is in, such as a function's head.
+    /// Section heading as git prints it, such as the enclosing function; may be empty.
     pub section: String,
-    /// The lines.
+    /// The lines of the hunk, in order.
     pub lines: Vec<Line>,
 }
 
-/// What a line of a hunk is.
+/// Kind of a line of a hunk. `context`: the line is in both versions. `added`: only after the change. `deleted`: only
+/// before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LineKind {
-    /// In both.
+    /// In both versions.
     Context,
-    /// Only after.
+    /// Only after the change.
     Added,
-    /// Only before.
+    /// Only before the change.
     Deleted,
 }
 
@@ -154,74 +156,75 @@ pub enum LineKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Line {
-    /// What it is.
+    /// Kind of the line.
     pub kind: LineKind,
-    /// Its number before.
+    /// Number of the line before the change, counted from 1; absent for an added line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old: Option<u64>,
-    /// Its number after.
+    /// Number of the line after the change, counted from 1; absent for a deleted line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<u64>,
-    /// The text without its line end. Bytes that are not UTF-8 are replaced; control characters stand as they are.
+    /// The text without its line end. Bytes that are not UTF-8 are replaced; control characters are unchanged.
     pub text: String,
-    /// Whether the file ends here without a line end.
+    /// Whether the file ends with this line and without a newline.
     #[serde(default)]
     pub no_newline: bool,
 }
 
-/// Why a file is not in a checkpoint.
+/// Why a file is not in a checkpoint. `too-large`: it exceeds the size limit. `unreadable`: no permission to read it.
+/// `repository`: it is a git repository of its own. `refused`: git does not accept its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SkipReason {
-    /// It is over the limit of bytes.
+    /// The file exceeds the size limit.
     TooLarge,
-    /// It may not be read.
+    /// No permission to read the file.
     Unreadable,
-    /// It is a repository of its own.
+    /// The directory is a git repository of its own.
     Repository,
-    /// git refuses such a name.
+    /// git does not accept the name.
     Refused,
 }
 
-/// A file that is not in a checkpoint as it is in the working tree.
+/// A file of the working tree that a checkpoint does not contain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SkippedFile {
-    /// Its name.
+    /// Path of the file, relative to the worktree.
     pub path: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Why.
+    /// Why it was skipped.
     pub reason: SkipReason,
 }
 
-/// A kept state of a working tree.
+/// A saved state of a session's working tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Checkpoint {
-    /// Its number in the session, counted from 1.
+    /// Number of the checkpoint in its session, counted from 1.
     pub n: u64,
-    /// The commit that holds it.
+    /// Id of the commit that holds it.
     pub commit: String,
-    /// The tree of that commit.
+    /// Id of that commit's tree.
     pub tree: String,
-    /// When it was taken. Seconds.
+    /// Time it was created, to the second.
     pub time: DateTime<Utc>,
-    /// What it was taken for: `manual`, `timer`, `before-restore` and the like.
+    /// Why it was created: `manual`, `timer`, `before-restore` and others.
     pub kind: String,
-    /// What the person wrote; empty when nothing.
+    /// Message for people; may be empty.
     pub message: String,
-    /// The branch that was checked out; absent when detached.
+    /// Branch that was checked out; absent if `HEAD` was detached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// The commit that was checked out; absent before the first.
+    /// Id of the commit that was checked out; absent before the first commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
-    /// The tree that was staged; absent when there were conflicts.
+    /// Id of the tree that was staged; absent if there were conflicts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index_tree: Option<String>,
-    /// How many files are not in it.
+    /// Number of files that it does not contain.
     pub skipped: u64,
 }
 
@@ -229,60 +232,61 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CommitLine {
-    /// Its id.
+    /// Id of the commit.
     pub commit: String,
-    /// The first line of its message.
+    /// First line of the commit message.
     pub subject: String,
 }
 
-/// What deleting a worktree and its branch would lose.
+/// The work that would be lost if a session's worktree and branch were deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Risk {
-    /// Tracked files that differ from `HEAD`.
+    /// Number of tracked files that differ from `HEAD`.
     pub dirty: u64,
-    /// Files git does not know and does not ignore.
+    /// Number of untracked files that are not ignored.
     pub untracked: u64,
-    /// The first of both, at most 100.
+    /// Paths of these files, at most 100.
     pub files: Vec<String>,
-    /// Commits of `HEAD` that no remote-tracking branch and no other branch has.
+    /// Number of commits of `HEAD` that no remote-tracking branch and no other branch has.
     pub unpushed: u64,
-    /// The first of them, newest first, at most 100.
+    /// These commits, newest first, at most 100.
     pub commits: Vec<CommitLine>,
-    /// Whether the base has all commits of `HEAD`; absent when there is no base to ask.
+    /// Whether the base has all commits of `HEAD`; absent if there is no base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<bool>,
 }
 
-/// Something deleted that can be brought back.
+/// Deleted work that can be restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TrashEntry {
-    /// The ref that holds it.
+    /// Full name of the ref that holds it: `refs/shed/trash/…`.
     #[serde(rename = "ref")]
     pub name: String,
-    /// The day it was deleted, `YYYYMMDD`, UTC.
+    /// Day it was deleted, `YYYYMMDD` in UTC.
     pub day: String,
-    /// What it is.
+    /// Kind of the entry.
     pub kind: TrashKind,
-    /// The commit.
+    /// Id of the commit.
     pub commit: String,
-    /// The first line of the commit's message.
+    /// First line of the commit message.
     pub subject: String,
-    /// The commit's time. Seconds.
+    /// Time of the commit, to the second.
     pub time: DateTime<Utc>,
 }
 
-/// What a [`TrashEntry`] holds.
+/// Kind of a trash entry. `branch`: the tip of a branch. `head`: the commit that was checked out instead of the branch.
+/// `checkpoint`: the last checkpoint, with the earlier ones as its ancestors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum TrashKind {
     /// The tip of a branch.
     Branch,
-    /// What was checked out instead of the branch.
+    /// The commit that was checked out instead of the branch.
     Head,
-    /// The last checkpoint, which has the ones before it as parents.
+    /// The last checkpoint, with the earlier ones as its ancestors.
     Checkpoint,
 }
 
@@ -290,25 +294,25 @@ pub enum TrashKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Diff {
-    /// The tree before.
+    /// Id of the tree before the change.
     pub from: String,
-    /// The tree after.
+    /// Id of the tree after the change.
     pub to: String,
-    /// The files, by name, without their lines; at most 5,000.
+    /// The changed files without their lines, sorted by path; at most 5,000.
     pub files: Vec<FileChange>,
-    /// How many files there are.
+    /// Number of changed files, also beyond 5,000.
     pub n_files: u64,
-    /// Lines that were added, in all of them.
+    /// Number of added lines, over all files.
     pub insertions: u64,
-    /// Lines that were taken away, in all of them.
+    /// Number of deleted lines, over all files.
     pub deletions: u64,
-    /// Files of the working tree that were not read, the first of them.
+    /// Files of the working tree that were not read; the list may be cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedFile>,
-    /// The files with their lines; empty where only the numbers were asked for.
+    /// The changed files with their lines; empty with `stat=true`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patch: Vec<FileDiff>,
-    /// Whether `patch` was cut at its limit.
+    /// Whether `patch` was cut at its size limit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
 }
@@ -317,7 +321,7 @@ pub struct Diff {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CheckpointList {
-    /// Oldest first.
+    /// The checkpoints, oldest first.
     pub checkpoints: Vec<Checkpoint>,
 }
 
@@ -326,20 +330,20 @@ pub struct CheckpointList {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewCheckpoint {
-    /// What it is, for people.
+    /// Message for people; may be empty.
     #[serde(default)]
     pub message: String,
 }
 
-/// The answer to it.
+/// The response to `POST …/checkpoints`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MadeCheckpoint {
-    /// The checkpoint.
+    /// The new checkpoint, or the last one if nothing has changed since.
     pub checkpoint: Checkpoint,
-    /// Whether nothing differed from the last one, which this then is.
+    /// Whether nothing has changed since the last checkpoint, so that none was created.
     pub unchanged: bool,
-    /// Files that are not in it, the first of them.
+    /// Files that the checkpoint does not contain; the list may be cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedFile>,
 }
@@ -349,33 +353,33 @@ pub struct MadeCheckpoint {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RestoreCheckpoint {
-    /// Only these files and directories; everything when empty.
+    /// Paths of the files and directories to restore; all when empty.
     #[serde(default)]
     pub paths: Vec<String>,
 }
 
-/// What a restore did.
+/// The response to `POST …/checkpoints/{c}/restore`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RestoredCheckpoint {
-    /// What was there before, as a checkpoint of its own.
+    /// A checkpoint of the state before the restore.
     pub safety: Checkpoint,
     /// The files that were written or removed; at most 5,000.
     pub files: Vec<FileChange>,
-    /// How many.
+    /// Number of files that were written or removed, also beyond 5,000.
     pub n_files: u64,
-    /// Files that differ and were left alone, the first of them.
+    /// Files that differ and were left unchanged; the list may be cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeptFile>,
 }
 
-/// A file that a restore left alone.
+/// A file that a restore left unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeptFile {
-    /// Its name.
+    /// Path of the file, relative to the worktree.
     pub path: String,
-    /// Why, in words.
+    /// Why it was left unchanged, for people.
     pub reason: String,
 }
 
@@ -383,7 +387,7 @@ pub struct KeptFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TrashList {
-    /// By name.
+    /// The entries, sorted by ref.
     pub trash: Vec<TrashEntry>,
 }
 
@@ -392,9 +396,9 @@ pub struct TrashList {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RestoreTrash {
-    /// What.
+    /// Full name of the ref to restore, as listed: `refs/shed/trash/…`.
     #[serde(rename = "ref")]
     pub name: String,
-    /// The branch that is made of it; none has this name.
+    /// Name of the branch to create from it. No branch may have this name.
     pub branch: String,
 }

@@ -1,7 +1,7 @@
-//! What shed promises to the outside: names, resources, requests, events and problems.
+//! The public API of shed as types: names, resources, requests, events and problems.
 //!
-//! Data only: no I/O, no clock, no defaults that depend on a machine. Every program of shed and every door speaks in
-//! these types; their JSON form is the public contract described in `docs/API.md`.
+//! Data only: no I/O, no clock, no defaults that depend on a machine. All programs of shed and both doors use these types.
+//! Their JSON form is the public contract, described in `docs/API.md` and `docs/openapi.json`.
 
 #[macro_use]
 mod words;

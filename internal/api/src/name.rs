@@ -1,7 +1,7 @@
-//! The names people give to things, checked once at the door and a type ever after.
+//! Names of sheds, sessions and workers: parsed once where a request enters, and types from then on.
 //!
-//! A name reaches file systems, the container engine, SSH user names and tmux targets; the patterns here are what is
-//! safe in all of them. tmux runs `#(…)` inside names, which is why nothing but letters, digits, `_` and `-` passes.
+//! Names are used in file systems, the container engine, SSH user names and tmux targets; the patterns here are safe in all
+//! of them. tmux runs `#(…)` inside names, so only letters, digits, `_` and `-` are allowed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,36 +11,25 @@ use serde::{Deserialize, Serialize};
 /// The longest name of a shed or a session, in bytes. 63 is the limit of a DNS label.
 pub const MAX_NAME_BYTES: usize = 63;
 
-/// Why a string is not a name. Its text is shown to people as it stands.
+/// Why a name was refused. The text is meant to be shown to people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
-    /// Nothing was given.
-    #[error("a {0} name must not be empty")]
-    Empty(&'static str),
-    /// More than [`MAX_NAME_BYTES`].
-    #[error("{kind} name {shown:?} is {n_bytes} bytes long; the limit is {MAX_NAME_BYTES}")]
-    TooLong {
-        /// `shed`, `session` or `worker`.
-        kind: &'static str,
-        /// The beginning of what was given.
-        shown: String,
-        /// Its whole length.
-        n_bytes: usize,
-    },
-    /// A character or a place that the pattern does not allow.
-    #[error("{kind} name {given:?} is not valid: {rule}")]
-    Pattern {
-        /// `shed`, `session` or `worker`.
-        kind: &'static str,
-        /// What was given.
-        given: String,
-        /// The rule in words.
-        rule: &'static str,
-    },
+#[error("invalid {kind} name {shown:?}; expected {rule}")]
+pub struct NameError {
+    /// `shed`, `session` or `worker`.
+    kind: &'static str,
+    /// The name as given, cut to [`MAX_SHOWN`] characters if it is too long.
+    shown: String,
+    /// The rule of this kind of name.
+    rule: &'static str,
 }
 
-const SHED_RULE: &str = "use a-z, 0-9 and '-', begin with a letter and end with a letter or digit";
-const SESSION_RULE: &str = "use A-Z, a-z, 0-9, '_' and '-', and begin with a letter or digit";
+/// How much of a name that is too long is repeated in an error, in characters.
+const MAX_SHOWN: usize = 16;
+
+const SHED_RULE: &str = "1 to 63 characters of a-z, 0-9 and '-', \
+    beginning with a letter and ending with a letter or digit";
+const SESSION_RULE: &str = "1 to 63 characters of A-Z, a-z, 0-9, '_' and '-', \
+    beginning with a letter or digit";
 
 /// The name of a shed: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,49 +42,53 @@ pub struct ShedName(String);
 pub struct SessionName(String);
 
 impl ShedName {
-    /// The name as text.
+    /// The name as a string slice.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl SessionName {
-    /// The session that `attach` and plain SSH use when none is named.
+    /// The session that `attach` uses when none is named: `default`.
     pub fn default_session() -> Self {
         Self("default".to_owned())
     }
 
-    /// The name as text.
+    /// The name as a string slice.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-fn check_length(kind: &'static str, given: &str) -> Result<(), NameError> {
-    if given.is_empty() {
-        return Err(NameError::Empty(kind));
+impl NameError {
+    fn new(kind: &'static str, given: &str, rule: &'static str) -> Self {
+        let shown = if given.len() > MAX_NAME_BYTES {
+            given.chars().take(MAX_SHOWN).chain(['…']).collect()
+        } else {
+            given.to_owned()
+        };
+        Self { kind, shown, rule }
     }
-    if given.len() > MAX_NAME_BYTES {
-        let shown = given.chars().take(16).collect::<String>() + "…";
-        return Err(NameError::TooLong { kind, shown, n_bytes: given.len() });
-    }
-    Ok(())
+}
+
+fn has_valid_length(given: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&given.len())
 }
 
 impl FromStr for ShedName {
     type Err = NameError;
 
     fn from_str(given: &str) -> Result<Self, NameError> {
-        check_length("shed", given)?;
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let bytes = given.as_bytes();
-        let fits = bytes[0].is_ascii_lowercase()
+        let valid = has_valid_length(given)
+            && bytes[0].is_ascii_lowercase()
             && bytes.iter().all(|b| inner(*b))
             && bytes[bytes.len() - 1] != b'-';
-        if fits {
+        if valid {
             Ok(Self(given.to_owned()))
         } else {
-            Err(NameError::Pattern { kind: "shed", given: given.to_owned(), rule: SHED_RULE })
+            Err(NameError::new("shed", given, SHED_RULE))
         }
     }
 }
@@ -104,32 +97,29 @@ impl FromStr for SessionName {
     type Err = NameError;
 
     fn from_str(given: &str) -> Result<Self, NameError> {
-        check_length("session", given)?;
         let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         let bytes = given.as_bytes();
-        if bytes[0].is_ascii_alphanumeric() && bytes.iter().all(|b| inner(*b)) {
+        let valid = has_valid_length(given)
+            && bytes[0].is_ascii_alphanumeric()
+            && bytes.iter().all(|b| inner(*b));
+        if valid {
             Ok(Self(given.to_owned()))
         } else {
-            Err(NameError::Pattern { kind: "session", given: given.to_owned(), rule: SESSION_RULE })
+            Err(NameError::new("session", given, SESSION_RULE))
         }
     }
 }
 
-/// Checks how a request points at a worker: by its name, whose pattern is a session's, or by its id, which fits it.
+/// Parses a reference to a worker: its name, which has the pattern of a session's, or its id, which matches that pattern.
 pub fn worker(given: &str) -> Result<String, NameError> {
-    let kind = "worker";
-    given.parse::<SessionName>().map(String::from).map_err(|error| match error {
-        NameError::Empty(_) => NameError::Empty(kind),
-        NameError::TooLong { shown, n_bytes, .. } => NameError::TooLong { kind, shown, n_bytes },
-        NameError::Pattern { given, rule, .. } => NameError::Pattern { kind, given, rule },
-    })
+    let name = given.parse::<SessionName>();
+    name.map(String::from).map_err(|error| NameError { kind: "worker", ..error })
 }
 
-/// How a request points at a session: by its name, or by tmux's id (`$3`) for names made by hand that do not fit our
-/// pattern.
+/// A reference to a session: its name, or tmux's id (`$3`) for unmanaged sessions whose names do not match our pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SessionRef {
-    /// A checked name.
+    /// A valid name.
     Name(SessionName),
     /// The number in tmux's `$N`.
     Id(u32),
@@ -186,16 +176,16 @@ impl fmt::Display for SessionRef {
     }
 }
 
-/// Replaces what could steer a terminal or a log (control characters, also C1 and the line separators) by `U+FFFD`.
+/// Replaces characters that could control a terminal or a log (control characters including C1, line separators,
+/// bidirectional controls) by `U+FFFD`.
 ///
-/// Titles, commands and session names made by hand come from inside a shed and are hostile until they went through
-/// here.
+/// Titles, commands and names of unmanaged sessions come from inside a shed and are untrusted until they went through here.
 pub fn printable(text: &str) -> String {
-    let steers = |c: char| {
+    let controls = |c: char| {
         c.is_control()
             || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if controls(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -205,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_outside_the_pattern_are_refused() {
+    fn names_that_do_not_match_the_pattern_are_refused() {
         let long = "a".repeat(64);
         for bad in
             ["", "..", "#(id)", "-x", "x-", "Ü", "a\0b", "A", "1a", "a b", "a/b", "_api", &long]
@@ -218,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn names_inside_the_pattern_pass() {
+    fn names_that_match_the_pattern_are_accepted() {
         let long = "a".repeat(63);
         for good in ["a", "a1", "my-proj", "a--b", &long] {
             assert!(good.parse::<ShedName>().is_ok(), "{good:?} was refused");
@@ -237,11 +227,30 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_refused_is_called_one() {
+    fn errors_say_what_was_given_and_the_rule() {
+        assert_eq!(
+            "A".parse::<ShedName>().unwrap_err().to_string(),
+            "invalid shed name \"A\"; expected 1 to 63 characters of a-z, 0-9 and '-', \
+             beginning with a letter and ending with a letter or digit"
+        );
+        assert_eq!(
+            "".parse::<SessionName>().unwrap_err().to_string(),
+            "invalid session name \"\"; expected 1 to 63 characters of A-Z, a-z, 0-9, '_' and '-', \
+             beginning with a letter or digit"
+        );
+        let long = "a".repeat(64).parse::<ShedName>().unwrap_err().to_string();
+        assert!(
+            long.starts_with("invalid shed name \"aaaaaaaaaaaaaaaa…\"; expected 1 to 63"),
+            "{long}"
+        );
+    }
+
+    #[test]
+    fn an_invalid_worker_name_is_reported_as_one() {
         assert_eq!(worker("setup-2"), Ok("setup-2".to_owned()));
         for bad in ["", "#(id)", &"a".repeat(64)] {
             let refused = worker(bad).unwrap_err().to_string();
-            assert!(refused.contains("worker name"), "{refused}");
+            assert!(refused.starts_with("invalid worker name "), "{refused}");
         }
     }
 
@@ -256,7 +265,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_parses_prints_back(given in "\\PC{0,70}") {
+        fn a_parsed_name_is_displayed_as_given(given in "\\PC{0,70}") {
             if let Ok(name) = given.parse::<ShedName>() {
                 prop_assert_eq!(name.to_string(), given.clone());
                 prop_assert!(given.len() <= MAX_NAME_BYTES && given.is_ascii());

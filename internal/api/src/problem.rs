@@ -1,4 +1,4 @@
-//! Problems: what went wrong, in a form a program can match on and a person can act on (RFC 9457).
+//! Problems: errors in a form that programs can match on and people can act on (RFC 9457).
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])* $variant:ident = $word:literal, $http:literal, $exit:ident;)*) => {
-        /// A stable name for a kind of problem. `docs/API.md` has a paragraph for each.
+        /// Stable code of a kind of problem. `/api/docs` and `docs/API.md` describe each.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum Code {
@@ -18,12 +18,12 @@ macro_rules! codes {
             /// Every code, in the order of the documentation.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The word in `code` and at the end of `type`.
+            /// The value of `code` and the end of `type`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
 
-            /// What it means, in a sentence.
+            /// What the code means, for people.
             pub fn about(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),*).trim_ascii(),)* }
             }
@@ -43,120 +43,120 @@ macro_rules! codes {
 
 /// Exit statuses of the client, for scripts. `exec`, `attach` and `console` pass the remote command's status on instead.
 pub mod exit {
-    /// Everything asked for was done, or was already so.
+    /// Everything requested was done, or was already so.
     pub const OK: u8 = 0;
-    /// It was tried and failed.
+    /// The operation failed.
     pub const FAILED: u8 = 1;
-    /// What was asked makes no sense as it stands.
+    /// The arguments or the request are invalid.
     pub const USAGE: u8 = 2;
-    /// A named thing does not exist.
+    /// A named object does not exist.
     pub const NOT_FOUND: u8 = 3;
-    /// It exists already, or something else is going on that excludes it.
+    /// An object exists already, or its state or another operation excludes the request.
     pub const CONFLICT: u8 = 4;
     /// A server, an engine or a shed could not be reached.
     pub const UNREACHABLE: u8 = 5;
-    /// The key or token does not allow it.
+    /// The key or token does not allow the request.
     pub const DENIED: u8 = 6;
 }
 
 codes! {
-    /// The request itself is wrong: unknown field, wrong type, impossible value.
+    /// The request is invalid: an unknown field, a wrong type or a value out of range.
     InvalidRequest = "invalid-request", 400, USAGE;
-    /// A shed or session name outside its pattern.
+    /// A shed, session or worker name does not match its pattern.
     InvalidName = "invalid-name", 400, USAGE;
-    /// No token, or one that is unknown or expired.
+    /// The token is missing, unknown or expired.
     Unauthorized = "unauthorized", 401, DENIED;
-    /// The key's or token's scope or shed list does not allow it.
+    /// The scope or the shed list of the key or token does not allow the request.
     Forbidden = "forbidden", 403, DENIED;
-    /// The request's Host or Origin is not this server.
+    /// The Host or Origin of the request is not this server.
     HostNotAllowed = "host-not-allowed", 403, DENIED;
-    /// No route of this name.
+    /// No route has this path.
     RouteNotFound = "route-not-found", 404, NOT_FOUND;
-    /// No shed of this name.
+    /// No shed has this name.
     ShedNotFound = "shed-not-found", 404, NOT_FOUND;
-    /// No session of this name in the shed.
+    /// No session of the shed has this name or id.
     SessionNotFound = "session-not-found", 404, NOT_FOUND;
-    /// No worker of this name in the session.
+    /// No worker of the session has this name or id.
     WorkerNotFound = "worker-not-found", 404, NOT_FOUND;
-    /// No image of this name, here or at its registry.
+    /// No image has this name, neither locally nor at its registry.
     ImageNotFound = "image-not-found", 404, NOT_FOUND;
-    /// No key, token or other thing of this id.
+    /// No key, token or other object has this id.
     NotFound = "not-found", 404, NOT_FOUND;
     /// The route exists, but not with this method.
     MethodNotAllowed = "method-not-allowed", 405, USAGE;
-    /// A shed of this name exists.
+    /// A shed with this name exists already.
     ShedExists = "shed-exists", 409, CONFLICT;
-    /// A session of this name exists.
+    /// A session with this name exists already in the shed.
     SessionExists = "session-exists", 409, CONFLICT;
-    /// A container, volume, key or other thing stands in the way and is not ours to take.
+    /// An existing container, volume, key or other object conflicts with the request.
     Conflict = "conflict", 409, CONFLICT;
-    /// A worker of this name exists in the session.
+    /// A worker with this name exists already in the session.
     WorkerExists = "worker-exists", 409, CONFLICT;
-    /// Commits that are nowhere else, or files that are not committed, would be lost.
+    /// Uncommitted files or unpushed commits would be lost.
     WorkWouldBeLost = "work-would-be-lost", 409, CONFLICT;
-    /// git refused it.
+    /// A git command failed.
     GitFailed = "git-failed", 422, FAILED;
-    /// The kernel or the container engine does not allow processes to be confined.
+    /// The kernel or the container engine does not support confined processes.
     ConfineUnavailable = "confine-unavailable", 409, CONFLICT;
-    /// The shed is in a status that excludes this now.
+    /// The current status of the shed or session, or a running operation, excludes the request.
     Busy = "busy", 409, CONFLICT;
-    /// The shed is stopped or paused and this needs it running.
+    /// The shed is stopped or paused, but must run for this request.
     NotRunning = "not-running", 409, CONFLICT;
-    /// A body, a line or a list is over its limit.
+    /// A body, a line or a list exceeds its limit.
     TooLarge = "too-large", 413, USAGE;
-    /// More requests or connections than allowed.
+    /// Too many requests or connections.
     RateLimited = "rate-limited", 429, FAILED;
     /// The repository could not be cloned.
     CloneFailed = "clone-failed", 502, FAILED;
-    /// The engine answered with an error of its own.
+    /// The container engine reported an error.
     EngineFailed = "engine-failed", 502, FAILED;
     /// The container engine does not answer.
     EngineUnreachable = "engine-unreachable", 503, UNREACHABLE;
-    /// The shed runs but its shed-init does not answer.
+    /// The shed runs, but its shed-init does not answer.
     ShedUnreachable = "shed-unreachable", 503, UNREACHABLE;
-    /// There is no tmux in the shed's image.
+    /// The shed's image has no tmux.
     TmuxNotAvailable = "tmux-not-available", 503, FAILED;
-    /// The shed did not come up.
+    /// The shed could not be started.
     StartFailed = "start-failed", 503, FAILED;
-    /// The server is going away.
+    /// The server is shutting down; try again later.
     ShuttingDown = "shutting-down", 503, UNREACHABLE;
-    /// It took longer than its limit.
+    /// The operation exceeded its time limit.
     TimedOut = "timed-out", 504, FAILED;
-    /// A program in the shed could not be started (not found, no permission, no directory).
+    /// A program in the shed could not be started: not found, no permission, or no such directory.
     ExecFailed = "exec-failed", 422, FAILED;
-    /// No address in the shed answers there.
+    /// Nothing in the shed listens at the address.
     ConnectFailed = "connect-failed", 502, UNREACHABLE;
     /// A disk is full.
     DiskFull = "disk-full", 507, FAILED;
-    /// A fault of ours; the log has more under the request id.
+    /// Internal error; see the server's log, under the request id.
     Internal = "internal", 500, FAILED;
 }
 
-/// A problem as it travels. `detail` names the thing and says why; `hint` is a command to paste.
+/// An error response (RFC 9457), with the media type `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
-    /// A URI reference for the kind: `/api/docs#code`.
+    /// URI reference that identifies the kind of problem: `/api/docs#CODE`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The kind in words.
+    /// The kind of problem for people: the code with spaces.
     pub title: String,
-    /// The HTTP status.
+    /// The HTTP status of the response.
     pub status: u16,
-    /// The kind for programs.
+    /// The kind of problem for programs.
     pub code: Code,
-    /// This case in words: lower case, no full stop.
+    /// What is wrong in this case and why, for people: lower case, no full stop.
     pub detail: String,
-    /// What to do about it: a command to paste, or one sentence.
+    /// How to fix it: a command to paste, or one sentence. Absent when there is nothing to suggest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// Finds this request in the server's log.
+    /// Id of the request in the server's log, as in the header `x-request-id`. Absent in streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
 
 impl Problem {
-    /// A problem without hint.
+    /// A problem without a hint.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
             kind: format!("/api/docs#{}", code.as_str()),
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_reads_back_as_written() {
+    fn a_problem_is_deserialized_as_it_was_serialized() {
         let problem = Problem::new(Code::ShedNotFound, "no shed \"x\"").hint("shed list");
         let text = serde_json::to_string(&problem).unwrap();
         assert!(text.contains(r#""type":"/api/docs#shed-not-found""#), "{text}");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_distinct_error_statuses() {
+    fn codes_are_distinct_and_have_error_statuses() {
         let mut words: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         words.sort_unstable();
         words.dedup();

@@ -1,4 +1,4 @@
-//! The server itself: what `GET /api/info` and the health routes say.
+//! The server itself: the responses of `GET /api/info` and the health routes.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Info {
-    /// The server's name from its configuration; by default its host name.
+    /// Name of the server from its configuration; by default its host name.
     pub name: String,
-    /// The id its containers and volumes are labelled with.
+    /// Id of the server, which labels its containers and volumes.
     pub server_id: String,
-    /// The version of shed-server.
+    /// Version of shed-server.
     pub version: String,
-    /// The port of the SSH listener, if there is one.
+    /// Port of the SSH listener; absent if there is none.
     pub ssh_port: Option<u16>,
-    /// The port of the first HTTP listener, if there is one.
+    /// Port of the first HTTP listener; absent if there is none.
     pub http_port: Option<u16>,
-    /// The engine in words: `docker 20.10.24 (API 1.41)`.
+    /// Name and version of the container engine, for people: `Docker 20.10.24 (API 1.41)`.
     pub engine: String,
-    /// What the caller may do here.
+    /// The permissions of the caller on this server.
     pub scope: crate::Scope,
-    /// What this server can do beyond the first release.
+    /// Names of capabilities that this server has in addition to those of the first release.
     pub features: Vec<String>,
 }
 
@@ -28,9 +28,9 @@ pub struct Info {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HostKey {
-    /// One line as in `ssh_host_ed25519_key.pub`.
+    /// The public key, one line as in `ssh_host_ed25519_key.pub`: `ssh-ed25519 AAAA…`.
     pub host_key: String,
-    /// `SHA256:…`.
+    /// `SHA256:…`, as `ssh-keygen -l` prints it.
     pub fingerprint: String,
 }
 
@@ -38,23 +38,23 @@ pub struct HostKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Health {
-    /// Whether the server can do all it is for.
+    /// Whether the server is fully operational: its database and the container engine answer.
     pub ready: bool,
-    /// What is missing, in words; empty when ready.
+    /// What is missing, one sentence each; empty when ready.
     pub missing: Vec<String>,
 }
 
-/// What `--ready-file` gets when all listeners serve: one JSON object.
+/// The content of `--ready-file`, written when all listeners serve: one JSON object.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
-    /// `ADDR:PORT` of the first HTTP listener.
+    /// `ADDR:PORT` of the first HTTP listener; absent if there is none.
     pub http: Option<String>,
-    /// `ADDR:PORT` of the first SSH listener.
+    /// `ADDR:PORT` of the first SSH listener; absent if there is none.
     pub ssh: Option<String>,
-    /// Path of the unix socket.
+    /// Absolute path of the unix socket.
     pub socket: String,
-    /// The server's process id.
+    /// Process id of the server.
     pub pid: u32,
-    /// The id its containers and volumes are labelled with.
+    /// Id of the server, which labels its containers and volumes.
     pub server_id: String,
 }

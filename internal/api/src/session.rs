@@ -1,158 +1,164 @@
-//! Sessions: what runs in a shed, as the outside sees it.
+//! Sessions of a shed: resources and requests.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::worker::Worker;
 
-/// A session in a shed: one that shed made and remembers, or a tmux session made by hand.
+/// A session of a shed: a managed one, which shed created and stores, or an unmanaged one, which is any other tmux session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Session {
-    /// Stable for as long as the session exists, through every restart. A tmux session made by hand has tmux's (`$3`),
-    /// which is stable until tmux ends.
+    /// Stable id. A managed session keeps it through every restart. An unmanaged one has tmux's id (`$3`), which is stable
+    /// until the tmux server ends.
     pub id: String,
-    /// The name, which is tmux's. One made by hand may be outside our pattern; control characters are replaced.
+    /// Name of the tmux session. That of an unmanaged session may not match our pattern; control characters are replaced.
     pub name: String,
-    /// The shed it lives in.
+    /// Name of the session's shed.
     pub shed_name: String,
-    /// When it was made.
+    /// Time the session was created.
     pub created_at: DateTime<Utc>,
-    /// Whether anyone is attached.
+    /// Whether any tmux client is attached.
     pub attached: bool,
-    /// How many clients are attached.
+    /// Number of attached tmux clients.
     pub attached_clients: u32,
-    /// How many windows it has.
+    /// Number of tmux windows.
     pub window_count: u32,
-    /// Its windows, by index.
+    /// The tmux windows, ordered by index.
     pub windows: Vec<Window>,
-    /// The foreground command of the active pane, as of `observed_at`.
+    /// Foreground command of the active pane, as of `observed_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// The last output in any window, as of `observed_at`. Seconds.
+    /// Time of the last output in any window, as of `observed_at`, to the second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity_at: Option<DateTime<Utc>>,
-    /// When `command` and `activity_at` were read. They move while someone watches; the rest is always live.
+    /// Time `command` and `activity_at` were read. They are updated while a client watches; all other fields are always
+    /// current.
     pub observed_at: DateTime<Utc>,
-    /// tmux's own id (`$3`) while there is a tmux session.
+    /// tmux's id (`$3`); absent while there is no tmux session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tmux_id: Option<String>,
-    /// Where it stands.
+    /// Status of the session; always `running` for an unmanaged one.
     #[serde(default)]
     pub status: SessionStatus,
-    /// Why, when it failed, waits or was set aside; what did not come back of it.
+    /// Why the session failed, waits or is orphaned, or what of it could not be restored; absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What kind it is; absent for one made by hand.
+    /// Type of the session; absent for an unmanaged one.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<SessionType>,
-    /// Any text for people. Data only: never a name of tmux's and never a path.
+    /// Title for people, any text. Never used as a tmux name or a path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Words to find it by.
+    /// Tags to filter by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Where its workers begin: its worktree, or a directory of the shed.
+    /// Working directory of its workers, absolute: the worktree, or a directory of the shed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// Its branch, if it has a worktree.
+    /// Branch of its worktree; absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// What its branch began at, and what it is compared with.
+    /// The ref that its branch started from and is compared with, as requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
-    /// The commit its branch began at.
+    /// Id of the commit that its branch started from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_commit: Option<String>,
-    /// The template it was made from.
+    /// Name of the template it was created from; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// What it may use.
+    /// Resource limits of the session.
     #[serde(default, skip_serializing_if = "SessionLimits::is_none")]
     pub limits: SessionLimits,
     /// How prompts of its agents are to be answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_respond: Option<AutoRespond>,
-    /// Whether its processes may write only to its directory, the home's caches and `/tmp`.
+    /// Whether its processes may write only to its directory, the caches in the home directory and `/tmp`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confined: bool,
-    /// The first of its ports.
+    /// The first port of the range reserved for the session; absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Its workers, in the order they were made.
+    /// Its workers, in the order they were created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<Worker>,
 }
 
 words! {
-    /// Where a session stands.
-    SessionStatus {
-        /// It waits for a place among those that may run at once.
+    /// Status of a session. `waiting`: it waits until fewer sessions run. `creating`: its worktree, setup or first window is
+    /// being created. `running`: its tmux session exists. `frozen`: its processes are frozen. `stopped`: its shed does not
+    /// run; the session is restored with it. `ended`: its processes have ended; its files and output are kept, and it can be
+    /// restarted. `failed`: it could not be created or restored. `removing`: it is being deleted. `orphaned`: the database is
+    /// inconsistent with the shed's actual state. `reason` has details.
+    SessionStatus "session status" {
+        /// Waits until fewer sessions run.
         Waiting = "waiting",
-        /// Its worktree, setup or first window is being made.
+        /// The worktree, setup or first window is being created.
         Creating = "creating",
-        /// It is there.
+        /// The tmux session exists.
         Running = "running",
-        /// Its processes are frozen.
+        /// The processes are frozen.
         Frozen = "frozen",
-        /// Its shed does not run; it comes back with it.
+        /// The shed does not run; the session is restored with it.
         Stopped = "stopped",
-        /// Its processes have ended. What it made is there, and it can be started again.
+        /// The processes have ended. Files and output are kept, and the session can be restarted.
         Ended = "ended",
-        /// It could not be made or brought back; `reason` says why.
+        /// The session could not be created or restored; `reason` says why.
         Failed = "failed",
-        /// It is being deleted.
+        /// The session is being deleted.
         Removing = "removing",
-        /// What is remembered of it does not fit what is there; `reason` says what to do.
+        /// The database is inconsistent with the shed's actual state; `reason` says how to fix it.
         Orphaned = "orphaned",
     }
 }
 
 impl Default for SessionStatus {
-    /// What is listed by tmux runs.
+    /// A session that tmux lists runs.
     fn default() -> Self {
         Self::Running
     }
 }
 
 words! {
-    /// What a session works in.
-    SessionType {
-        /// A directory of the shed.
+    /// Type of a session. `quick`: it works in a directory of the shed. `worktree`: it has a git worktree and a branch of its
+    /// own.
+    SessionType "session type" {
+        /// Works in a directory of the shed.
         Quick = "quick",
-        /// A git worktree and a branch of its own.
+        /// Has a git worktree and a branch of its own.
         Worktree = "worktree",
     }
 }
 
 words! {
-    /// How prompts of a session's agents are to be answered. Kept with the session and told to whoever asks; shed itself
-    /// answers nothing yet.
-    AutoRespond {
-        /// Not at all.
+    /// How prompts of a session's agents are to be answered. `off`: not automatically. `safe`: prompts for actions that only
+    /// read. `rules`: by the rules of the shed. Stored with the session; shed itself answers no prompt yet.
+    AutoRespond "auto-respond mode" {
+        /// No prompt is answered.
         Off = "off",
-        /// What only reads.
+        /// Prompts for actions that only read are answered.
         Safe = "safe",
-        /// By the rules of the shed.
+        /// Prompts are answered by the rules of the shed.
         Rules = "rules",
     }
 }
 
-/// What a session may use. Absent is unlimited, or the server's default.
+/// Resource limits of a session. An absent limit is unlimited, or the server's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SessionLimits {
-    /// It is terminated, with a checkpoint, when it has run for so long. Seconds.
+    /// Runtime in seconds after which the session is terminated, with a checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_seconds: Option<u64>,
-    /// The most that is kept of each worker's output, compressed, in bytes.
+    /// Output kept of each worker, in bytes after compression. The oldest output is dropped first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u64>,
-    /// A larger file is left out of checkpoints, by name. Bytes.
+    /// Size in bytes above which a file is left out of checkpoints and listed as skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_file_bytes: Option<u64>,
-    /// A checkpoint is made this often while something changes. Minutes.
+    /// Interval of automatic checkpoints in minutes. None is created while nothing changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_minutes: Option<u32>,
 }
@@ -168,15 +174,15 @@ impl SessionLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Window {
-    /// tmux's id (`@5`).
+    /// tmux's id of the window (`@5`).
     pub id: String,
-    /// Its place in the session.
+    /// tmux's index of the window in its session.
     pub index: u32,
-    /// Its name.
+    /// Name of the window; control characters are replaced.
     pub name: String,
     /// Whether it is the session's current window.
     pub active: bool,
-    /// Its panes, by index.
+    /// Its panes, ordered by index.
     pub panes: Vec<Pane>,
 }
 
@@ -184,31 +190,31 @@ pub struct Window {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Pane {
-    /// tmux's id (`%7`).
+    /// tmux's id of the pane (`%7`).
     pub id: String,
-    /// Its title, set by the program in it.
+    /// Title that the program in the pane has set; control characters are replaced.
     pub title: String,
     /// Whether it is the window's active pane.
     pub active: bool,
-    /// The foreground command.
+    /// Name of the foreground command.
     pub command: String,
-    /// The directory of the foreground command.
+    /// Working directory of the foreground command.
     pub directory: String,
-    /// The process tmux started in it, in the shed's numbering.
+    /// Process id, inside the shed, of the process that tmux started in the pane.
     pub pid: u32,
 }
 
-/// Something the reader of a list should know: a shed whose link is down or that has no tmux.
+/// A limitation of a list: for example a shed whose link is down, or that has no tmux.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Warning {
-    /// The shed it is about.
+    /// Name of the shed.
     pub shed: String,
-    /// The kind, one of the problem codes.
+    /// Kind of the warning, one of the problem codes.
     pub code: crate::Code,
-    /// In words.
+    /// What is missing and why, for people.
     pub detail: String,
-    /// How old the rows of this shed are, in milliseconds; absent when there are none.
+    /// Age of this shed's rows in the list, in milliseconds; absent when it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
 }
@@ -217,9 +223,9 @@ pub struct Warning {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionList {
-    /// Sorted by shed, then name.
+    /// Sessions, sorted by shed, then by name.
     pub sessions: Vec<Session>,
-    /// What the rows do not say.
+    /// Sheds whose sessions are missing or may be out of date.
     pub warnings: Vec<Warning>,
 }
 
@@ -228,115 +234,116 @@ pub struct SessionList {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewSession {
-    /// The name; made from title, prompt or agent when absent.
+    /// Name of the session; derived from title, prompt or agent when absent.
     #[serde(default)]
     pub name: Option<String>,
-    /// What it works in; `quick` when absent.
+    /// Type of the session; `quick` when absent.
     #[serde(default, rename = "type")]
     pub kind: Option<SessionType>,
-    /// Any text for people.
+    /// Title for people, any text.
     #[serde(default)]
     pub title: Option<String>,
-    /// Words to find it by.
+    /// Tags to filter by.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// The agent of its first worker; excludes `command`.
+    /// Name of the agent that its first worker runs; excludes `command`.
     #[serde(default)]
     pub agent: Option<String>,
-    /// The agent's model.
+    /// Model of the agent, passed on to it; the agent's default when absent.
     #[serde(default)]
     pub model: Option<String>,
-    /// What the agent is told first.
+    /// Initial prompt of the agent.
     #[serde(default)]
     pub prompt: Option<String>,
-    /// The branch of its worktree; the server's prefix and the session's name when absent. One that exists is taken up if
+    /// Branch of its worktree; the server's prefix and the session's name when absent. An existing branch is used only with
     /// `existing_branch`.
     #[serde(default)]
     pub branch: Option<String>,
-    /// Take up a branch that exists, here or at `origin`.
+    /// Use an existing branch, local or of `origin`.
     #[serde(default)]
     pub existing_branch: bool,
-    /// What the branch begins at: a ref, a commit, or `pr/N`; the default branch as fetched when absent.
+    /// Start of the branch: a ref, a commit, or `pr/N`; the last fetched default branch when absent.
     #[serde(default)]
     pub base: Option<String>,
-    /// Fetch first.
+    /// Fetch from `origin` before the branch is created.
     #[serde(default)]
     pub fetch: bool,
-    /// Where a quick session begins; `/workspace` when absent. For a worktree session the repository. Absolute.
+    /// Working directory of a quick session, or repository of a worktree session; absolute. `/workspace` when absent.
     #[serde(default)]
     pub directory: Option<String>,
-    /// Work in the worktree of this other session.
+    /// Name or id of another session whose worktree is used.
     #[serde(default)]
     pub share: Option<String>,
-    /// A template whose values stand where nothing is said here.
+    /// Name of a template, which has values for the fields that are not given.
     #[serde(default)]
     pub template: Option<String>,
-    /// What it may use.
+    /// Resource limits; the template's or the server's when absent.
     #[serde(default)]
     pub limits: Option<SessionLimits>,
-    /// How prompts are to be answered.
+    /// How prompts of its agents are to be answered.
     #[serde(default)]
     pub auto_respond: Option<AutoRespond>,
-    /// Let its processes write only to its directory, the home's caches and `/tmp`.
+    /// Let its processes write only to its directory, the caches in the home directory and `/tmp`.
     #[serde(default)]
     pub confine: bool,
-    /// What its first worker runs instead of a login shell, word by word.
+    /// Command of its first worker, one string for each argument; a login shell when empty.
     #[serde(default)]
     pub command: Vec<String>,
-    /// Added to its workers' environment.
+    /// Variables added to the environment of its workers.
     #[serde(default)]
     pub env: std::collections::BTreeMap<String, String>,
-    /// Whether the window stays, with its last screen, when the command has ended; true for agents when absent, else false.
+    /// Keep the window with its last screen when the command has ended. When absent, true for agents and false otherwise.
     #[serde(default)]
     pub keep: Option<bool>,
-    /// Whether the command is started again when the shed is.
+    /// Start the command again when the shed is started.
     #[serde(default)]
     pub restart: bool,
-    /// Run after the worktree is made and before the first worker, word by word; its output is the worker `setup`'s.
+    /// Command to run after the worktree is created and before the first worker, one string for each argument. It runs as
+    /// the worker `setup`.
     #[serde(default)]
     pub setup: Vec<String>,
-    /// Run before the worktree is removed, word by word.
+    /// Command to run before the worktree is removed, one string for each argument.
     #[serde(default)]
     pub teardown: Vec<String>,
 }
 
-/// `PATCH /api/sheds/{n}/sessions/{s}`. What is absent stays.
+/// `PATCH /api/sheds/{n}/sessions/{s}`. Absent fields are left unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PatchSession {
-    /// The new name.
+    /// New name of the session.
     #[serde(default)]
     pub name: Option<String>,
-    /// The new title; empty takes it away.
+    /// New title; an empty string removes it.
     #[serde(default)]
     pub title: Option<String>,
-    /// The new tags.
+    /// New tags; they replace all old ones.
     #[serde(default)]
     pub tags: Option<Vec<String>>,
-    /// The new limits, all of them.
+    /// New limits; they replace all old ones.
     #[serde(default)]
     pub limits: Option<SessionLimits>,
-    /// The new way to answer prompts.
+    /// New way to answer prompts.
     #[serde(default)]
     pub auto_respond: Option<AutoRespond>,
-    /// The new name of its branch.
+    /// New name of its branch.
     #[serde(default)]
     pub branch: Option<String>,
 }
 
-/// `POST …/sessions/{s}/input`: either text, typed as it is, or keys by their tmux names.
+/// `POST …/sessions/{s}/input`: either text, which is typed literally, or keys by their tmux names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Input {
-    /// Typed literally into the active pane.
+    /// Text to type literally into the active pane; excludes `keys`.
     #[serde(default)]
     pub text: Option<String>,
-    /// Key names as tmux knows them: `Enter`, `C-c`, `Up`.
+    /// tmux's names of the keys to press: `Enter`, `C-c`, `Up`.
     #[serde(default)]
     pub keys: Vec<String>,
-    /// Whether Enter follows.
+    /// Press Enter at the end.
     #[serde(default)]
     pub enter: bool,
 }
@@ -345,7 +352,7 @@ pub struct Input {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Output {
-    /// The active pane's screen and as much history as asked for, one line a line. With `ansi=true` it has SGR
-    /// sequences and nothing else that steers a terminal.
+    /// The history that was requested and the screen of the active pane, one terminal line on each line. With `ansi=true` it
+    /// contains SGR sequences and no other control sequences.
     pub output: String,
 }

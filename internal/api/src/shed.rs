@@ -1,127 +1,60 @@
-//! Sheds: a container, its volumes and what the server knows of them.
+//! Sheds: resources and requests.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// Where a shed stands. The transitions are in `shed-core`'s `life` module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum ShedStatus {
-    /// Image, volumes, container and clone are being made.
-    Creating,
-    /// The container is starting, shed-init has not said hello.
-    Starting,
-    /// shed-init said hello.
-    Running,
-    /// All processes are frozen.
-    Paused,
-    /// Its processes are being told to end.
-    Stopping,
-    /// No process; the volumes are there.
-    Stopped,
-    /// It is being deleted.
-    Removing,
-    /// Something went wrong; `reason` says what.
-    Failed,
-}
-
-impl ShedStatus {
-    /// Every status.
-    pub const ALL: &[Self] = &[
-        Self::Creating,
-        Self::Starting,
-        Self::Running,
-        Self::Paused,
-        Self::Stopping,
-        Self::Stopped,
-        Self::Removing,
-        Self::Failed,
-    ];
-
-    /// The word in the API and in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Creating => "creating",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Stopping => "stopping",
-            Self::Stopped => "stopped",
-            Self::Removing => "removing",
-            Self::Failed => "failed",
-        }
+words! {
+    /// Status of a shed. `creating`: image, volumes, container and clone are being made. `starting`: the container starts,
+    /// and shed-init has not connected yet. `running`: shed-init has connected. `paused`: all processes are frozen.
+    /// `stopping`: processes are being ended. `stopped`: no process runs; the volumes are kept. `removing`: it is being
+    /// deleted. `failed`: an operation failed; `reason` says why.
+    ShedStatus "shed status" {
+        /// Image, volumes, container and clone are being made.
+        Creating = "creating",
+        /// The container starts, and shed-init has not connected yet.
+        Starting = "starting",
+        /// shed-init has connected.
+        Running = "running",
+        /// All processes are frozen.
+        Paused = "paused",
+        /// The processes are being ended.
+        Stopping = "stopping",
+        /// No process runs; the volumes are kept.
+        Stopped = "stopped",
+        /// The shed is being deleted.
+        Removing = "removing",
+        /// An operation failed; `reason` says why.
+        Failed = "failed",
     }
 }
 
-impl fmt::Display for ShedStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// Network access of a shed. `open`: it reaches the outside, but no other shed. `none`: it has loopback only.
+    #[derive(Default)]
+    Network "network" {
+        /// Reaches the outside, but no other shed.
+        #[default]
+        Open = "open",
+        /// Loopback only.
+        None = "none",
     }
 }
 
-impl std::str::FromStr for ShedStatus {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|status| status.as_str() == word)
-            .ok_or_else(|| format!("{word:?} is no shed status"))
-    }
-}
-
-/// Whether a shed has a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Network {
-    /// The outside, but no other shed.
-    #[default]
-    Open,
-    /// Loopback only.
-    None,
-}
-
-impl std::str::FromStr for Network {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word {
-            "open" => Ok(Self::Open),
-            "none" => Ok(Self::None),
-            _ => Err(format!("{word:?} is no network: use open or none")),
-        }
-    }
-}
-
-impl Network {
-    /// The word in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::None => "none",
-        }
-    }
-}
-
-/// What a shed may use at most.
+/// Resource limits of a shed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Limits {
-    /// CPUs, fractions allowed.
+    /// Number of CPUs, fractions allowed.
     pub cpus: f64,
-    /// Memory in bytes, swap included.
+    /// Memory in bytes, including swap.
     pub memory_bytes: u64,
-    /// Processes and threads.
+    /// Number of processes and threads.
     pub pids: u32,
 }
 
-/// A directory of the host in a shed.
+/// A host directory that is mounted in a shed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -130,7 +63,7 @@ pub struct Mount {
     pub source: String,
     /// Absolute path in the shed.
     pub target: String,
-    /// Whether the shed may only read.
+    /// Whether the mount is read-only in the shed.
     #[serde(default)]
     pub read_only: bool,
 }
@@ -144,7 +77,7 @@ impl std::str::FromStr for Mount {
         let (source, target, read_only) = match parts.as_slice() {
             [source, target] => (*source, *target, false),
             [source, target, "ro"] => (*source, *target, true),
-            _ => return Err(format!("{text:?} is no mount: use SRC:DST or SRC:DST:ro")),
+            _ => return Err(format!("invalid mount {text:?}; expected SRC:DST or SRC:DST:ro")),
         };
         Ok(Self { source: source.to_owned(), target: target.to_owned(), read_only })
     }
@@ -154,62 +87,62 @@ impl std::str::FromStr for Mount {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LinkState {
-    /// Whether it is up.
+    /// Whether the connection is established.
     pub connected: bool,
-    /// The version of shed-init in the box.
+    /// Version of shed-init in the container; absent before the first connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Whether a restart of the shed would bring a newer shed-init.
     pub outdated: bool,
-    /// tmux's version in the box; absent when there is none.
+    /// Version of tmux in the container; absent when it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tmux: Option<String>,
-    /// The user sessions run as.
+    /// Name of the user that sessions run as; absent before the first connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 }
 
-/// A shed.
+/// A shed: a container with persistent volumes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Shed {
-    /// Its name.
+    /// Name of the shed, unique on its server.
     pub name: String,
-    /// Where it stands.
+    /// Status of the shed.
     pub status: ShedStatus,
-    /// Why it failed, or what its status needs said.
+    /// Why the shed failed, or details of its status; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The kind of failure, when it failed.
+    /// Kind of the failure, one of the problem codes; only if `status` is `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_code: Option<crate::Code>,
-    /// When it was created.
+    /// Time the shed was created.
     pub created_at: DateTime<Utc>,
-    /// When its status last changed.
+    /// Time `status` last changed.
     pub status_since: DateTime<Utc>,
-    /// What was cloned into its workspace, without credentials.
+    /// Repository that was cloned into `/workspace`, without credentials; absent if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repo: Option<String>,
-    /// The branch asked for.
+    /// Branch or tag that was requested at creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// The image it was made from.
+    /// Name of its container image.
     pub image: String,
-    /// What it may use.
+    /// Resource limits of the shed.
     pub limits: Limits,
-    /// Its network.
+    /// Network access of the shed.
     pub network: Network,
-    /// Directories of the host in it.
+    /// Host directories that are mounted in it.
     pub mounts: Vec<Mount>,
-    /// The names of variables given at creation; values are not shown.
+    /// Names of the environment variables given at creation; their values are not shown.
     pub env: Vec<String>,
-    /// Whether `ssh -A` reaches into it.
+    /// Whether `ssh -A` may forward an ssh-agent into it.
     pub allow_agent_forwarding: bool,
-    /// The connection to its shed-init.
+    /// Connection to its shed-init.
     pub link: LinkState,
-    /// How many sessions it has.
+    /// Number of sessions, managed and unmanaged.
     pub session_count: u32,
-    /// The engine's own id of the container, for tools beside shed.
+    /// The engine's id of the container, for other tools; absent while there is no container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
 }
@@ -218,22 +151,23 @@ pub struct Shed {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ShedList {
-    /// Sorted by name.
+    /// Sheds that the caller may access, sorted by name.
     pub sheds: Vec<Shed>,
 }
 
-/// Who commits in a fresh clone.
+/// The author of commits in a new clone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GitIdentity {
-    /// `user.name`.
+    /// Value of `user.name`.
     pub name: String,
-    /// `user.email`.
+    /// Value of `user.email`.
     pub email: String,
 }
 
-/// What the creator lends for the clone, over `GET /api/sheds/{n}/lend/{id}`.
+/// A credential of the creator that a clone may use, over `GET /api/sheds/{n}/lend/{id}`. `ssh-agent`: signatures by the
+/// creator's ssh-agent. `git-credential`: one user name and password from the creator's git credential helpers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -249,67 +183,67 @@ pub enum Lend {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateShed {
-    /// The name.
+    /// Name of the shed: 1 to 63 characters of a-z, 0-9 and `-`, beginning with a letter and ending with a letter or digit.
     pub name: String,
-    /// A repository to clone into `/workspace`: a URL, `git@host:path` or `owner/repo` (GitHub).
+    /// Repository to clone into `/workspace`: a URL, `git@host:path` or `owner/repo` (GitHub).
     #[serde(default)]
     pub repo: Option<String>,
-    /// The branch or tag to check out.
+    /// Branch or tag to check out; the repository's default branch when absent.
     #[serde(default)]
     pub branch: Option<String>,
-    /// The image; the server's default when absent.
+    /// Container image; the server's default when absent.
     #[serde(default)]
     pub image: Option<String>,
-    /// CPUs, fractions allowed.
+    /// Limit of CPUs, fractions allowed; the server's default when absent.
     #[serde(default)]
     pub cpus: Option<f64>,
-    /// Memory, for example `4G`.
+    /// Limit of memory, for example `4G`; the server's default when absent.
     #[serde(default)]
     pub memory: Option<String>,
-    /// Processes and threads.
+    /// Limit of processes and threads; the server's default when absent.
     #[serde(default)]
     pub pids: Option<u32>,
-    /// The environment of everything in it.
+    /// Environment variables of all processes in the shed.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Directories of the host. Needs admin and the server's `[mounts] allow`.
+    /// Host directories to mount. Needs scope admin, and `[mounts] allow` in the server's configuration.
     #[serde(default)]
     pub mounts: Vec<Mount>,
-    /// Its network; the server's default when absent.
+    /// Network access; the server's default when absent.
     #[serde(default)]
     pub network: Option<Network>,
-    /// Whether `ssh -A` reaches into it.
+    /// Let `ssh -A` forward an ssh-agent into the shed.
     #[serde(default)]
     pub allow_agent_forwarding: bool,
-    /// Create it without starting it. Excludes `repo`.
+    /// Create the shed without starting it; excludes `repo`.
     #[serde(default)]
     pub no_start: bool,
-    /// Take up a failed shed of this name where it failed.
+    /// Resume a failed creation of this name at the step that failed.
     #[serde(default)]
     pub retry: bool,
-    /// Set in the clone.
+    /// Author of commits, set in the clone's git configuration.
     #[serde(default)]
     pub git_identity: Option<GitIdentity>,
-    /// What the creator is ready to lend for the clone.
+    /// Credentials that the creator offers for the clone.
     #[serde(default)]
     pub lend: Vec<Lend>,
 }
 
-/// `PATCH /api/sheds/{n}`: what may change while it runs.
+/// `PATCH /api/sheds/{n}`: settings that may change while the shed runs. Absent fields are left unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PatchShed {
-    /// CPUs, fractions allowed.
+    /// New limit of CPUs, fractions allowed.
     #[serde(default)]
     pub cpus: Option<f64>,
-    /// Memory, for example `4G`.
+    /// New limit of memory, for example `4G`.
     #[serde(default)]
     pub memory: Option<String>,
-    /// Processes and threads.
+    /// New limit of processes and threads.
     #[serde(default)]
     pub pids: Option<u32>,
-    /// Whether `ssh -A` reaches into it, from the next connection on.
+    /// Let `ssh -A` forward an ssh-agent into the shed; takes effect with the next connection.
     #[serde(default)]
     pub allow_agent_forwarding: Option<bool>,
 }
@@ -319,55 +253,55 @@ pub struct PatchShed {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RebuildShed {
-    /// The new image; the same name, looked up again, when absent.
+    /// New image; when absent, the same image name is resolved again.
     #[serde(default)]
     pub image: Option<String>,
 }
 
-/// One step of a creation, on `GET /api/sheds/{n}/progress`.
+/// Progress of a creation: an item of `GET /api/sheds/{n}/progress`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Progress {
-    /// What is being done now.
+    /// The current step.
     Step {
-        /// In words: `cloning https://…`.
+        /// The step for people: `cloning https://…`.
         text: String,
-        /// How far, where that is known.
+        /// Progress of the step in percent; absent when unknown.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         percent: Option<u8>,
     },
-    /// The clone asks for something its creator offered to lend.
+    /// The clone requests a credential that its creator has offered.
     Lend {
-        /// For `GET /api/sheds/{n}/lend/{id}`; once.
+        /// Id for `GET /api/sheds/{n}/lend/{id}`; it can be used once.
         id: String,
-        /// What is asked for.
+        /// The credential requested.
         what: Lend,
     },
-    /// It is over; the shed's status says how.
+    /// The creation has ended; the last item.
     Done {
-        /// The status it ended in.
+        /// The shed's status at the end.
         status: ShedStatus,
     },
 }
 
-/// `GET /api/sheds/{n}/stats` and `/api/stats`: what a shed uses now.
+/// Current resource usage of a shed: `GET /api/sheds/{n}/stats` and `/api/stats`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Stats {
-    /// The shed.
+    /// Name of the shed.
     pub name: String,
-    /// CPUs in use over the last second.
+    /// CPUs in use, averaged over the last second.
     pub cpus: f64,
-    /// Memory in use, without page cache, in bytes.
+    /// Memory in use without page cache, in bytes.
     pub memory_bytes: u64,
-    /// The limit, in bytes.
+    /// Limit of memory, in bytes.
     pub memory_limit_bytes: u64,
-    /// Processes and threads.
+    /// Number of processes and threads.
     pub pids: u32,
-    /// Received since the start, in bytes.
+    /// Bytes received since the container was started.
     pub network_in_bytes: u64,
-    /// Sent since the start, in bytes.
+    /// Bytes sent since the container was started.
     pub network_out_bytes: u64,
 }
 
@@ -375,21 +309,21 @@ pub struct Stats {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StatsList {
-    /// Running sheds, sorted by name.
+    /// Usage of all running sheds, sorted by name.
     pub stats: Vec<Stats>,
 }
 
-/// What a shed keeps on disk.
+/// Disk usage of a container or a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiskUse {
-    /// The shed; for a kept volume, the one it belonged to.
+    /// Name of the shed; for a kept volume, of the shed that was deleted.
     pub name: String,
-    /// What it is: `workspace`, `home`, `worktrees` or `container`.
+    /// `workspace`, `home` or `worktrees` for a volume, or `container`.
     pub what: String,
-    /// In bytes.
+    /// Size in bytes.
     pub n_bytes: u64,
-    /// Whether no shed uses it now.
+    /// Whether it is a kept volume: one that no shed uses.
     pub kept: bool,
 }
 
@@ -397,7 +331,7 @@ pub struct DiskUse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DiskUseList {
-    /// Sorted by shed and kind.
+    /// Disk usage, sorted by shed and kind.
     pub disk: Vec<DiskUse>,
 }
 
@@ -406,12 +340,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_are_read() {
+    fn mounts_are_parsed_and_others_are_refused_with_the_rule() {
         let read: Mount = "/a:/b:ro".parse().unwrap();
         assert_eq!(
             (read.source.as_str(), read.target.as_str(), read.read_only),
             ("/a", "/b", true)
         );
-        assert!("/a".parse::<Mount>().is_err() && "/a:/b:rw:x".parse::<Mount>().is_err());
+        for bad in ["/a", "/a:/b:rw:x"] {
+            let refused = bad.parse::<Mount>().unwrap_err();
+            let expected = format!("invalid mount {bad:?}; expected SRC:DST or SRC:DST:ro");
+            assert_eq!(refused, expected);
+        }
     }
 }

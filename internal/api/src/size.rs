@@ -1,8 +1,8 @@
-//! Sizes people type: `512M`, `4G`, `1.5G`.
+//! Sizes as people type them: `512M`, `4G`, `1.5G`.
 
-/// Why a text is no size.
+/// A size that could not be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a size: write a number with K, M, G or T, for example 4G")]
+#[error("invalid size {given:?}; expected a number with K, M, G or T, for example 4G")]
 pub struct SizeError {
     given: String,
 }
@@ -38,7 +38,7 @@ pub fn parse_size(given: &str) -> Result<u64, SizeError> {
     Ok(bytes as u64)
 }
 
-/// Shows bytes the way `parse_size` reads them: `4G`, `1.5G`, `640M`, `17K`, `9B`.
+/// Formats bytes in the form that `parse_size` reads: `4G`, `1.5G`, `640M`, `17K`, `9B`.
 pub fn show_size(n_bytes: u64) -> String {
     for (unit, shift) in [("T", 40), ("G", 30), ("M", 20), ("K", 10)] {
         if n_bytes >= 1 << shift {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_people_type_are_read() {
+    fn sizes_are_parsed() {
         for (text, n_bytes) in [
             ("0", 0),
             ("17", 17),
@@ -74,15 +74,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused_by_name() {
+    fn an_invalid_size_is_refused_with_the_rule() {
         for bad in ["", "G", "-1G", "4X", "1.2.3M", "1.5", "99999999999T", "4 G G"] {
             let text = parse_size(bad).unwrap_err().to_string();
-            assert!(text.contains(&format!("{bad:?}")), "{text}");
+            let rule = "expected a number with K, M, G or T, for example 4G";
+            assert_eq!(text, format!("invalid size {bad:?}; {rule}"));
         }
     }
 
     #[test]
-    fn sizes_are_shown_short() {
+    fn sizes_are_formatted_with_the_largest_unit() {
         for (n_bytes, text) in
             [(9, "9B"), (1024, "1K"), (640 << 20, "640M"), (3 << 29, "1.5G"), (4 << 30, "4G")]
         {

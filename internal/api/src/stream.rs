@@ -1,53 +1,53 @@
 //! Streams over WebSocket: `attach`, `console`, `exec/stream` and `forward/{port}`.
 //!
 //! The client's first message is text: the opening object of the route. The server answers with a [`ServerFrame`]:
-//! `started` or `problem`. Then, in both directions, bytes are binary messages and everything else is a text message
-//! with one JSON object. A binary message of the client is input as it is; one of the server begins with one byte that
-//! names the channel ([`STDOUT`] or [`STDERR`]). The last text message of the server is `exit` or `problem`.
+//! `started` or `problem`. After that, in both directions, bytes are binary messages, and everything else is a text message
+//! with one JSON object. A binary message of the client is input; one of the server begins with a byte that names the
+//! channel ([`STDOUT`] or [`STDERR`]). The server's last text message is `exit` or `problem`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// First byte of a binary message of the server: standard output, or the terminal, or the connection.
+/// First byte of a binary message of the server: standard output, terminal output, or bytes of a connection.
 pub const STDOUT: u8 = 1;
 /// First byte of a binary message of the server: standard error.
 pub const STDERR: u8 = 2;
 
-/// The largest message either side sends, in bytes. A larger one closes the stream.
+/// The largest message of either side, in bytes. A larger one closes the stream.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
-/// A terminal of the caller's.
+/// The caller's terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tty {
-    /// Columns; 0 is taken as 80.
+    /// Number of columns; 0 means 80.
     pub cols: u16,
-    /// Rows; 0 is taken as 24.
+    /// Number of rows; 0 means 24.
     pub rows: u16,
-    /// `$TERM`. One the image does not know falls back to a similar one.
+    /// Value of `$TERM`. If the image does not support it, a similar one is used.
     #[serde(default)]
     pub term: String,
 }
 
-/// What to run.
+/// A command to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExecSpec {
-    /// The command, word by word. No shell reads it.
+    /// The command, one string for each argument. No shell interprets it.
     pub argv: Vec<String>,
-    /// Added to the environment.
+    /// Variables added to the environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Where it runs; `/workspace` (or the session's directory) when absent.
+    /// Working directory; `/workspace`, or the session's directory with `session`, when absent.
     #[serde(default)]
     pub directory: Option<String>,
-    /// Run in a background window of this session.
+    /// Name or id of a session; the command runs in a background window of it.
     #[serde(default)]
     pub session: Option<String>,
-    /// Run as root. Needs admin; excludes `session`.
+    /// Run as root instead of `dev`. Needs scope admin; excludes `session`.
     #[serde(default)]
     pub root: bool,
 }
@@ -57,18 +57,18 @@ pub struct ExecSpec {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExecOpen {
-    /// What to run.
+    /// The command to run.
     pub exec: ExecSpec,
-    /// With a terminal, where stderr and stdout are one.
+    /// Terminal of the command, which combines standard output and standard error; without a terminal when absent.
     #[serde(default)]
     pub tty: Option<Tty>,
-    /// Whether input will come; without it the command reads end of file.
+    /// Whether the client will send input. If not, the command reads end of file.
     #[serde(default)]
     pub stdin: bool,
-    /// End the stream only when the output ends, as sshd does, instead of when the command has exited.
+    /// End the stream only when all output has ended, as sshd does, instead of when the command has exited.
     #[serde(default)]
     pub wait_for_output: bool,
-    /// Do not stream: answer `detached` with an id and close.
+    /// Do not stream: answer `detached` with an id and close the stream.
     #[serde(default)]
     pub detach: bool,
 }
@@ -80,19 +80,20 @@ pub struct ExecOpen {
 pub struct AttachOpen {
     /// The caller's terminal.
     pub tty: Tty,
-    /// Refuse if the session exists.
+    /// Fail if the session exists.
     #[serde(default)]
     pub new: bool,
-    /// Refuse if it does not: what a reconnecting client asks.
+    /// Fail if the session does not exist; for clients that reconnect.
     #[serde(default)]
     pub existing: bool,
-    /// Look, do not touch. Implied by a read scope.
+    /// Attach read-only: input is dropped. Implied by scope read.
     #[serde(default)]
     pub read_only: bool,
-    /// Detach everyone else.
+    /// Detach all other clients.
     #[serde(default)]
     pub detach_others: bool,
-    /// Added to the environment of a session that is made; `COLORTERM` also tells what the terminal can show.
+    /// Variables added to the environment of a session that is created. `COLORTERM` also describes the colours of the
+    /// terminal.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }
@@ -104,10 +105,10 @@ pub struct AttachOpen {
 pub struct ConsoleOpen {
     /// The caller's terminal.
     pub tty: Tty,
-    /// As root. Needs admin.
+    /// Run the shell as root instead of `dev`. Needs scope admin.
     #[serde(default)]
     pub root: bool,
-    /// Added to the environment.
+    /// Variables added to the environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }
@@ -117,18 +118,18 @@ pub struct ConsoleOpen {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ClientFrame {
-    /// The terminal has a new size.
+    /// The client's terminal has a new size.
     Resize {
-        /// Columns.
+        /// Number of columns.
         cols: u16,
-        /// Rows.
+        /// Number of rows.
         rows: u16,
     },
-    /// No more input.
+    /// The client will send no more input.
     Eof,
-    /// Send a signal to the command's process group, by name without `SIG`: `INT`, `TERM`, …
+    /// Send a signal to the command's process group.
     Signal {
-        /// The name.
+        /// Name of the signal without `SIG`: `INT`, `TERM` and so on. Unknown names are ignored.
         name: String,
     },
 }
@@ -138,40 +139,40 @@ pub enum ClientFrame {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ServerFrame {
-    /// The command, terminal or connection is there.
+    /// The command, terminal or connection was started.
     Started,
-    /// It was started and goes on by itself.
+    /// The command was started and runs in the background. The stream is closed after this.
     Detached {
-        /// Named in the `exec.started` and `exec.ended` events.
+        /// Id of the command, as in the events `exec.started` and `exec.ended`.
         id: String,
     },
-    /// The other side will send no more; input is still taken. Only `forward`.
+    /// The other side of a connection will send no more; input is still accepted. Only `forward`.
     Eof,
-    /// It ended. The stream is closed after this.
+    /// The command ended. The stream is closed after this.
     Exit {
-        /// How.
+        /// Exit status or signal of the command.
         exit: Exit,
     },
-    /// It failed or could not start. The stream is closed after this.
+    /// The stream failed or could not start. The stream is closed after this.
     Problem {
-        /// Why.
+        /// The error.
         problem: crate::Problem,
     },
 }
 
-/// How a process ended.
+/// How a process ended: `{"code": 0}` or `{"signal": "KILL"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Exit {
-    /// By itself, with this status (0 to 255).
+    /// It exited with this status, 0 to 255.
     Code(u8),
-    /// By this signal, named without `SIG` (`KILL`), or by number where it has no name.
+    /// It was ended by this signal: the name without `SIG`, or the number if it has no name.
     Signal(String),
 }
 
 impl Exit {
-    /// What a shell would show: the status, or 128 plus the signal's number.
+    /// The exit status as a shell reports it: the status, or 128 plus the signal's number.
     pub fn shell_status(&self) -> u8 {
         match self {
             Self::Code(code) => *code,
@@ -180,7 +181,7 @@ impl Exit {
     }
 }
 
-/// Signals by the names SSH and shells use, on Linux.
+/// The names of Linux signals, without `SIG`.
 const SIGNALS: &[(&str, u8)] = &[
     ("HUP", 1),
     ("INT", 2),
@@ -215,13 +216,13 @@ const SIGNALS: &[(&str, u8)] = &[
     ("SYS", 31),
 ];
 
-/// The number of a signal named without `SIG`, or given as a number from 1 to 64.
+/// The number of a signal, given by its name without `SIG` or as a number from 1 to 64.
 pub fn signal_number(name: &str) -> Option<u8> {
     let known = SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
     known.or_else(|| name.parse().ok().filter(|number| (1..=64).contains(number)))
 }
 
-/// The name of a signal, without `SIG`; its number where it has none.
+/// The name of a signal without `SIG`, or its number if it has no name.
 pub fn signal_name(number: u8) -> String {
     let known = SIGNALS.iter().find(|(_, known)| *known == number);
     known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
@@ -232,51 +233,52 @@ pub fn signal_name(number: u8) -> String {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
-    /// The command, word by word. No shell reads it.
+    /// The command, one string for each argument. No shell interprets it.
     pub argv: Vec<String>,
-    /// Added to the environment.
+    /// Variables added to the environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Where it runs; `/workspace` when absent.
+    /// Working directory; `/workspace`, or the session's directory with `session`, when absent.
     #[serde(default)]
     pub directory: Option<String>,
-    /// Run in a background window of this session; `stdout` then has the terminal's bytes.
+    /// Name or id of a session; the command runs in a background window of it, and `stdout` has the terminal's bytes.
     #[serde(default)]
     pub session: Option<String>,
-    /// Run as root. Needs admin; excludes `session`.
+    /// Run as root instead of `dev`. Needs scope admin; excludes `session`.
     #[serde(default)]
     pub root: bool,
-    /// Given to the command as its input.
+    /// Standard input of the command, as text; excludes `stdin_base64`.
     #[serde(default)]
     pub stdin: Option<String>,
-    /// The same as base64, for bytes that are no text.
+    /// Standard input of the command, as base64; for bytes that are not UTF-8.
     #[serde(default)]
     pub stdin_base64: Option<String>,
-    /// After so many seconds it is ended (TERM, then KILL) and the answer is `timed-out`. At most, and by default, 600.
+    /// Time limit in seconds, at most 600, which is also the default. Then the command is ended (TERM, later KILL), and the
+    /// response is the problem `timed-out`.
     #[serde(default)]
     pub timeout: Option<f64>,
 }
 
-/// The answer to `POST /api/sheds/{n}/exec`.
+/// The response to `POST /api/sheds/{n}/exec`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExecResult {
-    /// Its exit status, as a shell would show it: 128 plus the signal's number if a signal ended it.
+    /// Exit status as a shell reports it: 128 plus the signal's number if a signal ended the command.
     pub exit: u8,
-    /// The signal that ended it, named without `SIG`.
+    /// Name, without `SIG`, of the signal that ended the command; absent if it exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
-    /// Standard output; bytes that are no UTF-8 are replaced.
+    /// Standard output; bytes that are not UTF-8 are replaced.
     pub stdout: String,
-    /// Standard error, likewise.
+    /// Standard error; bytes that are not UTF-8 are replaced.
     pub stderr: String,
-    /// Standard output as base64, when it is not UTF-8.
+    /// Standard output as base64; only if it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout_base64: Option<String>,
-    /// Standard error as base64, when it is not UTF-8.
+    /// Standard error as base64; only if it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr_base64: Option<String>,
-    /// Whether output beyond the limit (8 MiB each) was dropped.
+    /// Whether output beyond the limit of 8 MiB for each stream was dropped.
     pub truncated: bool,
 }
 

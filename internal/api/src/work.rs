@@ -1,4 +1,4 @@
-//! What is done with several sessions at once, what sessions are made from, and what can be tidied up.
+//! Batches, templates, garbage collection and orphans.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,66 +9,68 @@ use crate::session::{AutoRespond, SessionLimits, SessionType};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
-    /// Sessions by id; excludes `filter`.
+    /// Ids of the sessions; excludes `filter`.
     #[serde(default)]
     pub ids: Vec<String>,
-    /// Sessions by what they are.
+    /// Selects sessions by their properties; excludes `ids`.
     #[serde(default)]
     pub filter: Option<BatchFilter>,
-    /// What is done.
+    /// Operation to perform on each session.
     pub op: BatchOp,
-    /// Only say what would be done.
+    /// Only report what would be done.
     #[serde(default)]
     pub dry_run: bool,
-    /// For `delete`: also where work would be lost.
+    /// For `delete`: delete sessions with uncommitted or unpushed work, too.
     #[serde(default)]
     pub force: bool,
-    /// For `restart`: agents go on with their conversation.
+    /// For `restart`: agents continue their conversation instead of beginning a new one.
     #[serde(default, rename = "continue")]
     pub continues: bool,
-    /// For `input`: typed into each session's active pane, and Enter pressed.
+    /// For `input`: text to type into the active pane of each session, followed by Enter.
     #[serde(default)]
     pub text: Option<String>,
-    /// For `tag`: added to each session's tags.
+    /// For `tag`: tags to add to each session.
     #[serde(default)]
     pub tags: Vec<String>,
 }
 
-/// Which sessions: those for which everything said here is so.
+/// Selects the sessions that match all the fields given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BatchFilter {
-    /// Of this shed.
+    /// Name of the session's shed.
     #[serde(default)]
     pub shed: Option<String>,
-    /// With this tag.
+    /// A tag of the session.
     #[serde(default)]
     pub tag: Option<String>,
-    /// In this status.
+    /// Status of the session.
     #[serde(default)]
     pub status: Option<crate::session::SessionStatus>,
-    /// With a worker of this agent.
+    /// Name of an agent that one of its workers runs.
     #[serde(default)]
     pub agent: Option<String>,
 }
 
 words! {
-    /// What a batch does with each session.
-    BatchOp {
-        /// End its processes; it stays.
+    /// Operation of a batch on each session. `terminate`: end its processes. `restart`: start its workers again. `delete`:
+    /// end its processes and delete it. `freeze`, `thaw`: freeze its processes, or let them continue. `checkpoint`: create a
+    /// checkpoint. `input`: type a line. `tag`: add tags.
+    BatchOp "batch operation" {
+        /// End the processes; the session is kept.
         Terminate = "terminate",
-        /// Start its workers again.
+        /// Start the workers again.
         Restart = "restart",
-        /// End and delete it.
+        /// End the processes and delete the session.
         Delete = "delete",
-        /// Freeze its processes.
+        /// Freeze the processes.
         Freeze = "freeze",
-        /// Let them go on.
+        /// Let frozen processes continue.
         Thaw = "thaw",
-        /// Make a checkpoint.
+        /// Create a checkpoint.
         Checkpoint = "checkpoint",
-        /// Type a line.
+        /// Type a line of text.
         Input = "input",
         /// Add tags.
         Tag = "tag",
@@ -76,111 +78,111 @@ words! {
 }
 
 impl Default for BatchOp {
-    /// The one that changes least.
+    /// The operation that changes least.
     fn default() -> Self {
         Self::Checkpoint
     }
 }
 
-/// The answer to a batch.
+/// The response to a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BatchResult {
-    /// One for each session, in the order asked for.
+    /// The result of each session, in the requested order.
     pub items: Vec<BatchItem>,
 }
 
-/// What a batch did with one session.
+/// The result of a batch for one session: either `effect` or `problem`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BatchItem {
-    /// The session's id, as asked for.
+    /// Id of the session, as requested.
     pub id: String,
-    /// Its shed.
+    /// Name of its shed; absent if the session was not found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shed: Option<String>,
-    /// Its name.
+    /// Name of the session; absent if it was not found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What was done, or would be, in words.
+    /// What was done, or would be done in a dry run, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<String>,
-    /// Why it was not done.
+    /// Why the operation failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<crate::Problem>,
 }
 
-/// A template: values that stand where a new session does not say anything. A TOML file of the server, or of a
-/// repository's `.shed/templates/`.
+/// A template: values for the fields that a request for a new session does not give. It is a TOML file of the server, or of
+/// the directory `.shed/templates/` of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Template {
-    /// One line for people.
+    /// Description for people, one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// What sessions work in.
+    /// Type of the session.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<SessionType>,
-    /// Their title.
+    /// Title for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Their tags.
+    /// Tags to filter by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// The agent of their first worker.
+    /// Name of the agent that the first worker runs; excludes `command`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// The agent's model.
+    /// Model of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What the agent is told first. `{{prompt}}` in it is what the new session says.
+    /// Initial prompt of the agent. `{{prompt}}` is replaced by the prompt of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// What the first worker runs, when it is no agent.
+    /// Command of the first worker, one string for each argument.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// What their branch begins at.
+    /// Start of the branch: a ref, a commit, or `pr/N`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
-    /// Fetch first.
+    /// Fetch from `origin` before the branch is created.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fetch: bool,
-    /// Run after the worktree is made.
+    /// Command to run after the worktree is created, one string for each argument.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub setup: Vec<String>,
-    /// Run before the worktree is removed.
+    /// Command to run before the worktree is removed, one string for each argument.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub teardown: Vec<String>,
-    /// Added to their workers' environment.
+    /// Variables added to the environment of the session's workers.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub env: std::collections::BTreeMap<String, String>,
-    /// What they may use.
+    /// Resource limits of the session.
     #[serde(default, skip_serializing_if = "SessionLimits::is_none")]
     pub limits: SessionLimits,
-    /// How prompts are to be answered.
+    /// How prompts of the session's agents are to be answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_respond: Option<AutoRespond>,
-    /// Whether their processes are confined.
+    /// Let processes write only to the session's directory, the caches in the home directory and `/tmp`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confine: bool,
-    /// Whether the first worker's command is started again when the shed is.
+    /// Start the first worker's command again when the shed is started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restart: bool,
 }
 
-/// A template, where it is from and what is wrong with it.
+/// A template and its source: either `template` or `error`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NamedTemplate {
-    /// The file's name without `.toml`.
+    /// Name of the template: the file's name without `.toml`.
     pub name: String,
-    /// `server` or `repository`. The repository's stands before the server's of the same name.
+    /// `server` or `repository`. A template of the repository takes precedence over the server's of the same name.
     pub source: String,
-    /// What it says; absent when it cannot be read.
+    /// The parsed template; absent when the file is invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
-    /// Why it cannot be read, with the line.
+    /// Why the file is invalid, with the line number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -189,7 +191,7 @@ pub struct NamedTemplate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TemplateList {
-    /// By name.
+    /// Templates of the server and of the shed's repository, sorted by name.
     pub templates: Vec<NamedTemplate>,
 }
 
@@ -198,7 +200,7 @@ pub struct TemplateList {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CheckTemplate {
-    /// What is in the file.
+    /// Content of a template's TOML file.
     pub text: String,
 }
 
@@ -207,45 +209,45 @@ pub struct CheckTemplate {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Gc {
-    /// Only say what would be removed.
+    /// Only report what would be removed.
     #[serde(default)]
     pub dry_run: bool,
-    /// Remove what was put aside longer ago than this. Days; 30 when absent.
+    /// Age in days from which data of deleted sessions is removed; 30 when absent.
     #[serde(default)]
     pub older_than_days: Option<u32>,
 }
 
-/// The answer: every byte that shed keeps for a shed's sessions, and why.
+/// The response to `POST /api/sheds/{n}/gc`: all data that the server keeps for a shed's sessions, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GcReport {
-    /// By kind, then name.
+    /// The data, sorted by kind, then by name.
     pub items: Vec<GcItem>,
-    /// Bytes that were freed, or would be.
+    /// Bytes that were freed, or would be freed in a dry run.
     pub freed_bytes: u64,
 }
 
-/// Something kept.
+/// Data that is kept for a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GcItem {
     /// `worktree`, `log`, `checkpoints`, `trash`, `spool` or `index`.
     pub kind: String,
-    /// What it is.
+    /// Path, ref or session that identifies it.
     pub name: String,
-    /// How large it is.
+    /// Size in bytes.
     pub bytes: u64,
-    /// Whether it goes.
+    /// Whether it was removed, or would be removed in a dry run.
     pub remove: bool,
-    /// Why it stays or goes.
+    /// Why it is kept or removed, for people.
     pub why: String,
 }
 
-/// `GET /api/sheds/{n}/orphans`: what is there and belongs to no session that is remembered.
+/// `GET /api/sheds/{n}/orphans`: objects in a shed that no managed session owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OrphanList {
-    /// By kind, then name.
+    /// The orphans, sorted by kind, then by name.
     pub orphans: Vec<Orphan>,
 }
 
@@ -254,20 +256,20 @@ pub struct OrphanList {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CleanOrphans {
-    /// Which, by the names they are listed with.
+    /// Names of the orphans to remove, as listed.
     pub names: Vec<String>,
 }
 
-/// Something that belongs to no session that is remembered.
+/// An object in a shed that no managed session owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Orphan {
-    /// `session` (a tmux session without a row), `worktree`, `process` or `record`.
+    /// `session` (a tmux session without a database row), `worktree`, `process` or `record`.
     pub kind: String,
-    /// A name, a path, or a process id.
+    /// Name, path or process id, depending on the kind.
     pub name: String,
-    /// What is known of it.
+    /// Details for people.
     pub detail: String,
-    /// A command that mends it.
+    /// Command that fixes it, to paste.
     pub hint: String,
 }

@@ -1,58 +1,58 @@
-//! Workers: the windows of a session that shed started, what runs in them and what they print.
+//! Workers: windows of a session whose commands shed manages, and their output.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::stream::Exit;
 
-/// A window of a session with a command of ours in it.
+/// A worker: a window of a session with a command that shed manages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Worker {
-    /// Stable for as long as the worker exists.
+    /// Stable id of the worker.
     pub id: String,
-    /// Unique in its session; the window's name.
+    /// Name of the worker and of its window, unique in its session.
     pub name: String,
-    /// What it is.
+    /// Kind of the worker.
     pub kind: WorkerKind,
-    /// The agent's definition.
+    /// Name of its agent; absent for a terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// The conversation the agent is in, where shed knows it.
+    /// The agent's id of its conversation; absent if shed does not know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
-    /// What it runs, word by word; empty for a login shell.
+    /// Its command, one string for each argument; empty for a login shell.
     pub command: Vec<String>,
-    /// Whether the command is started again when the shed is.
+    /// Whether the command is started again when the shed is started.
     pub restart: bool,
-    /// Where it stands.
+    /// Status of the worker.
     pub status: WorkerStatus,
-    /// How its command ended.
+    /// How the command ended; absent while it runs, or if the exit status is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
-    /// Why there is no exit: what ended the command was not the command.
+    /// Why a command that has ended has no `exit`, for example because it was stopped with the shed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// tmux's id of its window (`@5`), while there is one.
+    /// tmux's id of its window (`@5`); absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
-    /// Grows with each start of its command. Equal numbers mean the same run.
+    /// Number of the current run of the command. It grows with each start.
     pub epoch: u64,
-    /// The offset after the last byte of its output that is kept. Bytes since the first start of the worker.
+    /// Offset after the last byte of stored output, counted from the first start of the worker.
     pub output_end: u64,
-    /// When it was made.
+    /// Time the worker was created.
     pub created_at: DateTime<Utc>,
-    /// When its command was last started.
+    /// Time the command was last started; absent before the first start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<DateTime<Utc>>,
-    /// When its command ended.
+    /// Time the command ended; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<DateTime<Utc>>,
 }
 
 words! {
-    /// What a worker is.
-    WorkerKind {
+    /// Kind of a worker. `agent`: it runs a coding agent. `terminal`: it runs a shell or another command.
+    WorkerKind "worker kind" {
         /// A coding agent.
         Agent = "agent",
         /// A shell or a command.
@@ -61,13 +61,14 @@ words! {
 }
 
 words! {
-    /// Where a worker stands, by facts of processes alone.
-    WorkerStatus {
-        /// Its window is being made.
+    /// Status of a worker, derived from its process. `starting`: its window is being created. `running`: its command runs.
+    /// `exited`: its command has ended.
+    WorkerStatus "worker status" {
+        /// The window is being created.
         Starting = "starting",
-        /// Its command runs.
+        /// The command runs.
         Running = "running",
-        /// Its command has ended; `exit` says how.
+        /// The command has ended; `exit` says how.
         Exited = "exited",
     }
 }
@@ -76,7 +77,7 @@ words! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkerList {
-    /// In the order they were made.
+    /// The workers, in the order they were created.
     pub workers: Vec<Worker>,
 }
 
@@ -85,31 +86,31 @@ pub struct WorkerList {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewWorker {
-    /// The name; made from agent or command when absent.
+    /// Name of the worker; derived from agent or command when absent.
     #[serde(default)]
     pub name: Option<String>,
-    /// The agent; excludes `command`.
+    /// Name of the agent to run; excludes `command`.
     #[serde(default)]
     pub agent: Option<String>,
-    /// The agent's model.
+    /// Model of the agent, passed on to it; the agent's default when absent.
     #[serde(default)]
     pub model: Option<String>,
-    /// What the agent is told first.
+    /// Initial prompt of the agent.
     #[serde(default)]
     pub prompt: Option<String>,
-    /// What it runs instead of a login shell, word by word.
+    /// Command to run, one string for each argument; a login shell when empty.
     #[serde(default)]
     pub command: Vec<String>,
-    /// Where it begins; the session's directory when absent. Absolute.
+    /// Working directory, absolute; the session's directory when absent.
     #[serde(default)]
     pub directory: Option<String>,
-    /// Added to its environment.
+    /// Variables added to its environment.
     #[serde(default)]
     pub env: std::collections::BTreeMap<String, String>,
-    /// As of a session.
+    /// Keep the window with its last screen when the command has ended. When absent, true for agents and false otherwise.
     #[serde(default)]
     pub keep: Option<bool>,
-    /// Whether the command is started again when the shed is.
+    /// Start the command again when the shed is started.
     #[serde(default)]
     pub restart: bool,
 }
@@ -119,31 +120,31 @@ pub struct NewWorker {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Restart {
-    /// Agents go on with their conversation instead of beginning anew.
+    /// Agents continue their conversation instead of beginning a new one.
     #[serde(default, rename = "continue")]
     pub continues: bool,
 }
 
-/// `GET …/workers/{w}/output`: a page of what a worker printed, from the log.
+/// `GET …/workers/{w}/output`: a page of a worker's stored output. Offsets count bytes from the first start of the worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OutputPage {
-    /// The offset of the first byte.
+    /// Offset of the first byte of the page.
     pub start: u64,
-    /// The offset after the last byte: ask for this next.
+    /// Offset after the last byte of the page; `from` of the next page.
     pub end: u64,
-    /// The offset after the last byte there is.
+    /// Offset after the last byte of all stored output.
     pub log_end: u64,
-    /// The first offset that is still kept.
+    /// Offset of the first byte of all stored output.
     pub log_start: u64,
-    /// The run of the worker that printed it.
+    /// Number of the run that printed the page.
     pub epoch: u64,
-    /// So many bytes before `start` were printed and are not kept.
+    /// Number of bytes directly before `start` that were printed and are not stored.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gap: u64,
-    /// The bytes as text; what is no UTF-8 is replaced.
+    /// The page as text; bytes that are not UTF-8 are replaced.
     pub text: String,
-    /// The bytes exactly, as base64, when they are no UTF-8.
+    /// The page as base64; only if it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<String>,
 }
@@ -157,20 +158,20 @@ fn is_zero(n: &u64) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OutputHits {
-    /// Oldest first.
+    /// The matching lines, oldest first.
     pub hits: Vec<OutputHit>,
-    /// Ask again from here for more; absent at the end.
+    /// Offset at which to continue the search; absent at the end of the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
 }
 
-/// A line of output in which the text was found.
+/// A line of output that contains the text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OutputHit {
-    /// Where the text stands in it first.
+    /// Offset of the first match in the line.
     pub offset: u64,
-    /// The line, without what steers a terminal.
+    /// The line without terminal control sequences.
     pub line: String,
 }
 
@@ -179,27 +180,27 @@ pub struct OutputHit {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum WorkerClientFrame {
-    /// Typed into the worker's terminal, as it is.
+    /// Input for the worker's terminal.
     Input {
-        /// The text.
+        /// The text to type, unchanged.
         data: String,
     },
-    /// The viewer's size. The primary viewer's is the terminal's; the others follow.
+    /// The viewer has a new size. The terminal takes the size of the primary viewer.
     Resize {
-        /// Columns.
+        /// Number of columns.
         cols: u16,
-        /// Rows.
+        /// Number of rows.
         rows: u16,
     },
-    /// A picture: saved in the shed, and its path typed into the terminal.
+    /// An image, which is stored in the shed and whose path is typed into the terminal.
     Image {
-        /// The file, as base64.
+        /// Content of the file, as base64.
         data: String,
-        /// `image/png`, `image/jpeg`, `image/gif` or `image/webp`.
+        /// Media type: `image/png`, `image/jpeg`, `image/gif` or `image/webp`.
         #[serde(rename = "mimeType")]
         mime_type: String,
     },
-    /// Become the one whose size counts.
+    /// Become the primary viewer.
     Primary,
 }
 
@@ -208,104 +209,106 @@ pub enum WorkerClientFrame {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum WorkerServerFrame {
-    /// What was there before: first of all, and again when the viewer fell behind. It replaces everything shown so far.
+    /// Earlier output: the first message, sent again when the viewer has fallen behind. It replaces everything shown so far.
     History {
-        /// Bytes for a terminal, as text.
+        /// Terminal output, as text.
         data: String,
-        /// The offset after it.
+        /// Offset after the last byte of `data`.
         offset: u64,
-        /// The run of the worker.
+        /// Number of the worker's current run.
         epoch: u64,
-        /// The terminal's columns.
+        /// Number of the terminal's columns.
         cols: u16,
-        /// The terminal's rows.
+        /// Number of the terminal's rows.
         rows: u16,
-        /// Whether this viewer's size is the terminal's.
+        /// Whether this viewer is the primary one, whose size the terminal takes.
         primary: bool,
-        /// Whether this viewer's input is dropped.
+        /// Whether input of this viewer is dropped.
         read_only: bool,
     },
-    /// What was printed.
+    /// New output.
     Output {
-        /// Bytes for a terminal, as text; a character cut by the end of one message begins the next.
+        /// Terminal output, as text. A character that is incomplete at the end of a message is sent with the next one.
         data: String,
-        /// The offset after it.
+        /// Offset after the last byte of `data`.
         offset: u64,
-        /// The run of the worker.
+        /// Number of the run that printed it.
         epoch: u64,
     },
-    /// The terminal has this size now.
+    /// The terminal has a new size.
     Size {
-        /// Columns.
+        /// Number of columns.
         cols: u16,
-        /// Rows.
+        /// Number of rows.
         rows: u16,
-        /// Whether it is this viewer's.
+        /// Whether this viewer is the primary one.
         primary: bool,
     },
     /// The command ended.
     Exit {
-        /// Its status, or absent when a signal ended it or nobody knows.
+        /// Exit status; absent if a signal ended the command or the exit status is unknown.
         #[serde(rename = "exitCode", default, skip_serializing_if = "Option::is_none")]
         exit_code: Option<u8>,
-        /// The signal, named without `SIG`.
+        /// Name, without `SIG`, of the signal that ended the command; null if there was none.
         #[serde(default)]
         signal: Option<String>,
-        /// The run of the worker.
+        /// Number of the run that ended.
         epoch: u64,
     },
-    /// What the worker does.
+    /// The activity of the worker changed.
     Activity {
-        /// By the rhythm of its output.
+        /// The new activity.
         state: Activity,
     },
-    /// Something asked for was not done; the stream goes on.
+    /// A request of the client failed; the stream continues.
     Problem {
-        /// Why.
+        /// The error.
         problem: crate::Problem,
     },
 }
 
 words! {
-    /// What a worker does, as far as its processes and output tell.
-    Activity {
-        /// It prints.
+    /// Activity of a worker, derived from its processes and output. `active`: it prints output. `idle`: it prints nothing.
+    /// `asking`: its agent shows a prompt; only for agents whose prompts shed can parse. `unknown`: it cannot be determined.
+    Activity "activity" {
+        /// Prints output.
         Active = "active",
-        /// It is quiet.
+        /// Prints nothing.
         Idle = "idle",
-        /// It asks something. Told for agents whose prompts shed can read.
+        /// Its agent shows a prompt. Only for agents whose prompts shed can parse.
         Asking = "asking",
-        /// There is no saying.
+        /// Cannot be determined.
         Unknown = "unknown",
     }
 }
 
-/// An item of `GET /api/previews`: what the last rows of workers look like, at first whole, then the rows that changed.
+/// An item of `GET /api/previews`: the last rows of a worker's screen. The first item of a worker is complete; later ones
+/// have the rows that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Preview {
-    /// The shed.
+    /// Name of the shed.
     pub shed: String,
-    /// The session's id.
+    /// Id of the session.
     pub session: String,
-    /// The worker's id.
+    /// Id of the worker.
     pub worker: String,
-    /// The terminal's columns.
+    /// Number of the terminal's columns.
     pub cols: u16,
-    /// The terminal's rows.
+    /// Number of the terminal's rows.
     pub rows: u16,
-    /// Whether `lines` are all there are, or those that changed.
+    /// Whether `lines` has all rows of the preview, instead of only those that changed.
     pub whole: bool,
-    /// The rows, by number from the top.
+    /// The rows, ordered from the top.
     pub lines: Vec<PreviewLine>,
 }
 
-/// A row of a terminal.
+/// A row of a terminal's screen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PreviewLine {
-    /// From the top, from 0.
+    /// Number of the row, counted from 0 at the top.
     pub row: u16,
-    /// Its text, with colours as SGR sequences.
+    /// Text of the row, with colours as SGR sequences.
     pub text: String,
 }

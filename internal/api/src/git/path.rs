@@ -1,8 +1,8 @@
-//! File names, which are bytes, as text that can be shown and sent back. The form is git's own.
+//! Quotes file names, which are bytes, as text that can be displayed and sent back. The form is git's own.
 
 use std::fmt::Write as _;
 
-/// A name as text: as it is when it is UTF-8 and harmless, else in double quotes with C escapes, as git prints it.
+/// A name as text: unchanged if it is plain UTF-8, else in double quotes with C escapes, as git prints it.
 pub fn quote_path(path: &[u8]) -> String {
     match std::str::from_utf8(path) {
         Ok(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),
@@ -10,7 +10,7 @@ pub fn quote_path(path: &[u8]) -> String {
     }
 }
 
-/// The name that was quoted; `None` when the text is in quotes and not well-formed.
+/// The name of a quoted text; `None` if the text is in quotes and not well-formed.
 pub fn unquote_path(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
     let text = text.as_ref();
     let [b'"', inner @ .., b'"'] = text else {
@@ -33,7 +33,7 @@ pub fn unquote_path(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
     Some(path)
 }
 
-/// The byte after a backslash, and what follows it.
+/// Parses the escape sequence after a backslash: the byte, and the rest of the text.
 fn unescape(text: &[u8]) -> Option<(u8, &[u8])> {
     let byte = match text {
         [high @ b'0'..=b'3', middle @ b'0'..=b'7', low @ b'0'..=b'7', rest @ ..] => {
@@ -52,7 +52,7 @@ fn unescape(text: &[u8]) -> Option<(u8, &[u8])> {
     Some((byte, &text[1..]))
 }
 
-/// Whether a character may stand as it is: steers no terminal, turns no text around, and is no part of the quoting.
+/// Whether a character needs no escape: it controls no terminal, changes no text direction, and is not part of the quoting.
 fn is_plain(c: char) -> bool {
     c != '"'
         && c != '\\'
@@ -81,7 +81,7 @@ fn quoted(path: &[u8]) -> String {
 
 fn escape(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
-        write!(text, "\\{byte:03o}").expect("a string takes everything");
+        write!(text, "\\{byte:03o}").expect("writing to a string does not fail");
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_names_stand_as_they_are() {
+    fn plain_names_are_unchanged() {
         for name in ["a", "src/ä b.rs", "-x", "#(id)", "it's"] {
             assert_eq!(quote_path(name.as_bytes()), name);
         }
@@ -115,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_name_comes_back(path in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn every_name_survives_quoting(path in prop::collection::vec(any::<u8>(), 0..40)) {
             let text = quote_path(&path);
             prop_assert_eq!(&crate::name::printable(&text), &text);
             prop_assert_eq!(unquote_path(&text), Some(path));
