@@ -1,7 +1,7 @@
-//! Sessions by their ids alone: `/api/sessions/{id}…` is `/api/sheds/{n}/sessions/{id}…`.
+//! Aliases for sessions by id: `/api/sessions/{id}…` stands for `/api/sheds/{n}/sessions/{id}…`.
 //!
-//! The path is rewritten once, between the guard, which knows the person, and the routes, which know nothing of it.
-//! A WebSocket begins as a request like any other.
+//! The path is rewritten once, between the guard, which knows the person, and the routes, which know no aliases. This works
+//! for WebSockets too, since they begin as ordinary requests.
 
 use std::sync::Weak;
 
@@ -16,14 +16,14 @@ use crate::State;
 use crate::extract::{Answer, Door, Refused, Who};
 use crate::guard::Caller;
 
-/// What the aliases begin with.
+/// Prefix of the aliases.
 const ALIASES: &str = "/api/sessions/";
-/// The one route that begins so and is no alias.
+/// The one route with that prefix that is not an alias.
 const WATCH: &str = "/api/sessions/watch";
-/// The most of an id that is shown in a refusal. Our ids have 32 characters.
+/// Longest part of an id that is repeated in an error, in characters. Our ids have 32 characters.
 const MAX_SHOWN: usize = 40;
 
-/// Lets a request for a session by its id go on as one for a session of its shed.
+/// Middleware that rewrites the path of an alias to that of the session's shed.
 pub(crate) async fn alias(
     FromState(state): FromState<Weak<State>>,
     mut request: Request,
@@ -38,7 +38,7 @@ pub(crate) async fn alias(
     next.run(request).await
 }
 
-/// The id and what follows it, of a path that is an alias.
+/// Splits the path of an alias into the id and the rest; `None` for any other path.
 fn split(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix(ALIASES).filter(|rest| !rest.is_empty() && path != WATCH)?;
     Some(rest.find('/').map_or((rest, ""), |at| rest.split_at(at)))
@@ -47,19 +47,18 @@ fn split(path: &str) -> Option<(&str, &str)> {
 fn resolve(state: &Weak<State>, request: &Request, id: &str, rest: &str) -> Answer<Uri> {
     let Who(person) = Who::of(request.extensions().get::<Caller>())?;
     let Door(door) = Door::from_weak(state)?;
-    // Ids are hexadecimal: whatever had to be escaped is none, and what is known needs no escape.
+    // Ids are hexadecimal, so a known id needs no percent-decoding.
     let shed = door.app.shed_of(&person, id).ok_or_else(|| {
         let shown: String = shed_api::name::printable(id).chars().take(MAX_SHOWN).collect();
-        Refused::new(Code::SessionNotFound, format!("no session has the id {shown:?}"))
+        Refused::new(Code::SessionNotFound, format!("no session with id {shown:?}"))
     })?;
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let path = format!("/api/sheds/{shed}/sessions/{id}{rest}{query}");
-    let bad = |_| Refused::new(Code::InvalidRequest, "the path is no path");
+    let bad = |_| Refused::new(Code::InvalidRequest, "invalid path in the request's URI");
     let path = path.parse::<PathAndQuery>().map_err(bad)?;
     let mut parts = request.uri().clone().into_parts();
     parts.path_and_query = Some(path);
-    Uri::from_parts(parts)
-        .map_err(|_| Refused::new(Code::InvalidRequest, "the address is no address"))
+    Uri::from_parts(parts).map_err(|_| Refused::new(Code::InvalidRequest, "invalid request URI"))
 }
 
 #[cfg(test)]
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_the_id_follows_it_still() {
+    fn an_alias_is_split_into_the_id_and_the_rest() {
         for (path, expected) in [
             ("/api/sessions/0a", Some(("0a", ""))),
             ("/api/sessions/0a/", Some(("0a", "/"))),

@@ -1,4 +1,4 @@
-//! Who calls: made from what the connection and the request prove.
+//! Authentication: the person behind a request, from the connection and the request's credentials.
 
 use std::net::SocketAddr;
 
@@ -11,19 +11,19 @@ use crate::State;
 /// The other end of a connection.
 #[derive(Debug, Clone)]
 pub(crate) enum Peer {
-    /// A process on this machine, by the kernel's word.
+    /// A process on this machine, over the unix socket.
     Local {
-        /// Its user.
+        /// Its user id, from the kernel's peer credentials.
         uid: u32,
     },
-    /// Somebody on a network.
+    /// A client over TCP.
     Network(SocketAddr),
-    /// Somebody another door has checked.
+    /// A person whom the SSH door has authenticated.
     Known(Person),
 }
 
 impl Peer {
-    /// What its requests are counted by before it is known who it is.
+    /// The address by which unauthenticated requests are counted; none for callers that need no token.
     pub(crate) fn address(&self) -> Option<std::net::IpAddr> {
         match self {
             Self::Network(address) => Some(address.ip()),
@@ -32,28 +32,28 @@ impl Peer {
     }
 }
 
-/// The person behind a request, or why there is none.
+/// Authenticates a request.
 pub(crate) async fn person(state: &State, peer: &Peer, parts: &Parts) -> Result<Person, Error> {
     match peer {
         Peer::Known(person) => Ok(person.clone()),
         Peer::Local { uid } if *uid == state.options.owner_uid || *uid == 0 => {
             Ok(Person::local(user_name(*uid), *uid))
         }
-        Peer::Local { .. } => Err(Error::Unauthorized("the unix socket is for its owner alone")),
+        Peer::Local { .. } => Err(Error::Unauthorized("only its owner may use the unix socket")),
         Peer::Network(_) => {
             let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
             let token = header.and_then(|value| {
                 let (scheme, token) = value.split_once(' ')?;
                 scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
             });
-            let token =
-                token.ok_or(Error::Unauthorized("a token is needed: Authorization: Bearer …"))?;
+            let token = token
+                .ok_or(Error::Unauthorized("missing token; expected Authorization: Bearer …"))?;
             state.app.credentials().token_holder(token).await
         }
     }
 }
 
-/// A user's name, for events; its number if it has none.
+/// The name of a user for events, or the uid if it has none.
 fn user_name(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = passwd.lines().find_map(|line| {

@@ -1,4 +1,4 @@
-//! Reading requests: every part that does not parse is a problem with a code, like every other refusal.
+//! Extractors for requests. A part that does not parse is answered with a problem and a code, like every other error.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -22,7 +22,7 @@ use shed_core::Person;
 use crate::State;
 use crate::guard::Caller;
 
-/// A refusal on its way out.
+/// An error response with a problem as its body.
 #[derive(Debug)]
 pub(crate) struct Refused(pub(crate) Box<Problem>);
 
@@ -64,16 +64,16 @@ impl IntoResponse for Refused {
             }
             _ => {}
         }
-        // The guard adds the request's id to the body.
+        // The guard adds the request id to the body.
         response.extensions_mut().insert(*self.0);
         response
     }
 }
 
-/// What handlers answer.
+/// Result of a handler.
 pub(crate) type Answer<T> = Result<T, Refused>;
 
-/// The door's state. The router holds it weakly, since the state holds the router.
+/// Extracts the door's state. The router holds it weakly, since the state holds the router.
 pub(crate) struct Door(pub(crate) Arc<State>);
 
 impl FromRequestParts<Weak<State>> for Door {
@@ -86,12 +86,12 @@ impl FromRequestParts<Weak<State>> for Door {
 
 impl Door {
     pub(crate) fn from_weak(state: &Weak<State>) -> Answer<Self> {
-        let gone = || Refused::new(Code::ShuttingDown, "the server is going away");
+        let gone = || Refused::new(Code::ShuttingDown, "the server is shutting down");
         state.upgrade().map(Self).ok_or_else(gone)
     }
 }
 
-/// The person behind the request.
+/// Extracts the authenticated person.
 pub(crate) struct Who(pub(crate) Person);
 
 impl<S: Sync> FromRequestParts<S> for Who {
@@ -103,17 +103,20 @@ impl<S: Sync> FromRequestParts<S> for Who {
 }
 
 impl Who {
-    /// The person, or why there is none.
+    /// The authenticated person, or the error of the authentication.
     pub(crate) fn of(caller: Option<&Caller>) -> Answer<Self> {
         match caller {
             Some(Caller::Person(person)) => Ok(Self(person.clone())),
             Some(Caller::Refused(problem)) => Err(Refused(Box::new(problem.clone()))),
-            None => Err(Refused::new(Code::Internal, "the request was not looked at")),
+            None => Err(Refused::new(
+                Code::Internal,
+                "internal error: the request was not authenticated",
+            )),
         }
     }
 }
 
-/// `{n}`: a shed.
+/// Extracts `{n}`: a shed.
 pub(crate) struct OfShed(pub(crate) ShedName);
 
 impl<S: Send + Sync> FromRequestParts<S> for OfShed {
@@ -124,7 +127,7 @@ impl<S: Send + Sync> FromRequestParts<S> for OfShed {
     }
 }
 
-/// `{n}` and `{s}`: a session of a shed.
+/// Extracts `{n}` and `{s}`: a session of a shed.
 pub(crate) struct OfSession(pub(crate) ShedName, pub(crate) SessionRef);
 
 impl<S: Send + Sync> FromRequestParts<S> for OfSession {
@@ -136,7 +139,7 @@ impl<S: Send + Sync> FromRequestParts<S> for OfSession {
     }
 }
 
-/// `{n}`, `{s}` and `{w}`: a worker of a session, by name or id, which have one pattern.
+/// Extracts `{n}`, `{s}` and `{w}`: a worker of a session, by name or id.
 pub(crate) struct OfWorker(pub(crate) ShedName, pub(crate) SessionRef, pub(crate) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for OfWorker {
@@ -149,7 +152,7 @@ impl<S: Send + Sync> FromRequestParts<S> for OfWorker {
     }
 }
 
-/// `{n}`, `{s}` and `{c}`: a checkpoint of a session, by its number.
+/// Extracts `{n}`, `{s}` and `{c}`: a checkpoint of a session, by its number.
 pub(crate) struct OfCheckpoint(pub(crate) ShedName, pub(crate) SessionRef, pub(crate) u64);
 
 impl<S: Send + Sync> FromRequestParts<S> for OfCheckpoint {
@@ -159,13 +162,14 @@ impl<S: Send + Sync> FromRequestParts<S> for OfCheckpoint {
         let OfSession(shed, session) = OfSession::from_request_parts(parts, state).await?;
         let given = segment(parts, state, "c").await?;
         let n = given.parse().map_err(|_| {
-            Refused::new(Code::InvalidRequest, "a checkpoint is addressed by its number")
+            let text = format!("invalid checkpoint {given:?}; expected its number");
+            Refused::new(Code::InvalidRequest, text)
         })?;
         Ok(Self(shed, session, n))
     }
 }
 
-/// `{id}`: anything else with an id.
+/// Extracts `{id}`: the id of a key or token.
 pub(crate) struct OfId(pub(crate) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for OfId {
@@ -179,11 +183,11 @@ impl<S: Send + Sync> FromRequestParts<S> for OfId {
 async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Answer<String> {
     let path =
         Path::<std::collections::HashMap<String, String>>::from_request_parts(parts, state).await;
-    let bad = || Refused::new(Code::InvalidRequest, "the path is no UTF-8");
+    let bad = || Refused::new(Code::InvalidRequest, "invalid path; expected UTF-8");
     path.map_err(|_| bad())?.0.remove(name).ok_or_else(bad)
 }
 
-/// A JSON object. serde would read a struct from a list, too, field by field.
+/// A value deserialized from a JSON object. serde alone would accept a list of the fields' values as well.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -206,7 +210,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A JSON body.
+/// Extracts a JSON body.
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<Weak<State>> for Body<T> {
@@ -222,14 +226,14 @@ impl<T: DeserializeOwned> FromRequest<Weak<State>> for Body<T> {
             Err(JsonRejection::BytesRejection(error)) => Err(unreadable(&error)),
             Err(JsonRejection::MissingJsonContentType(_)) => Err(Refused::new(
                 Code::InvalidRequest,
-                "the body must be JSON, with the header Content-Type: application/json",
+                "invalid content type; expected a JSON body with Content-Type: application/json",
             )),
             Err(error) => Err(Refused::new(Code::InvalidRequest, root_cause(&error))),
         }
     }
 }
 
-/// The same body, ending with an error when its sender pauses for too long.
+/// The same body, which fails when its sender pauses for longer than `limit`.
 fn in_time(body: axum::body::Body, limit: Duration) -> axum::body::Body {
     let chunks =
         futures_util::stream::unfold(body.into_data_stream(), move |mut chunks| async move {
@@ -246,7 +250,7 @@ fn unreadable(error: &BytesRejection) -> Refused {
     let mut inner: &dyn std::error::Error = error;
     loop {
         if inner.is::<tokio::time::error::Elapsed>() {
-            return Refused::new(Code::TimedOut, "the body did not come in time");
+            return Refused::new(Code::TimedOut, "the body did not arrive within the time limit");
         }
         match inner.source() {
             Some(source) => inner = source,
@@ -258,10 +262,10 @@ fn unreadable(error: &BytesRejection) -> Refused {
     } else {
         Code::InvalidRequest
     };
-    Refused::new(code, format!("the body cannot be read: {inner}"))
+    Refused::new(code, format!("cannot read the body: {inner}"))
 }
 
-/// A JSON body or none at all.
+/// Extracts a JSON body; the default value if the request has none.
 pub(crate) struct OptionalBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Weak<State>> for OptionalBody<T> {
@@ -276,7 +280,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Weak<State>> for OptionalBody<T>
     }
 }
 
-/// Query parameters.
+/// Extracts query parameters.
 pub(crate) struct Params<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -289,7 +293,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// The innermost reason: serde's own words, with field and position.
+/// The text of the innermost error: serde's message, with field and position.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {

@@ -1,4 +1,4 @@
-//! What every request goes through: an id, the checks of Host and Origin, who it is, how often, one line in the log.
+//! Middleware around all routes: request id, Host and Origin checks, authentication, rate limits, request log.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -15,21 +15,21 @@ use crate::State;
 use crate::auth::{Peer, person};
 use crate::extract::Refused;
 
-/// The header that finds a request in the log.
+/// The header with the id that identifies a request in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The longest id of a caller's own.
+/// The longest id that a caller may give itself, in bytes.
 const MAX_ID_BYTES: usize = 64;
-/// How long a request may take that does not stream. Creations and rebuilds go on without whoever asked.
+/// Time limit of a request that does not stream. Creations and rebuilds continue after their request has ended.
 const REQUEST_LIMIT: Duration = Duration::from_secs(700);
 
-/// Who a request is from, for the handlers that want to know. Health and documents do not.
+/// The result of the authentication, for handlers that need it. Some health and documentation routes do not.
 #[derive(Debug, Clone)]
 pub(crate) enum Caller {
     Person(Person),
     Refused(Problem),
 }
 
-/// The guard, around all routes.
+/// The middleware.
 pub(crate) async fn guard(
     FromState(state): FromState<Weak<State>>,
     mut request: Request,
@@ -40,11 +40,11 @@ pub(crate) async fn guard(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut actor = String::new();
     let response = match state.upgrade() {
-        None => Refused::new(Code::ShuttingDown, "the server is going away").into_response(),
+        None => Refused::new(Code::ShuttingDown, "the server is shutting down").into_response(),
         Some(state) => match admit(&state, &mut request, &mut actor).await {
             Ok(()) => tokio::select! {
                 response = next.run(request) => response,
-                refused = time_is_up(&state) => refused.into_response(),
+                refused = deadline(&state) => refused.into_response(),
             },
             Err(refused) => refused.into_response(),
         },
@@ -55,7 +55,7 @@ pub(crate) async fn guard(
     }
     let status = response.status().as_u16();
     let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    // The query is not logged: it may hold what its caller would not like to see there.
+    // The query is not logged: it may contain private data.
     if status >= 500 {
         tracing::warn!(%method, path, status, ms, actor, request = id, "request");
     } else {
@@ -64,7 +64,7 @@ pub(crate) async fn guard(
     response
 }
 
-/// The caller's own id if it has one that is fit for a log, else a new one.
+/// The id from the request's header if it is valid, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let fit = |id: &&str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -75,29 +75,32 @@ fn request_id(headers: &HeaderMap) -> String {
     own.map_or_else(new, str::to_owned)
 }
 
-/// Ends when a request has taken too long, for its own sake or because the server goes away.
-async fn time_is_up(state: &State) -> Refused {
+/// Returns when a request must end: after its time limit, or some time after the server began to shut down.
+async fn deadline(state: &State) -> Refused {
     let stop = state.app.stopping();
-    let going_away = async {
+    let drained = async {
         stop.cancelled().await;
         tokio::time::sleep(state.options.timing.drain).await;
     };
     tokio::select! {
         () = tokio::time::sleep(REQUEST_LIMIT) => {
-            Refused::new(Code::TimedOut, "the request took too long")
+            let text = format!("the request took longer than {} seconds", REQUEST_LIMIT.as_secs());
+            Refused::new(Code::TimedOut, text)
         }
-        () = going_away => Refused::new(Code::ShuttingDown, "the server is going away"),
+        () = drained => Refused::new(Code::ShuttingDown, "the server is shutting down"),
     }
 }
 
-/// Puts the caller into the request, or says why it goes no further.
+/// Checks and authenticates a request, and stores the caller in its extensions.
 async fn admit(
     state: &Arc<State>,
     request: &mut Request,
     actor: &mut String,
 ) -> Result<(), Refused> {
     let peer = request.extensions().get::<Peer>().cloned();
-    let peer = peer.ok_or_else(|| Refused::new(Code::Internal, "a connection without a peer"))?;
+    let peer = peer.ok_or_else(|| {
+        Refused::new(Code::Internal, "internal error: the connection has no peer")
+    })?;
     if let Peer::Network(_) = peer {
         check_host(state, request.headers())?;
     }
@@ -117,7 +120,7 @@ async fn admit(
             let problem = error.problem();
             let refused = problem.code == Code::Unauthorized;
             if let (true, Some(address)) = (refused, peer.address()) {
-                // Who shows nothing guesses nothing: probes of health come without a token.
+                // A request without a token guesses none: health probes come without one.
                 if has_credential && !state.limits.refusal(address) {
                     return Err(Refused::new(Code::RateLimited, "too many refused credentials"));
                 }
@@ -133,14 +136,17 @@ async fn admit(
     Ok(())
 }
 
-/// A page of somebody else's in a browser must not reach us, neither by naming us (Host) nor by being asked (Origin).
+/// Protects against foreign pages in a browser: the Host header against DNS rebinding, the Origin header against cross-site
+/// requests.
 fn check_host(state: &State, headers: &HeaderMap) -> Result<(), Refused> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let refused = |what: &str, given: &str| {
         let given: String = shed_api::name::printable(given).chars().take(100).collect();
         let problem =
-            Problem::new(Code::HostNotAllowed, format!("{what} {given:?} is not this server"));
-        Refused(Box::new(problem.hint("add it to [http] hosts in the server's configuration")))
+            Problem::new(Code::HostNotAllowed, format!("{what} {given:?} is not allowed"));
+        Refused(Box::new(
+            problem.hint("on the server, add it to hosts under [http] in the configuration"),
+        ))
     };
     let host = text(HOST).unwrap_or_default();
     if !is_own(&state.options.hosts, host) {
@@ -154,8 +160,8 @@ fn check_host(state: &State, headers: &HeaderMap) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Whether a page of `origin` is this server's: the same host and port that was asked, or a name from the configuration.
-/// Another port of localhost is somebody else: a page that an agent serves from its shed, for instance.
+/// Whether `origin` is this server: the host and port of the request, or a name from the configuration. Another port of
+/// localhost is foreign: it may be a page that an agent serves from its shed.
 fn is_own_origin(hosts: &[String], host: &str, origin: &str) -> bool {
     let Some((_, authority)) = origin.split_once("://") else {
         return false;
@@ -164,7 +170,7 @@ fn is_own_origin(hosts: &[String], host: &str, origin: &str) -> bool {
     authority.eq_ignore_ascii_case(host) || is_named()
 }
 
-/// Whether `authority` (`host` or `host:port`) names this server. An address cannot be somebody else's name.
+/// Whether `authority` (`host` or `host:port`) names this server. IP addresses are allowed, since they cannot be rebound.
 fn is_own(hosts: &[String], authority: &str) -> bool {
     let host = host_of(authority);
     host.eq_ignore_ascii_case("localhost")
@@ -172,7 +178,7 @@ fn is_own(hosts: &[String], authority: &str) -> bool {
         || hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
 }
 
-/// The host of `host` or `host:port`, without the dot that ends a full name.
+/// The host of `host` or `host:port`, without the trailing dot of a fully qualified name.
 fn host_of(authority: &str) -> &str {
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -230,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_may_ask_only_where_it_comes_from() {
+    fn a_page_may_only_send_requests_to_its_own_server() {
         let hosts = ["shed.example.com".to_owned()];
         let is_own = |origin| is_own_origin(&hosts, "localhost:8080", origin);
         for own in

@@ -1,8 +1,9 @@
-//! The HTTP door: REST, event streams, and terminals over WebSocket, for three kinds of callers.
+//! The HTTP door: REST, event streams, and terminals over WebSocket.
 //!
-//! The owner of the unix socket needs no token, whoever comes over TCP does, and the SSH door passes in connections of
-//! people it has already checked. Everything else is the same for all three. The routes are in `router`, one file per
-//! noun under `routes`; what they mean is decided in `shed-core`. Nothing here knows a container, tmux or SSH.
+//! There are three kinds of callers: the owner of the unix socket, who needs no token; clients over TCP, who do; and people
+//! whom the SSH door has authenticated, whose connections it passes in. Everything else is the same for all three. `router`
+//! lists the routes, with one file for each noun under `routes`; `shed-core` decides what they mean. Nothing here depends on
+//! containers, tmux or SSH.
 
 mod alias;
 mod auth;
@@ -28,35 +29,35 @@ pub use openapi::document;
 pub use serve::{BindError, Listen, Listener};
 pub use tls::{Tls, TlsError};
 
-/// What the door needs to know besides the App.
+/// Settings of the door.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Host names by which the server may be addressed over TCP, beside its own addresses.
+    /// Host names by which the server may be addressed over TCP, in addition to IP addresses and `localhost`.
     pub hosts: Vec<String>,
-    /// The SSH door's public host key, if there is one.
+    /// Public host key of the SSH door, if there is one.
     pub host_key: Option<HostKey>,
-    /// The SSH door's port, if there is one.
+    /// Port of the SSH door, if there is one.
     pub ssh_port: Option<u16>,
-    /// The first HTTP listener's port, if there is one.
+    /// Port of the first HTTP listener, if there is one.
     pub http_port: Option<u16>,
-    /// Users who are the owner of the unix socket: their requests need no token.
+    /// Uid of the owner of the unix socket, whose requests need no token.
     pub owner_uid: u32,
-    /// How long things may take.
+    /// Intervals and time limits.
     pub timing: Timing,
 }
 
-/// How long things may take. The defaults are for people and networks; tests are in a hurry.
+/// Intervals and time limits. The defaults suit people and networks; tests set shorter ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// How often an idle event stream says that it is alive.
+    /// Interval of heartbeats on an idle event stream.
     pub heartbeat: Duration,
-    /// How often an idle WebSocket's caller is asked whether it is there. Callers give up after two and a half times this.
+    /// Interval of pings on a WebSocket. Our clients give up after 2.5 times this without a message.
     pub ping: Duration,
-    /// How long a client may take to send a request's head, or to begin the next one on an idle connection.
+    /// How long a client may take to send a request's head, or to begin the next request on an idle connection.
     pub head: Duration,
-    /// How long a client may pause in the middle of a request's body.
+    /// How long a client may pause while it sends a request's body.
     pub body: Duration,
-    /// How long requests may go on when the server goes away.
+    /// How long requests may continue after the server began to shut down.
     pub drain: Duration,
 }
 
@@ -72,13 +73,13 @@ impl Default for Timing {
     }
 }
 
-/// The door. Clones are the same door.
+/// The door. Clones share its state.
 #[derive(Clone)]
 pub struct Http {
     state: Arc<State>,
 }
 
-/// What every handler can reach.
+/// The state that all handlers share.
 pub(crate) struct State {
     pub(crate) app: App,
     pub(crate) options: Options,
@@ -88,7 +89,7 @@ pub(crate) struct State {
 }
 
 impl Http {
-    /// Makes the door; nothing listens yet.
+    /// A door that does not listen yet.
     pub fn new(app: App, options: Options) -> Self {
         let state = Arc::new_cyclic(|state| State {
             app,
@@ -100,7 +101,7 @@ impl Http {
         Self { state }
     }
 
-    /// Serves one connection of somebody another door has checked. Ends with the connection or the server.
+    /// Serves one connection of a person whom another door has authenticated. Ends with the connection or the server.
     pub async fn serve_person(&self, person: Person, stream: Box<dyn Duplex>) {
         serve::serve_connection(&self.state, stream, auth::Peer::Known(person)).await;
     }

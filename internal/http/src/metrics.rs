@@ -1,4 +1,4 @@
-//! Numbers for Prometheus, computed when somebody asks.
+//! Metrics for Prometheus, computed on request.
 
 use std::sync::atomic::AtomicU64;
 
@@ -14,7 +14,7 @@ use shed_core::{App, Person};
 /// Label pairs.
 type Labels = Vec<(String, String)>;
 
-/// Counters that live as long as the door.
+/// Counters over the life of the door.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     requests: Family<Labels, Counter<u64, AtomicU64>>,
@@ -27,7 +27,7 @@ impl Metrics {
         self.requests.get_or_create(&vec![("status".to_owned(), class)]).inc();
     }
 
-    /// Everything in Prometheus's text form. Sheds are those the person may see.
+    /// All metrics in Prometheus's text format. They include only sheds that the person may access.
     pub(crate) fn text(&self, app: &App, person: &Person) -> String {
         let mut registry = Registry::with_prefix("shed");
         registry.register(
@@ -48,7 +48,7 @@ impl Metrics {
         let n_sessions: u32 = sheds.iter().map(|shed| shed.session_count).sum();
         registry.register("sessions", "tmux sessions", gauge(n_sessions as usize));
         let ready = usize::from(app.health().ready);
-        registry.register("ready", "Whether the server can do all it is for", gauge(ready));
+        registry.register("ready", "Whether the server is fully operational", gauge(ready));
         let resident = resident_bytes().unwrap_or_default();
         registry.register("resident_memory_bytes", "Memory of the server", gauge(resident));
         let mut text = String::new();

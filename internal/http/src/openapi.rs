@@ -1,15 +1,26 @@
-//! The OpenAPI document: made from the handlers, so that it cannot say anything else.
+//! The OpenAPI document, generated from the handlers.
 
 use axum::http::StatusCode;
+use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Info, License, OpenApi, RefOr};
 
 use crate::router::documented;
 
 const DESCRIPTION: &str = "\
-Sheds, their sessions, and everything that happens in them. Over the server's unix socket its owner needs no token; over \
-TCP every route but `/api/health/live` and `/api/docs` does. A refusal is a problem (RFC 9457) with a stable `code`. \
-Every `/api/sheds/{n}/sessions/{s}…` route of a session that shed made is also `/api/sessions/{id}…`.";
+Manages sheds and their sessions. Over the server's unix socket its owner needs no token; over TCP every route but \
+`/api/health/live` and `/api/docs` needs one. Errors are problems (RFC 9457) with a stable `code`. Every route \
+`/api/sheds/{n}/sessions/{s}…` is also available as `/api/sessions/{id}…` for managed sessions.";
+
+/// Descriptions of the parameters in paths, which the handlers do not repeat.
+const PATH_PARAMETERS: &[(&str, &str)] = &[
+    ("n", "Name of the shed."),
+    ("s", "Name or id of the session, or tmux's id (`$3`) of an unmanaged one."),
+    ("w", "Name or id of the worker."),
+    ("c", "Number of the checkpoint."),
+    ("id", "Id of the object, as listed."),
+    ("port", "Port on the shed's loopback interface."),
+];
 
 /// The document without routes.
 pub(crate) fn skeleton() -> OpenApi {
@@ -28,10 +39,21 @@ pub(crate) fn skeleton() -> OpenApi {
     document
 }
 
-/// A status in words, which every response must have.
-fn words(status: &str) -> &'static str {
+/// The standard text of a status. Every response needs a description.
+fn reason_phrase(status: &str) -> &'static str {
     let status = status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok());
-    status.and_then(|status| status.canonical_reason()).unwrap_or("Answer")
+    status.and_then(|status| status.canonical_reason()).unwrap_or("Response")
+}
+
+fn describe_path_parameters(operation: &mut Operation) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter
+            && parameter.parameter_in == ParameterIn::Path
+        {
+            let known = PATH_PARAMETERS.iter().find(|(name, _)| *name == parameter.name);
+            parameter.description = known.map(|(_, description)| (*description).to_owned());
+        }
+    }
 }
 
 /// The whole document, as `/api/openapi.json` serves it.
@@ -44,10 +66,11 @@ pub fn document() -> OpenApi {
                 if let RefOr::T(response) = response
                     && response.description.is_empty()
                 {
-                    words(status).clone_into(&mut response.description);
+                    reason_phrase(status).clone_into(&mut response.description);
                 }
             }
-            // A function's name is its own only within its file, which the tag names.
+            describe_path_parameters(operation);
+            // A function's name is unique only within its file, which the tag names.
             let tag = operation.tags.as_deref().and_then(<[String]>::first);
             let name = operation.operation_id.take();
             operation.operation_id = tag.zip(name).map(|(tag, name)| format!("{tag}_{name}"));

@@ -1,4 +1,4 @@
-//! Every route, in one place, grouped by who calls it. The product can be read here.
+//! The table of all routes, grouped by subject.
 
 use std::sync::Weak;
 
@@ -18,15 +18,15 @@ use crate::routes::{
 };
 use crate::{State, openapi};
 
-/// The largest body of a request.
+/// The largest body of a request, in bytes.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// The largest body of `POST …/exec`, whose input may be long.
+/// The largest body of `POST …/exec`, which may contain input, in bytes.
 const MAX_EXEC_BODY_BYTES: usize = 24 << 20;
 
-/// All routes; the document has every one of them.
+/// All routes with their documentation.
 pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
     OpenApiRouter::with_openapi(openapi::skeleton())
-        // Anyone who comes.
+        // Without a token.
         .routes(routes!(health::live))
         .routes(routes!(docs::page))
         // The server.
@@ -63,7 +63,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(sessions::thaw))
         .routes(routes!(sessions::adopt))
         .routes(routes!(sessions::risk))
-        // Workers, and what they printed.
+        // Workers and their output.
         .routes(routes!(workers::list, workers::add))
         .routes(routes!(workers::show, workers::remove))
         .routes(routes!(workers::restart))
@@ -71,7 +71,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(workers::cast))
         .routes(routes!(workers::search))
         .routes(routes!(previews::previews))
-        // What they do to files.
+        // Files of a session.
         .routes(routes!(tree::diff))
         .routes(routes!(tree::numbers))
         .routes(routes!(tree::watch_numbers))
@@ -79,7 +79,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(tree::show))
         .routes(routes!(tree::restore))
         .routes(routes!(tree::fork))
-        // Many at once, and what is kept.
+        // Several sessions at once, and cleanup.
         .routes(routes!(many::batch))
         .routes(routes!(many::templates))
         .routes(routes!(many::check_template))
@@ -88,7 +88,7 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(many::clean))
         .routes(routes!(many::trash))
         .routes(routes!(many::restore))
-        // Running things.
+        // Commands and streams.
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(exec::to_end))
@@ -100,23 +100,22 @@ pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
         .routes(routes!(streams::forward))
         .routes(routes!(streams::lend))
         .routes(routes!(worker_ws::worker))
-        // Who may.
+        // Access.
         .routes(routes!(access::keys, access::add_key))
         .routes(routes!(access::remove_key))
         .routes(routes!(access::tokens, access::add_token))
         .routes(routes!(access::remove_token))
 }
 
-/// All routes, behind the guard and the aliases. Those are around a router, not within it: they change what is routed.
+/// All routes behind the guard and the aliases. These wrap the router, since they must run before a route is chosen.
 pub(crate) fn router(state: Weak<State>) -> Router {
     let (routes, _) = documented().split_for_parts();
     let routes = routes
         .fallback(async |_: Who| {
-            Refused::new(Code::RouteNotFound, "there is no such route; see /api/docs")
-                .into_response()
+            Refused::new(Code::RouteNotFound, "no such route; see /api/docs").into_response()
         })
         .method_not_allowed_fallback(async |_: Who| {
-            let text = "this route does not take that method; see /api/docs";
+            let text = "this route does not support the method; see /api/docs";
             Refused::new(Code::MethodNotAllowed, text).into_response()
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

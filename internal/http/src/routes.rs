@@ -1,4 +1,4 @@
-//! The handlers, one file per noun. Each checks nothing: it reads the request, calls the App and words the answer.
+//! The handlers, one file for each noun. A handler parses the request, calls the App and converts the result.
 
 pub(crate) mod access;
 pub(crate) mod docs;

@@ -1,4 +1,4 @@
-//! Listeners and connections: own accept loops with limits, because a server on a network meets everything.
+//! Listeners and connections: accept loops with limits, which a server on a network needs.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,69 +21,69 @@ use crate::auth::Peer;
 use crate::tls::Tls;
 use crate::{Http, State};
 
-/// Connections over TCP at once. Each costs some tens of kilobytes.
+/// Open connections over TCP. Each needs some tens of kilobytes.
 const MAX_CONNECTIONS: usize = 2_048;
-/// Connections of one address at once. This machine's own address is everybody's on it, so it may have them all.
+/// Open connections of one address. Loopback is exempt, since all local users and tunnels share it.
 const MAX_PER_ADDRESS: usize = 512;
-/// Connections over the unix socket at once.
+/// Open connections over the unix socket.
 const MAX_LOCAL: usize = 4_096;
 /// How long a TLS handshake may take.
 const TLS_LIMIT: Duration = Duration::from_secs(10);
-/// A peer that takes no bytes for so long is gone.
+/// How long sent bytes may stay unacknowledged before the connection is closed.
 const SEND_LIMIT: Duration = Duration::from_secs(60);
-/// When the server goes away, a client that is in the middle of a head or does not read its answer gets so much more.
+/// During shutdown, the time that a client has to finish sending a request's head or to read a response.
 const LINGER: Duration = Duration::from_millis(500);
-/// After a failed accept (no descriptor left).
+/// Pause after a failed accept, for example when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The longest head of a request.
+/// The longest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// Where to listen.
 #[derive(Clone)]
 pub enum Listen {
-    /// At a socket file, mode 0600.
+    /// On a unix socket, mode 0600, at this path.
     Unix(PathBuf),
-    /// At an address, with TLS or without.
+    /// On an address and port, with TLS if given.
     Tcp(SocketAddr, Option<Tls>),
 }
 
-/// A bound listener: it has its address and does not serve yet.
+/// A bound listener that does not serve yet.
 pub struct Listener {
     kind: Kind,
 }
 
 enum Kind {
-    /// With the file's inode, to know it again.
+    /// With the path and the inode of the socket file, to recognise it later.
     Unix(UnixListener, PathBuf, Option<u64>),
     Tcp(TcpListener, Option<Tls>),
 }
 
-/// Why a listener was not bound.
+/// Why the server could not listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Somebody else is there.
+    /// Another process or file has the address or path.
     #[error("{place} is in use: {error}")]
     InUse {
-        /// The address or path.
+        /// The configured address or path.
         place: String,
-        /// The system's reason.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// Another server answers at the socket.
+    /// Another server answers on the unix socket at this path.
     #[error("a server already answers at {0}")]
     Answered(PathBuf),
-    /// Anything else.
-    #[error("cannot listen at {place}: {error}")]
+    /// A system call failed for another reason.
+    #[error("cannot listen on {place}: {error}")]
     Io {
-        /// The address or path.
+        /// The configured address or path.
         place: String,
-        /// The system's reason.
+        /// The system's error.
         error: std::io::Error,
     },
 }
 
 impl Listener {
-    /// Binds. Serving is a second step, so that a failure here is said before anything serves.
+    /// Binds a listener. Serving is a second step, so that all failures to bind are reported before anything serves.
     pub async fn bind(listen: Listen) -> Result<Self, BindError> {
         let kind = match listen {
             Listen::Unix(path) => {
@@ -104,7 +104,7 @@ impl Listener {
         Ok(Self { kind })
     }
 
-    /// The address of a TCP listener, with the port it got.
+    /// The address of a TCP listener, with the port that was bound.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.kind {
             Kind::Tcp(listener, _) => listener.local_addr().ok(),
@@ -113,13 +113,13 @@ impl Listener {
     }
 }
 
-/// A socket file a dead server left is removed; one that answers is somebody's.
+/// Binds a unix socket. A socket file that a dead server left is removed; one that answers is in use.
 async fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
     let place = path.display().to_string();
     let failed = |error| BindError::Io { place: place.clone(), error };
     if let Ok(metadata) = std::fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
-            let error = std::io::Error::other("there is a file that is no socket");
+            let error = std::io::Error::other("the file is not a socket");
             return Err(BindError::InUse { place, error });
         }
         if tokio::net::UnixStream::connect(path).await.is_ok() {
@@ -136,12 +136,12 @@ async fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
 }
 
 impl Http {
-    /// Serves a listener until the server goes away. A socket file is removed at the end.
+    /// Serves a listener until the server shuts down. A socket file is removed at the end.
     pub async fn serve(self, listener: Listener) {
         match listener.kind {
             Kind::Unix(listener, path, own) => {
                 serve_unix(&self.state, &listener).await;
-                // Another server may have taken its place already; then it is not ours to remove.
+                // Another server may have replaced the file meanwhile.
                 if own.is_some() && inode(&path) == own {
                     std::fs::remove_file(&path).ok();
                 }
@@ -155,18 +155,18 @@ fn inode(path: &Path) -> Option<u64> {
     std::fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
 }
 
-/// The next connection, once there is a place for it; none when the server goes away.
+/// The next connection, once a permit is free; `None` when the server shuts down.
 async fn admit<T, F: Future<Output = std::io::Result<T>>>(
     state: &State,
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
     accept: impl Fn() -> F,
 ) -> Option<(OwnedSemaphorePermit, T)> {
     let stop = state.app.stopping();
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     loop {
         tokio::select! {
             accepted = accept() => match accepted {
-                Ok(connection) => return Some((place, connection)),
+                Ok(connection) => return Some((permit, connection)),
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             () = stop.cancelled() => return None,
@@ -175,8 +175,8 @@ async fn admit<T, F: Future<Output = std::io::Result<T>>>(
 }
 
 async fn serve_unix(state: &Arc<State>, listener: &UnixListener) {
-    let places = Arc::new(Semaphore::new(MAX_LOCAL));
-    while let Some((place, (socket, _))) = admit(state, &places, || listener.accept()).await {
+    let permits = Arc::new(Semaphore::new(MAX_LOCAL));
+    while let Some((permit, (socket, _))) = admit(state, &permits, || listener.accept()).await {
         let Ok(cred) = socket_peercred(&socket) else {
             continue;
         };
@@ -184,16 +184,16 @@ async fn serve_unix(state: &Arc<State>, listener: &UnixListener) {
         let state = Arc::clone(state);
         state.app.tasks().spawn(async move {
             serve_connection(&state, socket, peer).await;
-            drop(place);
+            drop(permit);
         });
     }
 }
 
 async fn serve_tcp(state: &Arc<State>, listener: &TcpListener, tls: Option<Tls>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let addresses = Addresses::default();
-    while let Some((place, (socket, from))) = admit(state, &places, || listener.accept()).await {
-        let Some(address) = addresses.take(from.ip(), place) else {
+    while let Some((permit, (socket, from))) = admit(state, &permits, || listener.accept()).await {
+        let Some(address_permit) = addresses.admit(from.ip(), permit) else {
             continue;
         };
         socket.set_nodelay(true).ok();
@@ -207,27 +207,27 @@ async fn serve_tcp(state: &Arc<State>, listener: &TcpListener, tls: Option<Tls>)
                 Some(tls) => {
                     let handshake = tokio::time::timeout(TLS_LIMIT, tls.acceptor.accept(socket));
                     let stop = state.app.stopping();
-                    let shaken = tokio::select! {
-                        shaken = handshake => shaken,
+                    let accepted = tokio::select! {
+                        accepted = handshake => accepted,
                         () = stop.cancelled() => return,
                     };
-                    if let Ok(Ok(socket)) = shaken {
+                    if let Ok(Ok(socket)) = accepted {
                         serve_connection(&state, socket, peer).await;
                     }
                 }
             }
-            drop(address);
+            drop(address_permit);
         });
     }
 }
 
-/// Held by a request's extensions and by what it was upgraded to: the connection is there as long as any of these.
+/// Keeps a connection counted as open. Held by the extensions of its requests and by the WebSocket it was upgraded to.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
     _held: mpsc::Sender<Infallible>,
 }
 
-/// One connection, until it (and what it was upgraded to) or the server ends.
+/// Serves one connection until it, including a WebSocket it was upgraded to, or the server ends.
 pub(crate) async fn serve_connection(
     state: &Arc<State>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -235,7 +235,7 @@ pub(crate) async fn serve_connection(
 ) {
     let (held, mut released) = mpsc::channel(1);
     serve_requests(state, stream, peer, Held { _held: held }).await;
-    // Nothing is ever sent: this ends when the last holder does.
+    // Nothing is ever sent: this returns when the last `Held` is dropped.
     released.recv().await;
 }
 
@@ -272,7 +272,7 @@ async fn serve_requests(
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             let cut = async {
-                // The guard sees to it that every request is answered in time.
+                // The guard ensures that every request is answered in time.
                 answering.wait_for(|n_answering| *n_answering == 0).await.ok();
                 tokio::time::sleep(LINGER).await;
             };
@@ -287,7 +287,7 @@ async fn serve_requests(
     }
 }
 
-/// A request that is being answered. Counted until it is dropped.
+/// A request that is being answered. It is counted until this is dropped.
 struct Answering {
     n_answering: Arc<watch::Sender<usize>>,
 }
@@ -305,32 +305,32 @@ impl Drop for Answering {
     }
 }
 
-/// Open connections by address.
+/// Number of open connections by address.
 #[derive(Debug, Clone, Default)]
 struct Addresses {
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// A place among an address's connections; given back when dropped.
-struct Taken {
+/// An admitted connection of an address; dropping it releases its permit.
+struct AddressPermit {
     addresses: Addresses,
     address: IpAddr,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Addresses {
-    fn take(&self, address: IpAddr, place: OwnedSemaphorePermit) -> Option<Taken> {
+    fn admit(&self, address: IpAddr, permit: OwnedSemaphorePermit) -> Option<AddressPermit> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let n_open = open.entry(address).or_default();
         if *n_open >= MAX_PER_ADDRESS && !address.is_loopback() {
             return None;
         }
         *n_open += 1;
-        Some(Taken { addresses: self.clone(), address, _place: place })
+        Some(AddressPermit { addresses: self.clone(), address, _permit: permit })
     }
 }
 
-impl Drop for Taken {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         let mut open = self.addresses.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(n_open) = open.get_mut(&self.address) {

@@ -7,30 +7,30 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate and its key, ready to use.
+/// A loaded certificate and its key.
 #[derive(Clone)]
 pub struct Tls {
     pub(crate) acceptor: TlsAcceptor,
 }
 
-/// Why there is no TLS.
+/// Why a certificate and key could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file that cannot be read or holds something else.
+    /// A file cannot be read or has no PEM of the expected kind.
     #[error("{path}: {why}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// In words.
+        /// What is wrong with it, for people.
         why: String,
     },
-    /// Certificate and key that do not belong together.
-    #[error("certificate and key do not work together: {0}")]
+    /// The key does not match the certificate, or TLS does not support them.
+    #[error("cannot use certificate and key together: {0}")]
     Pair(rustls::Error),
 }
 
 impl Tls {
-    /// Reads a chain of certificates and a private key, both PEM.
+    /// Loads a certificate chain and a private key from PEM files.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let failed =
             |path: &Path, why: String| TlsError::File { path: path.display().to_string(), why };
@@ -39,7 +39,10 @@ impl Tls {
             .collect();
         let chain = chain.map_err(|error| failed(certificate, error.to_string()))?;
         if chain.is_empty() {
-            return Err(failed(certificate, "there is no certificate in it".to_owned()));
+            return Err(failed(
+                certificate,
+                "the file has no certificate; expected PEM".to_owned(),
+            ));
         }
         let secret =
             PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, error.to_string()))?;

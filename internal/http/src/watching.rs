@@ -1,7 +1,7 @@
-//! Copying between a WebSocket and a viewer of a worker.
+//! Connects a WebSocket with a viewer of a worker.
 //!
-//! A frame is made when the last one is on its way, so nothing waits for a caller who does not read. What a caller sends is
-//! done in order, and read no faster than it is done, but for sizes.
+//! The next frame is made only when the last one was sent, so nothing is queued for a client that does not read. Requests of
+//! the client are performed in order, and read no faster than they are performed, except for sizes.
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -14,43 +14,43 @@ use tokio::time::timeout;
 
 use crate::State;
 use crate::extract::Object;
-use crate::streams::{FAREWELL_LIMIT, Parted, Stream, close, overdue, pings};
+use crate::streams::{CLOSE_GRACE, CallerEnd, Stream, close, close_grace_over, pings};
 
-/// The largest message of a viewer: a picture in base64, with something around it.
+/// The largest message of a viewer, in bytes: an image in base64 and some JSON around it.
 pub(crate) const MAX_VIEWER_MESSAGE_BYTES: usize = MAX_IMAGE_BYTES / 3 * 4 + (64 << 10);
-/// The largest message of one who only looks.
+/// The largest message of a read-only viewer, in bytes.
 pub(crate) const MAX_READER_MESSAGE_BYTES: usize = MAX_MESSAGE_BYTES;
-/// What is asked for and waits to be done. With one being done and one being read.
-const ASKED: usize = 2;
-/// Problems that wait to be told. Who makes more does not hear of all.
-const PROBLEMS: usize = 8;
+/// Queued requests of a client, in addition to one being performed and one being read.
+const QUEUED_REQUESTS: usize = 2;
+/// Problems that wait to be sent. Further ones are dropped.
+const QUEUED_PROBLEMS: usize = 8;
 
-/// What takes time.
-enum Asked {
+/// A request that takes time and is queued.
+enum Request {
     Input(Vec<u8>),
     Image { data: String, mime_type: String },
 }
 
-/// Copies until the viewer or the caller ends.
+/// Serves a viewer until it or the client ends.
 pub(crate) async fn watch(state: &State, socket: WebSocket, mut viewer: Viewer, hands: Hands) {
     let (mut sink, stream) = socket.split();
-    let (problems, mut to_tell) = mpsc::channel(PROBLEMS);
+    let (problems, mut queued_problems) = mpsc::channel(QUEUED_PROBLEMS);
     let stop = state.app.stopping();
-    let inbound = take(stream, &hands, &problems);
+    let inbound = perform_requests(stream, &hands, &problems);
     tokio::pin!(inbound);
     let outbound = async {
         let mut ping = pings(state);
         loop {
             let next = viewer.next();
             tokio::pin!(next);
-            // Kept while other things are said: what it has begun to draw is not drawn twice.
+            // Kept while other messages are sent, so that a frame it has begun is not made twice.
             let frame = loop {
                 let message = tokio::select! {
                     frame = &mut next => break frame,
-                    Some(problem) = to_tell.recv() => text(&WorkerServerFrame::Problem { problem }),
+                    Some(problem) = queued_problems.recv() => text(&WorkerServerFrame::Problem { problem }),
                     _ = ping.tick() => Message::Ping(Vec::new().into()),
                     () = stop.cancelled() => {
-                        let text = "the server is going away; connect again";
+                        let text = "the server is shutting down; connect again";
                         break Some(WorkerServerFrame::Problem {
                             problem: Problem::new(Code::ShuttingDown, text),
                         });
@@ -67,57 +67,61 @@ pub(crate) async fn watch(state: &State, socket: WebSocket, mut viewer: Viewer, 
             return close(&mut sink).await;
         }
     };
-    let parted = tokio::select! {
+    let ended = tokio::select! {
         ended = outbound => match ended {
-            Ok(()) => Parted::Closed,
+            Ok(()) => CallerEnd::Closed,
             Err(error) => {
-                tracing::debug!(%error, "a viewer went away");
-                // What it typed before that is typed.
-                timeout(FAREWELL_LIMIT, inbound).await.unwrap_or(Parted::Closed)
+                tracing::debug!(%error, "a viewer disconnected");
+                // Input that it has sent before is still typed.
+                timeout(CLOSE_GRACE, inbound).await.unwrap_or(CallerEnd::Closed)
             }
         },
-        parted = &mut inbound => parted,
-        () = overdue(&stop) => Parted::Closed,
+        ended = &mut inbound => ended,
+        () = close_grace_over(&stop) => CallerEnd::Closed,
     };
-    parted.say(&mut sink).await;
+    ended.close(&mut sink).await;
 }
 
 fn text(frame: &WorkerServerFrame) -> Message {
     Message::text(serde_json::to_string(frame).unwrap_or_default())
 }
 
-/// Does what the caller asks until it goes away.
-async fn take(mut stream: Stream, hands: &Hands, problems: &mpsc::Sender<Problem>) -> Parted {
-    let (queue, mut queued) = mpsc::channel(ASKED);
-    let tell = |done: Result<(), Error>| {
+/// Performs the client's requests until it disconnects.
+async fn perform_requests(
+    mut stream: Stream,
+    hands: &Hands,
+    problems: &mpsc::Sender<Problem>,
+) -> CallerEnd {
+    let (queue, mut queued) = mpsc::channel(QUEUED_REQUESTS);
+    let report = |done: Result<(), Error>| {
         if let Err(error) = done {
             problems.try_send(error.problem()).ok();
         }
     };
     let act = async {
-        while let Some(asked) = queued.recv().await {
-            tell(match asked {
-                Asked::Input(bytes) => hands.input(bytes).await,
-                Asked::Image { data, mime_type } => hands.image(&data, &mime_type).await,
+        while let Some(request) = queued.recv().await {
+            report(match request {
+                Request::Input(bytes) => hands.input(bytes).await,
+                Request::Image { data, mime_type } => hands.image(&data, &mime_type).await,
             });
         }
     };
     let read = async move {
         while let Some(message) = stream.next().await {
-            let asked = match message {
-                Err(error) => return Parted::from_error(error),
-                Ok(Message::Binary(bytes)) => Asked::Input(bytes.into()),
+            let request = match message {
+                Err(error) => return CallerEnd::from_error(error),
+                Ok(Message::Binary(bytes)) => Request::Input(bytes.into()),
                 Ok(Message::Text(text)) => match frame(&text) {
-                    Ok(WorkerClientFrame::Input { data }) => Asked::Input(data.into_bytes()),
+                    Ok(WorkerClientFrame::Input { data }) => Request::Input(data.into_bytes()),
                     Ok(WorkerClientFrame::Image { data, mime_type }) => {
-                        Asked::Image { data, mime_type }
+                        Request::Image { data, mime_type }
                     }
                     Ok(WorkerClientFrame::Resize { cols, rows }) => {
                         hands.resize(cols, rows);
                         continue;
                     }
                     Ok(WorkerClientFrame::Primary) => {
-                        tell(hands.claim());
+                        report(hands.claim());
                         continue;
                     }
                     Err(problem) => {
@@ -127,22 +131,24 @@ async fn take(mut stream: Stream, hands: &Hands, problems: &mpsc::Sender<Problem
                 },
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => continue,
             };
-            if queue.send(asked).await.is_err() {
+            if queue.send(request).await.is_err() {
                 break;
             }
         }
-        // What was asked for before the end is done.
+        // Requests that are queued already are still performed.
         drop(queue);
-        Parted::Closed
+        CallerEnd::Closed
     };
-    let (parted, ()) = tokio::join!(read, act);
-    parted
+    let (ended, ()) = tokio::join!(read, act);
+    ended
 }
 
 fn frame(text: &str) -> Result<WorkerClientFrame, Box<Problem>> {
     let parsed = serde_json::from_str::<Object<WorkerClientFrame>>(text);
     parsed.map(|Object(frame)| frame).map_err(|error| {
-        let text = format!("that is no message of this stream: {error}");
+        let text = format!(
+            "invalid message; expected input, resize, image or primary as described in docs/API.md: {error}"
+        );
         Box::new(Problem::new(Code::InvalidRequest, text))
     })
 }
@@ -152,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_is_one_of_the_four_and_nothing_else() {
+    fn only_the_four_kinds_of_frames_are_accepted() {
         let input = frame(r#"{"type":"input","data":"\u001b[A€"}"#).unwrap();
         assert_eq!(input, WorkerClientFrame::Input { data: "\x1b[A€".to_owned() });
         assert_eq!(frame(r#"{"type":"primary"}"#).unwrap(), WorkerClientFrame::Primary);

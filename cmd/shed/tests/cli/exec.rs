@@ -261,8 +261,8 @@ async fn the_shutdown_of_the_server_is_reported() {
     console.until("go-1").await;
     env.close().await;
     let output = ended(child).await;
-    assert!(!output.fails(5).is_empty(), "{output:?}");
+    assert!(output.fails(5).contains("the server is shutting down"), "{output:?}");
     let (seen, status) = console.end().await;
-    assert!(status == Some(5), "{status:?} {seen}");
+    assert!(status == Some(5) && seen.contains("the server is shutting down"), "{status:?} {seen}");
     assert!(env.run(&["exec", "a", "true"]).await.fails(5).contains("connection refused"));
 }

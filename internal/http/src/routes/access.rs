@@ -1,4 +1,4 @@
-//! Keys and tokens.
+//! SSH keys and API tokens.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -7,14 +7,14 @@ use shed_api::access::{IssuedToken, Key, KeyList, NewKey, NewToken, TokenList};
 
 use crate::extract::{Answer, Body, Door, OfId, Who};
 
-/// The SSH keys that may connect. Needs admin.
+/// Lists the SSH keys that may log in. Needs scope admin.
 #[utoipa::path(get, path = "/api/keys", tag = "access",
     responses((status = 200, body = KeyList), (status = 403, body = Problem)))]
 pub(crate) async fn keys(Door(state): Door, Who(person): Who) -> Answer<Json<KeyList>> {
     Ok(Json(state.app.credentials().keys(&person).await?))
 }
 
-/// Lets an SSH key connect. Needs admin.
+/// Adds an SSH key that may log in. Needs scope admin.
 #[utoipa::path(post, path = "/api/keys", tag = "access", request_body = NewKey,
     responses((status = 201, body = Key), (status = 400, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn add_key(
@@ -25,7 +25,7 @@ pub(crate) async fn add_key(
     Ok((StatusCode::CREATED, Json(state.app.credentials().add_key(&person, request).await?)))
 }
 
-/// Removes an SSH key. Connections it has open are not ended. Needs admin.
+/// Removes an SSH key. Its open connections are not ended. Needs scope admin.
 #[utoipa::path(delete, path = "/api/keys/{id}", tag = "access", params(("id" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(crate) async fn remove_key(
@@ -37,14 +37,14 @@ pub(crate) async fn remove_key(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The API tokens, without their secrets. Needs admin.
+/// Lists the API tokens, without their secrets. Needs scope admin.
 #[utoipa::path(get, path = "/api/tokens", tag = "access",
     responses((status = 200, body = TokenList), (status = 403, body = Problem)))]
 pub(crate) async fn tokens(Door(state): Door, Who(person): Who) -> Answer<Json<TokenList>> {
     Ok(Json(state.app.credentials().tokens(&person).await?))
 }
 
-/// Makes a token and shows its secret, once. Needs admin.
+/// Creates an API token and returns its secret, which is shown only once. Needs scope admin.
 #[utoipa::path(post, path = "/api/tokens", tag = "access", request_body = NewToken,
     responses((status = 201, body = IssuedToken), (status = 400, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn add_token(
@@ -55,7 +55,7 @@ pub(crate) async fn add_token(
     Ok((StatusCode::CREATED, Json(state.app.credentials().add_token(&person, request).await?)))
 }
 
-/// Revokes a token, from the next request on. Needs admin.
+/// Revokes an API token; it is refused from the next request on. Needs scope admin.
 #[utoipa::path(delete, path = "/api/tokens/{id}", tag = "access", params(("id" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(crate) async fn remove_token(

@@ -1,5 +1,5 @@
-//! The document and a page that shows it. The page holds everything it needs: it works offline, and needs no token since
-//! it tells nothing but what this version can do.
+//! The OpenAPI document and a page that shows it. The page is self-contained, so it works offline, and it needs no token,
+//! since it describes only this version of the server.
 
 use std::sync::LazyLock;
 
@@ -9,22 +9,23 @@ use shed_api::Code;
 
 use crate::extract::Who;
 
-/// Where the document goes in the page.
-const PLACE: &str = "/*DOCUMENT*/null";
-/// Where the problems go.
-const CODES_PLACE: &str = "/*CODES*/null";
-/// The page runs its own script and nothing else, and talks to nobody.
+/// Placeholder of the document in the page.
+const DOCUMENT_PLACEHOLDER: &str = "/*DOCUMENT*/null";
+/// Placeholder of the problem codes in the page.
+const CODES_PLACEHOLDER: &str = "/*CODES*/null";
+/// The page may run its own inline script and nothing else, and may send no requests.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 static JSON: LazyLock<String> = LazyLock::new(|| crate::document().to_json().unwrap_or_default());
-/// `<` inside a script could end it.
+/// The page with its data. `<` is escaped, since it could end the script.
 static PAGE: LazyLock<String> = LazyLock::new(|| {
-    let page = include_str!("docs.html").replace(PLACE, &JSON.replace('<', "\\u003c"));
-    page.replace(CODES_PLACE, &codes().replace('<', "\\u003c"))
+    let document = JSON.replace('<', "\\u003c");
+    let page = include_str!("docs.html").replace(DOCUMENT_PLACEHOLDER, &document);
+    page.replace(CODES_PLACEHOLDER, &codes().replace('<', "\\u003c"))
 });
 
-/// Every problem: the page has an anchor for each, which a problem's `type` points to.
+/// All problem codes. The page has an anchor for each, to which the `type` of a problem points.
 fn codes() -> String {
     let codes = Code::ALL.iter().map(|code| {
         serde_json::json!({
@@ -34,14 +35,14 @@ fn codes() -> String {
     codes.collect::<serde_json::Value>().to_string()
 }
 
-/// This document.
+/// Returns this document.
 #[utoipa::path(get, path = "/api/openapi.json", tag = "server",
     responses((status = 200, body = Object, content_type = "application/json")))]
 pub(crate) async fn document(_: Who) -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], JSON.as_str())
 }
 
-/// This document as a page. Needs no token.
+/// Returns this document as an HTML page. Needs no token.
 #[utoipa::path(get, path = "/api/docs", tag = "server", security(()),
     responses((status = 200, body = String, content_type = "text/html")))]
 pub(crate) async fn page() -> impl IntoResponse {

@@ -1,4 +1,4 @@
-//! Commands to their end.
+//! Commands that are run to their end in one request.
 
 use axum::Json;
 use base64::Engine as _;
@@ -8,7 +8,7 @@ use shed_api::{Code, Problem};
 
 use crate::extract::{Answer, Body, Door, OfShed, Refused, Who};
 
-/// Runs a command to its end and answers with what it printed, at most 8 MiB of each kind.
+/// Runs a command to its end and returns its output, at most 8 MiB of each stream.
 #[utoipa::path(post, path = "/api/sheds/{n}/exec", tag = "exec", params(("n" = String, Path)),
     request_body = ExecRequest,
     responses((status = 200, body = ExecResult), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -23,11 +23,12 @@ pub(crate) async fn to_end(
         (None, None) => Vec::new(),
         (Some(text), None) => text.into_bytes(),
         (None, Some(text)) => {
-            let bad = |_| Refused::new(Code::InvalidRequest, "stdin_base64 is no base64");
+            let bad =
+                |_| Refused::new(Code::InvalidRequest, "invalid stdin_base64; expected base64");
             STANDARD.decode(text).map_err(bad)?
         }
         (Some(_), Some(_)) => {
-            let text = "give stdin or stdin_base64, not both";
+            let text = "invalid input; expected stdin or stdin_base64, not both";
             return Err(Refused::new(Code::InvalidRequest, text));
         }
     };

@@ -1,4 +1,4 @@
-//! The server: is it there, what is it, what happened.
+//! The server: health, information, metrics and events.
 
 use std::convert::Infallible;
 
@@ -15,13 +15,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::extract::{Answer, Door, Params, Refused, Who};
 
-/// Whether the server runs at all. Needs no token.
+/// Reports that the server process runs. Needs no token.
 #[utoipa::path(get, path = "/api/health/live", tag = "server", security(()), responses((status = 200, body = str)))]
 pub(crate) async fn live() -> &'static str {
     "live\n"
 }
 
-/// Whether the server can do all it is for.
+/// Reports whether the server is fully operational; 503 if it is not.
 #[utoipa::path(get, path = "/api/health/ready", tag = "server",
     responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub(crate) async fn ready(Door(state): Door, _: Who) -> (StatusCode, Json<Health>) {
@@ -30,20 +30,20 @@ pub(crate) async fn ready(Door(state): Door, _: Who) -> (StatusCode, Json<Health
     (status, Json(health))
 }
 
-/// What this server is, and what the caller may do here.
+/// Returns the server's name, version and ports, and the caller's scope.
 #[utoipa::path(get, path = "/api/info", tag = "server", responses((status = 200, body = Info)))]
 pub(crate) async fn info(Door(state): Door, Who(person): Who) -> Json<Info> {
     Json(state.app.info(&person, state.options.ssh_port, state.options.http_port))
 }
 
-/// Numbers for Prometheus.
+/// Returns metrics in the OpenMetrics text format, for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, body = str)))]
 pub(crate) async fn metrics(Door(state): Door, Who(person): Who) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], state.metrics.text(&state.app, &person))
 }
 
-/// The SSH door's public host key.
+/// Returns the SSH server's public host key; 404 if the server has no SSH listener.
 #[utoipa::path(get, path = "/api/ssh-host-key", tag = "server",
     responses((status = 200, body = HostKey), (status = 404, body = Problem)))]
 pub(crate) async fn ssh_host_key(Door(state): Door, _: Who) -> Answer<Json<HostKey>> {
@@ -51,28 +51,28 @@ pub(crate) async fn ssh_host_key(Door(state): Door, _: Who) -> Answer<Json<HostK
     state.options.host_key.clone().map(Json).ok_or_else(none)
 }
 
-/// Which events.
+/// Selects events.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventParams {
-    /// Only those after this id; by default from the beginning of the log.
+    /// Only events after this id; from the beginning of the log when absent.
     after: Option<i64>,
-    /// Only those of this shed.
+    /// Only events of the shed with this name.
     shed: Option<String>,
 }
 
 /// A page of events.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventList {
-    /// Oldest first, at most a thousand.
+    /// The events, oldest first, at most 1,000.
     events: Vec<Event>,
 }
 
-/// What happened, from where the caller left off: as an event stream, or as one page with `Accept: application/json`.
+/// Returns events as an event stream, or one page of past events with `Accept: application/json`.
 ///
-/// The stream begins with what is in the log after `after` (or `Last-Event-ID`) and goes on with what happens. Each item's
-/// `id` is the event's; `data` is the event as JSON.
+/// The stream begins with the past events after `after` (or `Last-Event-ID`) and continues with new ones. The `id` of an item
+/// is the event's id; `data` is the event as JSON.
 #[utoipa::path(get, path = "/api/events", tag = "server", params(EventParams),
     responses((status = 200, body = EventList), (status = 404, body = Problem)))]
 pub(crate) async fn events(
@@ -94,7 +94,7 @@ pub(crate) async fn events(
     Ok(Sse::new(stream).keep_alive(heartbeat).into_response())
 }
 
-/// Rows after rows; the bell only says that there are more. Ends with the server.
+/// Reads rows page by page; the bell only signals that there are more. Ends with the server.
 fn follow(
     app: App,
     person: Person,
@@ -124,7 +124,7 @@ fn follow(
                     .data(data);
                 return Some((Ok(item), reader));
             }
-            // Marked as seen before the rows are read: what is written meanwhile rings again.
+            // Marked as seen before the rows are read, so that rows written meanwhile ring again.
             reader.bell.borrow_and_update();
             let page =
                 reader.app.events(&reader.person, reader.after, reader.shed.as_ref()).await.ok()?;

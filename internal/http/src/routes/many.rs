@@ -1,4 +1,4 @@
-//! Many sessions at once, what they are made from, and what is kept for them.
+//! Batches, templates, garbage collection, orphans and trash.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -11,7 +11,8 @@ use shed_api::work::{
 
 use crate::extract::{Answer, Body, Door, OfShed, OptionalBody, Who};
 
-/// Does the same with several sessions, or says what it would do. Each has an answer of its own. A dry run needs `read`.
+/// Performs an operation on several sessions, or reports what it would do. Each session has a result of its own. A dry run
+/// needs only scope read.
 #[utoipa::path(post, path = "/api/batch", tag = "many", request_body = Batch,
     responses((status = 200, body = BatchResult), (status = 400, body = Problem), (status = 413, body = Problem)))]
 pub(crate) async fn batch(
@@ -22,7 +23,7 @@ pub(crate) async fn batch(
     Ok(Json(state.app.batch(&person, request).await?))
 }
 
-/// What sessions of a shed can be made from: the server's templates and, of a shed that runs, its repository's.
+/// Lists the templates for sessions of a shed: the server's and, if the shed runs, those of its repository.
 #[utoipa::path(get, path = "/api/sheds/{n}/templates", tag = "many", params(("n" = String, Path)),
     responses((status = 200, body = TemplateList), (status = 404, body = Problem)))]
 pub(crate) async fn templates(
@@ -33,7 +34,8 @@ pub(crate) async fn templates(
     Ok(Json(state.app.templates(&person, &name).await?))
 }
 
-/// Reads a template's file as it would be read when a session is made from it. Refused with its line where it is none.
+/// Parses a template as it would be parsed when a session is created from it. If it is invalid, the problem has the line
+/// number.
 #[utoipa::path(post, path = "/api/templates/check", tag = "many", request_body = CheckTemplate,
     responses((status = 200, body = Template), (status = 400, body = Problem), (status = 413, body = Problem)))]
 pub(crate) async fn check_template(
@@ -44,8 +46,8 @@ pub(crate) async fn check_template(
     Ok(Json(state.app.check_template(&request.text)?))
 }
 
-/// Removes what is kept for sessions that are gone for long, and tells of every byte that is kept why. A dry run needs
-/// `read`.
+/// Removes old data of deleted sessions, and reports all data that is kept for sessions and why. A dry run needs only scope
+/// read.
 #[utoipa::path(post, path = "/api/sheds/{n}/gc", tag = "many", params(("n" = String, Path)), request_body = Gc,
     responses((status = 200, body = GcReport), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn gc(
@@ -57,7 +59,7 @@ pub(crate) async fn gc(
     Ok(Json(state.app.gc(&person, &name, request).await?))
 }
 
-/// What is in a shed and belongs to no session that is remembered.
+/// Lists tmux sessions, worktrees, processes and records in a shed that no managed session owns.
 #[utoipa::path(get, path = "/api/sheds/{n}/orphans", tag = "many", params(("n" = String, Path)),
     responses((status = 200, body = OrphanList), (status = 404, body = Problem)))]
 pub(crate) async fn orphans(
@@ -68,8 +70,8 @@ pub(crate) async fn orphans(
     Ok(Json(state.app.orphans(&person, &name).await?))
 }
 
-/// Cleans the orphans that are named and no others; answers what is left. A worktree goes only if nothing in it would be
-/// lost.
+/// Removes the named orphans and returns those that are left. A worktree is removed only if it has no uncommitted or
+/// unpushed work.
 #[utoipa::path(post, path = "/api/sheds/{n}/orphans/clean", tag = "many", params(("n" = String, Path)),
     request_body = CleanOrphans,
     responses((status = 200, body = OrphanList), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -82,7 +84,7 @@ pub(crate) async fn clean(
     Ok(Json(state.app.clean_orphans(&person, &name, request.names).await?))
 }
 
-/// What was deleted in a shed's repositories and can be brought back.
+/// Lists deleted branches and checkpoints of a shed's repositories that can be restored.
 #[utoipa::path(get, path = "/api/sheds/{n}/trash", tag = "many", params(("n" = String, Path)),
     responses((status = 200, body = TrashList), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn trash(
@@ -93,7 +95,7 @@ pub(crate) async fn trash(
     Ok(Json(TrashList { trash: state.app.trash(&person, &name).await? }))
 }
 
-/// Makes a branch of something in the trash, and takes it out of there.
+/// Creates a branch from an entry of the trash, and removes the entry.
 #[utoipa::path(post, path = "/api/sheds/{n}/trash/restore", tag = "many", params(("n" = String, Path)),
     request_body = RestoreTrash,
     responses((status = 204), (status = 400, body = Problem), (status = 404, body = Problem),

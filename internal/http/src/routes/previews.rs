@@ -13,21 +13,21 @@ use utoipa::IntoParams;
 
 use crate::extract::{Answer, Door, Params, Who};
 
-/// Which workers, and how much of each.
+/// Selects workers.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PreviewParams {
-    /// Of this shed; of all when absent.
+    /// Only workers of the shed with this name; of all sheds when absent.
     shed: Option<String>,
-    /// Of this session, also workers that have ended. Needs `shed`.
+    /// Only workers of the session with this name or id, including those that have ended. Needs `shed`.
     session: Option<String>,
-    /// So many rows of each; 12 when absent.
+    /// Number of rows of each preview; 12 when absent.
     rows: Option<u16>,
 }
 
-/// What the last rows of workers look like, as an event stream: each first whole, then the rows that changed, at most five
-/// times a second.
+/// Returns the last rows of workers' screens as an event stream: first each preview as a whole, then the rows that changed,
+/// at most five times a second.
 #[utoipa::path(get, path = "/api/previews", tag = "previews", params(PreviewParams),
     responses((status = 200, body = Preview, content_type = "text/event-stream"), (status = 404, body = Problem)))]
 pub(crate) async fn previews(

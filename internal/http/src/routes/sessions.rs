@@ -17,29 +17,31 @@ use utoipa::IntoParams;
 
 use crate::extract::{Answer, Body, Door, OfSession, OfShed, OptionalBody, Params, Who};
 
-/// The shortest time between two pictures of one stream.
-const FRAME: Duration = Duration::from_millis(100);
-/// How often whoever watches renews their look, which lasts five seconds.
-const LOOK_PERIOD: Duration = Duration::from_secs(3);
+/// The shortest time between two items of a stream of sessions.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a watcher asks the App to keep observing sessions. A request lasts five seconds.
+const OBSERVE_PERIOD: Duration = Duration::from_secs(3);
 
-/// Every session of every shed, from memory.
+/// Lists the sessions of all sheds, from the server's memory.
 #[utoipa::path(get, path = "/api/sessions", tag = "sessions", responses((status = 200, body = SessionList)))]
 pub(crate) async fn all(Door(state): Door, Who(person): Who) -> Answer<Json<SessionList>> {
     Ok(Json(state.app.sessions(&person, None)?))
 }
 
-/// The same as an event stream: the whole list whenever something changed, at most ten times a second. While it is open,
-/// foreground commands and activity are read every second.
+/// Returns the sessions of all sheds as an event stream: the whole list after each change, at most ten times a second. While
+/// it is open, foreground commands and activity are updated every second.
 #[utoipa::path(get, path = "/api/sessions/watch", tag = "sessions",
     responses((status = 200, body = SessionList, content_type = "text/event-stream")))]
 pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
     let app = state.app.clone();
     let bell = app.bell();
     let start = (app, person, bell, None::<SessionList>, Instant::now());
-    let stream =
-        futures_util::stream::unfold(start, async |(app, person, mut bell, known, mut look_at)| {
+    let stream = futures_util::stream::unfold(
+        start,
+        async |(app, person, mut bell, known, mut observe_at)| {
             let stop = app.stopping();
-            let not_before = Instant::now() + if known.is_some() { FRAME } else { Duration::ZERO };
+            let pause = if known.is_some() { MIN_INTERVAL } else { Duration::ZERO };
+            let not_before = Instant::now() + pause;
             loop {
                 bell.borrow_and_update();
                 let now = app.sessions(&person, None).ok()?;
@@ -48,25 +50,26 @@ pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
                     let item = axum::response::sse::Event::default().data(data);
                     return Some((
                         Ok::<_, Infallible>(item),
-                        (app, person, bell, Some(now), look_at),
+                        (app, person, bell, Some(now), observe_at),
                     ));
                 }
                 tokio::select! {
                     rung = bell.changed(), if Instant::now() >= not_before => rung.ok()?,
                     () = sleep_until(not_before), if Instant::now() < not_before => {}
-                    () = sleep_until(look_at) => {
+                    () = sleep_until(observe_at) => {
                         app.look(&person);
-                        look_at = Instant::now() + LOOK_PERIOD;
+                        observe_at = Instant::now() + OBSERVE_PERIOD;
                     }
                     () = stop.cancelled() => return None,
                 }
             }
-        });
+        },
+    );
     let heartbeat = KeepAlive::new().interval(state.options.timing.heartbeat).text("heartbeat");
     Sse::new(stream).keep_alive(heartbeat).into_response()
 }
 
-/// The sessions of a shed. One that is stopped has none, and a warning says so.
+/// Lists the sessions of a shed. `warnings` says what may be missing, for example because the shed is stopped.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions", tag = "sessions", params(("n" = String, Path)),
     responses((status = 200, body = SessionList), (status = 404, body = Problem)))]
 pub(crate) async fn list(
@@ -77,7 +80,7 @@ pub(crate) async fn list(
     Ok(Json(state.app.sessions(&person, Some(&name))?))
 }
 
-/// Makes a session, starting the shed if need be.
+/// Creates a session. Starts the shed if it is stopped.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions", tag = "sessions", params(("n" = String, Path)),
     request_body = NewSession,
     responses((status = 201, body = Session), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -91,7 +94,7 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(state.app.new_session(&person, &name, request).await?)))
 }
 
-/// One session, by name or by `$id`.
+/// Returns one session.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
     responses((status = 200, body = Session), (status = 404, body = Problem)))]
@@ -103,7 +106,7 @@ pub(crate) async fn show(
     Ok(Json(state.app.session(&person, &name, &session)?))
 }
 
-/// Changes a session's name, title, tags, limits, branch, or how prompts are answered.
+/// Changes a session's name, title, tags, limits, branch, or the way prompts are answered.
 #[utoipa::path(patch, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)), request_body = PatchSession,
     responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -116,17 +119,17 @@ pub(crate) async fn patch(
     Ok(Json(state.app.patch_session(&person, &name, &session, request).await?))
 }
 
-/// How to delete.
+/// Options of a deletion.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DeleteParams {
-    /// Also where work that is nowhere else would go to the trash.
+    /// Delete the session even if it has uncommitted or unpushed work, which goes to the trash.
     #[serde(default)]
     force: bool,
 }
 
-/// Ends a session and everything in it. One that shed made is forgotten; its worktree and branch go, into the trash.
+/// Ends a session's processes and deletes it. The worktree and branch of a managed session go to the trash.
 #[utoipa::path(delete, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path), DeleteParams),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -140,7 +143,7 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ends a session's processes, with a checkpoint if it has a worktree. The session stays and can be started again.
+/// Ends a session's processes, after a checkpoint if it has a worktree. The session is kept and can be restarted.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/terminate", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
     responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -152,7 +155,7 @@ pub(crate) async fn terminate(
     Ok(Json(state.app.terminate_session(&person, &name, &session).await?))
 }
 
-/// Starts a session's workers again, ending those that run first.
+/// Restarts a session's workers. Those that run are ended first.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/restart", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)), request_body = Restart,
     responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -177,7 +180,7 @@ pub(crate) async fn freeze(
     Ok(Json(state.app.freeze_session(&person, &name, &session, true).await?))
 }
 
-/// Lets frozen processes go on.
+/// Lets frozen processes of a session continue.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/thaw", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
     responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -189,7 +192,7 @@ pub(crate) async fn thaw(
     Ok(Json(state.app.freeze_session(&person, &name, &session, false).await?))
 }
 
-/// Remembers a tmux session that was made by hand. Its windows stay as they are.
+/// Turns an unmanaged tmux session into a managed one. Its windows are left unchanged.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/adopt", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
     responses((status = 200, body = Session), (status = 400, body = Problem), (status = 404, body = Problem)))]
@@ -201,7 +204,7 @@ pub(crate) async fn adopt(
     Ok(Json(state.app.adopt_session(&person, &name, &session).await?))
 }
 
-/// What deleting a session would lose.
+/// Reports the uncommitted and unpushed work that deleting a session would lose.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/risk", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
     responses((status = 200, body = Risk), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -213,7 +216,7 @@ pub(crate) async fn risk(
     Ok(Json(state.app.session_risk(&person, &name, &session).await?))
 }
 
-/// Types text or presses keys in the session's active pane.
+/// Types text or presses keys in the active pane of a session.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/input", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)), request_body = Input,
     responses((status = 204), (status = 400, body = Problem), (status = 404, body = Problem)))]
@@ -227,19 +230,19 @@ pub(crate) async fn input(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// How much of the screen.
+/// Options of the output.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct OutputParams {
-    /// So many lines of history above the screen; none by default.
+    /// Number of lines of history above the screen; none when absent.
     lines: Option<u32>,
-    /// With colours, as SGR sequences.
+    /// Include colours, as SGR sequences.
     #[serde(default)]
     ansi: bool,
 }
 
-/// The active pane's screen, with history.
+/// Returns the screen of a session's active pane, with history if requested.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/output", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path), OutputParams),
     responses((status = 200, body = Output), (status = 404, body = Problem)))]

@@ -17,28 +17,29 @@ use utoipa::IntoParams;
 
 use crate::extract::{Answer, Body, Door, OfShed, OptionalBody, Params, Who};
 
-/// Says that a wish was true before: `x-shed-already: true`.
+/// Header of a response to a request whose goal was met already: `x-shed-already: true`.
 const ALREADY: HeaderName = HeaderName::from_static("x-shed-already");
-/// Lines of a log when nothing else is said.
+/// Default number of lines of a log.
 const LOG_LINES: u32 = 200;
 
-/// Every shed the caller may see, by name.
+/// Lists the sheds that the caller may access, sorted by name.
 #[utoipa::path(get, path = "/api/sheds", tag = "sheds", responses((status = 200, body = ShedList)))]
 pub(crate) async fn list(Door(state): Door, Who(person): Who) -> Json<ShedList> {
     Json(state.app.sheds(&person))
 }
 
-/// How to create.
+/// Options of a creation.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CreateParams {
-    /// Answer only when it is over: 201 with the running shed, or the problem that it failed with.
+    /// Answer only when the creation has ended: 201 with the running shed, or the problem that it failed with.
     #[serde(default)]
     wait: bool,
 }
 
-/// Begins to create a shed. Its progress is at `/api/sheds/{n}/progress`; hanging up does not call it off, `DELETE` does.
+/// Starts the creation of a shed. Its progress is at `/api/sheds/{n}/progress`. Closing the connection does not cancel it;
+/// `DELETE` does.
 #[utoipa::path(post, path = "/api/sheds", tag = "sheds", params(CreateParams), request_body = CreateShed,
     responses((status = 202, body = Shed), (status = 201, body = Shed), (status = 400, body = Problem),
         (status = 403, body = Problem), (status = 409, body = Problem)))]
@@ -56,7 +57,7 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(state.app.created(&person, &name).await?)))
 }
 
-/// One shed.
+/// Returns one shed.
 #[utoipa::path(get, path = "/api/sheds/{n}", tag = "sheds", params(("n" = String, Path)),
     responses((status = 200, body = Shed), (status = 404, body = Problem)))]
 pub(crate) async fn show(
@@ -67,7 +68,7 @@ pub(crate) async fn show(
     Ok(Json(state.app.shed(&person, &name)?))
 }
 
-/// Changes limits and options while it runs.
+/// Changes limits and options of a shed, also while it runs.
 #[utoipa::path(patch, path = "/api/sheds/{n}", tag = "sheds", params(("n" = String, Path)),
     request_body = PatchShed,
     responses((status = 200, body = Shed), (status = 400, body = Problem), (status = 404, body = Problem)))]
@@ -80,17 +81,18 @@ pub(crate) async fn patch(
     Ok(Json(state.app.patch(&person, &name, request).await?))
 }
 
-/// What to leave.
+/// Options of a deletion.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DeleteParams {
-    /// Leave the volumes; a later creation of the same name takes them up.
+    /// Keep the volumes; a later shed of the same name reattaches them.
     #[serde(default)]
     keep_volume: bool,
 }
 
-/// Deletes a shed. One that is being created is called off; what was there before it stays.
+/// Deletes a shed, its container and its volumes. Cancels a creation that is in progress; volumes that existed before it
+/// are kept.
 #[utoipa::path(delete, path = "/api/sheds/{n}", tag = "sheds", params(("n" = String, Path), DeleteParams),
     responses((status = 204), (status = 404, body = Problem)))]
 pub(crate) async fn delete(
@@ -104,7 +106,7 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn wish(
+async fn change(
     Door(state): Door,
     Who(person): Who,
     OfShed(name): OfShed,
@@ -118,32 +120,32 @@ async fn wish(
     Ok((headers, Json(shed)))
 }
 
-macro_rules! wishes {
+macro_rules! changes {
     ($($(#[$doc:meta])* $name:ident = $path:literal, $wish:expr;)*) => {$(
         $(#[$doc])*
         #[utoipa::path(post, path = $path, tag = "sheds", params(("n" = String, Path)),
             responses((status = 200, body = Shed), (status = 404, body = Problem),
                 (status = 409, body = Problem), (status = 503, body = Problem)))]
         pub(crate) async fn $name(door: Door, who: Who, shed: OfShed) -> Answer<(HeaderMap, Json<Shed>)> {
-            wish(door, who, shed, $wish).await
+            change(door, who, shed, $wish).await
         }
     )*};
 }
 
-wishes! {
-    /// Starts a shed; 200 with `x-shed-already: true` if it runs.
+changes! {
+    /// Starts a shed. The response has the header `x-shed-already: true` if it runs already.
     start = "/api/sheds/{n}/start", Wish::Start;
-    /// Stops a shed: HUP and TERM to everything in it, KILL after ten seconds. Its volumes stay.
+    /// Stops a shed: sends HUP and TERM to all its processes, and KILL after ten seconds. Its volumes are kept.
     stop = "/api/sheds/{n}/stop", Wish::Stop;
     /// Stops and starts a shed.
     restart = "/api/sheds/{n}/restart", Wish::Restart;
-    /// Freezes everything in a shed.
+    /// Freezes all processes of a shed.
     pause = "/api/sheds/{n}/pause", Wish::Pause;
-    /// Thaws a frozen shed.
+    /// Lets the processes of a paused shed continue.
     unpause = "/api/sheds/{n}/unpause", Wish::Unpause;
 }
 
-/// Gives a shed a new container on the same volumes.
+/// Replaces a shed's container by a new one with the same volumes.
 #[utoipa::path(post, path = "/api/sheds/{n}/rebuild", tag = "sheds", params(("n" = String, Path)),
     request_body = RebuildShed,
     responses((status = 200, body = Shed), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -156,7 +158,7 @@ pub(crate) async fn rebuild(
     Ok(Json(state.app.rebuild(&person, &name, request).await?))
 }
 
-/// How a creation goes, as an event stream of `Progress` objects. It ends when the creation does.
+/// Returns the progress of a creation as an event stream of `Progress` objects. It ends with the creation.
 #[utoipa::path(get, path = "/api/sheds/{n}/progress", tag = "sheds", params(("n" = String, Path)),
     responses((status = 200, body = Progress, content_type = "text/event-stream"), (status = 404, body = Problem)))]
 pub(crate) async fn progress(
@@ -167,11 +169,11 @@ pub(crate) async fn progress(
     let reader = state.app.progress(&person, &name)?;
     let stop = state.app.stopping();
     let stream = futures_util::stream::unfold((reader, stop), async |(mut reader, stop)| {
-        let news = tokio::select! {
-            news = reader.next() => news?,
+        let progress = tokio::select! {
+            progress = reader.next() => progress?,
             () = stop.cancelled() => return None,
         };
-        let data = serde_json::to_string(&news).unwrap_or_default();
+        let data = serde_json::to_string(&progress).unwrap_or_default();
         let item = axum::response::sse::Event::default().data(data);
         Some((Ok::<_, Infallible>(item), (reader, stop)))
     });
@@ -179,16 +181,16 @@ pub(crate) async fn progress(
     Ok(Sse::new(stream).keep_alive(heartbeat).into_response())
 }
 
-/// How much of a log.
+/// Options of a log.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LogParams {
-    /// The last so many lines; 200 by default, at most 10,000.
+    /// Number of lines from the end of the log; 200 when absent, at most 10,000.
     lines: Option<u32>,
 }
 
-/// What the shed's first process printed: shed-init's own few lines.
+/// Returns the container's log: the messages of shed-init.
 #[utoipa::path(get, path = "/api/sheds/{n}/logs", tag = "sheds", params(("n" = String, Path), LogParams),
     responses((status = 200, body = str), (status = 404, body = Problem)))]
 pub(crate) async fn logs(
@@ -200,7 +202,7 @@ pub(crate) async fn logs(
     Ok(state.app.logs(&person, &name, params.lines.unwrap_or(LOG_LINES)).await?)
 }
 
-/// What a running shed uses now.
+/// Returns the current resource usage of a running shed.
 #[utoipa::path(get, path = "/api/sheds/{n}/stats", tag = "sheds", params(("n" = String, Path)),
     responses((status = 200, body = Stats), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn stats(
@@ -211,13 +213,13 @@ pub(crate) async fn stats(
     Ok(Json(state.app.stats(&person, &name).await?))
 }
 
-/// What all running sheds use now.
+/// Returns the current resource usage of all running sheds.
 #[utoipa::path(get, path = "/api/stats", tag = "sheds", responses((status = 200, body = StatsList)))]
 pub(crate) async fn all_stats(Door(state): Door, Who(person): Who) -> Answer<Json<StatsList>> {
     Ok(Json(state.app.all_stats(&person).await?))
 }
 
-/// What sheds and kept volumes occupy on disk.
+/// Returns the disk usage of sheds and kept volumes.
 #[utoipa::path(get, path = "/api/df", tag = "sheds", responses((status = 200, body = DiskUseList)))]
 pub(crate) async fn disk(Door(state): Door, Who(person): Who) -> Answer<Json<DiskUseList>> {
     Ok(Json(state.app.disk(&person).await?))

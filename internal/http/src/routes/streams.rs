@@ -1,4 +1,4 @@
-//! Streams over WebSocket. The frames are described in `shed_api::stream`; the copying is in `crate::streams`.
+//! Routes of the WebSocket streams. `shed_api::stream` describes the frames; `crate::streams` copies the bytes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::State;
 use crate::extract::{Answer, Door, OfSession, OfShed, Refused, Who};
 use crate::serve::Held;
 use crate::streams::{
-    DrainUntil, copy_connection, copy_process, opening, patiently, refuse, say_last,
+    DrainUntil, copy_connection, copy_process, opening, refuse, send_last, with_pings,
 };
 
-/// What becomes a WebSocket, and its connection's place among those that are open.
+/// A request to upgrade to a WebSocket, and what keeps its connection counted as open.
 pub(super) type Upgrade = (Result<WebSocketUpgrade, WebSocketUpgradeRejection>, Extension<Held>);
 
-/// A WebSocket of ours, with messages of at most `max_bytes`. Tracked by the App: it is told when the server goes away, and waited for.
+/// Upgrades to a WebSocket with messages of at most `max_bytes`. The App waits for its end when the server shuts down.
 pub(super) fn upgrade<F: Future<Output = ()> + Send + 'static>(
     state: Arc<State>,
     (upgrade, Extension(held)): Upgrade,
@@ -30,7 +30,7 @@ pub(super) fn upgrade<F: Future<Output = ()> + Send + 'static>(
     serve: impl FnOnce(Arc<State>, WebSocket) -> F + Send + 'static,
 ) -> Answer<Response> {
     let upgrade = upgrade.map_err(|_| {
-        Refused::new(Code::InvalidRequest, "this route speaks WebSocket; see docs/API.md")
+        Refused::new(Code::InvalidRequest, "this route needs a WebSocket upgrade; see docs/API.md")
     })?;
     let tasks = state.app.tasks();
     let upgrade = upgrade.max_message_size(max_bytes).max_frame_size(max_bytes);
@@ -42,14 +42,14 @@ pub(super) fn upgrade<F: Future<Output = ()> + Send + 'static>(
     }))
 }
 
-/// Refuses before the upgrade what would be refused after it: a status says more than a frame.
+/// Checks permissions before the upgrade, so that a refusal is an HTTP status and not a frame.
 fn may(state: &State, person: &Person, name: &ShedName, needed: Scope, what: &str) -> Answer<()> {
     person.may_with(name, needed, what)?;
     state.app.shed(person, name)?;
     Ok(())
 }
 
-/// The opening object, or nothing: then the caller was told what was wrong with it.
+/// Reads the opening object. If it is invalid, sends the problem and returns `None`.
 async fn opened<T: DeserializeOwned>(state: &State, socket: &mut WebSocket) -> Option<T> {
     match opening(state, socket).await {
         Ok(open) => Some(open),
@@ -60,19 +60,19 @@ async fn opened<T: DeserializeOwned>(state: &State, socket: &mut WebSocket) -> O
     }
 }
 
-/// Shows a terminal as soon as it is there.
-async fn show(
+/// Waits for a terminal to start and then copies it.
+async fn run_terminal(
     state: &State,
     mut socket: WebSocket,
     starting: impl Future<Output = Result<Running, Error>>,
 ) {
-    match patiently(state, &mut socket, starting).await {
+    match with_pings(state, &mut socket, starting).await {
         Ok(running) => copy_process(state, socket, running, DrainUntil::Quiet).await,
         Err(error) => refuse(&mut socket, error.problem()).await,
     }
 }
 
-/// Runs a command with its input and output as a WebSocket. The first message is an `ExecOpen`.
+/// Runs a command and streams its input and output over a WebSocket. The first message is an `ExecOpen`.
 #[utoipa::path(get, path = "/api/sheds/{n}/exec/stream", tag = "streams", params(("n" = String, Path)),
     responses((status = 101, body = ServerFrame), (status = 404, body = Problem)))]
 pub(crate) async fn exec(
@@ -87,17 +87,17 @@ pub(crate) async fn exec(
             return;
         };
         let until = if open.wait_for_output { DrainUntil::Closed } else { DrainUntil::Quiet };
-        match patiently(&state, &mut socket, state.app.exec(&person, &name, open)).await {
+        match with_pings(&state, &mut socket, state.app.exec(&person, &name, open)).await {
             Ok(Started::Running(running)) => copy_process(&state, socket, *running, until).await,
             Ok(Started::Detached(id)) => {
-                say_last(&mut socket, &ServerFrame::Detached { id }).await;
+                send_last(&mut socket, &ServerFrame::Detached { id }).await;
             }
             Err(error) => refuse(&mut socket, error.problem()).await,
         }
     })
 }
 
-/// Attaches to a session as a WebSocket, making it if need be. The first message is an `AttachOpen`.
+/// Attaches to a session over a WebSocket, creating it if it does not exist. The first message is an `AttachOpen`.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/attach", tag = "streams",
     params(("n" = String, Path), ("s" = String, Path)),
     responses((status = 101, body = ServerFrame), (status = 404, body = Problem)))]
@@ -114,11 +114,11 @@ pub(crate) async fn attach(
         };
         let env = open.env.clone().into_iter().collect();
         let attached = state.app.attach(&person, &name, &session, Attach { open, env });
-        show(&state, socket, attached).await;
+        run_terminal(&state, socket, attached).await;
     })
 }
 
-/// A login shell without tmux, as a WebSocket. The first message is a `ConsoleOpen`.
+/// Opens a login shell without tmux over a WebSocket. The first message is a `ConsoleOpen`.
 #[utoipa::path(get, path = "/api/sheds/{n}/console", tag = "streams", params(("n" = String, Path)),
     responses((status = 101, body = ServerFrame), (status = 404, body = Problem)))]
 pub(crate) async fn console(
@@ -132,11 +132,11 @@ pub(crate) async fn console(
         let Some(open) = opened::<ConsoleOpen>(&state, &mut socket).await else {
             return;
         };
-        show(&state, socket, state.app.console(&person, &name, open)).await;
+        run_terminal(&state, socket, state.app.console(&person, &name, open)).await;
     })
 }
 
-/// A connection to a port of a shed's loopback, as a WebSocket. No opening message.
+/// Connects to a port on a shed's loopback interface over a WebSocket. There is no opening message.
 #[utoipa::path(get, path = "/api/sheds/{n}/forward/{port}", tag = "streams",
     params(("n" = String, Path), ("port" = u16, Path)),
     responses((status = 101, body = ServerFrame), (status = 404, body = Problem)))]
@@ -148,19 +148,20 @@ pub(crate) async fn forward(
     socket: Upgrade,
 ) -> Answer<Response> {
     may(&state, &person, &name, Scope::Drive, "to forward connections")?;
-    let bad = || Refused::new(Code::InvalidRequest, "the last part of the path must be a port");
+    let bad =
+        || Refused::new(Code::InvalidRequest, "invalid port; expected a number from 0 to 65535");
     let port: u16 = path.get("port").and_then(|port| port.parse().ok()).ok_or_else(bad)?;
     upgrade(state, socket, MAX_MESSAGE_BYTES, async move |state, mut socket| {
         let target = Target::Tcp("localhost".to_owned(), port);
         let connected = state.app.connect(&person, &name, &target);
-        match patiently(&state, &mut socket, connected).await {
+        match with_pings(&state, &mut socket, connected).await {
             Ok(connection) => copy_connection(&state, socket, connection.into_stream()).await,
             Err(error) => refuse(&mut socket, error.problem()).await,
         }
     })
 }
 
-/// A connection of a clone that asks for what its creator offered to lend, as a WebSocket. See `Progress`.
+/// Connects a clone that needs a credential with its creator, who has offered it, over a WebSocket. See `Progress`.
 #[utoipa::path(get, path = "/api/sheds/{n}/lend/{id}", tag = "streams",
     params(("n" = String, Path), ("id" = String, Path)),
     responses((status = 101, body = ServerFrame), (status = 404, body = Problem)))]

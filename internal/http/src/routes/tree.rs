@@ -1,4 +1,4 @@
-//! The files of a session: how they differ, and their checkpoints.
+//! Files of a session: diffs and checkpoints.
 
 use std::convert::Infallible;
 
@@ -19,43 +19,43 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::extract::{Answer, Body, Door, OfCheckpoint, OfSession, OptionalBody, Params, Who};
 
-/// The media type of a patch. Its bytes are as git printed them, in whatever encoding the files have.
+/// Media type of a patch. Its bytes are as git printed them, in the encoding of the files.
 const PATCH: &str = "text/x-patch";
-/// Says that a patch was cut at its limit.
+/// Header that says whether a patch was cut at its size limit: `true` or `false`.
 const TRUNCATED: HeaderName = HeaderName::from_static("x-shed-truncated");
 
-/// How a diff is told.
+/// Format of a diff.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Format {
-    /// As an object with files, hunks and lines.
+    /// An object with files, hunks and lines.
     #[default]
     Json,
-    /// As git prints it.
+    /// The text that git prints.
     Patch,
 }
 
-/// What is compared.
+/// Selects the two states to compare.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DiffParams {
-    /// Before: `base` (by default), `head`, or a checkpoint's number.
+    /// State before the change: `base` (default), `head`, or the number of a checkpoint.
     from: Option<String>,
-    /// After: `worktree` (by default), `head`, or a checkpoint's number.
+    /// State after the change: `worktree` (default), `head`, or the number of a checkpoint.
     to: Option<String>,
-    /// Only this file or directory.
+    /// Path of the only file or directory to compare.
     path: Option<String>,
-    /// Without the lines.
+    /// Return the files without their lines.
     #[serde(default)]
     stat: bool,
-    /// `json` (by default), or `patch` as git prints it.
+    /// `json` (default), or `patch` for the text that git prints.
     #[serde(default)]
     #[param(inline)]
     format: Format,
 }
 
-/// How a session's files differ from its base, or from one checkpoint to another.
+/// Returns the changes of a session's files since its base, or between two of base, head, checkpoints and worktree.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/diff", tag = "tree",
     params(("n" = String, Path), ("s" = String, Path), DiffParams),
     responses((status = 200, body = Diff), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -78,7 +78,7 @@ pub(crate) async fn diff(
     })
 }
 
-/// How far a session's files are from its base, in numbers.
+/// Returns the numbers of changed files, lines and commits since a session's base.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/diff/numbers", tag = "tree",
     params(("n" = String, Path), ("s" = String, Path)),
     responses((status = 200, body = DiffNumbers), (status = 404, body = Problem), (status = 409, body = Problem),
@@ -91,7 +91,8 @@ pub(crate) async fn numbers(
     Ok(Json(state.app.diff_numbers(&person, &name, &session).await?))
 }
 
-/// The same as an event stream, whenever the numbers changed. It ends with the session or its shed's link.
+/// Returns the numbers of changed files, lines and commits as an event stream, with an item after each change. It ends with
+/// the session or the link to its shed.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/diff/watch", tag = "tree",
     params(("n" = String, Path), ("s" = String, Path)),
     responses((status = 200, body = DiffNumbers, content_type = "text/event-stream"), (status = 404, body = Problem),
@@ -102,7 +103,7 @@ pub(crate) async fn watch_numbers(
     OfSession(name, session): OfSession,
 ) -> Answer<Response> {
     let mut numbers = state.app.diff_watch(&person, &name, &session).await?;
-    // What is known already is the first item.
+    // If the numbers are known already, they are the first item.
     numbers.mark_changed();
     let stop = state.app.stopping();
     let start = (numbers, stop, None::<DiffNumbers>);
@@ -124,7 +125,7 @@ pub(crate) async fn watch_numbers(
     Ok(Sse::new(stream).keep_alive(heartbeat).into_response())
 }
 
-/// A session's checkpoints, oldest first.
+/// Lists the checkpoints of a session, oldest first.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/checkpoints", tag = "tree",
     params(("n" = String, Path), ("s" = String, Path)),
     responses((status = 200, body = CheckpointList), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -136,7 +137,7 @@ pub(crate) async fn checkpoints(
     Ok(Json(state.app.checkpoints(&person, &name, &session).await?))
 }
 
-/// Keeps the files of a session as they are now. Answers the last checkpoint when nothing differs from it.
+/// Creates a checkpoint of a session's files. If nothing has changed since the last one, returns that with status 200.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/checkpoints", tag = "tree",
     params(("n" = String, Path), ("s" = String, Path)), request_body = NewCheckpoint,
     responses((status = 201, body = MadeCheckpoint), (status = 404, body = Problem), (status = 409, body = Problem),
@@ -152,7 +153,7 @@ pub(crate) async fn checkpoint(
     Ok((status, Json(made)))
 }
 
-/// One checkpoint, by its number.
+/// Returns one checkpoint.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/checkpoints/{c}", tag = "tree",
     params(("n" = String, Path), ("s" = String, Path), ("c" = u64, Path)),
     responses((status = 200, body = Checkpoint), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -164,7 +165,7 @@ pub(crate) async fn show(
     Ok(Json(state.app.checkpoint_by_number(&person, &name, &session, n).await?))
 }
 
-/// Sets a session's files back to a checkpoint, all or some. What was there before is a checkpoint of its own.
+/// Restores all or some of a session's files from a checkpoint. The state before is saved as a checkpoint of its own.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/checkpoints/{c}/restore", tag = "tree",
     params(("n" = String, Path), ("s" = String, Path), ("c" = u64, Path)), request_body = RestoreCheckpoint,
     responses((status = 200, body = RestoredCheckpoint), (status = 404, body = Problem),
@@ -179,7 +180,7 @@ pub(crate) async fn restore(
     Ok(Json(restored))
 }
 
-/// Opens a new session in a worktree of its own that begins as a checkpoint.
+/// Creates a session in a new worktree with the files of a checkpoint.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/checkpoints/{c}/fork", tag = "tree",
     params(("n" = String, Path), ("s" = String, Path), ("c" = u64, Path)), request_body = NewSession,
     responses((status = 201, body = Session), (status = 400, body = Problem), (status = 404, body = Problem),

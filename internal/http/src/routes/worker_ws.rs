@@ -1,4 +1,4 @@
-//! Watching a worker over WebSocket. The frames are described in `shed_api::worker`; the copying is in `crate::watching`.
+//! Route for viewers of a worker over WebSocket. `shed_api::worker` describes the frames; `crate::watching` serves them.
 
 use axum::response::Response;
 use serde::Deserialize;
@@ -11,41 +11,42 @@ use super::streams::{Upgrade, upgrade};
 use crate::extract::{Answer, Door, OfWorker, Params, Refused, Who};
 use crate::watching::{MAX_READER_MESSAGE_BYTES, MAX_VIEWER_MESSAGE_BYTES, watch};
 
-/// How to watch.
+/// Options of a viewer.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct WatchParams {
-    /// Go on from this offset, without a history if it is near. Needs `epoch`.
+    /// Offset at which to continue. If it is recent, the viewer gets no history. Needs `epoch`.
     from: Option<u64>,
-    /// The run of the worker that `from` is in.
+    /// Number of the worker's run that `from` belongs to. Needs `from`.
     epoch: Option<u64>,
-    /// Drop what is typed.
+    /// Drop input of this viewer.
     #[serde(default)]
     read_only: bool,
-    /// End with the worker's command.
+    /// End the stream when the worker's command ends.
     #[serde(default)]
     once: bool,
-    /// What the client calls itself over its connections, so that a page that is loaded again keeps its place.
+    /// Name that a client chooses for all its connections, so that it stays the primary viewer when it reconnects.
     viewer: Option<String>,
-    /// Its columns. Needs `rows`.
+    /// Number of columns of the viewer. Needs `rows`.
     cols: Option<u16>,
-    /// Its rows. Needs `cols`.
+    /// Number of rows of the viewer. Needs `cols`.
     rows: Option<u16>,
 }
 
-fn both<T>(what: &str, one: Option<T>, other: Option<T>) -> Answer<Option<(T, T)>> {
+fn both<T>(names: &str, one: Option<T>, other: Option<T>) -> Answer<Option<(T, T)>> {
     match (one, other) {
         (Some(one), Some(other)) => Ok(Some((one, other))),
         (None, None) => Ok(None),
         (Some(_), None) | (None, Some(_)) => {
-            Err(Refused::new(Code::InvalidRequest, format!("{what} go together")))
+            let text = format!("invalid query; expected {names} together or neither");
+            Err(Refused::new(Code::InvalidRequest, text))
         }
     }
 }
 
-/// What a worker prints, live, with what was there before; and what is typed. Many may watch one worker; the size of the
-/// primary viewer is the terminal's. Messages of the client are `WorkerClientFrame`s.
+/// Streams a worker's terminal over a WebSocket: earlier output, live output and input. A worker may have many viewers; its
+/// terminal takes the size of the primary one. Messages of the client are `WorkerClientFrame`s.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/ws", tag = "streams",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path), WatchParams),
     responses((status = 101, body = WorkerServerFrame), (status = 404, body = Problem)))]

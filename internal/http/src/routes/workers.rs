@@ -1,4 +1,4 @@
-//! Workers: what runs in a session, and what it printed.
+//! Workers and their output.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use utoipa::IntoParams;
 
 use crate::extract::{Answer, Body, Door, OfSession, OfWorker, OptionalBody, Params, Refused, Who};
 
-/// Hits of a search when nobody says how many.
+/// Default number of hits of a search.
 const DEFAULT_HITS: u32 = 100;
-/// The media type of a recording in the form of asciicast v2.
+/// Media type of a recording in the format asciicast v2.
 const ASCIICAST: &str = "application/x-asciicast";
 
-/// The workers of a session, in the order they were made.
+/// Lists the workers of a session, in the order they were created.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path)),
     responses((status = 200, body = WorkerList), (status = 404, body = Problem)))]
@@ -31,7 +31,7 @@ pub(crate) async fn list(
     Ok(Json(state.app.workers(&person, &name, &session)?))
 }
 
-/// One more worker. Answers when its command runs or has ended.
+/// Adds a worker to a session. Answers when its command runs or has ended.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/workers", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path)), request_body = NewWorker,
     responses((status = 201, body = Worker), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -46,7 +46,7 @@ pub(crate) async fn add(
     Ok((StatusCode::CREATED, Json(added)))
 }
 
-/// One worker, by name or by id.
+/// Returns one worker.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path)),
     responses((status = 200, body = Worker), (status = 404, body = Problem)))]
@@ -58,7 +58,7 @@ pub(crate) async fn show(
     Ok(Json(state.app.worker(&person, &name, &session, &worker)?))
 }
 
-/// Ends a worker and closes its window.
+/// Ends a worker's command, closes its window and removes the worker.
 #[utoipa::path(delete, path = "/api/sheds/{n}/sessions/{s}/workers/{w}", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -71,7 +71,7 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Starts a worker's command again, ending it first if it runs.
+/// Restarts a worker's command. It is ended first if it runs.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/restart", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path)), request_body = Restart,
     responses((status = 200, body = Worker), (status = 404, body = Problem), (status = 409, body = Problem),
@@ -85,22 +85,22 @@ pub(crate) async fn restart(
     Ok(Json(state.app.restart_worker(&person, &name, &session, &worker, restart).await?))
 }
 
-/// Which part of the output.
+/// Selects a part of the output.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageParams {
-    /// The offset of the first byte wanted; the first that is kept by default.
+    /// Offset of the first byte; the first stored byte when absent.
     from: Option<u64>,
-    /// At most so many bytes; 256 KiB at most, and by default.
+    /// Largest size of the page in bytes; 256 KiB when absent, which is also the maximum.
     max: Option<u64>,
-    /// The last so many lines instead, as far as they fit a page.
+    /// Number of lines from the end, as far as they fit into a page; excludes the other parameters.
     lines: Option<u32>,
-    /// Wait so many seconds for more, 20 at most, when there is nothing after `from` and the command runs.
+    /// Time in seconds, at most 20, to wait for output if there is none after `from` and the command runs.
     wait: Option<u64>,
 }
 
-/// A page of what a worker printed: it ends where the page is full, or where a run of the command does.
+/// Returns a page of a worker's output. A page ends when it is full, or at the end of a run of the command.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/output", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path), PageParams),
     responses((status = 200, body = OutputPage), (status = 400, body = Problem), (status = 404, body = Problem)))]
@@ -128,25 +128,25 @@ pub(crate) async fn output(
             }
         }
         PageParams { .. } => {
-            let text = "lines excludes from, max and wait: it is counted from the end";
+            let text = "invalid query; expected either lines, or from, max and wait";
             return Err(Refused::new(Code::InvalidRequest, text));
         }
     };
     Ok(Json(page))
 }
 
-/// From where to where.
+/// Selects a range of the output.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CastParams {
-    /// The offset of the first byte; the first that is kept by default.
+    /// Offset of the first byte; the first stored byte when absent.
     from: Option<u64>,
-    /// The offset after the last byte; the end by default.
+    /// Offset after the last byte; the end of the output when absent.
     to: Option<u64>,
 }
 
-/// What a worker printed as a recording for players: asciicast v2.
+/// Returns a worker's output as a recording in the format asciicast v2.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/output/cast", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path), CastParams),
     responses((status = 200, body = String, content_type = "application/x-asciicast"),
@@ -162,21 +162,21 @@ pub(crate) async fn cast(
     Ok(([(CONTENT_TYPE, ASCIICAST)], cast).into_response())
 }
 
-/// What to look for.
+/// A search in the output.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SearchParams {
-    /// The text, exactly so.
+    /// Text to search for. Matches are exact, including case.
     q: String,
-    /// Where to begin: 0, or the `next` of an answer.
+    /// Offset at which to begin: 0 when absent, or `next` of an earlier response.
     #[serde(default)]
     from: u64,
-    /// At most so many hits; 100 by default, 1,000 at most.
+    /// Largest number of hits; 100 when absent, at most 1,000.
     max: Option<u32>,
 }
 
-/// Lines of the output in which a text stands, without what steers a terminal.
+/// Searches a worker's output and returns the matching lines without terminal control sequences.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/search", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path), SearchParams),
     responses((status = 200, body = OutputHits), (status = 400, body = Problem), (status = 404, body = Problem)))]
