@@ -1,4 +1,4 @@
-//! Which algorithms are spoken, and which keys may prove somebody. Pure.
+//! The algorithms that the server offers, and the keys that it accepts. Pure.
 
 use std::borrow::Cow;
 
@@ -6,11 +6,11 @@ use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
 use russh::{Preferred, cipher, compression, kex, mac};
 
-/// The smallest RSA key that may prove somebody.
+/// The smallest RSA key that is accepted, in bits.
 const MIN_RSA_BITS: u32 = 2048;
 
-/// Nothing with SHA-1, CBC, NIST curves, or a MAC over the clear text. The `ext` and `strict` names are no algorithms:
-/// without them there is neither `rsa-sha2` for clients' keys nor an answer to the Terrapin attack.
+/// No SHA-1, CBC, NIST curves, or MAC over the plain text. The `ext` and `strict` names are extensions, not algorithms:
+/// they enable `rsa-sha2` for clients' keys and the countermeasure against the Terrapin attack.
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
@@ -32,7 +32,7 @@ const CIPHERS: &[cipher::Name] = &[
 
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
 
-/// Also told to clients as what their keys may sign with; as a host key only the first is there.
+/// Signature algorithms that clients' keys may use. As a host key only the first exists.
 const KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
     Algorithm::SkEd25519,
@@ -44,7 +44,7 @@ const KEYS: &[Algorithm] = &[
     Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
 ];
 
-/// What the server offers. No compression: it costs more than it gains on what people send today.
+/// The algorithms that the server offers. No compression: it costs more than it gains on today's data.
 pub(crate) fn offered() -> Preferred {
     Preferred {
         kex: Cow::Borrowed(KEX),
@@ -56,8 +56,8 @@ pub(crate) fn offered() -> Preferred {
     }
 }
 
-/// Whether a key is good enough, used with this algorithm.
-pub(crate) fn is_good_enough(key: &PublicKey, algorithm: &Algorithm) -> bool {
+/// Whether a key is accepted, used with this signature algorithm.
+pub(crate) fn is_acceptable(key: &PublicKey, algorithm: &Algorithm) -> bool {
     let long_enough = match key.key_data() {
         KeyData::Rsa(rsa) => rsa.key_size() >= MIN_RSA_BITS,
         _ => true,
@@ -65,7 +65,7 @@ pub(crate) fn is_good_enough(key: &PublicKey, algorithm: &Algorithm) -> bool {
     long_enough && KEYS.contains(algorithm)
 }
 
-/// A key's name in the store.
+/// A key's SHA-256 fingerprint, which identifies it in the store.
 pub(crate) fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }

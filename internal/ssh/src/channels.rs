@@ -1,6 +1,6 @@
-//! The open channels of one connection: where their bytes go and what may still be asked of them.
+//! The open channels of one connection: where their input goes and which requests they still accept.
 //!
-//! Shared between russh's loop, which fills inboxes and passes requests on, and the channels' tasks. Knows no shed.
+//! Shared between russh's loop, which fills inboxes and passes requests on, and the channels' tasks. Independent of sheds.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,48 +14,48 @@ use tokio_util::sync::CancellationToken;
 use crate::inbox::{Flow, Inbox};
 use crate::terminal::Terminal;
 
-/// Channels open at once. An editor has tens, a browser through `-D` a hundred or two.
+/// Channels of a connection open at the same time. An editor has tens, a browser through `-D` one or two hundred.
 const MAX_OPEN: usize = 512;
-/// Channels in the life of a connection. russh keeps about 3 kB of each one that the server closed first, so a connection
-/// that lives for ever would grow for ever. At the end of its life OpenSSH's client makes a new one by itself.
-const MAX_EVER: usize = 10_000;
-/// Signals that wait to be delivered. More are dropped.
+/// Channels of a connection over its whole life. russh keeps about 3 kB of each one that the server closed first, so memory
+/// would grow without bound. When the connection is closed, OpenSSH's client opens a new one by itself.
+const MAX_TOTAL: usize = 10_000;
+/// Signals of a channel that wait to be delivered. Further ones are dropped.
 const MAX_SIGNALS: usize = 16;
 
-/// Where a channel's bytes go, and its end.
+/// The receiving side of a channel.
 #[derive(Debug)]
-pub(crate) struct Lane {
-    /// What the client sent.
+pub(crate) struct Incoming {
+    /// Bytes from the client that are not used yet.
     pub(crate) inbox: Inbox,
-    /// Cancelled when the channel or the connection is gone.
+    /// Cancelled when the channel or the connection is closed.
     pub(crate) closed: CancellationToken,
 }
 
-/// A session channel before anything runs behind it.
+/// A session channel before a program runs on it.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    /// The way to the client.
+pub(crate) struct Pending {
+    /// The sending side of the channel.
     pub(crate) write: ChannelWriteHalf<Msg>,
-    /// The client's variables.
+    /// Environment variables that the client has set.
     pub(crate) env: Vec<(String, String)>,
-    /// The terminal it asked for.
+    /// The terminal that the client has requested, if any.
     pub(crate) terminal: Option<Terminal>,
 }
 
-/// What a running program is told.
+/// The client's requests to a running program.
 #[derive(Debug)]
-pub(crate) struct Steering {
-    /// The newest size of its terminal.
+pub(crate) struct TerminalEvents {
+    /// The newest size of the terminal: columns, rows.
     pub(crate) sizes: watch::Receiver<(u16, u16)>,
-    /// Signals, in order.
+    /// Signal numbers, in order.
     pub(crate) signals: mpsc::Receiver<u8>,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// Bytes only.
+    /// A forwarded connection, which has no requests.
     Plain,
-    Waiting(Box<Waiting>),
+    Pending(Box<Pending>),
     Running {
         sizes: watch::Sender<(u16, u16)>,
         signals: mpsc::Sender<u8>,
@@ -64,7 +64,7 @@ enum Stage {
 
 #[derive(Debug)]
 struct Entry {
-    lane: Arc<Lane>,
+    incoming: Arc<Incoming>,
     stage: Stage,
 }
 
@@ -73,20 +73,20 @@ struct Entry {
 pub(crate) struct Channels {
     flow: Arc<Flow>,
     entries: Mutex<HashMap<ChannelId, Entry>>,
-    n_ever: AtomicUsize,
+    n_total: AtomicUsize,
     /// Cancelled with the connection.
     ended: CancellationToken,
-    /// Cancelled when the connection has had its share of channels and none is open.
-    spent: CancellationToken,
+    /// Cancelled when the connection has used [`MAX_TOTAL`] channels and none is open.
+    exhausted: CancellationToken,
 }
 
 impl Channels {
-    pub(crate) fn new(ended: CancellationToken, spent: CancellationToken) -> Self {
-        let (flow, entries, n_ever) = (Arc::default(), Mutex::default(), AtomicUsize::new(0));
-        Self { flow, entries, n_ever, ended, spent }
+    pub(crate) fn new(ended: CancellationToken, exhausted: CancellationToken) -> Self {
+        let (flow, entries, n_total) = (Arc::default(), Mutex::default(), AtomicUsize::new(0));
+        Self { flow, entries, n_total, ended, exhausted }
     }
 
-    /// The window to grant next.
+    /// The window to grant next, in bytes.
     pub(crate) fn window(&self) -> u32 {
         self.flow.window()
     }
@@ -96,71 +96,71 @@ impl Channels {
         self.ended.cancelled().await;
     }
 
-    /// Whether one more may be opened.
+    /// Whether another channel may be opened.
     pub(crate) fn has_room(&self) -> bool {
-        self.n_ever.load(Ordering::Relaxed) < MAX_EVER && self.entries().len() < MAX_OPEN
+        self.n_total.load(Ordering::Relaxed) < MAX_TOTAL && self.entries().len() < MAX_OPEN
     }
 
-    /// Adds a channel for bytes only, or finds it: one that the server opened is known to russh's loop and to its task in
-    /// either order.
-    pub(crate) fn plain(&self, id: ChannelId) -> Arc<Lane> {
-        Arc::clone(&self.entries().entry(id).or_insert_with(|| self.entry(Stage::Plain)).lane)
+    /// Adds a channel of a forwarded connection, or finds it: of a channel that the server opened, russh's loop and the
+    /// channel's task learn in either order.
+    pub(crate) fn plain(&self, id: ChannelId) -> Arc<Incoming> {
+        Arc::clone(&self.entries().entry(id).or_insert_with(|| self.entry(Stage::Plain)).incoming)
     }
 
     /// Adds a session channel.
     pub(crate) fn session(&self, write: ChannelWriteHalf<Msg>) {
         let id = write.id();
-        let waiting = Waiting { write, env: Vec::new(), terminal: None };
-        let entry = self.entry(Stage::Waiting(Box::new(waiting)));
+        let pending = Pending { write, env: Vec::new(), terminal: None };
+        let entry = self.entry(Stage::Pending(Box::new(pending)));
         self.entries().insert(id, entry);
     }
 
     fn entry(&self, stage: Stage) -> Entry {
-        self.n_ever.fetch_add(1, Ordering::Relaxed);
-        let lane = Lane { inbox: Inbox::new(&self.flow), closed: self.ended.child_token() };
-        Entry { lane: Arc::new(lane), stage }
+        self.n_total.fetch_add(1, Ordering::Relaxed);
+        let incoming = Incoming { inbox: Inbox::new(&self.flow), closed: self.ended.child_token() };
+        Entry { incoming: Arc::new(incoming), stage }
     }
 
-    /// Where a channel's bytes go; `None` when it is gone.
-    pub(crate) fn lane(&self, id: ChannelId) -> Option<Arc<Lane>> {
-        self.entries().get(&id).map(|entry| Arc::clone(&entry.lane))
+    /// The receiving side of a channel; `None` when the channel is closed.
+    pub(crate) fn incoming(&self, id: ChannelId) -> Option<Arc<Incoming>> {
+        self.entries().get(&id).map(|entry| Arc::clone(&entry.incoming))
     }
 
-    /// Changes a session channel before anything runs; `None` when something does.
+    /// Changes a session channel before a program runs on it; `None` when one does.
     pub(crate) fn prepare<T>(
         &self,
         id: ChannelId,
-        act: impl FnOnce(&mut Waiting) -> T,
+        act: impl FnOnce(&mut Pending) -> T,
     ) -> Option<T> {
         match &mut self.entries().get_mut(&id)?.stage {
-            Stage::Waiting(waiting) => Some(act(waiting)),
+            Stage::Pending(pending) => Some(act(pending)),
             Stage::Plain | Stage::Running { .. } => None,
         }
     }
 
-    /// Takes a session channel to run something behind it; `None` when something does already.
-    pub(crate) fn start(&self, id: ChannelId) -> Option<(Waiting, Arc<Lane>, Steering)> {
+    /// Takes a session channel to run a program on it; `None` when one runs already.
+    pub(crate) fn start(&self, id: ChannelId) -> Option<(Pending, Arc<Incoming>, TerminalEvents)> {
         let mut entries = self.entries();
         let entry = entries.get_mut(&id)?;
-        if !matches!(entry.stage, Stage::Waiting(_)) {
+        if !matches!(entry.stage, Stage::Pending(_)) {
             return None;
         }
         let (sizes, size) = watch::channel((0, 0));
         let (signals, signal) = mpsc::channel(MAX_SIGNALS);
         let before = std::mem::replace(&mut entry.stage, Stage::Running { sizes, signals });
-        let Stage::Waiting(waiting) = before else {
+        let Stage::Pending(pending) = before else {
             return None;
         };
-        let steering = Steering { sizes: size, signals: signal };
-        Some((*waiting, Arc::clone(&entry.lane), steering))
+        let events = TerminalEvents { sizes: size, signals: signal };
+        Some((*pending, Arc::clone(&entry.incoming), events))
     }
 
-    /// The terminal's new size.
+    /// Sets a new size of the channel's terminal.
     pub(crate) fn resize(&self, id: ChannelId, cols: u16, rows: u16) {
         match self.entries().get_mut(&id).map(|entry| &mut entry.stage) {
             Some(Stage::Running { sizes, .. }) => drop(sizes.send_replace((cols, rows))),
-            Some(Stage::Waiting(waiting)) => {
-                if let Some(terminal) = &mut waiting.terminal {
+            Some(Stage::Pending(pending)) => {
+                if let Some(terminal) = &mut pending.terminal {
                     (terminal.tty.cols, terminal.tty.rows) = (cols, rows);
                 }
             }
@@ -168,22 +168,22 @@ impl Channels {
         }
     }
 
-    /// A signal for what runs.
+    /// Delivers a signal to the running program.
     pub(crate) fn signal(&self, id: ChannelId, number: u8) {
         if let Some(Entry { stage: Stage::Running { signals, .. }, .. }) = self.entries().get(&id) {
-            // What has so many signals waiting has enough.
+            // Dropped beyond `MAX_SIGNALS`.
             signals.try_send(number).ok();
         }
     }
 
-    /// The channel is gone.
+    /// Removes a closed channel.
     pub(crate) fn close(&self, id: ChannelId) {
         let mut entries = self.entries();
         if let Some(entry) = entries.remove(&id) {
-            entry.lane.closed.cancel();
+            entry.incoming.closed.cancel();
         }
-        if entries.is_empty() && self.n_ever.load(Ordering::Relaxed) >= MAX_EVER {
-            self.spent.cancel();
+        if entries.is_empty() && self.n_total.load(Ordering::Relaxed) >= MAX_TOTAL {
+            self.exhausted.cancel();
         }
     }
 

@@ -1,4 +1,4 @@
-//! One connection: from its socket to its last byte, in time.
+//! One connection, from accept to close, within its time limits.
 
 use std::io;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::gate::Visit;
-use crate::handler::{Handler, Told};
+use crate::handler::{Handler, HandlerEvents};
 use crate::server::Door;
 use crate::socket::Socket;
-use crate::visitor::Ends;
+use crate::visitor::Endpoints;
 
-/// How long a client that is told to go has to take note of it.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+/// How long a client has to close the connection after the server asked it to.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
-/// Why a connection ended otherwise than by its client's wish.
+/// Why a connection ended, other than by its client's request.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("nobody logged in in time")]
-    Late,
+    #[error("the client did not log in within the limit")]
+    LoginTimeout,
     #[error(transparent)]
     Protocol(#[from] russh::Error),
     #[error(transparent)]
@@ -33,7 +33,7 @@ enum Failure {
 pub(crate) async fn serve(door: Arc<Door>, stream: TcpStream, visit: Visit) {
     let stop = door.app.stopping();
     let wait = visit.wait();
-    // Even a sleep of no time waits for the clock's next tick, a millisecond.
+    // A sleep of zero would still wait for the next tick of the timer, a millisecond.
     if !wait.is_zero() {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -44,12 +44,12 @@ pub(crate) async fn serve(door: Arc<Door>, stream: TcpStream, visit: Visit) {
     let visit = Arc::new(visit);
     if let Err(failure) = try_serve(door, stream, &visit).await {
         match &failure {
-            // A client that just goes, as port scanners and watchdogs do, has not failed at anything.
+            // A client that only disconnects, as port scanners and health checks do, has not failed to log in.
             Failure::Protocol(
                 russh::Error::Disconnect | russh::Error::HUP | russh::Error::IO(_),
             )
             | Failure::Io(_) => {}
-            Failure::Late | Failure::Protocol(_) => visit.failed(),
+            Failure::LoginTimeout | Failure::Protocol(_) => visit.failed(),
         }
         tracing::debug!(error = %failure, "a connection ended");
     }
@@ -58,43 +58,43 @@ pub(crate) async fn serve(door: Arc<Door>, stream: TcpStream, visit: Visit) {
 async fn try_serve(door: Arc<Door>, stream: TcpStream, visit: &Arc<Visit>) -> Result<(), Failure> {
     let deadline = Instant::now() + door.options.login_limit;
     let stop = door.app.stopping();
-    let ends = Ends { client: stream.peer_addr()?, server: stream.local_addr()? };
+    let endpoints = Endpoints { client: stream.peer_addr()?, server: stream.local_addr()? };
     let socket = Socket::new(stream, visit.cut.clone())?;
     let config = Arc::clone(&door.config);
-    let (handler, told) = Handler::new(door, Arc::clone(visit), ends);
-    let begun = timeout_at(deadline, run_stream(config, socket, handler)).await;
-    let mut session = begun.map_err(|_| Failure::Late)??;
+    let (handler, events) = Handler::new(door, Arc::clone(visit), endpoints);
+    let handshake = timeout_at(deadline, run_stream(config, socket, handler)).await;
+    let mut session = handshake.map_err(|_| Failure::LoginTimeout)??;
     let handle = session.handle();
-    let Told { logged_in, spent } = told;
+    let HandlerEvents { logged_in, exhausted } = events;
     match timeout_at(deadline, logged_in).await {
         Ok(Ok(())) => {}
-        // The handler is gone, so the session is over.
+        // The handler was dropped, so the session has ended.
         Ok(Err(_)) => return Ok(session.await?),
         Err(_) => {
             visit.cut.cancel();
             session.await.ok();
-            return Err(Failure::Late);
+            return Err(Failure::LoginTimeout);
         }
     }
     let why = tokio::select! {
         ended = &mut session => return Ok(ended?),
-        () = stop.cancelled() => "the server is going away",
-        () = spent.cancelled() => "this connection has had its share of channels",
+        () = stop.cancelled() => "the server is shutting down",
+        () = exhausted.cancelled() => "this connection has reached its limit of channels; connect again",
     };
-    say_goodbye(&handle, session, why, visit).await;
+    disconnect(&handle, session, why, visit).await;
     Ok(())
 }
 
-/// Tells the client to go, and ends the connection if it does not.
-async fn say_goodbye(handle: &Handle, session: RunningSession<Handler>, why: &str, visit: &Visit) {
+/// Asks the client to disconnect, and aborts the connection if it does not within [`CLOSE_GRACE`].
+async fn disconnect(handle: &Handle, session: RunningSession<Handler>, why: &str, visit: &Visit) {
     let mut session = session;
-    let goodbye = async {
-        let told = handle.disconnect(Disconnect::ByApplication, why.to_owned(), String::new());
-        // Gone by itself meanwhile.
-        told.await.ok();
+    let closing = async {
+        let sent = handle.disconnect(Disconnect::ByApplication, why.to_owned(), String::new());
+        // Fails if the client has disconnected meanwhile.
+        sent.await.ok();
         (&mut session).await.ok();
     };
-    if timeout(GOODBYE_LIMIT, goodbye).await.is_err() {
+    if timeout(CLOSE_GRACE, closing).await.is_err() {
         visit.cut.cancel();
         session.await.ok();
     }

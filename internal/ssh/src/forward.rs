@@ -1,6 +1,6 @@
 //! Forwards: connections into the shed for the client, and listeners in the shed whose connections go to the client.
 //!
-//! All of them are made in the shed, as its user, by the App. Nothing is opened here.
+//! The App makes all of them inside the shed, as its user. This module opens nothing on the host.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::channels::{Channels, Lane};
-use crate::pump::{self, Way};
+use crate::channels::{Channels, Incoming};
+use crate::pump::{self, Output};
 use crate::visitor::Visitor;
 
-/// How long a shed may take to listen. russh's loop waits for it, and with it everything on the connection.
+/// How long a shed may take to listen. russh's loop waits for the answer, and with it the whole connection.
 const LISTEN_LIMIT: Duration = Duration::from_secs(5);
-/// How long the rest of what a client said is passed on when it has closed its channel.
+/// How long the rest of a client's data is passed on after it has closed its channel.
 const LINGER: Duration = Duration::from_secs(30);
-/// Listeners of one connection.
+/// Listeners of one connection at the same time.
 const MAX_LISTENERS: usize = 64;
-/// Connections of one listener that the client has not answered yet. More wait in the shed.
+/// Connections of one listener that the client has neither accepted nor refused. Further ones wait in the shed.
 const MAX_OFFERS: usize = 64;
-/// RFC 4254, section 5.1: the reason code of a connection that did not come about.
+/// RFC 4254, section 5.1: the reason code of a connection that failed.
 const CONNECT_FAILED: u32 = 2;
 
-/// What forwards need. Clones are for the tasks.
+/// The context of a connection's forwards. Each task has a clone.
 #[derive(Clone)]
 pub(crate) struct Forwarder {
     pub(crate) app: App,
@@ -40,40 +40,40 @@ pub(crate) struct Forwarder {
 
 /// A listener, as the client names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Place {
-    /// An address in the client's words, and the port that was bound.
+pub(crate) enum Listener {
+    /// The address as the client wrote it, and the port that was bound.
     Tcp(String, u32),
-    /// A socket file.
+    /// Path of a socket file in the shed.
     Unix(String),
     /// The client's ssh-agent.
     Agent,
 }
 
-/// The listeners of one connection. Cancelled one by one, or all by the connection's end.
+/// The listeners of one connection. They end one by one, or all with the connection.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
-    open: HashMap<Place, CancellationToken>,
+    open: HashMap<Listener, CancellationToken>,
 }
 
 impl Listeners {
-    /// Whether one more may be opened.
+    /// Whether another listener may be opened.
     pub(crate) fn has_room(&self) -> bool {
         self.open.len() < MAX_LISTENERS
     }
 
-    /// Remembers a listener; `stop` ends it.
-    pub(crate) fn add(&mut self, place: Place, stop: CancellationToken) {
-        self.open.insert(place, stop);
+    /// Adds a listener; cancelling `stop` ends it.
+    pub(crate) fn add(&mut self, listener: Listener, stop: CancellationToken) {
+        self.open.insert(listener, stop);
     }
 
-    /// Ends a listener, if there is one.
-    pub(crate) fn remove(&mut self, place: &Place) -> bool {
-        self.open.remove(place).map(|stop| stop.cancel()).is_some()
+    /// Ends a listener; `false` if there is none.
+    pub(crate) fn remove(&mut self, listener: &Listener) -> bool {
+        self.open.remove(listener).map(|stop| stop.cancel()).is_some()
     }
 }
 
 impl Forwarder {
-    /// Connects in the shed and passes bytes until both sides have ended. A task of its own.
+    /// Connects to `target` in the shed and copies bytes until both sides have ended. A task of its own.
     pub(crate) async fn connect(
         self,
         target: Target,
@@ -92,10 +92,10 @@ impl Forwarder {
         };
         match connected {
             Ok(connection) => {
-                // Known before the client can send anything.
-                let lane = self.channels.plain(channel.id());
+                // Registered before the client can send anything.
+                let incoming = self.channels.plain(channel.id());
                 reply.accept().await;
-                self.pass(connection.into_stream(), channel, lane).await;
+                self.pass(connection.into_stream(), channel, incoming).await;
             }
             Err(problem) => {
                 let reason = problem.detail;
@@ -104,31 +104,31 @@ impl Forwarder {
         }
     }
 
-    /// Listens in the shed. `None` if that cannot be; SSH has no words for why.
+    /// Listens in the shed. `None` if that fails: SSH cannot carry the reason.
     pub(crate) async fn listen(&self, bind: &Bind) -> Option<Listening> {
         let shed: ShedName = self.visitor.shed().ok()?;
         let listening = timeout(LISTEN_LIMIT, self.app.listen(&self.visitor.person, &shed, bind));
         match listening.await {
             Ok(Ok(listening)) => Some(listening),
             Ok(Err(error)) => {
-                tracing::debug!(%shed, %error, "no listener");
+                tracing::debug!(%shed, %error, "cannot listen in the shed");
                 None
             }
             Err(_) => None,
         }
     }
 
-    /// Takes connections and passes them to the client, each in a task of its own, until `stop`.
+    /// Accepts connections and offers them to the client, each in a task of its own, until `stop`.
     pub(crate) async fn accept_all(
         self,
         mut listening: Listening,
-        place: Place,
+        listener: Listener,
         stop: CancellationToken,
     ) {
         let offers = Arc::new(Semaphore::new(MAX_OFFERS));
         loop {
             let next = async {
-                // It is never closed.
+                // The semaphore is never closed.
                 let offer = Arc::clone(&offers).acquire_owned().await.ok()?;
                 Some((offer, listening.accept().await?))
             };
@@ -139,60 +139,60 @@ impl Forwarder {
             let Some((offer, caller)) = next else {
                 return;
             };
-            // Beyond what one connection may have open, callers in the shed are hung up on.
+            // Beyond the limit of channels, connections from the shed are closed.
             if self.channels.has_room() {
-                self.app.tasks().spawn(self.clone().offer(caller, place.clone(), offer));
+                self.app.tasks().spawn(self.clone().offer(caller, listener.clone(), offer));
             }
         }
     }
 
-    /// Opens a channel to the client for a connection of the shed's. The permit is for the time until the client answers.
+    /// Opens a channel to the client for a connection from the shed. The permit is held until the client answers.
     async fn offer(
         self,
         (connection, host, port): (Connection, String, u16),
-        place: Place,
+        listener: Listener,
         offer: OwnedSemaphorePermit,
     ) {
-        // Waited for even if the listener ends meanwhile: russh ends the connection when the client says no and nobody
-        // listens any more.
-        let opened = match place {
-            Place::Tcp(address, bound) => {
+        // Awaited even if the listener ends meanwhile: russh ends the connection if the client refuses a channel that nobody
+        // waits for.
+        let opened = match listener {
+            Listener::Tcp(address, bound) => {
                 let caller = u32::from(port);
                 self.handle.channel_open_forwarded_tcpip(address, bound, host, caller).await
             }
-            Place::Unix(path) => self.handle.channel_open_forwarded_streamlocal(path).await,
-            Place::Agent => self.handle.channel_open_agent().await,
+            Listener::Unix(path) => self.handle.channel_open_forwarded_streamlocal(path).await,
+            Listener::Agent => self.handle.channel_open_agent().await,
         };
         drop(offer);
-        // A client that does not want it says so; its reasons are its own.
+        // The client may refuse the channel; then the connection is closed.
         if let Ok(channel) = opened {
-            let lane = self.channels.plain(channel.id());
-            self.pass(connection.into_stream(), channel, lane).await;
+            let incoming = self.channels.plain(channel.id());
+            self.pass(connection.into_stream(), channel, incoming).await;
         }
     }
 
-    /// Passes bytes until both sides have ended. A client that closes has still said what it said before.
-    async fn pass(&self, stream: Box<dyn Duplex>, channel: Channel<Msg>, lane: Arc<Lane>) {
+    /// Copies bytes until both sides have ended. Data that the client sent before it closed the channel is still passed on.
+    async fn pass(&self, stream: Box<dyn Duplex>, channel: Channel<Msg>, incoming: Arc<Incoming>) {
         let id = channel.id();
-        // Without the reading half: see `inbox`.
+        // The reading half is not used: see `inbox`.
         let (_, write) = channel.split();
         let (source, sink) = tokio::io::split(stream);
-        let closed = || lane.closed.cancelled();
+        let closed = || incoming.closed.cancelled();
         let out = async {
             tokio::select! {
-                () = pump::send(source, &write, Way::Output) => drop(write.eof().await),
+                () = pump::send(source, &write, Output::Stdout) => drop(write.eof().await),
                 () = closed() => {}
             }
         };
         let stop = self.app.stopping();
         let too_late = async {
             closed().await;
-            lane.inbox.end();
+            incoming.inbox.end();
             timeout(LINGER, stop.cancelled()).await.ok();
         };
         let feed = async {
             tokio::select! {
-                () = pump::feed(&lane.inbox, sink) => {}
+                () = pump::feed(&incoming.inbox, sink) => {}
                 () = too_late => {}
             }
         };

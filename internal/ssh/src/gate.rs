@@ -1,9 +1,9 @@
-//! Whom the door lets in, how many, and how fast. Counts only; it neither accepts nor reads.
+//! Admission of connections: how many, from which addresses, and how fast. It only counts; it neither accepts nor reads.
 //!
-//! Whoever has not logged in is a stranger. Of too many strangers the oldest has to leave: somebody with a key needs
-//! milliseconds, somebody who only holds connections open does not get to keep the others out. An address whose logins
-//! fail again and again waits before each further one, at most some seconds, so that a program with a wrong key on a
-//! shared address is a nuisance to nobody but itself.
+//! When there are too many unauthenticated connections, the oldest one is closed: a client with a key authenticates within
+//! milliseconds, so clients that only hold connections open cannot lock others out. An address whose logins fail repeatedly
+//! waits before each further login, at most some seconds, so that a program with a wrong key does little harm to others
+//! behind the same address.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,26 +14,26 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Connections at once, from everywhere.
+/// Open connections, over all addresses.
 const MAX_OPEN: usize = 2_000;
-/// Connections at once from one address. Behind a proxy or a tunnel everybody has the same.
+/// Open connections of one address. Behind a proxy or a tunnel, everyone has the same address.
 const MAX_OPEN_PER_ADDRESS: usize = 1_000;
-/// Connections that have not logged in, from everywhere.
-pub(crate) const MAX_STRANGERS: usize = 256;
-/// Connections that have not logged in, from one address.
-pub(crate) const MAX_STRANGERS_PER_ADDRESS: usize = 64;
-/// Failed logins of an address that cost it nothing.
+/// Unauthenticated connections, over all addresses.
+pub(crate) const MAX_UNAUTHENTICATED: usize = 256;
+/// Unauthenticated connections of one address.
+pub(crate) const MAX_UNAUTHENTICATED_PER_ADDRESS: usize = 64;
+/// Failed logins of an address that cause no delay.
 const FREE_FAILURES: u32 = 5;
-/// The wait after the first failure beyond; it doubles with each.
+/// The delay after the first failure beyond [`FREE_FAILURES`]; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// The longest wait.
+/// The longest delay of a login.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// After this long the failures of an address count half.
+/// The number of failures of an address is halved after each period of this length.
 const HALF_LIFE: Duration = Duration::from_secs(60);
-/// Addresses remembered for their failures alone. Beyond that, those without a connection are forgotten.
+/// Addresses kept in memory. Beyond that, addresses without an open connection are dropped.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// The counts of one server.
+/// Counts the connections of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     counts: Mutex<Counts>,
@@ -43,8 +43,8 @@ pub(crate) struct Gate {
 struct Counts {
     next_id: u64,
     n_open: usize,
-    /// By arrival. Whoever was told to leave is no longer here.
-    strangers: BTreeMap<u64, (IpAddr, CancellationToken)>,
+    /// In order of arrival. A connection that was told to close is removed at once.
+    unauthenticated: BTreeMap<u64, (IpAddr, CancellationToken)>,
     addresses: HashMap<IpAddr, Address>,
 }
 
@@ -55,7 +55,7 @@ struct Address {
     failed_at: Option<Instant>,
 }
 
-/// A connection that was let in. Its drop makes room.
+/// An admitted connection. Dropping it releases its place.
 #[derive(Debug)]
 pub(crate) struct Visit {
     gate: Arc<Gate>,
@@ -63,12 +63,12 @@ pub(crate) struct Visit {
     address: IpAddr,
     wait: Duration,
     failed: AtomicBool,
-    /// Cancelled when it has to leave; cancelled by its owner to be rid of it.
+    /// Cancelled by the gate or by the connection's task to abort the connection.
     pub(crate) cut: CancellationToken,
 }
 
 impl Gate {
-    /// Lets a connection in; `None` if there are too many.
+    /// Admits a connection; `None` if there are too many.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Visit> {
         let address = network(address);
         let mut counts = self.counts();
@@ -78,22 +78,22 @@ impl Gate {
         if counts.n_open >= MAX_OPEN || n_open >= MAX_OPEN_PER_ADDRESS {
             return None;
         }
-        let own = || counts.strangers.iter().filter(|(_, (from, _))| *from == address);
-        let oldest = if own().count() >= MAX_STRANGERS_PER_ADDRESS {
+        let own = || counts.unauthenticated.iter().filter(|(_, (from, _))| *from == address);
+        let oldest = if own().count() >= MAX_UNAUTHENTICATED_PER_ADDRESS {
             own().next().map(|(id, _)| *id)
-        } else if counts.strangers.len() >= MAX_STRANGERS {
-            counts.strangers.keys().next().copied()
+        } else if counts.unauthenticated.len() >= MAX_UNAUTHENTICATED {
+            counts.unauthenticated.keys().next().copied()
         } else {
             None
         };
-        if let Some((_, leaves)) = oldest.and_then(|id| counts.strangers.remove(&id)) {
-            leaves.cancel();
+        if let Some((_, cut)) = oldest.and_then(|id| counts.unauthenticated.remove(&id)) {
+            cut.cancel();
         }
         counts.n_open += 1;
         counts.next_id += 1;
         let id = counts.next_id;
         let cut = CancellationToken::new();
-        counts.strangers.insert(id, (address, cut.clone()));
+        counts.unauthenticated.insert(id, (address, cut.clone()));
         counts.addresses.entry(address).or_default().n_open += 1;
         Some(Visit {
             gate: Arc::clone(self),
@@ -126,20 +126,20 @@ impl Address {
 }
 
 impl Visit {
-    /// How long it waits before it is listened to.
+    /// The delay before the connection is served.
     pub(crate) fn wait(&self) -> Duration {
         self.wait
     }
 
-    /// It has logged in: no stranger any more, and its address is forgiven.
-    pub(crate) fn welcome(&self) {
+    /// Marks the connection as authenticated and resets the failures of its address.
+    pub(crate) fn authenticated(&self) {
         self.failed.store(false, Ordering::Relaxed);
         let mut counts = self.gate.counts();
-        counts.strangers.remove(&self.id);
+        counts.unauthenticated.remove(&self.id);
         counts.addresses.entry(self.address).or_default().n_failures = 0;
     }
 
-    /// It tried to log in and could not. Counts once, at its end, unless it still can.
+    /// Records a failed login. Counted once, when the connection ends, unless a later login succeeds.
     pub(crate) fn failed(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
@@ -150,7 +150,7 @@ impl Drop for Visit {
         let now = Instant::now();
         let mut counts = self.gate.counts();
         counts.n_open -= 1;
-        counts.strangers.remove(&self.id);
+        counts.unauthenticated.remove(&self.id);
         let known = counts.addresses.entry(self.address).or_default();
         known.n_open -= 1;
         if self.failed.load(Ordering::Relaxed) {
@@ -165,7 +165,7 @@ impl Drop for Visit {
     }
 }
 
-/// The address that is counted: of IPv6 the network, since one machine has all of it.
+/// The address to count by: for IPv6 the /64 network, since one machine has all of it.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -192,28 +192,28 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_strangers_the_oldest_leaves() {
+    fn of_too_many_unauthenticated_connections_the_oldest_is_closed() {
         let gate = Arc::new(Gate::default());
         let other = gate.enter(address("192.0.2.9")).unwrap();
-        let visits: Vec<Visit> = (0..=MAX_STRANGERS_PER_ADDRESS)
+        let visits: Vec<Visit> = (0..=MAX_UNAUTHENTICATED_PER_ADDRESS)
             .map(|_| gate.enter(address("192.0.2.1")).unwrap())
             .collect();
-        let told: Vec<bool> = visits.iter().map(|visit| visit.cut.is_cancelled()).collect();
-        assert!(told[0] && !told[1..].contains(&true) && !other.cut.is_cancelled());
-        // Whoever has logged in is no longer one of them.
-        visits[1].welcome();
+        let cut: Vec<bool> = visits.iter().map(|visit| visit.cut.is_cancelled()).collect();
+        assert!(cut[0] && !cut[1..].contains(&true) && !other.cut.is_cancelled());
+        // An authenticated connection no longer counts.
+        visits[1].authenticated();
         let _more = gate.enter(address("192.0.2.1")).unwrap();
         assert!(!visits[1].cut.is_cancelled() && !visits[2].cut.is_cancelled());
     }
 
     #[test]
-    fn strangers_are_limited_over_all_addresses_too() {
+    fn unauthenticated_connections_are_limited_over_all_addresses_too() {
         let gate = Arc::new(Gate::default());
-        let visits: Vec<Visit> = (0..=MAX_STRANGERS)
+        let visits: Vec<Visit> = (0..=MAX_UNAUTHENTICATED)
             .map(|n| gate.enter(address(&format!("10.0.{}.{}", n / 200, n % 200))).unwrap())
             .collect();
-        let n_told = visits.iter().filter(|visit| visit.cut.is_cancelled()).count();
-        assert!(n_told == 1 && visits[0].cut.is_cancelled());
+        let n_cut = visits.iter().filter(|visit| visit.cut.is_cancelled()).count();
+        assert!(n_cut == 1 && visits[0].cut.is_cancelled());
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         let mut visits = Vec::new();
         for _ in 0..MAX_OPEN_PER_ADDRESS {
             let visit = gate.enter(address("::ffff:192.0.2.1")).unwrap();
-            visit.welcome();
+            visit.authenticated();
             visits.push(visit);
         }
         assert!(gate.enter(address("192.0.2.1")).is_none());
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_that_fails_waits_longer_each_time_and_is_forgiven() {
+    async fn an_address_that_fails_waits_longer_each_time_until_it_succeeds() {
         let gate = Arc::new(Gate::default());
         assert_eq!(fail(&gate, FREE_FAILURES), Duration::ZERO);
         assert_eq!(fail(&gate, 1), FIRST_WAIT);
@@ -243,12 +243,12 @@ mod tests {
         tokio::time::advance(HALF_LIFE * 5).await;
         assert_eq!(fail(&gate, 0), Duration::ZERO);
         fail(&gate, 100);
-        gate.enter(address("192.0.2.1")).unwrap().welcome();
+        gate.enter(address("192.0.2.1")).unwrap().authenticated();
         assert_eq!(fail(&gate, 0), Duration::ZERO);
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_address() {
+    fn an_ipv6_network_counts_as_one_address() {
         assert_eq!(network(address("2001:db8:1:2:3:4:5:6")), address("2001:db8:1:2::"));
         assert_eq!(network(address("::ffff:192.0.2.1")), address("192.0.2.1"));
     }

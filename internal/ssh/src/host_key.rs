@@ -1,4 +1,4 @@
-//! The server's host key: made once, kept for ever.
+//! The server's host key: generated once and then kept.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -12,36 +12,36 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::algorithms;
 
-/// Anything in here lets others than the owner at the file.
+/// Permission bits that give others than the owner access to the file.
 const OTHERS: u32 = 0o077;
-/// What the key says of itself.
+/// Comment in the key file.
 const COMMENT: &str = "shed";
 
-/// Why there is no host key.
+/// Why the host key could not be loaded or created.
 #[derive(Debug, thiserror::Error)]
 pub enum HostKeyError {
-    /// Others than its owner can read it, so they may have it.
+    /// Others than the owner can read the file, so they may have copied the key.
     #[error("host key {path}: others can read it (mode {mode:03o}); run: chmod 600 {path}")]
     Exposed {
-        /// The file.
+        /// Path of the key file.
         path: PathBuf,
-        /// Its permissions.
+        /// Permission bits of the file.
         mode: u32,
     },
-    /// It is no key, or one we do not use.
+    /// The file holds no usable key.
     #[error("host key {path}: {why}")]
     Unusable {
-        /// The file.
+        /// Path of the key file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it, for people.
         why: String,
     },
-    /// The system refused something.
+    /// A system call failed.
     #[error("host key {path}: {error}")]
     Io {
-        /// The file.
+        /// Path of the key file.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         error: std::io::Error,
     },
 }
@@ -54,7 +54,7 @@ pub struct HostKey {
 }
 
 impl HostKey {
-    /// Reads the key at `path`; makes it if there is no file.
+    /// Loads the key at `path`; generates one if there is no file.
     pub fn load_or_create(path: &Path) -> Result<Self, HostKeyError> {
         match Self::load(path) {
             Err(HostKeyError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
@@ -76,10 +76,13 @@ impl HostKey {
         let text = std::io::read_to_string(file).map_err(io)?;
         let key = PrivateKey::from_openssh(text).map_err(|error| unusable(error.to_string()))?;
         if key.is_encrypted() {
-            return Err(unusable("it has a passphrase".to_owned()));
+            return Err(unusable("the key has a passphrase; expected one without".to_owned()));
         }
         if key.algorithm() != Algorithm::Ed25519 {
-            return Err(unusable(format!("it is {}, not ssh-ed25519", key.algorithm())));
+            return Err(unusable(format!(
+                "invalid key type {}; expected ssh-ed25519",
+                key.algorithm()
+            )));
         }
         let line = key.public_key().to_openssh().map_err(|error| unusable(error.to_string()))?;
         // Without the comment.
@@ -87,12 +90,12 @@ impl HostKey {
         Ok(Self { key, public_line })
     }
 
-    /// `ssh-ed25519 AAAA…`: what stands in a client's `known_hosts` after the host's name.
+    /// `ssh-ed25519 AAAA…`: the form in a client's `known_hosts`, after the host's name.
     pub fn public_line(&self) -> &str {
         &self.public_line
     }
 
-    /// `SHA256:…`: what people compare.
+    /// `SHA256:…`, as `ssh-keygen -l` prints it.
     pub fn fingerprint(&self) -> String {
         algorithms::fingerprint(self.key.public_key())
     }
@@ -102,7 +105,7 @@ impl HostKey {
     }
 }
 
-/// Writes a new key beside `path` and links it there, so that the file is whole or absent and never replaced.
+/// Writes a new key to a temporary file and links it to `path`, so that the file is complete or absent and never replaced.
 fn create(path: &Path) -> Result<(), HostKeyError> {
     let io = |error| HostKeyError::Io { path: path.to_owned(), error };
     let mut seed = [0; 32];
@@ -115,12 +118,12 @@ fn create(path: &Path) -> Result<(), HostKeyError> {
     let beside = PathBuf::from(beside);
     let written = write_private(&beside, text.as_bytes()).and_then(|()| {
         match fs::hard_link(&beside, path) {
-            // Somebody else was first; theirs is the key.
+            // Another process was first; its key is used.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             linked => linked,
         }
     });
-    // What was not even made need not go.
+    // Fails if the file was never created.
     fs::remove_file(&beside).ok();
     written.and_then(|()| sync_parent(path)).map_err(io)
 }
@@ -141,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_for_its_owner_alone() {
+    fn a_key_is_generated_once_and_only_its_owner_can_read_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host_key");
         let made = HostKey::load_or_create(&path).unwrap();
@@ -155,18 +158,18 @@ mod tests {
     }
 
     #[test]
-    fn a_key_others_can_read_is_refused_with_the_cure() {
+    fn a_key_others_can_read_is_refused_with_a_fix() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host_key");
         HostKey::load_or_create(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let error = HostKey::load_or_create(&path).unwrap_err().to_string();
-        let cure = format!("others can read it (mode 640); run: chmod 600 {}", path.display());
-        assert!(error.ends_with(&cure), "{error}");
+        let fix = format!("others can read it (mode 640); run: chmod 600 {}", path.display());
+        assert!(error.ends_with(&fix), "{error}");
     }
 
     #[test]
-    fn what_is_no_key_is_refused_and_left_alone() {
+    fn an_invalid_key_file_is_refused_and_left_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host_key");
         write_private(&path, b"").unwrap();

@@ -1,12 +1,12 @@
-//! What a client sends, on its way to whatever reads it; and how the client is slowed down.
+//! Queues for bytes from the client, with flow control.
 //!
-//! russh grants window when bytes arrive, not when they are used, and its loop waits for a full channel queue. A process
-//! that reads slowly would therefore stop the loop; if it also waits for its own output to be taken, for ever. So no
-//! channel queue of russh's is used: bytes come here at once, and russh is told how much window to grant next. While an
-//! inbox of the connection is over [`CAP`], that is [`TRICKLE`] bytes. The client spends what it has and then sends two
-//! bytes at a time, which are queued too (coalesced); keys, commands and downloads beside it flow on.
+//! russh grants window when bytes arrive, not when they are used, and its loop blocks on a full channel queue. A process
+//! that reads slowly would therefore block the loop; if it also waits for its own output to be read, this is a deadlock. So
+//! russh's channel queues are not used: bytes go into an [`Inbox`] at once, and russh is told how much window to grant next.
+//! While any inbox of the connection is over [`CAP`], that is [`TRICKLE`] bytes. The client uses up its window and then sends
+//! two bytes at a time, which are queued too (coalesced). Keystrokes, commands and downloads on other channels continue.
 //!
-//! The window granted next belongs to the connection, not to the channel: a second upload beside a stuck one crawls.
+//! The next window applies to the connection, not to the channel: a second upload beside a blocked one is slow as well.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,25 +15,26 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// The window of a channel.
+/// The window of a channel, in bytes.
 pub(crate) const WINDOW: u32 = 2 << 20;
-/// The window while an inbox is over. russh grants when less than half of it is left: of 1 that would be never again.
+/// The window while an inbox is over [`CAP`], in bytes. russh grants a new one when less than half is left; with 1 that would
+/// never happen.
 const TRICKLE: u32 = 2;
-/// How long the connection rests after so small a packet for an inbox that is over: the client sends the next one at once.
+/// How long the connection pauses after a packet of [`TRICKLE`] bytes: the client sends the next one at once.
 pub(crate) const TRICKLE_PAUSE: Duration = Duration::from_millis(2);
-/// An inbox with more bytes is over until it has less than half of it.
+/// An inbox with more bytes than this is over its cap, until it has less than half of it.
 const CAP: usize = 8 << 20;
-/// An inbox with more bytes belongs to a client that does not keep to its window, or to a reader that has been stuck for
-/// hours: its channel is closed.
+/// A channel whose inbox has more bytes than this is closed: its client ignores the window, or its reader has been blocked
+/// for hours.
 const HARD_CAP: usize = 32 << 20;
-/// The same for all inboxes of one connection.
+/// The same limit for all inboxes of one connection together.
 const HARD_CAP_OF_ALL: usize = 128 << 20;
-/// The least a chunk has room for, so that keystrokes and trickled bytes share one.
+/// Capacity of a chunk in an empty queue, in bytes, so that keystrokes and trickled bytes share one.
 const MIN_CHUNK: usize = 4 << 10;
-/// What a chunk has room for when others wait before it.
+/// Capacity of a chunk when others are queued before it, in bytes.
 const LARGE_CHUNK: usize = 256 << 10;
 
-/// What all inboxes of a connection share.
+/// Totals over all inboxes of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     n_over: AtomicUsize,
@@ -41,24 +42,24 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// The window to grant next.
+    /// The window to grant next, in bytes.
     pub(crate) fn window(&self) -> u32 {
         if self.n_over.load(Ordering::Relaxed) > 0 { TRICKLE } else { WINDOW }
     }
 }
 
-/// What to do after a push.
+/// What the caller must do after a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// Nothing.
-    Fine,
-    /// Rest a little.
+    Ok,
+    /// Pause for [`TRICKLE_PAUSE`].
     Trickled,
     /// Close the channel.
     TooMuch,
 }
 
-/// The bytes of one channel that nobody has used yet. Filled by russh's loop, emptied by the channel's task.
+/// Bytes of one channel that are not used yet. Filled by russh's loop, emptied by the channel's task.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     flow: Arc<Flow>,
@@ -69,12 +70,12 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct Queue {
     chunks: VecDeque<Vec<u8>>,
-    /// Of all chunks and of the one that was taken and is not used up.
+    /// Bytes in all chunks and in the one that was taken and is not used up.
     n_bytes: usize,
     over: bool,
     ended: bool,
-    /// Nobody reads any more: what comes is dropped.
-    deaf: bool,
+    /// Nobody reads any more, so new bytes are dropped.
+    closed: bool,
 }
 
 impl Inbox {
@@ -82,11 +83,11 @@ impl Inbox {
         Self { flow: Arc::clone(flow), queue: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Takes what the client sent.
+    /// Queues bytes from the client.
     pub(crate) fn push(&self, bytes: &[u8]) -> Pushed {
         let mut queue = self.queue();
-        if queue.deaf || queue.ended {
-            return Pushed::Fine;
+        if queue.closed || queue.ended {
+            return Pushed::Ok;
         }
         let n_all = self.flow.n_bytes.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
         queue.n_bytes += bytes.len();
@@ -100,23 +101,23 @@ impl Inbox {
         } else if queue.over && bytes.len() <= TRICKLE as usize {
             Pushed::Trickled
         } else {
-            Pushed::Fine
+            Pushed::Ok
         };
         drop(queue);
         self.changed.notify_one();
         pushed
     }
 
-    /// The client will send no more.
+    /// Marks the end of the client's data.
     pub(crate) fn end(&self) {
         self.queue().ended = true;
         self.changed.notify_one();
     }
 
-    /// Nobody will read any more.
+    /// Drops all bytes, also those still to come.
     pub(crate) fn close(&self) {
         let mut queue = self.queue();
-        queue.deaf = true;
+        queue.closed = true;
         queue.chunks.clear();
         let n_bytes = queue.n_bytes;
         self.release(&mut queue, n_bytes);
@@ -130,7 +131,7 @@ impl Inbox {
                 if let Some(chunk) = queue.chunks.pop_front() {
                     return Some(chunk);
                 }
-                if queue.ended || queue.deaf {
+                if queue.ended || queue.closed {
                     return None;
                 }
             }
@@ -138,7 +139,7 @@ impl Inbox {
         }
     }
 
-    /// So many bytes have gone on.
+    /// Records that so many bytes have been used.
     pub(crate) fn used(&self, n_bytes: usize) {
         let mut queue = self.queue();
         let n_bytes = n_bytes.min(queue.n_bytes);
@@ -172,7 +173,7 @@ impl Queue {
         {
             return last.extend_from_slice(bytes);
         }
-        // Whoever reads is behind when something is queued: fewer, larger chunks.
+        // A reader that has fallen behind gets fewer, larger chunks.
         let room = if self.chunks.is_empty() { MIN_CHUNK } else { LARGE_CHUNK };
         let mut chunk = Vec::with_capacity(bytes.len().max(room));
         chunk.extend_from_slice(bytes);
@@ -196,7 +197,7 @@ mod tests {
         let (_, inbox, _) = inboxes();
         let sent: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
         for part in sent.chunks(777) {
-            assert_eq!(inbox.push(part), Pushed::Fine);
+            assert_eq!(inbox.push(part), Pushed::Ok);
         }
         inbox.end();
         let mut got = Vec::new();
@@ -214,22 +215,22 @@ mod tests {
         let (flow, inbox, other) = inboxes();
         let mib = vec![0; MIB];
         for _ in 0..8 {
-            assert_eq!(inbox.push(&mib), Pushed::Fine);
+            assert_eq!(inbox.push(&mib), Pushed::Ok);
         }
         assert_eq!(flow.window(), WINDOW);
         assert_eq!(inbox.push(b"xy"), Pushed::Trickled);
         assert_eq!(flow.window(), TRICKLE);
         // Keys for another channel are not slowed.
-        assert_eq!(other.push(b"k"), Pushed::Fine);
+        assert_eq!(other.push(b"k"), Pushed::Ok);
         inbox.used(4 * MIB);
         assert_eq!(flow.window(), TRICKLE);
         inbox.used(3);
         assert_eq!(flow.window(), WINDOW);
-        assert_eq!(inbox.push(b"xy"), Pushed::Fine);
+        assert_eq!(inbox.push(b"xy"), Pushed::Ok);
     }
 
     #[test]
-    fn an_inbox_that_goes_away_takes_its_bytes_along() {
+    fn a_dropped_inbox_releases_its_bytes() {
         let (flow, inbox, other) = inboxes();
         inbox.push(&vec![0; 9 * MIB]);
         other.push(&vec![0; 9 * MIB]);
@@ -237,7 +238,7 @@ mod tests {
         assert_eq!(flow.window(), TRICKLE);
         other.close();
         assert_eq!((flow.window(), flow.n_bytes.load(Ordering::Relaxed)), (WINDOW, 0));
-        assert_eq!(other.push(&vec![0; 9 * MIB]), Pushed::Fine);
+        assert_eq!(other.push(&vec![0; 9 * MIB]), Pushed::Ok);
         assert_eq!(flow.n_bytes.load(Ordering::Relaxed), 0);
     }
 
@@ -245,12 +246,12 @@ mod tests {
     fn a_client_that_ignores_its_window_is_stopped() {
         let (_, inbox, _) = inboxes();
         let mib = vec![0; MIB];
-        assert!((0..32).all(|_| inbox.push(&mib) == Pushed::Fine));
+        assert!((0..32).all(|_| inbox.push(&mib) == Pushed::Ok));
         assert_eq!(inbox.push(&mib), Pushed::TooMuch);
         let flow = Arc::new(Flow::default());
         let many: Vec<Inbox> = (0..8).map(|_| Inbox::new(&flow)).collect();
         for _ in 0..16 {
-            assert!(many.iter().all(|inbox| inbox.push(&mib) == Pushed::Fine));
+            assert!(many.iter().all(|inbox| inbox.push(&mib) == Pushed::Ok));
         }
         assert_eq!(many[0].push(&mib), Pushed::TooMuch);
     }

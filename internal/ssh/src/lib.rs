@@ -1,9 +1,8 @@
-//! The SSH door: what SSH asks for becomes calls of the App, and bytes pass between channels and pipes.
+//! The SSH door: turns SSH requests into calls of the App and copies bytes between channels and pipes.
 //!
-//! Nothing here decides who may do what, and nothing here opens a file, a port or a connection of this machine for
-//! somebody: forwards and files are the shed's. `server` accepts, `gate` says whom and how many, `connection` is one
-//! life from socket to goodbye, `handler` hears what the client asks; `program` and `forward` are what stands behind a
-//! channel, `inbox` is what keeps uploads from a deadlock.
+//! It does not decide who may do what, and it opens no file, port or connection of the host for a client: forwards and files
+//! belong to the shed. `server` accepts connections, `gate` limits them, `connection` is one connection from accept to
+//! close, `handler` answers the client's requests, `program` and `forward` serve a channel, `inbox` does flow control.
 
 mod algorithms;
 mod channels;
@@ -17,6 +16,7 @@ mod login;
 mod program;
 mod pump;
 mod server;
+mod signals;
 mod socket;
 mod terminal;
 mod visitor;

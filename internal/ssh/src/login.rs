@@ -1,15 +1,15 @@
-//! What an SSH user name means. Pure.
+//! Parses SSH user names. Pure.
 
 use shed_api::{SessionRef, ShedName};
 use shed_core::Error;
 use shed_model::Rejection;
 
-/// The server's own user whose channels reach the API.
+/// The reserved user whose channels are connected to the API.
 const API_USER: &str = "_api";
-/// The longest name repeated in an answer.
+/// Longest part of a name that is repeated in an error, in characters.
 const MAX_SHOWN: usize = 32;
 
-/// Where a connection goes.
+/// The target of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Login {
     /// `NAME`: a shed.
@@ -21,21 +21,28 @@ pub(crate) enum Login {
 }
 
 impl Login {
-    /// Reads a user name. Whether there is such a shed is not its business.
+    /// Parses a user name. It does not check that the shed exists.
     pub(crate) fn parse(user: &str) -> Result<Self, Error> {
         if user == API_USER {
             return Ok(Self::Api);
         }
         if user.starts_with('_') {
             let shown: String = user.chars().take(MAX_SHOWN).collect();
-            let text = format!("no user {shown:?}: names that begin with '_' are the server's own");
-            return Err(Error::Rejected(Rejection::Invalid(text)));
+            let text = format!(
+                "invalid user {shown:?}; expected SHED, SHED+SESSION or _api (other names with '_' are reserved)"
+            );
+            return Err(invalid(text));
         }
         match user.split_once(['+', '/']) {
             None => Ok(Self::Shed(user.parse()?)),
             Some((shed, session)) => Ok(Self::Session(shed.parse()?, session.parse()?)),
         }
     }
+}
+
+/// The error for a request that the login or its target does not allow.
+pub(crate) fn invalid(text: impl Into<String>) -> Error {
+    Error::Rejected(Rejection::Invalid(text.into()))
 }
 
 #[cfg(test)]
@@ -58,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_in_words() {
+    fn any_other_user_is_refused_with_a_reason() {
         let long = "a".repeat(64);
         for bad in ["", "..", "#(id)", "-x", "Ü", "a\0b", "a b", "A", "a@b", &long] {
             assert!(parse(bad).is_err(), "{bad:?} passed");
@@ -67,8 +74,9 @@ mod tests {
         for bad in ["", "..", "#(id)", "-x", "$", "a+b", "a/b", &long] {
             assert!(parse(&format!("a+{bad}")).is_err(), "a+{bad:?} passed");
         }
-        let own = parse("_x").unwrap_err();
-        assert_eq!(own, r#"no user "_x": names that begin with '_' are the server's own"#);
+        let reserved = parse("_x").unwrap_err();
+        let expected = r#"invalid user "_x"; expected SHED, SHED+SESSION or _api (other names with '_' are reserved)"#;
+        assert_eq!(reserved, expected);
         assert!(parse(&format!("_{}", "x".repeat(1 << 20))).unwrap_err().len() < 200);
     }
 }

@@ -1,4 +1,4 @@
-//! Bytes between a channel and what stands behind it.
+//! Copies bytes between a channel and a program or connection.
 
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
@@ -6,33 +6,34 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::inbox::Inbox;
 
-/// The first read, and every one after a small one: what waits for a key has no large buffer.
+/// Buffer of the first read, and of every one after a small one, in bytes: idle terminals need no large buffer.
 const SMALL_READ: usize = 4 << 10;
-/// A read after one that filled its buffer. A pipe holds no more, and larger ones gain nothing (measured).
+/// Buffer of a read after one that filled its buffer, in bytes. A pipe holds no more, and a larger one gains nothing
+/// (measured).
 const LARGE_READ: usize = 64 << 10;
-/// RFC 4254, section 5.2: the only kind of extended data.
+/// RFC 4254, section 5.2: the type of extended data that is standard error.
 const STDERR: u32 = 1;
 
-/// Which of a channel's two ways to the client.
+/// The two streams of a channel to the client.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Way {
-    /// Output, or a connection's bytes.
-    Output,
-    /// Errors.
-    Errors,
+pub(crate) enum Output {
+    /// Standard output, or the bytes of a connection.
+    Stdout,
+    /// Standard error.
+    Stderr,
 }
 
-/// Sends everything until the end of `source` or of the channel. Waits for the client's window, so a caller must also watch
-/// for the channel's end.
+/// Sends everything until the end of `source` or of the channel. Waits for the client's window, so the caller must also
+/// watch for the end of the channel.
 pub(crate) async fn send(
     mut source: impl AsyncRead + Unpin,
     write: &ChannelWriteHalf<Msg>,
-    way: Way,
+    output: Output,
 ) {
     let mut size = SMALL_READ;
     loop {
         let mut buffer = Vec::with_capacity(size);
-        // A terminal nobody holds any more says so by an error; whatever else fails has ended too.
+        // A terminal that no process has open any more fails instead of ending; other failures are an end too.
         let n_read = source.read_buf(&mut buffer).await.unwrap_or(0);
         if n_read == 0 {
             return;
@@ -44,9 +45,9 @@ pub(crate) async fn send(
         } else {
             size
         };
-        let sent = match way {
-            Way::Output => write.data_bytes(buffer).await,
-            Way::Errors => write.extended_data_bytes(STDERR, buffer).await,
+        let sent = match output {
+            Output::Stdout => write.data_bytes(buffer).await,
+            Output::Stderr => write.extended_data_bytes(STDERR, buffer).await,
         };
         if sent.is_err() {
             return;
@@ -54,7 +55,8 @@ pub(crate) async fn send(
     }
 }
 
-/// Writes what the client sends until its end, then ends `sink`. When nobody reads there any more, the rest is dropped.
+/// Writes the client's bytes to `sink` until their end, then shuts `sink` down. When nobody reads from `sink` any more, the
+/// rest is dropped.
 pub(crate) async fn feed(inbox: &Inbox, mut sink: impl AsyncWrite + Unpin) {
     while let Some(chunk) = inbox.next().await {
         let mut rest = chunk.as_slice();
@@ -68,6 +70,6 @@ pub(crate) async fn feed(inbox: &Inbox, mut sink: impl AsyncWrite + Unpin) {
             }
         }
     }
-    // It may be gone already.
+    // Fails if the reader is gone already.
     sink.shutdown().await.ok();
 }

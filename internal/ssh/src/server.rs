@@ -1,4 +1,4 @@
-//! The server as a value: made, bound, run.
+//! The SSH server: its options, listeners and accept loop.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,36 +14,36 @@ use crate::gate::Gate;
 use crate::host_key::HostKey;
 use crate::{algorithms, connection, inbox};
 
-/// How long a handshake and a login may take, with somebody who types a passphrase.
+/// How long a handshake and a login may take, including the time to type a passphrase.
 const LOGIN_LIMIT: Duration = Duration::from_secs(20);
-/// Keys tried on one connection. An agent may hold many.
+/// Keys that a client may try on one connection. An agent may hold many.
 const MAX_ATTEMPTS: usize = 20;
-/// Silence after which a client is asked whether it is there.
+/// Idle time after which the server sends a keepalive request.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// Unanswered questions after which it is not.
+/// Unanswered keepalive requests after which the connection is closed.
 const MAX_KEEPALIVES: usize = 3;
-/// The most bytes in a client's packet. Larger ones gain nothing (measured).
+/// Largest packet of a client, in bytes. Larger ones gain nothing (measured).
 const MAX_PACKET: u32 = 64 << 10;
-/// Messages of all channels on their way to russh's loop: what a keystroke's echo waits behind.
+/// Messages of all channels that wait for russh's loop. The echo of a keystroke waits behind them.
 const OUTBOX: usize = 32;
-/// russh's queue for what we do not read there: see `inbox`.
+/// Capacity of russh's channel queues, which are not read: see `inbox`.
 const UNREAD: usize = 1;
-/// The first pause after a failed accept (no descriptor left); it doubles.
+/// The first pause after a failed accept, for example when no file descriptor is left; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Gets the bytes of a client's `_api` channel, as the person whose key it is. Returns at once.
+/// Serves a client's `_api` channel as the person who owns the key. Returns at once.
 pub type ApiPipe = Arc<dyn Fn(Person, Box<dyn Duplex>) + Send + Sync>;
 
-/// What can be chosen.
+/// Settings of the SSH server.
 #[derive(Clone)]
 pub struct Options {
-    /// What `_api` leads to; without it that user is refused.
+    /// Serves channels of the user `_api`; when absent, that user is refused.
     pub api: Option<ApiPipe>,
     /// How long a handshake and a login may take.
     pub login_limit: Duration,
-    /// Silence after which a client is asked whether it is there. After three questions without an answer it is not.
+    /// Idle time after which the server sends a keepalive request. After three without an answer it closes the connection.
     pub keepalive: Duration,
 }
 
@@ -64,17 +64,17 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// Why an address could not be listened at.
+/// Why the server could not listen on an address.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen at {address}: {error}")]
+#[error("cannot listen on {address}: {error}")]
 pub struct BindError {
-    /// The address.
+    /// The configured address and port.
     pub address: SocketAddr,
-    /// The system's reason.
+    /// The system's error.
     pub error: std::io::Error,
 }
 
-/// What all connections share.
+/// The state that all connections share.
 pub(crate) struct Door {
     pub(crate) app: App,
     pub(crate) config: Arc<Config>,
@@ -96,7 +96,7 @@ impl SshServer {
         Self { door: Arc::new(door), listeners: Vec::new() }
     }
 
-    /// Listens at one more address; with port 0 at any port. Returns the address it got.
+    /// Listens on another address; with port 0 on any free port. Returns the address that was bound.
     pub async fn bind(&mut self, address: SocketAddr) -> Result<SocketAddr, BindError> {
         let failed = |error| BindError { address, error };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -105,19 +105,19 @@ impl SshServer {
         Ok(bound)
     }
 
-    /// Serves until the App stops. Open connections are then told so; the App waits for their tasks.
+    /// Serves until the App stops. Open connections are then closed; the App waits for their tasks.
     pub async fn run(self) {
         let tasks = self.door.app.tasks();
         let accept = |listener| tasks.spawn(accept_all(Arc::clone(&self.door), listener));
         let accepting: Vec<_> = self.listeners.into_iter().map(accept).collect();
         for one in accepting {
-            // Only a panic is an error here, and it has been told.
+            // Only a panic is an error here, and it has been reported.
             one.await.ok();
         }
     }
 }
 
-/// Accepts for ever; one per listener. Ends with the server.
+/// Accepts connections of one listener until the server stops.
 async fn accept_all(door: Arc<Door>, listener: TcpListener) {
     let stop = door.app.stopping();
     let mut pause = FIRST_PAUSE;
@@ -133,11 +133,11 @@ async fn accept_all(door: Arc<Door>, listener: TcpListener) {
                     let serving = connection::serve(Arc::clone(&door), stream, visit);
                     door.app.tasks().spawn(serving);
                 } else {
-                    tracing::warn!(%client, "too many connections; this one was closed");
+                    tracing::warn!(%client, "too many connections; a new one was closed");
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
+                tracing::warn!(%error, "cannot accept a connection");
                 sleep(pause).await;
                 pause = LONGEST_PAUSE.min(pause * 2);
             }
@@ -149,7 +149,7 @@ fn config(host_key: &HostKey, options: &Options) -> Config {
     Config {
         server_id: SshId::Standard("SSH-2.0-shed".into()),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
-        // Waiting protects passwords, and there are none; `gate` slows down whoever fails too often.
+        // A delay would protect passwords, which are not offered; `gate` delays addresses that fail too often.
         auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![host_key.private()],
@@ -163,7 +163,7 @@ fn config(host_key: &HostKey, options: &Options) -> Config {
         inactivity_timeout: None,
         keepalive_interval: Some(options.keepalive),
         keepalive_max: MAX_KEEPALIVES,
-        // The socket is ours; see `socket`.
+        // Has no effect: `socket` sets it itself.
         nodelay: true,
         ..Config::default()
     }

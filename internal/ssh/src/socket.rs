@@ -1,4 +1,4 @@
-//! The TCP connection as russh sees it: quick at the start, and it can be cut from outside.
+//! The TCP connection as russh uses it: it acknowledges quickly at the start, and it can be aborted from outside.
 
 use std::io;
 use std::pin::Pin;
@@ -10,10 +10,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// How many reads are acknowledged at once. In the key exchange the client's Nagle waits for our delayed acknowledgement:
-/// 40 ms of each new connection (measured). The kernel forgets the wish, so it is repeated after each read.
+/// Number of reads that are acknowledged at once. During the key exchange the client's Nagle algorithm waits for our delayed
+/// acknowledgement, which costs 40 ms on each new connection (measured). The kernel resets the option, so it is set again
+/// after each read.
 const QUICK_READS: u8 = 32;
-/// How long sent bytes may stay unacknowledged: a write to a client that is gone is outside russh's keepalive.
+/// How long sent bytes may stay unacknowledged. russh's keepalive does not cover writes to a client that is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client's socket.
@@ -21,12 +22,12 @@ const USER_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Socket {
     stream: TcpStream,
     quick_reads: u8,
-    /// Ends every read and write: russh's own task cannot be ended otherwise.
+    /// Fails every read and write once cancelled. There is no other way to end russh's own task.
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Socket {
-    /// Takes over a fresh connection. Cancelling `cut` ends it.
+    /// Takes over a new connection. Cancelling `cut` aborts it.
     pub(crate) fn new(stream: TcpStream, cut: CancellationToken) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let limit = u32::try_from(USER_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
@@ -56,7 +57,7 @@ impl AsyncRead for Socket {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() && self.quick_reads > 0 {
             self.quick_reads -= 1;
-            // Only slower without it.
+            // Without it the connection is only slower.
             sockopt::set_tcp_quickack(&self.stream, true).ok();
         }
         read

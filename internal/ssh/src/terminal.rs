@@ -1,4 +1,4 @@
-//! What a client says of its terminal: size, name, modes.
+//! A client's terminal: size, name and modes.
 
 use russh::Pty;
 use rustix::fd::AsFd;
@@ -8,36 +8,36 @@ use rustix::termios::{
 };
 use shed_api::stream::Tty;
 
-/// The longest `$TERM` that is passed on.
+/// The longest `$TERM` that is passed on, in bytes.
 const MAX_TERM_BYTES: usize = 128;
-/// What the kernel gives a new terminal as its erase character.
+/// The erase character that the kernel gives a new terminal.
 const USUAL_ERASE: u32 = 0x7f;
 
-/// A terminal a client asked for.
+/// A terminal that a client requested.
 #[derive(Debug, Clone)]
 pub(crate) struct Terminal {
-    /// Size and name.
+    /// Its size and `$TERM`.
     pub(crate) tty: Tty,
     modes: Vec<(Pty, u32)>,
 }
 
 impl Terminal {
-    /// Reads a `pty-req`.
+    /// Takes the values of a `pty-req`.
     pub(crate) fn new(term: &str, cols: u32, rows: u32, modes: &[(Pty, u32)]) -> Self {
         let (cols, rows) = size(cols, rows);
         let term = if term.len() > MAX_TERM_BYTES { "" } else { term };
         Self { tty: Tty { cols, rows, term: term.to_owned() }, modes: modes.to_vec() }
     }
 
-    /// Sets what the client wants different from a new terminal, which for most is nothing. Only that: the program has begun
-    /// already, and what it set itself meanwhile must not be undone.
+    /// Sets the modes that the client requests and a new terminal does not have, usually none. Other modes are left alone:
+    /// the program runs already and may have changed them.
     pub(crate) fn set_modes(&self, terminal: impl AsFd) {
         let unusual: Vec<_> =
             self.modes.iter().filter(|(mode, to)| is_unusual(*mode, *to)).collect();
         if unusual.is_empty() {
             return;
         }
-        // A terminal that is gone needs no modes.
+        // Fails if the terminal was closed already.
         if let Ok(mut termios) = tcgetattr(&terminal) {
             for (mode, to) in unusual {
                 apply(&mut termios, *mode, *to);
@@ -47,13 +47,14 @@ impl Terminal {
     }
 }
 
-/// A size as the kernel knows it. Zeros pass: they mean that the client does not know.
+/// A size in the kernel's range: columns, rows. A zero is kept; it means that the client does not know its size.
 pub(crate) fn size(cols: u32, rows: u32) -> (u16, u16) {
     let fit = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
     (fit(cols), fit(rows))
 }
 
-/// Whether a new terminal of a shed is otherwise. Modes that are not listed are left alone; a shed's are always UTF-8.
+/// Whether a mode differs from a new terminal's. Modes that are not listed here are ignored; a shed's terminals are always
+/// UTF-8.
 fn is_unusual(mode: Pty, to: u32) -> bool {
     let on = to != 0;
     match mode {

@@ -1,56 +1,53 @@
-//! Somebody who has logged in: who they are, where they go, and what their programs are told.
+//! An authenticated client: its person, its target, and the environment of its programs.
 
-use shed_model::Rejection;
 use std::net::SocketAddr;
 
 use shed_api::{Problem, ShedName};
-use shed_core::{Error, Person};
+use shed_core::Person;
 
-use crate::login::Login;
+use crate::login::{Login, invalid};
 
-/// Variables a client may set, beside `LC_*`. `GIT_PROTOCOL` is how git asks for its second protocol.
+/// Variables that a client may set, in addition to `LC_*`. git uses `GIT_PROTOCOL` to request its second protocol.
 const ALLOWED: &[&str] = &["LANG", "TERM", "COLORTERM", "GIT_PROTOCOL"];
-/// The most variables of one channel.
+/// Variables that a client may set on one channel.
 const MAX_VARIABLES: usize = 32;
-/// The longest value.
+/// The longest value of a variable, in bytes.
 const MAX_VALUE_BYTES: usize = 256;
 
-/// Both ends of a connection.
+/// The two addresses of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ends {
-    /// The client's.
+pub(crate) struct Endpoints {
     pub(crate) client: SocketAddr,
-    /// Ours.
     pub(crate) server: SocketAddr,
 }
 
-/// Somebody with a proven key.
+/// An authenticated client.
 #[derive(Debug)]
 pub(crate) struct Visitor {
-    /// Whose key it is.
+    /// The owner of the key.
     pub(crate) person: Person,
-    /// Where they want to go. A name that is none is told on each channel: a login that fails would only be a refused key.
+    /// The target. An invalid one is reported on each channel: if the login failed instead, the client would see only a
+    /// refused key.
     pub(crate) login: Result<Login, Box<Problem>>,
-    /// Where they come from.
-    pub(crate) ends: Ends,
+    pub(crate) endpoints: Endpoints,
 }
 
 impl Visitor {
-    /// The shed for forwards.
+    /// The shed that forwards are made in.
     pub(crate) fn shed(&self) -> Result<ShedName, Box<Problem>> {
         match &self.login {
             Ok(Login::Shed(shed) | Login::Session(shed, _)) => Ok(shed.clone()),
             Ok(Login::Api) => {
-                let text = "there is nothing to forward here: log in as a shed";
-                Err(Box::new(Error::Rejected(Rejection::Invalid(text.to_owned())).problem()))
+                let text = "_api has no forwards; log in as a shed";
+                Err(Box::new(invalid(text).problem()))
             }
             Err(problem) => Err(problem.clone()),
         }
     }
 
-    /// What sshd tells a program of its connection; many programs look whether they are remote.
+    /// The variables by which sshd describes the connection. Many programs use them to detect a remote session.
     pub(crate) fn variables(&self) -> [(String, String); 2] {
-        let Ends { client, server } = self.ends;
+        let Endpoints { client, server } = self.endpoints;
         let (from, to) = (client.ip().to_canonical(), server.ip().to_canonical());
         let (from_port, to_port) = (client.port(), server.port());
         [
@@ -60,7 +57,7 @@ impl Visitor {
     }
 }
 
-/// Adds a client's variable if it is one that may pass.
+/// Adds a variable of the client; `false` if it is not allowed.
 pub(crate) fn set_variable(env: &mut Vec<(String, String)>, name: &str, value: &str) -> bool {
     let locale = name.strip_prefix("LC_").is_some_and(|rest| {
         !rest.is_empty()
@@ -86,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_words_about_language_and_terminal_pass() {
+    fn only_variables_of_locale_terminal_and_git_are_allowed() {
         let mut env = Vec::new();
         for (name, value) in [("LANG", "de_DE.UTF-8"), ("LC_ALL", "C"), ("COLORTERM", "truecolor")]
         {

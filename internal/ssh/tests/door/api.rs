@@ -1,4 +1,4 @@
-//! The pipe to the API.
+//! The API over SSH.
 
 use std::sync::{Arc, Mutex};
 
@@ -58,7 +58,7 @@ async fn the_api_gets_the_bytes_and_the_person() {
         assert_eq!((ran.status, ran.text(), ran.errors.as_str()), (Some(0), answer, ""));
         let person = people.lock().unwrap().pop().unwrap();
         assert_eq!((&person.actor, person.scope), (&Actor::Key(key.to_owned()), scope));
-        // What asks for more than the key gives is refused behind the door.
+        // The App refuses what exceeds the key's scope.
         let root = shed_api::stream::ConsoleOpen {
             tty: shed_api::stream::Tty { cols: 80, rows: 24, term: "xterm".to_owned() },
             root: true,
@@ -89,7 +89,7 @@ async fn many_requests_share_a_connection_and_large_ones_pass() {
 async fn the_api_user_has_no_shed() {
     let (door, people) = open().await;
     let forward = said(door.ssh("_api", &["-W", "127.0.0.1:1", "door"]), b"").await;
-    assert!(forward.errors.contains("nothing to forward here"), "{forward:?}");
+    assert!(forward.errors.contains("_api has no forwards"), "{forward:?}");
     let listen = ["-o", "ExitOnForwardFailure=yes", "-N", "-R", "0:127.0.0.1:1", "door"];
     assert_eq!(said(door.ssh("_api", &listen), b"").await.status, Some(255));
     let mut sftp = door.client("sftp");

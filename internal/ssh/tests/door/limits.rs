@@ -1,4 +1,4 @@
-//! What the door bears: silence, noise, crowds, wrong keys, clients that are gone.
+//! Limits: login time, number of connections, failed logins, invalid data, lost clients.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use tokio::time::timeout;
 
 use crate::support::{Door, LIMIT, line_with, noise, rest, said, started};
 
-async fn stranger(door: &Door) -> TcpStream {
+async fn connect(door: &Door) -> TcpStream {
     TcpStream::connect(door.address).await.unwrap()
 }
 
-/// What the server says first.
+/// The server's identification line.
 async fn greeting(stream: &mut TcpStream) -> String {
     let mut bytes = vec![0; 64];
     let n_read = timeout(LIMIT, stream.read(&mut bytes)).await.expect("silence").unwrap();
@@ -22,19 +22,19 @@ async fn greeting(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_does_not_log_in_in_time_has_to_go() {
+async fn a_client_that_does_not_log_in_within_the_limit_is_disconnected() {
     let options = Options { login_limit: Duration::from_millis(500), ..Options::default() };
     let door = Door::open_with(options).await;
     let mut inside = started(door.ssh("a", &["door", "echo in; cat"]));
     let mut output = inside.stdout.take().unwrap();
     let mut bytes = [0; 3];
     output.read_exact(&mut bytes).await.unwrap();
-    let (mut silent, mut polite) = (stranger(&door).await, stranger(&door).await);
+    let (mut silent, mut polite) = (connect(&door).await, connect(&door).await);
     polite.write_all(b"SSH-2.0-polite\r\n").await.unwrap();
     assert_eq!(greeting(&mut silent).await, "SSH-2.0-shed\r\n");
     rest(silent).await;
     rest(polite).await;
-    // Whoever did stays.
+    // A client that has logged in stays connected.
     let mut input = inside.stdin.take().unwrap();
     input.write_all(b"still\n").await.unwrap();
     drop(input);
@@ -42,17 +42,17 @@ async fn whoever_does_not_log_in_in_time_has_to_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_crowd_of_strangers_the_oldest_goes_and_others_get_in() {
+async fn of_many_unauthenticated_connections_the_oldest_is_closed_for_a_new_one() {
     let door = Door::open().await;
     let mut crowd = Vec::new();
     for _ in 0..64 {
-        let mut one = stranger(&door).await;
+        let mut one = connect(&door).await;
         greeting(&mut one).await;
         crowd.push(one);
     }
     assert_eq!(door.run("echo in").await.text(), "in\n");
     rest(crowd.remove(0)).await;
-    // One had to go for the one who came, and no more.
+    // Only one connection was closed for the new one.
     for mut one in crowd {
         one.write_all(b"SSH-2.0-late\r\n").await.unwrap();
         let mut byte = [0];
@@ -61,30 +61,30 @@ async fn of_a_crowd_of_strangers_the_oldest_goes_and_others_get_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_fails_again_and_again_waits_until_it_gets_in() {
+async fn an_address_with_failed_logins_waits_until_one_succeeds() {
     let door = Door::open().await;
-    door.keygen("stranger").await;
-    door.configure("stranger");
+    door.keygen("unknown").await;
+    door.configure("unknown");
     for _ in 0..8 {
         assert_eq!(door.run("true").await.status, Some(255));
     }
-    // A failure counts when its connection has ended, a moment after its client.
-    eventually("somebody has to wait", || async {
+    // A failure counts when the server's side of the connection has ended, after the client's.
+    eventually("a delay of the login", || async {
         let begun = Instant::now();
-        greeting(&mut stranger(&door).await).await;
+        greeting(&mut connect(&door).await).await;
         (begun.elapsed() > Duration::from_millis(350)).then_some(())
     })
     .await;
     door.configure("admin");
     assert_eq!(door.run("echo in").await.text(), "in\n");
-    // It is forgiven: the next failure costs nothing again.
+    // The success resets the failures: there is no delay any more.
     let begun = Instant::now();
-    greeting(&mut stranger(&door).await).await;
+    greeting(&mut connect(&door).await).await;
     assert!(begun.elapsed() < Duration::from_millis(350), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn noise_ends_the_connection_it_comes_on_and_nothing_else() {
+async fn invalid_data_ends_only_its_own_connection() {
     let options = Options { login_limit: Duration::from_secs(2), ..Options::default() };
     let door = Door::open_with(options).await;
     let long_line = [b"SSH-2.0-".as_slice(), &b"x".repeat(100_000)].concat();
@@ -104,8 +104,8 @@ async fn noise_ends_the_connection_it_comes_on_and_nothing_else() {
         no_kex,
         Vec::new(),
     ] {
-        let mut one = stranger(&door).await;
-        // It may be closed before it has been read.
+        let mut one = connect(&door).await;
+        // The server may close the connection before it has read everything.
         one.write_all(&garbage).await.ok();
         rest(one).await;
     }
@@ -113,13 +113,13 @@ async fn noise_ends_the_connection_it_comes_on_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_asks_whether_we_live_is_answered() {
+async fn keepalive_requests_of_a_client_are_answered() {
     let door = Door::open().await;
     let mut ssh =
         door.ssh("a", &["-vvv", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=1"]);
     ssh.args(["door", "exec sleep 1000"]);
     let mut ssh = started(ssh);
-    // The second question is only asked after the first has been answered.
+    // The client sends the second request only after the answer to the first.
     let mut log = ssh.stderr.take().unwrap();
     for _ in 0..2 {
         line_with(&mut log, "receive packet: type 82").await;
@@ -127,7 +127,7 @@ async fn a_client_that_asks_whether_we_live_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ran_for_a_client_that_is_gone_ends() {
+async fn programs_of_a_lost_client_end() {
     let options = Options { keepalive: Duration::from_millis(200), ..Options::default() };
     let door = Door::open_with(options).await;
     let mut ssh = started(door.ssh("a", &["door", "echo $$; exec sleep 1000"]));

@@ -1,4 +1,4 @@
-//! Who gets in, and where a user name leads.
+//! Authentication, and the targets of user names.
 
 use shed_api::Scope;
 use shed_model::shed::life::Wish;
@@ -11,16 +11,16 @@ async fn as_user(door: &Door, user: &str) -> Said {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_nobody_knows_is_refused() {
+async fn an_unknown_key_is_refused() {
     let door = Door::open().await;
-    door.keygen("stranger").await;
-    door.configure("stranger");
+    door.keygen("unknown").await;
+    door.configure("unknown");
     for user in ["a", "a+work", "nothing", "_api"] {
         let refused = as_user(&door, user).await;
         assert_eq!((refused.status, refused.text()), (Some(255), ""));
         assert!(refused.errors.contains("Permission denied (publickey)."), "{}", refused.errors);
     }
-    // Nothing but keys is offered, not even to ask.
+    // No other authentication method is offered.
     let mut password =
         door.ssh("a", &["-o", "PreferredAuthentications=password,keyboard-interactive"]);
     password.args(["-o", "BatchMode=no", "door"]);
@@ -29,7 +29,7 @@ async fn a_key_nobody_knows_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_was_taken_back_is_refused() {
+async fn a_removed_key_is_refused() {
     let door = Door::open().await;
     door.key("drive", Scope::Drive, &[]).await;
     door.configure("drive");
@@ -43,7 +43,7 @@ async fn a_key_that_was_taken_back_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_of_other_kinds_are_taken_and_weak_ones_are_not() {
+async fn other_key_types_are_accepted_and_weak_keys_are_not() {
     let door = Door::open().await;
     for (kind, bits, passes) in [
         ("rsa", "3072", true),
@@ -65,7 +65,7 @@ async fn keys_of_other_kinds_are_taken_and_weak_ones_are_not() {
         let added = door.test.app.credentials().add_key(&door.test.admin, key).await;
         door.configure(&name);
         let mut ssh = door.ssh("a", &["-T"]);
-        // Or the client itself would not use it.
+        // Without this, the client itself refuses the key.
         ssh.args(["-o", "RequiredRSASize=1024", "door", "echo in"]);
         let ran = said(ssh, b"").await;
         assert_eq!(ran.status == Some(0), passes, "{name} {added:?} {ran:?}");
@@ -73,26 +73,26 @@ async fn keys_of_other_kinds_are_taken_and_weak_ones_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_leads_nowhere_is_told_as_such() {
+async fn an_invalid_target_is_reported_on_the_channel() {
     let door = Door::open().await;
     for (user, said) in [
         ("nope", "shed: no shed \"nope\""),
-        ("nope+work", "log in as nope alone"),
+        ("nope+work", "log in as nope to run one"),
         ("A", "shed: "),
         ("a..", "shed: "),
         ("a+", "shed: "),
         ("a+#", "shed: "),
         ("a+b+c", "shed: "),
-        ("_x", "names that begin with '_' are the server's own"),
-        ("_api", "this server has no API over SSH"),
-        ("a+work", "takes no command: log in as a alone"),
+        ("_x", "invalid user \"_x\"; expected SHED, SHED+SESSION or _api"),
+        ("_api", "this server does not offer its API over SSH"),
+        ("a+work", "takes no command; log in as a to run one"),
     ] {
         let ran = as_user(&door, user).await;
         assert_eq!((ran.status, ran.text()), (Some(255), ""), "{user}");
         assert!(ran.errors.starts_with("shed: ") && ran.errors.contains(said), "{user}: {ran:?}");
     }
     let no_terminal = super::support::said(door.ssh("a+work", &["-T", "door"]), b"").await;
-    assert!(no_terminal.errors.contains("needs a terminal: use ssh -t"), "{no_terminal:?}");
+    assert!(no_terminal.errors.contains("needs a terminal; use ssh -t"), "{no_terminal:?}");
     assert_eq!(no_terminal.status, Some(255));
 }
 
@@ -109,7 +109,7 @@ async fn a_key_for_other_sheds_sees_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_shed_is_started_by_who_comes() {
+async fn a_login_starts_a_stopped_shed() {
     let door = Door::open().await;
     let (app, admin) = (&door.test.app, &door.test.admin);
     app.wish(admin, &"a".parse().unwrap(), Wish::Stop).await.unwrap();
@@ -117,14 +117,14 @@ async fn a_stopped_shed_is_started_by_who_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_goes_says_so() {
+async fn a_server_that_shuts_down_says_so() {
     let door = Door::open().await;
     let mut ssh =
         started(door.ssh("a", &["-o", "LogLevel=INFO", "door", "echo $$; exec sleep 1000"]));
     line_with(ssh.stdout.take().unwrap(), "").await;
     door.test.app.close().await;
     let told = line_with(ssh.stderr.take().unwrap(), "disconnect").await;
-    assert!(told.contains("the server is going away"), "{told}");
+    assert!(told.contains("the server is shutting down"), "{told}");
     assert_eq!(ssh.wait().await.unwrap().code(), Some(255));
 }
 

@@ -64,7 +64,7 @@ async fn a_read_scope_runs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn death_by_signal_is_told_as_such() {
+async fn death_by_a_signal_is_reported() {
     let door = Door::open().await;
     let ran = said(door.ssh("a", &["-o", "LogLevel=DEBUG1", "door", "kill -TERM $$"]), b"").await;
     // The client has no status then, and says what it was told only when asked to be loud.
@@ -102,7 +102,7 @@ async fn keys_are_changed_on_the_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn words_about_language_and_terminal_pass_and_others_do_not() {
+async fn variables_of_locale_and_terminal_pass_and_others_do_not() {
     let door = Door::open().await;
     let set =
         "SetEnv=LANG=de_DE.UTF-8 LC_ALL=C COLORTERM=truecolor TERM=vt100 FOO=bar LD_PRELOAD=x";

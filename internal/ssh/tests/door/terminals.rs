@@ -37,7 +37,7 @@ async fn a_session_is_made_attached_to_and_lives_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_scope_looks_and_does_not_touch() {
+async fn scope_read_attaches_read_only() {
     let door = Door::open().await;
     door.key("reader", Scope::Read, &[]).await;
     let mut writer = Terminal::start(door.ssh("a+work", &["-t", "door"]), 80, 24);
@@ -75,7 +75,7 @@ async fn a_terminal_is_as_the_client_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_session_has_the_words_about_language_of_who_made_it() {
+async fn a_new_session_has_the_locale_variables_of_its_creator() {
     let door = Door::open().await;
     for (name, lang) in [("one", "de_DE.UTF-8"), ("two", "fr_FR.UTF-8")] {
         let set = format!("SetEnv=LANG={lang} COLORTERM=truecolor FOO=bar");
@@ -87,7 +87,7 @@ async fn a_new_session_has_the_words_about_language_of_who_made_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_that_ends_alone_tells_its_status() {
+async fn a_program_in_a_terminal_reports_its_status() {
     let door = Door::open().await;
     let mut screen = Terminal::start(door.ssh("a", &["-t", "door"]), 80, 24);
     screen.keys("echo $((6 * 7))\r").await;

@@ -1,4 +1,4 @@
-//! What OpenSSH's client does not do by itself: signals, requests that make no sense, a window that is ignored.
+//! Requests that OpenSSH's client does not send by itself: signals, invalid requests, data beyond the window.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn connect(door: &Door) -> Handle<Trusting> {
     handle
 }
 
-/// What the server says until `wanted`.
+/// Reads messages of the server until one is `wanted`.
 async fn until(channel: &mut Channel<Msg>, wanted: impl Fn(&ChannelMsg) -> bool) -> ChannelMsg {
     loop {
         let said = timeout(LIMIT, channel.wait()).await.expect("silence").expect("the end");
@@ -51,7 +51,7 @@ async fn signals_reach_the_process_group() {
     let line = "trap 'echo got it; exit 3' USR1; echo go; while :; do sleep 0.01; done";
     channel.exec(true, line).await.unwrap();
     until(&mut channel, is_data).await;
-    // Nobody knows this one.
+    // An unknown signal is ignored.
     channel.signal(Sig::Custom("x@y".to_owned())).await.unwrap();
     channel.signal(Sig::USR1).await.unwrap();
     let ChannelMsg::Data { data } = until(&mut channel, is_data).await else { unreachable!() };
@@ -63,7 +63,7 @@ async fn signals_reach_the_process_group() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_dies_by_a_signal_is_told_with_its_name() {
+async fn a_process_ended_by_a_signal_is_reported_with_its_name() {
     let door = Door::open().await;
     let handle = connect(&door).await;
     for (name, wanted) in [("TERM", "TERM"), ("SEGV", "SEGV"), ("XCPU", "XCPU@shed")] {
@@ -80,7 +80,7 @@ async fn a_process_that_dies_by_a_signal_is_told_with_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_make_no_sense_are_refused_and_the_rest_goes_on() {
+async fn invalid_requests_are_refused_and_the_channel_continues() {
     let door = Door::open().await;
     let handle = connect(&door).await;
     let mut channel = handle.channel_open_session().await.unwrap();
