@@ -1,7 +1,7 @@
-//! Recordings in asciicast v2: a header, then one JSON array a line.
+//! Recordings in the format asciicast v2: a header, then one JSON array per line.
 //!
-//! Output is `o`, a new size `r`. Starts of the command, its ends and missing bytes are markers (`m`), which players show
-//! on their time line.
+//! Output is `o`, a new size `r`. Starts and ends of the command and missing bytes are markers (`m`), which players show on
+//! their timeline.
 
 use std::io::Write;
 use std::ops::Range;
@@ -12,17 +12,17 @@ use crate::marks::Size;
 use crate::walk::{Event, Walk};
 use crate::{Error, Exit, Reader};
 
-/// The size where the log knows none: what terminals had first.
+/// The size if the log has none.
 const DEFAULT_SIZE: Size = Size { cols: 80, rows: 24 };
 
-/// A character takes at most so many bytes, less one that are carried over.
+/// The most bytes of an incomplete character that are carried over.
 const MAX_CARRY: usize = 3;
 
 impl Reader {
-    /// Writes the recording of `range`, as far as it is kept, to `out`.
+    /// Writes a recording of `range`, as far as it is stored, to `out`.
     ///
-    /// Times are seconds since the first byte and never go back. Characters that came in two parts are put together;
-    /// bytes that are no UTF-8 become U+FFFD.
+    /// Times are seconds since the first byte and never decrease. Characters that arrived in parts are joined; bytes that are
+    /// not UTF-8 become U+FFFD.
     pub fn cast(&self, range: Range<u64>, out: &mut impl Write) -> Result<(), Error> {
         let mut walk = Walk::new(self, range.start, range.end)?;
         let (state, began_ms) = walk.first();
@@ -36,7 +36,7 @@ impl Reader {
         let mut cast = Cast { out, began_ms, passed_ms: 0, carry: Vec::new() };
         cast.line(&header)?;
         while let Some((at_ms, event)) = walk.step()? {
-            cast.tell(at_ms, event)?;
+            cast.write(at_ms, event)?;
         }
         cast.flush()
     }
@@ -46,12 +46,12 @@ struct Cast<'w, W> {
     out: &'w mut W,
     began_ms: u64,
     passed_ms: u64,
-    /// The beginning of a character.
+    /// An incomplete character at the end of the last output.
     carry: Vec<u8>,
 }
 
 impl<W: Write> Cast<'_, W> {
-    fn tell(&mut self, at_ms: u64, event: Event) -> Result<(), Error> {
+    fn write(&mut self, at_ms: u64, event: Event) -> Result<(), Error> {
         let passed_ms = at_ms.saturating_sub(self.began_ms);
         if let Event::Bytes { bytes, .. } = event {
             self.passed_ms = self.passed_ms.max(passed_ms);
@@ -62,7 +62,7 @@ impl<W: Write> Cast<'_, W> {
             return self.output(&text);
         }
         if matches!(event, Event::Gap(_) | Event::Epoch(_)) {
-            // Nothing that follows can end it.
+            // What follows cannot complete the character.
             self.flush()?;
         }
         self.passed_ms = self.passed_ms.max(passed_ms);
@@ -96,7 +96,7 @@ impl<W: Write> Cast<'_, W> {
     }
 }
 
-/// How many bytes at the end are the beginning of a character whose rest may follow.
+/// Number of bytes at the end that begin an incomplete character.
 pub(crate) fn unfinished(bytes: &[u8]) -> usize {
     for n_bytes in 1..=MAX_CARRY.min(bytes.len()) {
         let end = &bytes[bytes.len() - n_bytes..];

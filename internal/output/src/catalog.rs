@@ -1,5 +1,4 @@
-//! The chunks that are no longer written, as the writer and its compressor share them: which are to be compressed, and
-//! which are too many.
+//! The closed chunks of a log, shared by its writer and its compressors: which ones to compress, and which ones to remove.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -7,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::files::{self, Name};
 use crate::{Error, Limits};
 
-/// More files than this make every listing slow. Only output full of holes, or text that shrinks to nothing, gets here
-/// before it gets to [`Limits::kept_bytes`].
+/// Number of chunks beyond which the oldest is removed, since more files would make listings slow. Only output with many
+/// holes, or output that compresses extremely well, reaches this before [`Limits::kept_bytes`].
 const MAX_CHUNKS: usize = 4096;
 
 /// A chunk that is no longer written.
@@ -16,10 +15,10 @@ const MAX_CHUNKS: usize = 4096;
 pub(crate) struct Closed {
     pub(crate) start: u64,
     pub(crate) end: u64,
-    /// Bytes on disk in the form it has, its marks included.
+    /// Bytes on disk, including the marks.
     pub(crate) disk_bytes: u64,
     pub(crate) gz: bool,
-    /// A compressor is at it.
+    /// Whether a compressor works on it.
     pub(crate) busy: bool,
 }
 
@@ -29,27 +28,27 @@ pub(crate) struct Catalog {
     limits: Limits,
     /// Oldest first.
     closed: VecDeque<Closed>,
-    /// The log was dropped: somebody else may write the directory now.
-    pub(crate) over: bool,
+    /// Whether the log was dropped, so that another writer may have the directory.
+    pub(crate) abandoned: bool,
 }
 
 impl Catalog {
     pub(crate) fn new(dir: &Path, limits: Limits, closed: VecDeque<Closed>) -> Self {
-        Self { dir: dir.to_owned(), limits, closed, over: false }
+        Self { dir: dir.to_owned(), limits, closed, abandoned: false }
     }
 
-    /// Takes a chunk in, and removes the oldest if there are too many now.
+    /// Adds a closed chunk, and removes the oldest ones beyond the limits.
     pub(crate) fn close(&mut self, chunk: Closed) -> Result<(), Error> {
         self.closed.push_back(chunk);
         self.trim()
     }
 
-    /// The first offset that is kept in a closed chunk.
+    /// Offset of the first byte of the closed chunks.
     pub(crate) fn start(&self) -> Option<u64> {
         self.closed.front().map(|chunk| chunk.start)
     }
 
-    /// How many of the oldest chunks do not belong to the live part.
+    /// Number of the oldest chunks that do not belong to the part that is kept uncompressed.
     fn n_old(&self) -> usize {
         let mut room = self.limits.live_bytes.saturating_sub(self.limits.chunk_bytes);
         let mut n_live = 0;
@@ -72,7 +71,7 @@ impl Catalog {
         self.waiting().map(|chunk| chunk.disk_bytes).sum()
     }
 
-    /// The chunk to compress next, which is the caller's from now on.
+    /// The next chunk to compress; it is marked as busy.
     pub(crate) fn take_pending(&mut self) -> Option<Closed> {
         let start = self.waiting().find(|chunk| !chunk.busy)?.start;
         let chunk = self.find(start)?;
@@ -85,7 +84,7 @@ impl Catalog {
         self.closed.get_mut(at)
     }
 
-    /// Removes the oldest chunks beyond the limits. Their bytes go before their marks.
+    /// Removes the oldest chunks beyond the limits. The bytes of a chunk are removed before its marks.
     pub(crate) fn trim(&mut self) -> Result<(), Error> {
         let old = self.closed.iter().take(self.n_old());
         let mut n_bytes: u64 = old.map(|chunk| chunk.disk_bytes).sum();

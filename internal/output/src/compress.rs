@@ -1,4 +1,4 @@
-//! Compressing old chunks, on a thread of its own: appending never waits for it.
+//! Compression of old chunks, on a thread of its own: appending never waits for it.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -11,17 +11,17 @@ use crate::Error;
 use crate::catalog::{Catalog, Closed};
 use crate::files::{self, Name};
 
-/// Level 6 takes twice the time for six bytes less in a hundred; level 1 saves half the time and keeps two fifths more.
+/// Compression level. Level 6 takes twice the time and saves 6 %; level 1 takes half the time and needs 40 % more.
 const LEVEL: u32 = 3;
 
-/// Compresses the chunks of one [`Log`](crate::Log) that left its live part.
+/// Compresses the old chunks of one [`Log`](crate::Log).
 #[derive(Debug, Clone)]
 pub struct Compressor {
     catalog: Arc<Mutex<Catalog>>,
 }
 
 pub(crate) fn lock(catalog: &Mutex<Catalog>) -> MutexGuard<'_, Catalog> {
-    // A catalog is whole between any two of its steps.
+    // A catalog is consistent after each of its methods, so a poisoned lock is usable.
     catalog.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -30,14 +30,14 @@ impl Compressor {
         Self { catalog }
     }
 
-    /// Compresses the oldest chunk that waits; whether there was one. Does nothing once the log is dropped.
+    /// Compresses the oldest chunk that waits; false if there is none. Does nothing once the log was dropped.
     ///
-    /// The compressed file gets its name when it is whole and on disk; the bytes as they came go after that. So there
-    /// is at every instant a whole copy, and where there are two they say the same.
+    /// The compressed file gets its final name when it is complete and on disk; only then the uncompressed file is removed.
+    /// So a complete copy exists at all times, and where there are two they are equal.
     pub fn compress_one(&self) -> Result<bool, Error> {
         let (dir, chunk) = {
             let mut catalog = lock(&self.catalog);
-            if catalog.over {
+            if catalog.abandoned {
                 return Ok(false);
             }
             let Some(chunk) = catalog.take_pending() else {
@@ -56,12 +56,12 @@ impl Compressor {
             });
 
         let mut catalog = lock(&self.catalog);
-        let over = catalog.over;
-        let Some(entry) = catalog.find(start).filter(|_| !over) else {
-            // It was too old by now, and its files are gone.
+        let abandoned = catalog.abandoned;
+        let Some(entry) = catalog.find(start).filter(|_| !abandoned) else {
+            // The chunk was removed meanwhile.
             drop(catalog);
             files::remove(&unfinished)?;
-            return Ok(!over);
+            return Ok(!abandoned);
         };
         entry.busy = false;
         let n_bytes = match written {
@@ -75,7 +75,7 @@ impl Compressor {
         fs::rename(&unfinished, &gz).map_err(|source| Error::io("name", &gz, source))?;
         entry.gz = true;
         entry.disk_bytes = entry.disk_bytes.saturating_sub(end - start) + n_bytes;
-        // The writer does not wait for the disk.
+        // Unlocked, so that the writer does not wait for the disk.
         drop(catalog);
         files::sync_dir(&dir)?;
         files::remove(&raw)?;
@@ -84,7 +84,7 @@ impl Compressor {
     }
 }
 
-/// Writes what `input` has to `output`, compressed and synced; how many bytes that took.
+/// Compresses `input` to `output` and syncs it; returns the compressed size in bytes.
 fn compress(mut input: io::Take<File>, output: File) -> io::Result<u64> {
     let mut encoder = GzEncoder::new(output, Compression::new(LEVEL));
     io::copy(&mut input, &mut encoder)?;

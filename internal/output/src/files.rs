@@ -1,8 +1,8 @@
-//! The files of a log's directory: their names, and what a listing says.
+//! The files in a log's directory: their names, and listing them.
 //!
-//! A chunk is a stretch of output without a hole. `START.log` holds its bytes as they came, `START-END.gz` the same
-//! bytes compressed, `START.marks` what is known about them. The names carry the offsets, so that a directory explains
-//! itself. A chunk's marks are written before its bytes are begun, and go after they are gone.
+//! A chunk is a part of the output without a hole. `START.log` has its bytes uncompressed, `START-END.gz` the same bytes
+//! compressed, `START.marks` its marks. The names contain the offsets, so that no index is needed. The marks of a chunk are
+//! created before its bytes and removed after them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, MAX_OFFSET};
 
-/// Only the server's user reads what people's terminals showed.
+/// Only the server's user may read terminal output.
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
 /// Decimal digits of [`MAX_OFFSET`]; a fixed width makes names sort as numbers do.
 const DIGITS: usize = 16;
 
-/// What a file is, by its name.
+/// A file of a log, parsed from its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
     Raw { start: u64 },
@@ -62,11 +62,11 @@ fn number(digits: &str) -> Option<u64> {
     digits.parse().ok().filter(|number| *number <= MAX_OFFSET)
 }
 
-/// What a directory has of one chunk.
+/// The files of one chunk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Parts {
     pub(crate) raw: bool,
-    /// The end, from the name.
+    /// The end offset, from the name.
     pub(crate) gz: Option<u64>,
     pub(crate) marks: bool,
     pub(crate) unfinished: bool,
@@ -77,7 +77,7 @@ pub(crate) fn list(dir: &Path) -> Result<BTreeMap<u64, Parts>, Error> {
     let failed = |source| Error::io("list", dir, source);
     let mut found: BTreeMap<u64, Parts> = BTreeMap::new();
     let entries = match fs::read_dir(dir) {
-        // Nothing was ever written.
+        // A log without output has no directory.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
         entries => entries.map_err(failed)?,
     };
@@ -99,20 +99,20 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
     made.map_err(|source| Error::io("create", dir, source))
 }
 
-/// Opens for appending; made if need be.
+/// Opens a file for appending; creates it if it does not exist.
 pub(crate) fn append_to(path: &Path) -> Result<File, Error> {
     let opened = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path);
     opened.map_err(|source| Error::io("open", path, source))
 }
 
-/// A new, empty file for appending; whatever had the name is emptied.
+/// Creates an empty file for appending; an existing one is truncated.
 pub(crate) fn create(path: &Path) -> Result<File, Error> {
     let file = append_to(path)?;
     file.set_len(0).map_err(|source| Error::io("empty", path, source))?;
     Ok(file)
 }
 
-/// A file that is not there is removed already.
+/// Removes a file. A missing one is no error.
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -122,13 +122,13 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// The length of a file.
+/// The length of a file, in bytes.
 pub(crate) fn length(path: &Path) -> Result<u64, Error> {
-    let metadata = fs::metadata(path).map_err(|source| Error::io("look at", path, source))?;
+    let metadata = fs::metadata(path).map_err(|source| Error::io("inspect", path, source))?;
     Ok(metadata.len())
 }
 
-/// Makes new and changed names of `dir` survive a power failure.
+/// Syncs a directory, so that new and changed names survive a power failure.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
     let synced = File::open(dir).and_then(|opened| opened.sync_all());
     synced.map_err(|source| Error::io("sync", dir, source))
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_read_back_and_foreign_ones_are_not_ours() {
+    fn names_are_parsed_as_written_and_foreign_ones_are_ignored() {
         let dir = Path::new("");
         for name in [
             Name::Raw { start: 0 },

@@ -1,5 +1,5 @@
-//! What somebody who comes late is sent: the lines above the screen, and the screen, as bytes for any terminal; and the
-//! offset from which the log goes on without a gap and without a byte twice.
+//! The history for a new viewer: the lines above the screen and the screen, as bytes for any terminal; and the offset at
+//! which the log continues without a gap or a repeated byte.
 
 use std::collections::VecDeque;
 
@@ -8,43 +8,43 @@ use crate::replay::boundary;
 use crate::walk::{Event, Walk};
 use crate::{Error, Exit, RESET, Reader, Screen, Size};
 
-/// The most bytes of a history. The oldest lines of a longer one are left out; a screen alone is smaller.
+/// Largest size of a history, in bytes. If necessary, the oldest lines are left out; a screen alone is smaller.
 pub const MAX_HISTORY_BYTES: usize = 2 << 20;
 
-/// What was there, as of one offset of the log.
+/// The state of a terminal at one offset of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
-    /// Makes any terminal a fresh one, then draws lines and screen. Ends within no character.
+    /// Resets a terminal, then draws the lines and the screen. Does not end inside a character.
     pub bytes: Vec<u8>,
-    /// What comes next is the byte at this offset.
+    /// Offset of the next byte to send.
     pub end: u64,
-    /// Which start of the command drew the screen.
+    /// Epoch whose output the screen shows.
     pub epoch: Option<u64>,
-    /// The terminal's size.
+    /// Size of the terminal.
     pub size: Size,
-    /// How that command ended, if it has.
+    /// How the command of that epoch ended; absent while it runs.
     pub exit: Option<Exit>,
 }
 
-/// A screen that can be drawn on.
+/// A screen that can be drawn on further.
 #[derive(Debug)]
 pub struct Redrawn {
-    /// The screen.
+    /// The screen at offset `end`.
     pub screen: Screen,
-    /// What comes next is the byte at this offset.
+    /// Offset of the next byte to draw.
     pub end: u64,
-    /// Which start of the command drew it.
+    /// Epoch whose output the screen shows.
     pub epoch: Option<u64>,
 }
 
-/// Draws the last `max_bytes` of a log on a new screen. `usual` counts where the log knows no size.
+/// Draws the last `max_bytes` of a log on a new screen. `usual` is its size if the log has none.
 pub fn redraw(reader: &Reader, usual: Size, max_bytes: u64) -> Result<Redrawn, Error> {
     let Drawing { screen, end, epoch, .. } = Drawing::new(reader, usual, max_bytes, 0)?;
     Ok(Redrawn { screen, end, epoch })
 }
 
-/// Draws the last `max_bytes` of a log: the screen, and at most `max_lines` lines above it. What former starts of the
-/// command printed is above, too. `usual` counts where the log knows no size.
+/// Draws the last `max_bytes` of a log: the screen, and at most `max_lines` lines above it, which include output of earlier
+/// epochs. `usual` is the size if the log has none.
 pub fn history(
     reader: &Reader,
     usual: Size,
@@ -54,7 +54,7 @@ pub fn history(
     let drawing = Drawing::new(reader, usual, max_bytes, max_lines)?;
     let Drawing { past, screen, last, mut end, epoch, exit } = drawing;
     let mut bytes = draw(past, &screen, max_lines);
-    // A character that is not whole is told with its rest; a command that has ended sends none.
+    // An incomplete character is sent later with its rest, unless the command has ended.
     let n_unfinished = if exit.is_none() { unfinished(&last) } else { 0 };
     let rest = &last[last.len() - n_unfinished..];
     if n_unfinished > 0 && bytes.ends_with(rest) {
@@ -65,10 +65,10 @@ pub fn history(
 }
 
 struct Drawing {
-    /// What former starts of the command drew.
+    /// Lines drawn by earlier epochs.
     past: VecDeque<String>,
     screen: Screen,
-    /// The last bytes.
+    /// The last bytes, at most one character.
     last: Vec<u8>,
     end: u64,
     epoch: Option<u64>,
@@ -125,12 +125,12 @@ impl Drawing {
 /// The longest character in bytes.
 const MAX_CHARACTER: usize = 4;
 
-/// How many bytes at the end of `bytes` begin a character that is not whole.
+/// Number of bytes at the end of `bytes` that begin an incomplete character.
 pub fn unfinished_character(bytes: &[u8]) -> usize {
     unfinished(bytes)
 }
 
-/// Everything a run drew, put above what the next draws.
+/// Appends everything that an epoch drew to the lines above.
 fn keep(past: &mut VecDeque<String>, screen: &Screen, max_lines: usize) {
     past.extend(screen.above_ansi());
     let mut rows = screen.main_rows_ansi();
@@ -161,7 +161,7 @@ fn draw(mut past: VecDeque<String>, screen: &Screen, max_lines: usize) -> Vec<u8
         bytes.extend_from_slice(LINE_END);
     }
     if n_kept > 0 {
-        // The lines scroll out of sight: drawing a screen begins with clearing it.
+        // Scroll the lines off the screen, which is cleared before it is drawn.
         bytes.extend(LINE_END.repeat(rows - 1));
     }
     bytes.extend(snapshot);
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(shown(&history, b"1mred")[0], "a\x1b[0;31mred\x1b[0m");
         log.append(1, 4, 0, b"1m\xe2\x82").unwrap();
         let history = past(&log, 1 << 20);
-        assert_eq!(history.end, 6, "the character's beginning is not told");
+        assert_eq!(history.end, 6, "the incomplete character is not sent yet");
         assert!(std::str::from_utf8(&history.bytes).is_ok());
         assert_eq!(shown(&history, "€".as_bytes())[0], "a\x1b[0;31m€\x1b[0m");
     }

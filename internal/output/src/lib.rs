@@ -1,4 +1,4 @@
-//! A worker's output: the log that keeps every byte, the ways to read it, and the screen that it draws.
+//! A worker's output: the log that stores every byte, readers of it, and a model of the screen that it draws.
 //!
 //! ```text
 //!  collector ──append──▶ Log ──▶ DIR/START.log, START.marks ──compress_one──▶ START-END.gz
@@ -6,16 +6,17 @@
 //!  viewers ──range, tail, search, cast, replay── Reader
 //! ```
 //!
-//! A byte has an *absolute offset* that never starts again. The worker's command counts from 0 each time it is started;
-//! such a start is an *epoch*, and the log knows at which absolute offset it began (its *base*). Everything is
-//! synchronous: callers have threads for it. What is appended comes from inside a shed and is hostile; it decides no
-//! file's name and no size beyond the limits.
+//! A byte has an *absolute offset*, counted over the whole life of the worker. Each start of the worker's command is an
+//! *epoch*, whose bytes count from 0; the log knows the absolute offset at which it began, its *base*. All functions block,
+//! so callers use threads. Appended data comes from inside a shed and is untrusted; it determines no file name and no size
+//! beyond the limits.
 
 mod cast;
 mod catalog;
 mod compress;
 mod files;
 mod history;
+mod live;
 mod log;
 mod marks;
 mod plain;
@@ -37,73 +38,73 @@ pub use log::{Appended, Limits, Log};
 pub use marks::{Exit, Size};
 pub use reader::{MAX_PAGE_BYTES, Page, Reader, Status};
 pub use replay::replay;
-pub use screen::{MAX_COLS, MAX_ROWS, Picture, RESET, Screen};
+pub use screen::{MAX_COLS, MAX_ROWS, RESET, Screen};
 pub use scrollback::scrollback;
 pub use search::{Found, Hit, MAX_HITS, MAX_NEEDLE_BYTES};
 
-/// The largest absolute offset and the largest epoch: what a number in JSON can hold everywhere.
+/// The largest absolute offset and the largest epoch: the largest integer that all JSON parsers represent exactly.
 pub const MAX_OFFSET: u64 = (1 << 53) - 1;
 
-/// Why the log did not do something.
+/// Why an operation on a log failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The disk, or this user's part of it, is full. What was kept before is whole; the same call may be made again.
+    /// The disk or the user's quota is full. The log is still valid, and the same call may be repeated.
     #[error("no space left for the output in {}", dir.display())]
     Full {
-        /// The log's directory.
+        /// Directory of the log.
         dir: PathBuf,
     },
     /// Another [`Log`] has the directory open.
     #[error("the output in {} is already being written", dir.display())]
     Busy {
-        /// The log's directory.
+        /// Directory of the log.
         dir: PathBuf,
     },
-    /// Bytes or marks of an epoch that another one has followed.
-    #[error("epoch {epoch} is over: the output is at epoch {current}")]
+    /// The epoch has ended: another one has followed it.
+    #[error("epoch {epoch} has ended; the output is at epoch {current}")]
     OldEpoch {
-        /// What was given.
+        /// The epoch of the call.
         epoch: u64,
-        /// What the log is at.
+        /// The current epoch of the log.
         current: u64,
     },
-    /// Bytes or marks of an epoch that was not begun.
+    /// The epoch was not begun.
     #[error("epoch {epoch} was not begun")]
     UnknownEpoch {
-        /// What was given.
+        /// The epoch of the call.
         epoch: u64,
     },
-    /// An offset or an epoch beyond [`MAX_OFFSET`].
-    #[error("{what} {value} is too large")]
+    /// An offset or an epoch exceeds [`MAX_OFFSET`].
+    #[error("invalid {what} {value}; expected at most {MAX_OFFSET}")]
     TooLarge {
         /// `offset` or `epoch`.
         what: &'static str,
-        /// What was given.
+        /// The value of the call.
         value: u64,
     },
-    /// A text that cannot be searched for.
-    #[error("cannot search for a text of {n_bytes} bytes: 1 to {MAX_NEEDLE_BYTES} are possible")]
+    /// The text to search for is empty or too long.
+    #[error("invalid search text of {n_bytes} bytes; expected 1 to {MAX_NEEDLE_BYTES} bytes")]
     Needle {
-        /// How long the text was.
+        /// Length of the text, in bytes.
         n_bytes: usize,
     },
-    /// The operating system refused.
+    /// A system call failed.
     #[error("cannot {doing} {}", path.display())]
     Io {
-        /// A verb.
+        /// What was tried, as a verb.
         doing: &'static str,
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Whoever takes a recording does not take it.
+    /// Writing a recording to its destination failed.
     #[error("cannot write the recording")]
     Sink(#[source] io::Error),
 }
 
 impl Error {
-    /// `source` happened while `doing` something with `path`; a full disk gets its own name.
+    /// The error for a failed system call on `path`. A full disk has a variant of its own.
     fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             let dir = path.parent().unwrap_or(path).to_owned();
@@ -112,7 +113,7 @@ impl Error {
         Self::Io { doing, path: path.to_owned(), source }
     }
 
-    /// Whether a file was not there.
+    /// Whether a file does not exist.
     fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }

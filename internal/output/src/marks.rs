@@ -1,8 +1,8 @@
-//! What is known about a chunk's bytes: when they came, which start of the command wrote them, the terminal's size.
+//! Marks: metadata of a chunk's bytes, such as their time, their epoch and the terminal's size. Pure.
 //!
-//! A record is a kind, the time since the record before (ms, zigzag), the bytes since the record before, its values,
-//! then two bytes of a sum over the whole file so far; numbers are LEB128. So a record is 5 to 8 bytes, and a torn or
-//! foreign tail does not pass. The first record of a file says how things stood when the chunk was begun. Pure.
+//! A record is a kind, the time since the previous record (ms, zigzag), the bytes since the previous record, its values, and
+//! a two-byte checksum over the whole file so far. Numbers are LEB128. So a record has 5 to 8 bytes, and an incomplete or
+//! foreign tail is detected. The first record of a file is the state at the beginning of the chunk.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,22 +12,22 @@ use crate::MAX_OFFSET;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
-    /// Its exit status.
+    /// It exited with this status.
     Code(u8),
-    /// The signal that ended it.
+    /// The signal with this number ended it.
     Signal(u8),
 }
 
 /// A terminal's size in cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
-    /// Columns.
+    /// Number of columns.
     pub cols: u16,
-    /// Rows.
+    /// Number of rows.
     pub rows: u16,
 }
 
-/// How things stand at an offset.
+/// The state at an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct State {
     pub(crate) epoch: Option<u64>,
@@ -37,12 +37,12 @@ pub(crate) struct State {
     pub(crate) exit: Option<Exit>,
 }
 
-/// What a mark says.
+/// The value of a mark. Every mark also has the time at which the bytes after it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
-    /// The first of a chunk.
+    /// The first mark of a chunk.
     State(State),
-    /// Bytes from here on came at this time, as they do after any other mark.
+    /// Only the time.
     Time,
     Epoch(u64),
     Resize(Size),
@@ -77,10 +77,10 @@ const EPOCH: u8 = 3;
 const RESIZE: u8 = 4;
 const EXIT: u8 = 5;
 
-/// Bytes of the sum after each record.
+/// Bytes of the checksum after each record.
 const SUM_BYTES: usize = 2;
 
-/// Writes and reads records one after the other. A copy remembers a place to go back to.
+/// Encodes and decodes a sequence of records. A copy can be used to return to an earlier position.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Codec {
     offset: u64,
@@ -91,12 +91,12 @@ pub(crate) struct Codec {
 }
 
 impl Codec {
-    /// At the beginning of the marks of the chunk at `start`.
+    /// A codec at the beginning of the marks of the chunk at `start`.
     pub(crate) fn new(start: u64) -> Self {
         Self { offset: start, at_ms: 0, sum: 0x811c_9dc5, first: true }
     }
 
-    /// The bytes of `mark`, whose offset is not before the last one's.
+    /// Encodes `mark`, whose offset must not be before the previous one's.
     pub(crate) fn encode(&mut self, mark: &Mark) -> Vec<u8> {
         let mut out = Vec::with_capacity(16);
         out.push(match mark.what {
@@ -143,7 +143,7 @@ impl Codec {
         [a ^ c, b ^ d]
     }
 
-    /// The next mark of `bytes` and its length, or `None` where no whole record follows.
+    /// Decodes the next mark and its length; `None` if no complete record follows.
     fn decode(&mut self, bytes: &[u8]) -> Option<(Mark, usize)> {
         let mut rest = bytes;
         let kind = take_byte(&mut rest)?;
@@ -185,14 +185,14 @@ impl Codec {
 #[derive(Debug, Clone)]
 pub(crate) struct Marks {
     pub(crate) list: Vec<Mark>,
-    /// How many bytes of the file are whole records.
+    /// Length of the complete records, in bytes.
     pub(crate) n_bytes: usize,
-    /// Ready to write the next one.
+    /// Codec at the end of these records.
     pub(crate) codec: Codec,
 }
 
 impl Marks {
-    /// Reads the marks of the chunk at `start`, up to the first byte that is none or the first mark beyond `end`.
+    /// Decodes the marks of the chunk at `start`, up to the first invalid record or the first mark beyond `end`.
     pub(crate) fn decode(start: u64, end: u64, bytes: &[u8]) -> Self {
         let mut codec = Codec::new(start);
         let mut list = Vec::new();
@@ -209,7 +209,7 @@ impl Marks {
         }
     }
 
-    /// How things stand for the byte at `offset`, and when it came; `None` where the marks are lost.
+    /// The state for the byte at `offset` and the time at which it arrived; `None` if the marks are lost.
     pub(crate) fn at(&self, offset: u64) -> Option<(State, u64)> {
         let mut found = None;
         for mark in self.list.iter().take_while(|mark| mark.offset <= offset) {
@@ -220,7 +220,7 @@ impl Marks {
         found
     }
 
-    /// How things stand after the last mark.
+    /// The state after the last mark.
     pub(crate) fn last(&self) -> Option<(State, u64)> {
         self.at(u64::MAX)
     }

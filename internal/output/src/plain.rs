@@ -1,9 +1,9 @@
-//! Terminal output byte by byte: which bytes are text, and where a sequence is whole.
+//! Parses terminal output byte by byte: which bytes are text, and where sequences are complete.
 //!
-//! The states are those of a VT500's parser, as far as they tell text from control: what a sequence means is left to the
-//! screen.
+//! The states are those of a VT500 parser, as far as they distinguish text from control sequences. The screen interprets the
+//! sequences.
 
-/// What a byte was.
+/// The meaning of a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
     /// Part of the text.
@@ -18,9 +18,9 @@ pub(crate) enum Seen {
     Region(Option<(u16, u16)>),
     /// The end of a sequence that begins a fresh alternate screen.
     Alternate,
-    /// The end of one that blanks or moves many rows.
+    /// The end of a sequence that clears or moves many rows.
     Rows,
-    /// The end of one that prints the last character again so many times.
+    /// The end of a sequence that repeats the last character this many times.
     Repeat(u16),
     /// Part of a sequence, or a control character.
     Control,
@@ -31,28 +31,29 @@ enum At {
     #[default]
     Ground,
     Escape,
-    /// Behind an escape and an intermediate byte.
+    /// After an escape and an intermediate byte.
     EscapeMore,
     Csi,
     /// OSC; a bell ends it.
     Command,
     /// DCS, SOS, PM, APC.
     String,
-    /// Within a character that has so many more bytes.
+    /// Inside a character, with the number of bytes that are still missing.
     Character(u8),
 }
 
-/// Reads output.
+/// The state of the parser.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Plain {
     at: At,
     /// A CSI sequence's first two parameters.
     params: [u16; 2],
     n_params: usize,
-    /// It has a prefix or an intermediate byte, so it is another sequence than its last byte says.
+    /// Whether it has a prefix or an intermediate byte, so that its last byte alone does not determine its meaning.
     private: bool,
-    /// The parameter at hand, and whether one was [`ALTERNATE`].
+    /// The parameter being parsed.
     param: u16,
+    /// Whether a parameter was [`ALTERNATE`].
     is_alternate: bool,
 }
 
@@ -66,12 +67,12 @@ const SUB: u8 = 0x1a;
 pub(crate) const ESCAPE: u8 = 0x1b;
 
 impl Plain {
-    /// Whether what was read ends neither within a sequence nor within a character.
+    /// Whether the bytes so far end neither inside a sequence nor inside a character.
     pub(crate) fn is_whole(&self) -> bool {
         self.at == At::Ground
     }
 
-    /// Whether it ends within a character.
+    /// Whether the bytes so far end inside a character.
     pub(crate) fn is_in_character(&self) -> bool {
         matches!(self.at, At::Character(_))
     }
@@ -85,7 +86,7 @@ impl Plain {
                 Seen::Text
             }
             (At::Ground | At::Character(_), _) => self.ground(byte),
-            // Controls work in the middle of a sequence.
+            // Control characters take effect inside a sequence as well.
             (At::Escape | At::EscapeMore | At::Csi, 0x0a..=0x0d) => Seen::Break,
             (At::Escape, b'[') => {
                 *self = Self::default();
@@ -141,7 +142,7 @@ impl Plain {
                 let [first, second] = self.params;
                 return match byte {
                     b'h' if self.private && self.is_alternate => Seen::Alternate,
-                    // With a prefix too: selective erasing.
+                    // With a prefix it is a selective erase.
                     b'J' => Seen::Rows,
                     _ if self.private => Seen::Control,
                     b'C' => Seen::Skip(first.max(1)),
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_are_no_text() {
+    fn sequences_are_not_text() {
         for (bytes, expected) in [
             (&b"a\x1b[1;31mb\x1b[0mc"[..], "abc"),
             (b"\x1b]0;title\x07x\x1b]8;;http://x\x1b\\y", "xy"),
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_character_or_sequence_is_not_whole() {
+    fn an_incomplete_character_or_sequence_is_detected() {
         let whole = |bytes: &[u8]| {
             let mut plain = Plain::default();
             for byte in bytes {

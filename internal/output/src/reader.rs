@@ -1,7 +1,7 @@
 //! The reading side: any number of [`Reader`]s, on any thread, while one writer appends, compresses and removes.
 //!
-//! A reader holds no lock and no file of the writer's. It lists the directory, and looks again when a file it saw has
-//! another form by now. A chunk that cannot be read, wholly or from some byte on, counts as missing.
+//! A reader holds no lock and no open file. It lists the directory, and lists it again when a chunk was compressed or removed
+//! meanwhile. A chunk, or the rest of one, that cannot be read counts as missing.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,54 +17,54 @@ use crate::files::{self, Name, Parts};
 use crate::marks::{Exit, Marks, Size, State, What};
 use crate::recover::read_marks;
 
-/// The most bytes of one page.
+/// Largest size of a page, in bytes.
 pub const MAX_PAGE_BYTES: usize = 256 << 10;
 
-/// How often a reader looks again when a file changes under its hands; a chunk has fewer forms than this.
-const MAX_LOOKS: usize = 8;
+/// How often a reader lists the directory when files change meanwhile. A chunk has fewer forms than this.
+const MAX_LISTINGS: usize = 8;
 
-/// How far back [`Reader::tail_lines`] looks for lines, in bytes.
+/// How far back [`Reader::tail_lines`] searches for lines, in bytes.
 const MAX_TAIL_SCAN: u64 = 8 << 20;
 
 /// Consecutive output of one epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The absolute offset of the first byte.
+    /// Absolute offset of the first byte.
     pub start: u64,
-    /// The offset behind the last byte: where to read on. At the end of the output it is `start`.
+    /// Offset after the last byte, at which to continue. Equal to `start` at the end of the output.
     pub end: u64,
-    /// The bytes.
+    /// Output from `start` to `end`.
     pub bytes: Vec<u8>,
-    /// How many bytes between the offset asked for and `start` are missing.
+    /// Number of missing bytes between the requested offset and `start`.
     pub gap_before: u64,
-    /// Whose bytes these are; `None` where nobody knows any more.
+    /// Epoch of the bytes; `None` if the marks are lost.
     pub epoch: Option<u64>,
 }
 
-/// A log at a glance.
+/// A summary of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
-    /// The first offset that is kept.
+    /// Offset of the first stored byte.
     pub start: u64,
-    /// The offset of the next byte.
+    /// Offset of the next byte.
     pub end: u64,
-    /// The epoch at the end.
+    /// The last epoch; absent if none was begun.
     pub epoch: Option<u64>,
-    /// The absolute offset at which it began.
+    /// Absolute offset at which the last epoch began.
     pub base: u64,
-    /// The terminal's size.
+    /// Size of the terminal; absent if none was recorded.
     pub size: Option<Size>,
-    /// How the epoch's command ended, once it did.
+    /// How the command of the last epoch ended; absent while it runs.
     pub exit: Option<Exit>,
-    /// When something was written last, in milliseconds since 1970, within a twentieth of a second.
+    /// Time of the last write, in milliseconds since 1970, accurate to 50 ms.
     pub at_ms: u64,
-    /// Bytes of output kept as they came.
+    /// Bytes of output that are stored uncompressed.
     pub raw_bytes: u64,
-    /// Bytes on disk of what is compressed.
+    /// Bytes on disk of the compressed output.
     pub gz_bytes: u64,
 }
 
-/// Reads a log. Cheap to make; keeps one decompressed chunk.
+/// Reads a log. Cheap to create; caches one decompressed chunk.
 #[derive(Debug)]
 pub struct Reader {
     dir: PathBuf,
@@ -77,7 +77,7 @@ struct Cache {
     whole: Option<Arc<Whole>>,
 }
 
-/// The chunks of one look, oldest first.
+/// The chunks of one listing, oldest first.
 #[derive(Debug)]
 struct View {
     chunks: Vec<Chunk>,
@@ -122,17 +122,17 @@ impl View {
         self.chunks.last().map_or(0, |chunk| chunk.end)
     }
 
-    /// Whether `offset` is in a chunk of this look that will not grow.
+    /// Whether `offset` is in a chunk of this listing that will not grow.
     fn is_settled(&self, offset: u64) -> bool {
         self.chunks.last().is_some_and(|chunk| offset < chunk.start) && offset >= self.start()
     }
 }
 
 impl Reader {
-    /// Reads the log in `dir`, which must be there.
+    /// A reader of the log in `dir`.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let reader = Self::new(dir);
-        reader.look()?;
+        reader.list_chunks()?;
         Ok(reader)
     }
 
@@ -142,7 +142,7 @@ impl Reader {
 
     /// The output from `from` on: at most `max_bytes` or [`MAX_PAGE_BYTES`], of one epoch, without a hole.
     ///
-    /// What is missing at `from` is skipped and counted in [`Page::gap_before`]. An offset beyond the end reads as the
+    /// Missing bytes at `from` are skipped and counted in [`Page::gap_before`]. An offset beyond the end is treated as the
     /// end.
     pub fn range(&self, from: u64, max_bytes: usize) -> Result<Page, Error> {
         let max_bytes = max_bytes.clamp(1, MAX_PAGE_BYTES);
@@ -173,11 +173,11 @@ impl Reader {
         Ok(page)
     }
 
-    /// The last output: together at most `max_bytes` or [`MAX_PAGE_BYTES`]; a page for each stretch without a hole or a
-    /// new epoch, oldest first.
+    /// The last output, together at most `max_bytes` or [`MAX_PAGE_BYTES`]: a page for each part without a hole or a new
+    /// epoch, oldest first.
     pub fn tail(&self, max_bytes: usize) -> Result<Vec<Page>, Error> {
         let max_bytes = max_bytes.clamp(1, MAX_PAGE_BYTES);
-        let view = self.look()?;
+        let view = self.list_chunks()?;
         let mut at = view.end().saturating_sub(max_bytes as u64).max(view.start());
         let mut pages = Vec::new();
         let mut room = max_bytes;
@@ -192,10 +192,9 @@ impl Reader {
         Ok(pages)
     }
 
-    /// The offset at which the last `n` lines begin, or as many as are in the last 8 MiB. A last line without an end is
-    /// one.
+    /// The offset at which the last `n` lines begin, or as many as are in the last 8 MiB. An incomplete last line counts.
     pub fn tail_lines(&self, n: usize) -> Result<u64, Error> {
-        let view = self.look()?;
+        let view = self.list_chunks()?;
         let (first, end) = (view.start(), view.end());
         let first = first.max(end.saturating_sub(MAX_TAIL_SCAN));
         if n == 0 {
@@ -208,7 +207,7 @@ impl Reader {
             for (start, bytes) in self.pieces(from, until)?.iter().rev() {
                 for (index, _) in bytes.iter().enumerate().rev().filter(|(_, it)| **it == b'\n') {
                     let after = start + index as u64 + 1;
-                    // The end of the very last line begins no line.
+                    // No line follows the end of the last line.
                     n_ends += usize::from(after != end);
                     if n_ends == n && after != end {
                         return Ok(after);
@@ -220,9 +219,9 @@ impl Reader {
         Ok(first)
     }
 
-    /// What there is, without reading it.
+    /// A summary of the log, without reading its output.
     pub fn status(&self) -> Result<Status, Error> {
-        let view = self.look()?;
+        let view = self.list_chunks()?;
         let mut known = None;
         for chunk in view.chunks.iter().rev() {
             known = read_marks(&self.dir, chunk.start, chunk.end)?.last();
@@ -235,7 +234,7 @@ impl Reader {
         for chunk in view.chunks.iter().filter(|chunk| chunk.gz) {
             let path = Name::Gz { start: chunk.start, end: chunk.end }.path(&self.dir);
             gz_bytes += files::length(&path).or_else(|error| {
-                // Too old since.
+                // Removed since it was listed.
                 if error.is_missing() { Ok(0) } else { Err(error) }
             })?;
         }
@@ -253,13 +252,13 @@ impl Reader {
         })
     }
 
-    /// The first offset that is kept, and the end.
+    /// The offset of the first stored byte, and the end.
     pub(crate) fn bounds(&self) -> Result<(u64, u64), Error> {
-        let view = self.look()?;
+        let view = self.list_chunks()?;
         Ok((view.start(), view.end()))
     }
 
-    /// All bytes there are from `from` to `until`, with their offsets.
+    /// All stored bytes from `from` to `until`, with their offsets.
     fn pieces(&self, from: u64, until: u64) -> Result<Vec<(u64, Vec<u8>)>, Error> {
         let mut found = Vec::new();
         let mut at = from;
@@ -277,21 +276,21 @@ impl Reader {
         Ok(found)
     }
 
-    /// The first bytes at or after `from`, from one chunk. None at the end, where the piece starts at the end.
+    /// The first bytes at or after `from`, from one chunk. At the end of the log, an empty piece.
     pub(crate) fn piece(&self, from: u64, max_bytes: usize) -> Result<Piece, Error> {
         let mut last = None;
-        for look in 0..MAX_LOOKS {
-            let known = self.cache().view.clone().filter(|view| look == 0 && view.is_settled(from));
-            let view = match known {
+        for attempt in 0..MAX_LISTINGS {
+            let known = self.cache().view.clone();
+            let view = match known.filter(|view| attempt == 0 && view.is_settled(from)) {
                 Some(view) => view,
-                None => self.look()?,
+                None => self.list_chunks()?,
             };
             match self.piece_of(&view, from, max_bytes) {
                 Err(error) if error.is_missing() => last = Some(error),
                 other => return other,
             }
         }
-        Err(last.expect("looked at least once"))
+        Err(last.expect("at least one attempt"))
     }
 
     fn piece_of(&self, view: &View, from: u64, max_bytes: usize) -> Result<Piece, Error> {
@@ -345,7 +344,7 @@ impl Reader {
         let path = Name::Gz { start: chunk.start, end: chunk.end }.path(&self.dir);
         let file = File::open(&path).map_err(|source| Error::io("open", &path, source))?;
         let mut bytes = Vec::new();
-        // Of a damaged file, what comes before the damage is good.
+        // Bytes before the damage of a damaged file are used.
         drop(GzDecoder::new(file).take(chunk.end - chunk.start).read_to_end(&mut bytes));
         let marks = Arc::new(read_marks(&self.dir, chunk.start, chunk.end)?);
         let whole = Arc::new(Whole { start: chunk.start, bytes, marks });
@@ -359,22 +358,22 @@ impl Reader {
 
     /// Lists the chunks.
     ///
-    /// A listing is no instant. A chunk that gets its other form meanwhile may be missed in both; its marks are there
-    /// throughout, so marks without bytes are looked up again. A chunk's forms only follow each other (begun, as it
-    /// came, compressed, gone), so that ends soon. And of two chunks begun meanwhile the second alone may be seen, which
-    /// leaves a hole; another listing has both.
-    fn look(&self) -> Result<Arc<View>, Error> {
+    /// Listing a directory is not atomic. A chunk that is compressed meanwhile may be missed in both forms; its marks exist
+    /// throughout, so the directory is listed again for marks without bytes. A chunk's forms have a fixed order (begun,
+    /// uncompressed, compressed, removed), so this ends soon. And of two chunks begun meanwhile only the second may be listed,
+    /// which looks like a hole; another listing has both.
+    fn list_chunks(&self) -> Result<Arc<View>, Error> {
         let mut listed = files::list(&self.dir)?;
         let newest = listed.keys().next_back().copied().unwrap_or(0);
         let mut ends: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
-        for look in 0..MAX_LOOKS {
+        for attempt in 0..MAX_LISTINGS {
             for (start, parts) in &listed {
                 if let Some(end) = self.end_of(*start, *parts)? {
                     ends.insert(*start, (end, !parts.raw));
                 }
             }
             let is_clear = listed.keys().all(|start| ends.contains_key(start));
-            if is_clear && (look > 0 || !has_hole(&ends)) {
+            if is_clear && (attempt > 0 || !has_hole(&ends)) {
                 break;
             }
             listed = files::list(&self.dir)?;
@@ -392,8 +391,8 @@ impl Reader {
         Ok(view)
     }
 
-    /// Where the chunk at `start` ends now; `None` when neither of its forms is there. Of two forms, the bytes as they
-    /// came are cheaper to read.
+    /// Current end of the chunk at `start`; `None` if it exists in neither form. If it exists in both, the uncompressed form
+    /// is used, which is cheaper to read.
     fn end_of(&self, start: u64, parts: Parts) -> Result<Option<u64>, Error> {
         if !parts.raw {
             return Ok(parts.gz);
@@ -406,12 +405,12 @@ impl Reader {
     }
 }
 
-/// Whether a chunk does not begin where the one before it ends.
+/// Whether any chunk does not begin where the previous one ends.
 fn has_hole(ends: &BTreeMap<u64, (u64, bool)>) -> bool {
     ends.values().zip(ends.keys().skip(1)).any(|((end, _), next)| end != next)
 }
 
-/// Where the next epoch after `offset` begins.
+/// The offset at which the next epoch after `offset` begins.
 fn epoch_after(marks: &Marks, offset: u64) -> Option<u64> {
     let mut later = marks.list.iter().filter(|mark| mark.offset > offset);
     later.find(|mark| matches!(mark.what, What::Epoch(_))).map(|mark| mark.offset)

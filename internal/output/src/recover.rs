@@ -1,8 +1,8 @@
-//! What a log's directory holds when it is opened, whatever instant the one before it died at.
+//! Recovery of a log's directory when it is opened, whenever the previous writer died.
 //!
-//! A compressed chunk has its name only when it is whole, so bytes beside it are the same and go. Unfinished
-//! compressions and marks of chunks that never began go. The last chunk that is not compressed is written on, behind
-//! its last whole mark. Nothing else is removed: a chunk that is short or lost shows as a gap.
+//! A compressed chunk gets its name only when it is complete, so an uncompressed file of the same chunk is removed. Files of
+//! unfinished compressions and marks without bytes are removed. The last uncompressed chunk is continued after its last
+//! complete mark. Nothing else is removed: a chunk that is short or lost appears as a gap.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -13,19 +13,20 @@ use crate::catalog::Closed;
 use crate::files::{self, Name};
 use crate::marks::{Marks, State};
 
-/// What was found.
+/// The content of a log's directory.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Oldest first.
+    /// The closed chunks, oldest first.
     pub(crate) closed: VecDeque<Closed>,
-    /// The chunk to write on, and its length.
+    /// Start and length of the chunk to continue.
     pub(crate) live: Option<(u64, u64)>,
-    /// How things stand at the end, and the last time that is known.
+    /// The state at the end.
     pub(crate) state: State,
+    /// The last known time, in milliseconds since 1970.
     pub(crate) at_ms: u64,
 }
 
-/// Tidies `dir` and tells what is in it.
+/// Cleans up `dir` and returns its content.
 pub(crate) fn recover(dir: &Path) -> Result<Found, Error> {
     let mut found = Found::default();
     for (start, parts) in files::list(dir)? {
@@ -64,7 +65,7 @@ pub(crate) fn recover(dir: &Path) -> Result<Found, Error> {
     Ok(found)
 }
 
-/// The marks of the chunk from `start` to `end`; none where they are lost.
+/// The marks of the chunk from `start` to `end`; empty if they are lost.
 pub(crate) fn read_marks(dir: &Path, start: u64, end: u64) -> Result<Marks, Error> {
     let path = Name::Marks { start }.path(dir);
     match fs::read(&path).map_err(|source| Error::io("read", &path, source)) {

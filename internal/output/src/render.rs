@@ -1,13 +1,13 @@
-//! Rows of a screen as text with colours: SGR sequences and nothing else, so that any terminal or page can show them
-//! anywhere.
+//! Renders rows of a screen as text with SGR sequences and no other control sequences, so that any terminal or page can show
+//! them anywhere.
 
 use std::fmt::Write as _;
 
 use vt100::{Cell, Color};
 
-/// How a cell looks.
+/// The attributes of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Look {
+struct Style {
     foreground: Color,
     background: Color,
     bold: bool,
@@ -17,7 +17,7 @@ struct Look {
     inverse: bool,
 }
 
-impl Look {
+impl Style {
     fn of(cell: &Cell) -> Self {
         Self {
             foreground: cell.fgcolor(),
@@ -30,7 +30,7 @@ impl Look {
         }
     }
 
-    /// Whether a blank that looks so is not seen.
+    /// Whether a blank with this style is invisible.
     fn hides_blanks(self) -> bool {
         self.background == Color::Default && !self.inverse && !self.underline
     }
@@ -60,40 +60,40 @@ fn write_color(out: &mut String, color: Color, base: u16) {
         Color::Idx(index) => write!(out, ";{};5;{index}", base + 8),
         Color::Rgb(red, green, blue) => write!(out, ";{};2;{red};{green};{blue}", base + 8),
     };
-    written.expect("a string takes everything");
+    written.expect("writing to a string does not fail");
 }
 
-/// One row, without trailing blanks. It begins and ends with nothing set.
+/// One row without trailing blanks. It begins and ends with default attributes.
 pub(crate) fn row_ansi(screen: &vt100::Screen, row: u16, cols: u16) -> String {
     let mut out = String::new();
-    let mut now = Look::default();
-    // What is needed only if something follows.
+    let mut now = Style::default();
+    // Blanks are written only if something visible follows.
     let mut blanks = 0;
     for cell in (0..cols).filter_map(|col| screen.cell(row, col)) {
         if cell.is_wide_continuation() {
             continue;
         }
-        let look = Look::of(cell);
+        let style = Style::of(cell);
         let text = cell.contents();
-        if (text.is_empty() || text == " ") && look.hides_blanks() {
+        if (text.is_empty() || text == " ") && style.hides_blanks() {
             blanks += 1;
             continue;
         }
         if blanks > 0 {
             if !now.hides_blanks() {
-                now = Look::default();
+                now = Style::default();
                 now.write(&mut out);
             }
             out.extend(std::iter::repeat_n(' ', blanks));
             blanks = 0;
         }
-        if look != now {
-            look.write(&mut out);
-            now = look;
+        if style != now {
+            style.write(&mut out);
+            now = style;
         }
         out.push_str(if text.is_empty() { " " } else { text });
     }
-    if now != Look::default() {
+    if now != Style::default() {
         out.push_str("\x1b[0m");
     }
     out

@@ -1,17 +1,16 @@
-//! The screen of a log: its last part, drawn again.
+//! Redraws the last part of a log on a screen.
 
 use crate::plain::{ESCAPE, Plain};
 use crate::walk::{Event, Walk};
 use crate::{Error, Reader, Screen};
 
-/// How far before the part the look for a boundary begins, in bytes: longer than any sequence but pictures.
+/// How far before the wanted offset the search for a boundary begins, in bytes: longer than any sequence except images.
 const LEAD_BYTES: u64 = 64 << 10;
 
 /// Draws at most the last `max_bytes` of a log on a new screen.
 ///
-/// `cols` and `rows` count where the log knows no size. The drawing begins outside of sequences and characters, each
-/// start of the command begins on a fresh screen, and what was resized on the way is. Modes that were set before the
-/// part are not known.
+/// `cols` and `rows` are its size if the log has none. The drawing begins outside sequences and characters, each epoch begins
+/// with an empty screen, and recorded resizes are applied. Modes that were set before this part are not restored.
 pub fn replay(reader: &Reader, cols: u16, rows: u16, max_bytes: u64) -> Result<Screen, Error> {
     let (start, end) = reader.bounds()?;
     let from = boundary(reader, start, end.saturating_sub(max_bytes).max(start))?;
@@ -34,9 +33,9 @@ pub fn replay(reader: &Reader, cols: u16, rows: u16, max_bytes: u64) -> Result<S
     Ok(screen)
 }
 
-/// The first offset from `wanted` on that is neither within a sequence nor within a character.
+/// The first offset from `wanted` on that is neither inside a sequence nor inside a character.
 ///
-/// An escape begins a sequence wherever it stands, so the reading is in step from the first one on.
+/// An escape always begins a sequence, so the parser is synchronised from the first one on.
 pub(crate) fn boundary(reader: &Reader, start: u64, wanted: u64) -> Result<u64, Error> {
     if wanted == start {
         return Ok(start);
@@ -45,7 +44,7 @@ pub(crate) fn boundary(reader: &Reader, start: u64, wanted: u64) -> Result<u64, 
     let mut walk = Walk::new(reader, lead, wanted.saturating_add(LEAD_BYTES))?;
     let mut plain = Plain::default();
     let mut in_step = lead == start;
-    // A character may have begun before what was read.
+    // A character may have begun before the part that was read.
     let mut may_be_rest = !in_step;
     while let Some((_, event)) = walk.step()? {
         match event {
@@ -63,6 +62,6 @@ pub(crate) fn boundary(reader: &Reader, start: u64, wanted: u64) -> Result<u64, 
             Event::Resize(_) | Event::Exit(_) => {}
         }
     }
-    // Nothing but one long string, as it seems; or the end, where nothing is left to draw.
+    // Apparently one long string, or the end of the log, where nothing is left to draw.
     Ok(if in_step { wanted.saturating_add(LEAD_BYTES) } else { wanted })
 }

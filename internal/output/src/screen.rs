@@ -1,4 +1,4 @@
-//! The screen that a worker's output draws: what previews show, and what a viewer who comes late is sent.
+//! A model of the screen that a worker's output draws, for previews and for new viewers.
 
 use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,69 +8,60 @@ use crate::marks::Size;
 use crate::plain::{CAN, ESCAPE, Plain, Seen};
 use crate::render::row_ansi;
 
-/// The most columns. A wider terminal is drawn this wide; each cell takes 32 bytes, twice.
+/// Largest number of columns. A wider terminal is drawn with this width. A cell needs 32 bytes on each of two screens.
 pub const MAX_COLS: u16 = 500;
 
-/// The most rows.
+/// Largest number of rows.
 pub const MAX_ROWS: u16 = 200;
 
-/// The fewest columns: a wide character has room. The fewest rows are one.
+/// Smallest number of columns, so that a wide character fits. The smallest number of rows is 1.
 const MIN_COLS: u16 = 2;
 
-/// Lines above the screen that come back when it grows, as in tmux.
+/// Lines above the screen that reappear when it grows, as in tmux.
 const SCROLLBACK_ROWS: usize = 100;
 
-/// What is kept of a sequence that is not whole. The rest of a longer one is a string that no screen shows.
+/// Longest part of an incomplete sequence that is kept, in bytes. A longer one is a string that no screen shows.
 const MAX_UNFINISHED: usize = 256;
 
-/// Few bytes can touch every cell; a byte pays for so many. Programs that clear the screen draw it too, and get by with a
-/// fraction; who only clears it costs no more than ordinary text.
+/// Cells that sequences may touch for each byte of output, since a few bytes can touch every cell. Programs that clear the
+/// screen also draw it and need a fraction; a program that only clears it costs no more than ordinary text.
 const CREDIT_PER_BYTE: u64 = 1024;
 
-/// What can be saved up, in screens: many short bursts of clearing.
+/// The most credit that can be saved, in screens, which allows many short bursts of clearing.
 const MAX_CREDIT: u64 = 64;
 
-/// What sequences cost, in screens: clearing and scrolling; beginning the alternate screen; a reset, which makes new rows.
+/// Costs of sequences, in screens: clearing and scrolling; beginning the alternate screen; a reset, which allocates rows.
 const ROWS_COST: u64 = 1;
 const ALTERNATE_COST: u64 = 2;
 const RESET_COST: u64 = 8;
 
-/// The end of a character that asks for its wide form (U+FE0F).
+/// The variation selector that requests the wide form of the character before it (U+FE0F).
 const WIDEN: &[u8] = b"\xef\xb8\x8f";
 
-/// A model that fails this often is not begun anew: what it is fed is made to break it, and each failure is told in the
-/// server's log.
+/// Number of failures after which the model is not restarted: the output is probably made to break it, and each failure is
+/// reported in the server's log.
 const MAX_FAULTS: u64 = 8;
 
-/// Makes any terminal a fresh one.
+/// Resets any terminal (RIS).
 pub const RESET: &[u8] = b"\x1bc";
 
-/// A terminal without a face.
+/// A headless terminal.
 pub struct Screen {
     parser: vt100::Parser,
     plain: Plain,
-    /// The beginning of a sequence or a character.
+    /// An incomplete sequence or character.
     unfinished: Vec<u8>,
-    /// The beginning of a character, which the model does not have yet.
+    /// An incomplete character, which was not passed to the model yet.
     held: Vec<u8>,
-    /// The rows that scroll, of the main and the alternate screen, counted from 1; `None` for all.
+    /// Scroll regions of the main and the alternate screen, counted from 1; `None` for the whole screen.
     regions: [Option<(u16, u16)>; 2],
     n_faults: u64,
     /// Lines that are kept above the screen.
     max_above: usize,
-    /// How many cells may be touched at once; bytes that come add to it.
+    /// Number of cells that sequences may touch now; output adds to it.
     credit: u64,
-    /// Bytes that came since that was last counted.
+    /// Bytes that have not been added to the credit yet.
     n_uncredited: u64,
-}
-
-/// What a screen showed, to compare with.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Picture {
-    /// Its size.
-    pub size: Option<Size>,
-    /// Its rows as [`Screen::rows_ansi`] gives them.
-    pub rows: Vec<String>,
 }
 
 impl std::fmt::Debug for Screen {
@@ -80,12 +71,12 @@ impl std::fmt::Debug for Screen {
 }
 
 impl Screen {
-    /// A blank screen; a size that is out of bounds is brought to the next that is not.
+    /// A blank screen. A size out of bounds is clamped.
     pub fn new(cols: u16, rows: u16) -> Self {
         Self::with_above(cols, rows, SCROLLBACK_ROWS)
     }
 
-    /// A blank screen that keeps so many lines of what scrolls off it.
+    /// A blank screen that keeps at most `max_above` lines that scroll off it.
     pub fn with_above(cols: u16, rows: u16, max_above: usize) -> Self {
         Self {
             parser: fresh(cols, rows, max_above),
@@ -100,7 +91,7 @@ impl Screen {
         }
     }
 
-    /// Its size, which is within bounds.
+    /// Size of the screen, within bounds.
     pub fn size(&self) -> Size {
         let (rows, cols) = self.parser.screen().size();
         Size { cols: cols.get(), rows: rows.get() }
@@ -108,7 +99,7 @@ impl Screen {
 
     /// Draws `bytes`, which may end anywhere.
     pub fn feed(&mut self, bytes: &[u8]) {
-        // The model drops what follows a character that comes in two parts; so it gets it in one.
+        // The model drops text after a character that arrives in two parts, so such a character is joined.
         let joined;
         let n_held = self.held.len();
         let bytes = if n_held == 0 {
@@ -132,7 +123,7 @@ impl Screen {
                 Seen::Rows => self.costly(ready, ROWS_COST, |_| {}),
                 Seen::Repeat(n) => self.repeat(ready, n),
                 Seen::Region(Some(_)) => {
-                    // Which of the two screens it is for is known when all before it is drawn.
+                    // Everything before it must be drawn to know which of the two screens it applies to.
                     self.draw(ready);
                     true
                 }
@@ -156,14 +147,14 @@ impl Screen {
         if self.plain.is_whole() || byte == ESCAPE {
             self.unfinished.clear();
         }
-        // Control characters within a sequence are obeyed at once, or are nothing.
+        // Control characters inside a sequence take effect at once or are ignored.
         let is_part = byte == ESCAPE || !byte.is_ascii_control();
         if !self.plain.is_whole() && is_part && self.unfinished.len() < MAX_UNFINISHED {
             self.unfinished.push(byte);
         }
     }
 
-    /// Gives the screen another size, within bounds. Lines are cut, not wrapped anew.
+    /// Resizes the screen, within bounds. Lines are cut, not wrapped.
     pub fn resize(&mut self, cols: u16, rows: u16) {
         let (cols, rows) = clamp(cols, rows);
         if self.parser.screen().size() == (rows, cols) {
@@ -173,7 +164,7 @@ impl Screen {
         self.guard(|parser| parser.set_size(rows, cols));
     }
 
-    /// What follows does not go on where the last bytes ended: bytes are missing.
+    /// Notes that bytes are missing: an incomplete sequence is dropped.
     pub fn skip(&mut self) {
         self.feed(&[CAN]);
     }
@@ -184,24 +175,10 @@ impl Screen {
         rows.map(|row| row.trim_end().to_owned()).collect()
     }
 
-    /// The rows with their colours: text and SGR sequences, without trailing blanks. Each begins and ends plain.
+    /// The rows with colours as SGR sequences, without trailing blanks. Each begins and ends with default attributes.
     pub fn rows_ansi(&self) -> Vec<String> {
         let Size { cols, rows } = self.size();
         (0..rows).map(|row| row_ansi(self.parser.screen(), row, cols)).collect()
-    }
-
-    /// What it shows now, for [`Screen::changed_since`].
-    pub fn picture(&self) -> Picture {
-        Picture { size: Some(self.size()), rows: self.rows_ansi() }
-    }
-
-    /// The rows that look different now, counted from 0: all if the size did change. A default picture was nothing.
-    pub fn changed_since(&self, previous: &Picture) -> Vec<(u16, String)> {
-        let same_size = previous.size == Some(self.size());
-        let is_new =
-            |index: usize, row: &String| !same_size || previous.rows.get(index) != Some(row);
-        let rows = (0..).zip(self.rows_ansi());
-        rows.filter(|(index, row)| is_new(usize::from(*index), row)).collect()
     }
 
     /// The cursor's row and column, counted from 0.
@@ -209,23 +186,23 @@ impl Screen {
         self.parser.screen().cursor_position()
     }
 
-    /// Whether a full-screen program has the alternate screen.
+    /// Whether the alternate screen is shown, as full-screen programs do.
     pub fn is_alternate(&self) -> bool {
         self.parser.screen().alternate_screen()
     }
 
-    /// How often the terminal model failed and was begun anew. After eight times it stays blank.
+    /// How often the terminal model failed and was restarted. After eight failures it stays blank.
     pub fn n_faults(&self) -> u64 {
         self.n_faults
     }
 
-    /// Bytes that draw this screen on a fresh terminal of its size: both screens, cursor, colours, the rows that scroll,
-    /// modes, and the beginning of a sequence that is not whole. See [`RESET`] for one that is not fresh.
+    /// Bytes that draw this screen on a reset terminal of its size: both screens, cursor, colours, scroll regions, modes, and
+    /// an incomplete sequence. Send [`RESET`] first to reset a terminal.
     pub fn snapshot(&self) -> Vec<u8> {
         let screen = self.parser.screen();
         let mut out = Vec::new();
         if screen.alternate_screen() {
-            // The main screen is what a program that leaves the alternate one would show.
+            // The main screen appears when a program leaves the alternate one.
             Self::draw_one(self.main().screen(), self.regions[0], &mut out);
             out.extend_from_slice(b"\x1b[?1049h");
         }
@@ -235,7 +212,7 @@ impl Screen {
         out
     }
 
-    /// The lines that scrolled off the main screen, the oldest first, as [`Screen::rows_ansi`] gives rows.
+    /// The lines that scrolled off the main screen, oldest first, in the form of [`Screen::rows_ansi`].
     pub fn above_ansi(&self) -> Vec<String> {
         let mut main = self.main();
         let cols = self.size().cols;
@@ -247,7 +224,7 @@ impl Screen {
         (1..=n_above).rev().map(line).collect()
     }
 
-    /// The main screen's rows, also while the alternate one is shown.
+    /// The rows of the main screen, even while the alternate one is shown.
     pub(crate) fn main_rows_ansi(&self) -> Vec<String> {
         let Size { cols, rows } = self.size();
         let main = self.main();
@@ -266,13 +243,13 @@ impl Screen {
     fn draw_one(screen: &vt100::Screen, region: Option<(u16, u16)>, out: &mut Vec<u8>) {
         out.extend_from_slice(screen.contents_formatted().as_bytes());
         if let Some((top, bottom)) = region {
-            // It sends the cursor home, which is to stay behind the last column if it is there.
+            // Setting the region moves the cursor, so the cursor is saved and restored.
             out.extend_from_slice(format!("\x1b7\x1b[{top};{bottom}r\x1b8").as_bytes());
         }
     }
 
-    /// Draws what is ready, which ends with [`WIDEN`], but not that behind a narrow character at the end of a row: the
-    /// model loses count of the cells there.
+    /// Draws `ready`, which ends with [`WIDEN`]. The selector itself is dropped after a narrow character at the end of a row,
+    /// where the model would lose count of the cells.
     fn widen(&mut self, ready: &[u8]) -> bool {
         let (before, mark) = ready.split_at(ready.len() - WIDEN.len());
         self.draw(before);
@@ -284,8 +261,8 @@ impl Screen {
         true
     }
 
-    /// Draws what is ready, which ends with a sequence that touches each cell `times` times and does so to the regions;
-    /// without that sequence if there were too many.
+    /// Draws `ready`, which ends with a sequence that touches each cell `times` times and changes the regions by `act`. The
+    /// sequence itself is dropped if the credit does not suffice.
     fn costly(
         &mut self,
         ready: &[u8],

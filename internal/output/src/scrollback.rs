@@ -1,4 +1,4 @@
-//! What a person would find by scrolling up: the last lines of a log, drawn, to be shown again in a new terminal.
+//! The scrollback of a log: its last lines as drawn, to be shown in a new terminal.
 
 use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,17 +9,17 @@ use crate::screen::{MAX_COLS, MAX_ROWS};
 use crate::walk::{Event, Walk};
 use crate::{Error, Reader};
 
-/// The size of a terminal that no log tells of.
-const USUAL: (u16, u16) = (80, 24);
+/// Size of the terminal if the log has none: columns, rows.
+const DEFAULT_SIZE: (u16, u16) = (80, 24);
 
-/// The last lines of a log, at most `max_lines`, of what its last `max_bytes` drew: text and colours, a line each. What a
-/// program drew on the alternate screen is not among them, as it is not when one scrolls.
+/// The last lines, at most `max_lines`, that the last `max_bytes` of a log drew, as text with colours. As in a terminal's
+/// scrollback, output on the alternate screen is not included.
 pub fn scrollback(reader: &Reader, max_bytes: u64, max_lines: usize) -> Result<Vec<u8>, Error> {
     let (start, end) = reader.bounds()?;
     let from = boundary(reader, start, end.saturating_sub(max_bytes).max(start))?;
     let mut walk = Walk::new(reader, from, end)?;
     let (state, _) = walk.first();
-    let (cols, rows) = state.size.map_or(USUAL, |size| (size.cols, size.rows));
+    let (cols, rows) = state.size.map_or(DEFAULT_SIZE, |size| (size.cols, size.rows));
     let (rows, cols) = clamp(cols, rows);
     let mut parser = vt100::Parser::new(rows, cols, max_lines);
     while let Some((_, event)) = walk.step()? {
@@ -29,13 +29,13 @@ pub fn scrollback(reader: &Reader, max_bytes: u64, max_lines: usize) -> Result<V
                 let (rows, cols) = clamp(size.cols, size.rows);
                 guard(&mut parser, |parser| parser.screen_mut().set_size(rows, cols))
             }
-            // The next run began below the last.
+            // The next epoch begins below the previous one.
             Event::Epoch(_) => guard(&mut parser, |parser| parser.process(LEAVE)),
             Event::Gap(_) => guard(&mut parser, |parser| parser.process(b"\x18")),
             Event::Exit(_) => true,
         };
         if !drawn {
-            // The terminal model failed on it; what came before is lost, what comes is drawn.
+            // The terminal model failed. Earlier lines are lost; later output is drawn.
             let (rows, cols) = parser.screen().size();
             parser = vt100::Parser::new(rows, cols, max_lines);
         }
@@ -49,7 +49,7 @@ pub fn scrollback(reader: &Reader, max_bytes: u64, max_lines: usize) -> Result<V
     Ok(lines.iter().skip(skipped).flat_map(|line| format!("{line}\r\n").into_bytes()).collect())
 }
 
-/// Leaves the alternate screen and colours behind, and begins a line.
+/// Leaves the alternate screen, resets colours, and begins a line.
 const LEAVE: &[u8] = b"\x18\x1b[?1049l\x1b[0m\r\n";
 
 fn clamp(cols: u16, rows: u16) -> (NonZeroU16, NonZeroU16) {
@@ -57,12 +57,12 @@ fn clamp(cols: u16, rows: u16) -> (NonZeroU16, NonZeroU16) {
     (within(rows, MAX_ROWS), within(cols, MAX_COLS))
 }
 
-/// Whether it went well.
+/// Runs `draw`; false if the model panicked.
 fn guard(parser: &mut vt100::Parser, draw: impl FnOnce(&mut vt100::Parser)) -> bool {
     catch_unwind(AssertUnwindSafe(|| draw(parser))).is_ok()
 }
 
-/// Everything the model holds, the oldest line first.
+/// All lines that the model holds, oldest first.
 fn lines(parser: &mut vt100::Parser) -> Vec<String> {
     let (rows, cols) = parser.screen().size();
     let n_above = parser.screen().scrollback_len();

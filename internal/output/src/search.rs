@@ -1,7 +1,7 @@
-//! Searching the text of a log, as it was printed: without escape sequences, line by line.
+//! Search in the printed text of a log: without escape sequences, line by line.
 //!
-//! A line ends at a line break, at a carriage return (what follows overwrites it) and where the cursor is put elsewhere.
-//! Cursor movements to the right count as blanks, since programs print words with them.
+//! A line ends at a line break, at a carriage return (the following text overwrites it) and at a cursor movement to another
+//! position. Cursor movements to the right count as blanks, since programs use them between words.
 
 use crate::plain::{Plain, Seen};
 use crate::{Error, MAX_PAGE_BYTES, Reader};
@@ -9,40 +9,40 @@ use crate::{Error, MAX_PAGE_BYTES, Reader};
 /// The longest text to search for, in bytes.
 pub const MAX_NEEDLE_BYTES: usize = 1 << 10;
 
-/// The most hits of one call.
+/// Largest number of hits of one call.
 pub const MAX_HITS: usize = 1000;
 
-/// A longer line is searched in parts of this size, which is also the most that a hit shows.
+/// Size in bytes of the parts in which a longer line is searched, and of the longest line in a hit.
 const MAX_LINE_BYTES: usize = 4 << 10;
 
-/// What one call reads: a fraction of a second's work, so that nobody's search holds a thread for long.
+/// Bytes that one call reads at most: a fraction of a second's work, so that no search blocks a thread for long.
 const MAX_SCAN_BYTES: u64 = 32 << 20;
 
-/// More blanks than this from one sequence say no more.
+/// Largest number of blanks that one cursor movement counts as.
 const MAX_BLANKS: u16 = 16;
 
-/// A line with the text in it.
+/// A line that contains the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
-    /// The absolute offset of the text's first byte. A line is told once, with the first place in it.
+    /// Absolute offset of the first match in the line.
     pub offset: u64,
-    /// The line, at most 4 KiB of it; control characters and bytes that are no UTF-8 are U+FFFD.
+    /// The line, at most 4 KiB of it. Control characters and bytes that are not UTF-8 are replaced by U+FFFD.
     pub line: String,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Oldest first.
+    /// The matching lines, oldest first.
     pub hits: Vec<Hit>,
-    /// Where to search on; `None` when the end was reached.
+    /// Offset at which to continue the search; `None` at the end of the log.
     pub next: Option<u64>,
 }
 
 impl Reader {
-    /// Searches for `text`, exactly so, from the offset `from` on: at most `max_hits` or [`MAX_HITS`] hits, in at most
-    /// 32 MiB of output; [`Found::next`] goes on. `from` should be 0 or such a `next`; elsewhere it may be in the middle
-    /// of a sequence.
+    /// Searches for `text`, case-sensitively, from the offset `from` on. Returns at most `max_hits` or [`MAX_HITS`] hits from
+    /// at most 32 MiB of output; continue at [`Found::next`]. `from` should be 0 or such an offset: others may be inside a
+    /// sequence.
     pub fn search(&self, text: &str, from: u64, max_hits: usize) -> Result<Found, Error> {
         if text.is_empty() || text.len() > MAX_NEEDLE_BYTES {
             return Err(Error::Needle { n_bytes: text.len() });
@@ -53,7 +53,7 @@ impl Reader {
         let mut plain = Plain::default();
         let mut epoch = None;
         let (mut at, mut n_scanned) = (from, 0);
-        // Where the line at hand began.
+        // Start of the current line.
         let mut resume = from;
         loop {
             let page = self.range(at, MAX_PAGE_BYTES)?;
@@ -94,7 +94,7 @@ impl Reader {
             n_scanned += page.bytes.len() as u64;
             at = page.end;
             if n_scanned >= MAX_SCAN_BYTES {
-                // A sequence without an end must not hold the search for ever.
+                // An endless sequence must not stop the progress of the search.
                 let is_near = resume > from && at - resume <= MAX_PAGE_BYTES as u64;
                 let next = if is_near { resume } else { at };
                 return Ok(Found { hits: search.hits, next: Some(next) });
@@ -111,14 +111,15 @@ struct Search<'n> {
 
 impl Search<'_> {
     fn end_line(&mut self) {
-        self.look();
+        self.match_line();
         self.line.bytes.clear();
         self.line.runs.clear();
     }
 
-    /// Keeps what may be the beginning of the text; the offset of that.
+    /// Searches the current part of a long line and keeps its end, which may contain the beginning of a match. Returns the
+    /// offset of the kept part.
     fn cut_line(&mut self) -> Option<u64> {
-        self.look();
+        self.match_line();
         let kept = self.line.bytes.len() - (self.needle.len() - 1);
         let kept: Vec<(u8, u64)> = (kept..self.line.bytes.len())
             .map(|at| (self.line.bytes[at], self.line.offset(at)))
@@ -131,7 +132,7 @@ impl Search<'_> {
         kept.first().map(|(_, offset)| *offset)
     }
 
-    fn look(&mut self) {
+    fn match_line(&mut self) {
         let line = &self.line.bytes;
         if let Some(at) = line.windows(self.needle.len()).position(|part| part == self.needle) {
             let text = String::from_utf8_lossy(line);
@@ -141,11 +142,11 @@ impl Search<'_> {
     }
 }
 
-/// The text of a line, and where its bytes are in the log.
+/// The text of a line, with the offsets of its bytes in the log.
 #[derive(Default)]
 struct Line {
     bytes: Vec<u8>,
-    /// Places at which offsets do not go on one by one.
+    /// Positions in `bytes` at which offsets are not consecutive, with the offset there.
     runs: Vec<(usize, u64)>,
 }
 

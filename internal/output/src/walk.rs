@@ -1,4 +1,4 @@
-//! A log told as a story: what came, when, and what changed in between. Recordings and the screen are made from it.
+//! A log as a sequence of events with their times, from which recordings and screens are made.
 
 use std::collections::VecDeque;
 
@@ -6,10 +6,10 @@ use crate::marks::{Size, State};
 use crate::reader::Piece;
 use crate::{Error, Exit, Reader};
 
-/// Bytes that are told at once.
+/// Largest number of bytes in one event.
 const STEP_BYTES: usize = 64 << 10;
 
-/// What happened.
+/// An event of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     Bytes {
@@ -19,7 +19,7 @@ pub(crate) enum Event {
     Epoch(u64),
     Resize(Size),
     Exit(Exit),
-    /// So many bytes are missing here.
+    /// This many bytes are missing.
     Gap(u64),
 }
 
@@ -29,45 +29,44 @@ pub(crate) struct Walk<'r> {
     reader: &'r Reader,
     at: u64,
     to: u64,
-    /// Nothing followed `to`, so what was marked there belongs to the part.
+    /// Whether `to` is the end of the log, so that marks at this offset belong to the part.
     to_end: bool,
     now: State,
     at_ms: u64,
-    told: VecDeque<(u64, Event)>,
+    queued: VecDeque<(u64, Event)>,
     over: bool,
 }
 
 impl<'r> Walk<'r> {
-    /// From `from` up to the byte before `to`, as far as they are there now: a walk does not follow what is written
-    /// meanwhile.
+    /// A walk from `from` up to the byte before `to`, as far as they are stored now. Output written later is not included.
     pub(crate) fn new(reader: &'r Reader, from: u64, to: u64) -> Result<Self, Error> {
         let (_, end) = reader.bounds()?;
         let (to, to_end) = (to.min(end), to >= end);
         let at = from.min(to);
         let first = reader.piece(at, 1)?;
         let (now, at_ms) = first.marks.at(first.start).unwrap_or_default();
-        Ok(Self { reader, at, to, to_end, now, at_ms, told: VecDeque::new(), over: false })
+        Ok(Self { reader, at, to, to_end, now, at_ms, queued: VecDeque::new(), over: false })
     }
 
-    /// How things stand at the first byte, and when it came. Valid before the first step.
+    /// The state at the first byte and the time at which it arrived. Valid before the first step.
     pub(crate) fn first(&self) -> (State, u64) {
         (self.now, self.at_ms)
     }
 
-    /// The next thing, and its time in milliseconds since 1970. `None` at the end.
+    /// The next event and its time in milliseconds since 1970. `None` at the end.
     pub(crate) fn step(&mut self) -> Result<Option<(u64, Event)>, Error> {
-        while self.told.is_empty() && self.at < self.to && !self.over {
+        while self.queued.is_empty() && self.at < self.to && !self.over {
             let room = usize::try_from(self.to - self.at).unwrap_or(usize::MAX);
             let piece = self.reader.piece(self.at, room.min(STEP_BYTES))?;
             self.tell(piece);
         }
-        Ok(self.told.pop_front())
+        Ok(self.queued.pop_front())
     }
 
     fn tell(&mut self, mut piece: Piece) {
         let start = piece.start.min(self.to);
         if start > self.at {
-            self.told.push_back((self.at_ms, Event::Gap(start - self.at)));
+            self.queued.push_back((self.at_ms, Event::Gap(start - self.at)));
         }
         self.at = start;
         if start == self.to && !self.to_end {
@@ -101,7 +100,7 @@ impl<'r> Walk<'r> {
         let bytes = &piece.bytes[index(from)..index(to)];
         if !bytes.is_empty() {
             let bytes = Event::Bytes { offset: from, bytes: bytes.to_vec() };
-            self.told.push_back((self.at_ms, bytes));
+            self.queued.push_back((self.at_ms, bytes));
         }
     }
 
@@ -109,13 +108,13 @@ impl<'r> Walk<'r> {
         let before = std::mem::replace(&mut self.now, state);
         self.at_ms = at_ms;
         if let Some(epoch) = state.epoch.filter(|_| state.epoch != before.epoch) {
-            self.told.push_back((at_ms, Event::Epoch(epoch)));
+            self.queued.push_back((at_ms, Event::Epoch(epoch)));
         }
         if let Some(size) = state.size.filter(|_| state.size != before.size) {
-            self.told.push_back((at_ms, Event::Resize(size)));
+            self.queued.push_back((at_ms, Event::Resize(size)));
         }
         if let Some(exit) = state.exit.filter(|_| state.exit != before.exit) {
-            self.told.push_back((at_ms, Event::Exit(exit)));
+            self.queued.push_back((at_ms, Event::Exit(exit)));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The screen: whatever is fed, and sent to another screen.
 
 use proptest::prelude::*;
-use shed_output::{MAX_COLS, MAX_ROWS, Picture, RESET, Screen, Size, replay};
+use shed_output::{MAX_COLS, MAX_ROWS, RESET, Screen, Size, replay};
 
 use crate::support::small;
 
@@ -98,19 +98,6 @@ proptest! {
         cut.feed(second);
         prop_assert_eq!(seen(&cut), seen(&whole));
         prop_assert_eq!(cut.snapshot(), whole.snapshot());
-    }
-
-    #[test]
-    fn changed_rows_make_the_old_picture_the_new_one(first in output(), second in output()) {
-        let mut screen = Screen::new(30, 8);
-        screen.feed(&first);
-        let mut shown = screen.picture();
-        screen.feed(&second);
-        for (row, text) in screen.changed_since(&shown) {
-            prop_assert_ne!(&shown.rows[usize::from(row)], &text);
-            shown.rows[usize::from(row)] = text;
-        }
-        prop_assert_eq!(shown, screen.picture());
     }
 
     #[test]
@@ -218,7 +205,6 @@ fn colours_are_told_and_blanks_are_not() {
         ]
     );
     assert_eq!(screen.rows_text(), ["red x", "", "ab"]);
-    assert_eq!(screen.changed_since(&Picture::default()).len(), 3);
 }
 
 #[test]
