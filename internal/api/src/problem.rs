@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 /// The media type of a problem over HTTP.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+// `tt` for the word, as in `words!`.
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])* $variant:ident = $word:literal, $http:literal, $exit:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $word:tt, $http:literal, $exit:ident;)*) => {
         /// Stable code of a kind of problem. `/api/docs` and `docs/API.md` describe each.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -1,11 +1,12 @@
 //! Enums whose variants are single words, the same in JSON, in the database and in tables.
 
 /// Declares an enum with a word for each variant, `as_str`, `ALL`, `Display` and `FromStr`. The string after the enum's
-/// name is its kind in parse errors.
+/// name is its kind in parse errors. The words are `tt`: utoipa does not see a `literal` of a macro, and would describe the
+/// variants by their Rust names.
 macro_rules! words {
     (
         $(#[$meta:meta])* $name:ident $kind:literal
-        { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }
+        { $($(#[$doc:meta])* $variant:ident = $word:tt,)* }
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]

@@ -83,6 +83,9 @@ pub fn document() -> OpenApi {
 mod tests {
     use std::path::Path;
 
+    use shed_api::session::SessionStatus;
+    use shed_api::{Code, EventKind, Scope, ShedStatus};
+
     use super::*;
 
     /// The document is checked in, so that a change of wording or of the wire format shows in review.
@@ -103,5 +106,19 @@ mod tests {
              to update it, run `make openapi` and review the diff",
             line + 1
         );
+    }
+
+    #[test]
+    fn enums_list_the_words_that_are_sent() {
+        let document = serde_json::to_value(document()).unwrap();
+        for (name, sent) in [
+            ("Code", serde_json::to_value(Code::ALL)),
+            ("EventKind", serde_json::to_value(EventKind::ALL)),
+            ("Scope", serde_json::to_value(Scope::ALL)),
+            ("SessionStatus", serde_json::to_value(SessionStatus::ALL)),
+            ("ShedStatus", serde_json::to_value(ShedStatus::ALL)),
+        ] {
+            assert_eq!(document["components"]["schemas"][name]["enum"], sent.unwrap(), "{name}");
+        }
     }
 }
