@@ -22,6 +22,9 @@ use shed_core::Person;
 use crate::State;
 use crate::guard::Caller;
 
+/// Longest part of a path segment that is repeated in an error, in characters.
+const MAX_SHOWN: usize = 40;
+
 /// An error response with a problem as its body.
 #[derive(Debug)]
 pub(crate) struct Refused(pub(crate) Box<Problem>);
@@ -162,7 +165,8 @@ impl<S: Send + Sync> FromRequestParts<S> for OfCheckpoint {
         let OfSession(shed, session) = OfSession::from_request_parts(parts, state).await?;
         let given = segment(parts, state, "c").await?;
         let n = given.parse().map_err(|_| {
-            let text = format!("invalid checkpoint {given:?}; expected its number");
+            let shown: String = given.chars().take(MAX_SHOWN).collect();
+            let text = format!("invalid checkpoint {shown:?}; expected its number");
             Refused::new(Code::InvalidRequest, text)
         })?;
         Ok(Self(shed, session, n))

@@ -7,6 +7,7 @@
 
 mod alias;
 mod auth;
+mod event_stream;
 mod extract;
 mod guard;
 mod limits;

@@ -1,11 +1,8 @@
 //! The server: health, information, metrics and events.
 
-use std::convert::Infallible;
-
 use axum::Json;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use shed_api::server::{Health, HostKey, Info};
@@ -13,6 +10,7 @@ use shed_api::{Code, Event, Problem, ShedName};
 use shed_core::{App, Person};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::event_stream;
 use crate::extract::{Answer, Door, Params, Refused, Who};
 
 /// Reports that the server process runs. Needs no token.
@@ -90,8 +88,7 @@ pub(crate) async fn events(
         return Ok(Json(EventList { events: first }).into_response());
     }
     let stream = follow(state.app.clone(), person, shed, after, first);
-    let heartbeat = KeepAlive::new().interval(state.options.timing.heartbeat).text("heartbeat");
-    Ok(Sse::new(stream).keep_alive(heartbeat).into_response())
+    Ok(event_stream::respond(&state, stream))
 }
 
 /// Reads rows page by page; the bell only signals that there are more. Ends with the server.
@@ -101,7 +98,7 @@ fn follow(
     shed: Option<ShedName>,
     after: i64,
     first: Vec<Event>,
-) -> impl futures_util::Stream<Item = Result<axum::response::sse::Event, Infallible>> {
+) -> impl futures_util::Stream<Item = axum::response::sse::Event> {
     struct Reader {
         app: App,
         person: Person,
@@ -122,7 +119,7 @@ fn follow(
                     .id(event.id.to_string())
                     .event(event.kind.as_str())
                     .data(data);
-                return Some((Ok(item), reader));
+                return Some((item, reader));
             }
             // Marked as seen before the rows are read, so that rows written meanwhile ring again.
             reader.bell.borrow_and_update();

@@ -1,9 +1,6 @@
 //! Previews of workers.
 
-use std::convert::Infallible;
-
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use shed_api::worker::Preview;
@@ -11,6 +8,7 @@ use shed_api::{Problem, SessionRef, ShedName};
 use shed_core::Shown;
 use utoipa::IntoParams;
 
+use crate::event_stream;
 use crate::extract::{Answer, Door, Params, Who};
 
 /// Selects workers.
@@ -38,10 +36,6 @@ pub(crate) async fn previews(
     let shed = params.shed.map(|shed| shed.parse::<ShedName>()).transpose()?;
     let session = params.session.map(|session| session.parse::<SessionRef>()).transpose()?;
     let previews = state.app.previews(&person, Shown { shed, session, rows: params.rows })?;
-    let items = previews.map(|preview| {
-        let data = serde_json::to_string(&preview).unwrap_or_default();
-        Ok::<_, Infallible>(Event::default().data(data))
-    });
-    let heartbeat = KeepAlive::new().interval(state.options.timing.heartbeat).text("heartbeat");
-    Ok(Sse::new(items).keep_alive(heartbeat).into_response())
+    let items = previews.map(|preview| event_stream::item(&preview));
+    Ok(event_stream::respond(&state, items))
 }

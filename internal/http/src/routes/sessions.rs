@@ -1,12 +1,10 @@
 //! Sessions.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::response::sse::{KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use shed_api::Problem;
 use shed_api::git::Risk;
@@ -15,6 +13,7 @@ use shed_api::worker::Restart;
 use tokio::time::{Instant, sleep_until};
 use utoipa::IntoParams;
 
+use crate::event_stream;
 use crate::extract::{Answer, Body, Door, OfSession, OfShed, OptionalBody, Params, Who};
 
 /// The shortest time between two items of a stream of sessions.
@@ -46,12 +45,8 @@ pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
                 bell.borrow_and_update();
                 let now = app.sessions(&person, None).ok()?;
                 if known.as_ref() != Some(&now) && Instant::now() >= not_before {
-                    let data = serde_json::to_string(&now).unwrap_or_default();
-                    let item = axum::response::sse::Event::default().data(data);
-                    return Some((
-                        Ok::<_, Infallible>(item),
-                        (app, person, bell, Some(now), observe_at),
-                    ));
+                    let item = event_stream::item(&now);
+                    return Some((item, (app, person, bell, Some(now), observe_at)));
                 }
                 tokio::select! {
                     rung = bell.changed(), if Instant::now() >= not_before => rung.ok()?,
@@ -65,8 +60,7 @@ pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
             }
         },
     );
-    let heartbeat = KeepAlive::new().interval(state.options.timing.heartbeat).text("heartbeat");
-    Sse::new(stream).keep_alive(heartbeat).into_response()
+    event_stream::respond(&state, stream)
 }
 
 /// Lists the sessions of a shed. `warnings` says what may be missing, for example because the shed is stopped.

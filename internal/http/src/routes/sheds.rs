@@ -1,11 +1,8 @@
 //! Sheds.
 
-use std::convert::Infallible;
-
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::sse::{KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 use shed_api::Problem;
 use shed_api::shed::{
@@ -15,6 +12,7 @@ use shed_core::{Answer as Wished, Removal};
 use shed_model::shed::life::Wish;
 use utoipa::IntoParams;
 
+use crate::event_stream;
 use crate::extract::{Answer, Body, Door, OfShed, OptionalBody, Params, Who};
 
 /// Header of a response to a request whose goal was met already: `x-shed-already: true`.
@@ -173,12 +171,9 @@ pub(crate) async fn progress(
             progress = reader.next() => progress?,
             () = stop.cancelled() => return None,
         };
-        let data = serde_json::to_string(&progress).unwrap_or_default();
-        let item = axum::response::sse::Event::default().data(data);
-        Some((Ok::<_, Infallible>(item), (reader, stop)))
+        Some((event_stream::item(&progress), (reader, stop)))
     });
-    let heartbeat = KeepAlive::new().interval(state.options.timing.heartbeat).text("heartbeat");
-    Ok(Sse::new(stream).keep_alive(heartbeat).into_response())
+    Ok(event_stream::respond(&state, stream))
 }
 
 /// Options of a log.

@@ -1,11 +1,8 @@
 //! Files of a session: diffs and checkpoints.
 
-use std::convert::Infallible;
-
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use shed_api::Problem;
@@ -17,6 +14,7 @@ use shed_api::session::{NewSession, Session};
 use shed_core::DiffQuery;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::event_stream;
 use crate::extract::{Answer, Body, Door, OfCheckpoint, OfSession, OptionalBody, Params, Who};
 
 /// Media type of a patch. Its bytes are as git printed them, in the encoding of the files.
@@ -115,14 +113,11 @@ pub(crate) async fn watch_numbers(
             }
             let now = numbers.borrow_and_update().clone();
             if now.is_some() && now != known {
-                let data = serde_json::to_string(&now).unwrap_or_default();
-                let item = Event::default().data(data);
-                return Some((Ok::<_, Infallible>(item), (numbers, stop, now)));
+                return Some((event_stream::item(&now), (numbers, stop, now)));
             }
         }
     });
-    let heartbeat = KeepAlive::new().interval(state.options.timing.heartbeat).text("heartbeat");
-    Ok(Sse::new(stream).keep_alive(heartbeat).into_response())
+    Ok(event_stream::respond(&state, stream))
 }
 
 /// Lists the checkpoints of a session, oldest first.
