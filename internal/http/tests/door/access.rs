@@ -1,4 +1,4 @@
-//! Keys and tokens.
+//! SSH keys and API tokens.
 
 use shed_api::Scope;
 
@@ -60,7 +60,7 @@ async fn a_key_is_added_listed_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_makes_no_key_or_token_is_refused() {
+async fn invalid_keys_and_tokens_are_refused() {
     let door = Door::start().await;
     let long = format!(r#"{{"name":"{}","scope":"read"}}"#, "x".repeat(101));
     let forever = format!(r#"{{"name":"t","scope":"read","expires_in_seconds":{}}}"#, u64::MAX);
@@ -85,7 +85,7 @@ async fn what_makes_no_key_or_token_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_did_it_is_written() {
+async fn events_have_the_actor() {
     let door = Door::with_shed().await;
     let token = door.token(Scope::Drive, &[]).await;
     let made =
@@ -99,7 +99,7 @@ async fn who_did_it_is_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_unix_socket_is_for_its_owner_alone() {
+async fn only_its_owner_may_use_the_unix_socket() {
     use std::os::unix::fs::PermissionsExt as _;
     let door = Door::start().await;
     let mode = std::fs::metadata(&door.socket).unwrap().permissions().mode();

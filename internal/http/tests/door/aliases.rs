@@ -1,4 +1,4 @@
-//! Sessions by their ids alone.
+//! Aliases of sessions by id.
 
 use serde_json::json;
 use shed_api::Scope;
@@ -9,7 +9,7 @@ use crate::support::{Door, ask, get, post, session_body};
 const LIST: &str = "/api/sheds/a/sessions";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_goes_by_its_id_on_every_route() {
+async fn every_route_of_a_session_works_with_its_id() {
     let door = Door::with_shed().await;
     let made = door.json(post(LIST, &session_body("work", &["cat"])), 201).await;
     let id = made["id"].as_str().unwrap();
@@ -55,7 +55,7 @@ async fn a_terminal_is_attached_by_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_that_is_unknown_or_somebody_elses_is_not_there() {
+async fn an_id_that_is_unknown_or_not_accessible_is_not_found() {
     let door = Door::with_shed().await;
     door.test.shed("b").await;
     let made = door.json(post(LIST, &session_body("work", &["cat"])), 201).await;

@@ -1,4 +1,4 @@
-//! The end of the server: what is under way is ended in good order, and nothing keeps it.
+//! Shutdown of the server: requests and streams end in an orderly way, and nothing delays it.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn exec(script: &str) -> ExecOpen {
     ExecOpen { exec: ExecSpec { argv, ..ExecSpec::default() }, ..ExecOpen::default() }
 }
 
-/// Closes and says how long it took.
+/// Closes the server and returns how long it took.
 async fn close(door: &Door) -> Duration {
     let start = Instant::now();
     door.test.app.close().await;
@@ -25,7 +25,7 @@ async fn close(door: &Door) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_under_way_is_answered() {
+async fn a_request_in_progress_is_answered() {
     let door = Door::with_shed().await;
     let (begun, go) = (door.test.dir().join("begun"), door.test.dir().join("go"));
     let script = format!(
@@ -52,7 +52,7 @@ async fn a_request_under_way_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_takes_too_long_is_told() {
+async fn a_request_that_takes_too_long_gets_a_problem() {
     let timing = Timing { drain: Duration::from_millis(200), ..Timing::default() };
     let door = Door::with(Options { timing, ..Options::default() }, None).await;
     door.test.shed("a").await;
@@ -67,7 +67,7 @@ async fn a_request_that_takes_too_long_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_are_told_and_ended() {
+async fn streams_get_a_problem_and_end() {
     let door = Door::with_shed().await;
     door.json(post("/api/sheds", r#"{"name":"b","image":"slow"}"#), 202).await;
     let client = door.client();
@@ -94,7 +94,7 @@ async fn streams_are_told_and_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_and_half_open_connections_do_not_keep_it() {
+async fn idle_and_half_open_connections_do_not_delay_it() {
     let door = Door::with_shed().await;
     let mut idle = door.tcp().await;
     let live = get("/api/health/live").header("connection", "keep-alive");
@@ -125,7 +125,7 @@ async fn idle_and_half_open_connections_do_not_keep_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_socket_file_goes_with_its_server() {
+async fn the_socket_file_is_removed_with_its_server() {
     let mut door = Door::start().await;
     let answered = shed_http::Listener::bind(shed_http::Listen::Unix(door.socket.clone())).await;
     assert!(matches!(answered, Err(shed_http::BindError::Answered(_))));

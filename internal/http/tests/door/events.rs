@@ -13,7 +13,7 @@ use crate::support::{Ask, Door, LIMIT, get, post};
 /// One item of a stream: the lines up to an empty one.
 type Item = Vec<String>;
 
-/// A stream as it comes over the wire. HTTP/1.0, so that it comes without chunks.
+/// A stream as it is sent. HTTP/1.0, so that it has no chunks.
 struct Events {
     lines: tokio::io::Lines<BufReader<UnixStream>>,
 }
@@ -59,7 +59,7 @@ impl Events {
     }
 }
 
-/// Writes an event, by making a token and revoking it.
+/// Writes events by creating and revoking tokens.
 async fn make_events(door: &Door, n_events: usize) {
     for n in 0..n_events {
         let request = shed_api::access::NewToken {
@@ -73,7 +73,7 @@ async fn make_events(door: &Door, n_events: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_begins_with_the_log_and_goes_on() {
+async fn a_stream_begins_with_past_events_and_continues() {
     let door = Door::start().await;
     let mut events = Events::open(&door, get("/api/events")).await;
     assert_eq!(events.event().await, (1, "server.started".to_owned()));
@@ -83,7 +83,7 @@ async fn a_stream_begins_with_the_log_and_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_goes_on_where_its_reader_left_off() {
+async fn a_stream_continues_where_its_reader_left_off() {
     let door = Door::start().await;
     make_events(&door, 5).await;
     for (request, first) in [
@@ -103,7 +103,7 @@ async fn a_stream_goes_on_where_its_reader_left_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_is_a_page() {
+async fn a_page_ends() {
     let door = Door::start().await;
     make_events(&door, 3).await;
     let page = async |query: &str| {
@@ -119,7 +119,7 @@ async fn a_page_is_a_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_sheds_events_are_its_own() {
+async fn events_are_filtered_by_shed() {
     let door = Door::start().await;
     let mut events = Events::open(&door, get("/api/events?shed=a")).await;
     door.json(post("/api/sheds", r#"{"name":"b","no_start":true}"#), 202).await;
@@ -129,7 +129,7 @@ async fn one_sheds_events_are_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_stream_says_that_it_is_alive() {
+async fn an_idle_stream_has_heartbeats() {
     let timing = Timing { heartbeat: Duration::from_millis(50), ..Timing::default() };
     let door = Door::with(Options { timing, ..Options::default() }, None).await;
     door.json(post("/api/sheds", r#"{"name":"a","image":"slow"}"#), 202).await;
@@ -143,7 +143,7 @@ async fn an_idle_stream_says_that_it_is_alive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_reader_holds_up_nobody_and_misses_nothing() {
+async fn a_slow_reader_delays_nobody_and_misses_nothing() {
     let door = Door::start().await;
     let mut slow = Events::open(&door, get("/api/events")).await;
     let mut quick = Events::open(&door, get("/api/events")).await;
@@ -159,7 +159,7 @@ async fn a_slow_reader_holds_up_nobody_and_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_goes_away_is_forgotten() {
+async fn a_reader_that_disconnects_is_dropped() {
     let door = Door::start().await;
     let n_tasks = || door.test.app.tasks().len();
     let before = n_tasks();

@@ -22,14 +22,14 @@ async fn a_command_is_run_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn words_stay_words() {
+async fn arguments_are_not_split() {
     let door = Door::with_shed().await;
     let words = ["printf", "%s|", "a b", "$(id)", "", "-x", "'\"\\", "ü\n"];
     assert_eq!(exec(&door, json!({ "argv": words })).await["stdout"], "a b|$(id)||-x|'\"\\|ü\n|");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_are_no_text_come_as_base64() {
+async fn bytes_that_are_not_utf8_are_sent_as_base64() {
     let door = Door::with_shed().await;
     let result = exec(&door, json!({ "argv": ["cat"], "stdin_base64": "/wB4" })).await;
     assert_eq!(result["stdout_base64"], "/wB4");
@@ -44,14 +44,14 @@ async fn bytes_that_are_no_text_come_as_base64() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn death_by_signal_is_told() {
+async fn death_by_a_signal_is_reported() {
     let door = Door::with_shed().await;
     let result = exec(&door, json!({ "argv": ["sh", "-c", "kill -KILL $$"] })).await;
     assert_eq!((&result["exit"], &result["signal"]), (&137.into(), &"KILL".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_takes_too_long_is_ended() {
+async fn a_command_is_ended_at_its_time_limit() {
     let door = Door::with_shed().await;
     let mark = door.test.dir().join("ended");
     let script =
@@ -65,7 +65,7 @@ async fn what_takes_too_long_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_run_is_said() {
+async fn a_command_that_cannot_start_is_reported() {
     let door = Door::with_shed().await;
     for (body, expected) in [
         (json!({ "argv": ["no-such-program"] }), (422, "exec-failed")),
@@ -85,7 +85,7 @@ async fn what_cannot_be_run_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn root_is_for_admins() {
+async fn root_needs_scope_admin() {
     let door = Door::with_shed().await;
     let token = door.token(shed_api::Scope::Drive, &[]).await;
     let ask = post("/api/sheds/a/exec", r#"{"argv":["id"],"root":true}"#).token(&token);

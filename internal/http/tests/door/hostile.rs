@@ -1,4 +1,4 @@
-//! Bytes that are no request, and requests that are not for us.
+//! Invalid bytes, and requests for other hosts or from other origins.
 
 use shed_api::Scope;
 use shed_http::Options;
@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::support::{Door, ends, get, try_reply};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_ends_its_connection_and_no_other() {
+async fn invalid_bytes_end_only_their_own_connection() {
     let door = Door::start().await;
     let noise: Vec<u8> =
         (0..100_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
@@ -35,7 +35,7 @@ async fn garbage_ends_its_connection_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_request_is_never_read_as_two() {
+async fn a_request_is_never_parsed_as_two() {
     let door = Door::start().await;
     let inner = "GET /api/sheds HTTP/1.1\r\nhost: localhost\r\n\r\n";
     for lengths in [
@@ -59,7 +59,7 @@ async fn one_request_is_never_read_as_two() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_our_own_names_are_us_over_tcp() {
+async fn only_configured_hosts_are_allowed_over_tcp() {
     let options = Options { hosts: vec!["shed.example.com".to_owned()], ..Options::default() };
     let door = Door::with(options, None).await;
     let token = door.token(Scope::Read, &[]).await;
@@ -82,7 +82,7 @@ async fn only_our_own_names_are_us_over_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_from_elsewhere_are_refused() {
+async fn requests_of_foreign_pages_are_refused() {
     let options = Options { hosts: vec!["shed.example.com".to_owned()], ..Options::default() };
     let door = Door::with(options, None).await;
     let token = door.token(Scope::Admin, &[]).await;

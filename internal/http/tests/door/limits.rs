@@ -1,4 +1,4 @@
-//! Bodies, heads, rates, and many connections.
+//! Limits of bodies, heads, rates and connections.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{Door, ask, ends, get, post, reply, try_reply};
 
-/// Short enough for a test, long enough for a machine that is busy.
+/// Short enough for a test, long enough for a busy machine.
 const SHORT: Duration = Duration::from_millis(300);
 
 fn hasty() -> Options {
@@ -73,7 +73,7 @@ async fn a_body_must_be_a_json_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_stops_coming_is_not_waited_for() {
+async fn a_body_that_pauses_too_long_is_refused() {
     let door = Door::with(hasty(), None).await;
     let mut socket = door.unix().await;
     let head = "POST /api/tokens HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
@@ -89,7 +89,7 @@ async fn a_body_that_stops_coming_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_that_stops_coming_is_not_waited_for() {
+async fn a_head_that_pauses_too_long_ends_the_connection() {
     let door = Door::with(hasty(), None).await;
     for beginning in ["", "G", "GET /api/health/live HTTP/1.1\r\nhost: localhost\r\nx-y: "] {
         let mut socket = door.tcp().await;
@@ -124,7 +124,7 @@ async fn a_head_over_its_limit_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guesser_is_slowed_down_and_others_are_not() {
+async fn an_address_that_guesses_tokens_is_limited_and_others_are_not() {
     let door = Door::start().await;
     let token = door.token(Scope::Read, &[]).await;
     let guess = |n: u32| get("/api/info").token(&format!("shed_{n}"));
@@ -152,7 +152,7 @@ async fn a_guesser_is_slowed_down_and_others_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_is_slowed_down_and_the_owner_is_not() {
+async fn many_requests_are_limited_and_the_owner_s_are_not() {
     let door = Door::start().await;
     let flood = door.token(Scope::Read, &["a"]).await;
     let other = door.token(Scope::Read, &[]).await;
@@ -180,7 +180,7 @@ async fn a_flood_is_slowed_down_and_the_owner_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_connections_keep_nobody_out() {
+async fn many_connections_do_not_lock_others_out() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let more = rustix::process::Rlimit { current: limit.maximum, ..limit };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, more).unwrap();
@@ -204,7 +204,7 @@ async fn a_thousand_connections_keep_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_hangs_up_leaves_nothing_behind() {
+async fn a_client_that_disconnects_leaves_nothing_behind() {
     let door = Door::with_shed().await;
     let mark = door.test.dir().join("pid");
     let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000", mark.display());

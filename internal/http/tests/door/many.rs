@@ -1,4 +1,4 @@
-//! Many sessions at once, and what is kept for them, over REST.
+//! Batches, templates, trash and orphans over REST.
 
 use serde_json::{Value, json};
 use shed_api::Scope;
@@ -23,7 +23,7 @@ async fn run(door: &Door, directory: Option<&str>, line: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_answers_for_each_session() {
+async fn a_batch_has_a_result_for_each_session() {
     let door = Door::with_shed().await;
     let (one, two) = (make(&door, "one").await, make(&door, "two").await);
     let unknown = "0".repeat(32);
@@ -58,7 +58,7 @@ async fn a_batch_answers_for_each_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_reaches_no_session_of_a_shed_that_is_not_seen() {
+async fn a_batch_reaches_no_session_of_a_shed_that_the_caller_may_not_access() {
     let door = Door::with_shed().await;
     door.test.shed("b").await;
     let id = make(&door, "one").await;
@@ -81,7 +81,7 @@ async fn a_batch_reaches_no_session_of_a_shed_that_is_not_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn templates_of_the_repository_are_listed_with_what_is_wrong() {
+async fn templates_of_the_repository_are_listed_with_their_errors() {
     let door = Door::with_shed().await;
     let line = "mkdir -p .shed/templates && cd .shed/templates && \
                 printf 'description = \"good\"\\ncommand = [\"true\"]\\n' > good.toml && \
@@ -101,7 +101,7 @@ async fn templates_of_the_repository_are_listed_with_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_deleted_is_listed_brought_back_and_explained() {
+async fn deleted_work_is_listed_restored_and_reported() {
     let door = Door::with_shed().await;
     run(&door, None, REPOSITORY).await;
     let body = json!({ "name": "fix", "type": "worktree", "command": ["sleep", "1000"] });
@@ -140,7 +140,7 @@ async fn what_was_deleted_is_listed_brought_back_and_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orphans_are_listed_and_only_those_that_are_named_are_cleaned() {
+async fn orphans_are_listed_and_only_the_named_ones_are_removed() {
     let door = Door::with_shed().await;
     let list = door.json(get("/api/sheds/a/orphans"), 200).await;
     assert_eq!(list, json!({ "orphans": [] }));

@@ -1,4 +1,4 @@
-//! Hostile names, at every route that has a name.
+//! Invalid names, on every route that has a name.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use shed_testing::eventually;
 use crate::routes::ROUTES;
 use crate::support::{Door, ask, get, post};
 
-/// Names as they come in a path, and whether a session may have them.
+/// Invalid names as in a path.
 fn hostile(canary: &str) -> Vec<String> {
     let long = "a".repeat(64);
     let by_hand = [
@@ -44,7 +44,7 @@ fn escaped(name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_names_in_a_path_are_refused_by_name() {
+async fn invalid_names_in_a_path_are_refused() {
     let door = Door::with_shed().await;
     let canary = door.test.dir().join("canary");
     let invalid = (400, "invalid-name".to_owned());
@@ -73,7 +73,7 @@ async fn hostile_names_in_a_path_are_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_names_in_a_body_are_refused_by_name() {
+async fn invalid_names_in_a_body_are_refused() {
     let door = Door::with_shed().await;
     let canary = door.test.dir().join("canary");
     door.json(post("/api/sheds/a/sessions", r#"{"name":"work"}"#), 201).await;
@@ -107,7 +107,7 @@ async fn hostile_names_in_a_body_are_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_without_a_name_is_no_route() {
+async fn a_path_without_a_name_has_no_route() {
     let door = Door::with_shed().await;
     let none = (404, "route-not-found".to_owned());
     for path in ["/api/sheds/", "/api/sheds/a/sessions/", "/api/keys/", "//api/sheds"] {
@@ -123,7 +123,7 @@ async fn a_path_without_a_name_is_no_route() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_port_or_id_is_refused() {
+async fn invalid_ports_and_ids_are_refused() {
     let door = Door::with_shed().await;
     for port in ["x", "-1", "65536", "0x50", "80%20", "%00"] {
         let refused = door.refused(get(&format!("/api/sheds/a/forward/{port}"))).await;
@@ -143,7 +143,7 @@ async fn what_is_no_port_or_id_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_text_beside_names_is_text() {
+async fn hostile_text_in_other_fields_is_only_text() {
     let door = Door::with_shed().await;
     let canary = door.test.dir().join("canary");
     let evil = format!("#(touch {0}) $(touch {0}) `touch {0}`", canary.display());

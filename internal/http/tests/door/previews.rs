@@ -1,4 +1,4 @@
-//! Previews of many workers.
+//! Previews of workers.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ async fn session(door: &Door, name: &str, line: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_are_shown_whole_and_then_by_what_changed() {
+async fn a_preview_is_complete_at_first_and_then_has_changed_rows() {
     let door = Door::with_shed().await;
     let quiet = session(&door, "quiet", "printf 'a\\nb\\nc\\n'; exec sleep 1000").await;
     let line = "echo top; i=0; while :; do i=$((i+1)); printf '\\rtick %s' $i; sleep 0.01; done";

@@ -1,4 +1,5 @@
-//! Every route and what it needs. The walks go over this table, and it is compared with the document.
+//! The table of all routes with the scope each needs. Other tests iterate over it, and it is compared with the OpenAPI
+//! document.
 
 use std::collections::BTreeSet;
 
@@ -11,17 +12,17 @@ pub(crate) enum Needs {
     Token(Scope),
 }
 
-/// A route as a table has it.
+/// A row of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route {
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
     pub(crate) needs: Needs,
-    /// A body that would do.
+    /// A valid body.
     pub(crate) body: Option<&'static str>,
-    /// What it must be asked.
+    /// The query it requires.
     query: &'static str,
-    /// What somebody who may gets, where nothing is there: no shed, no session, no key.
+    /// Status and code for an authorised caller on an empty server.
     pub(crate) answer: (u16, &'static str),
 }
 
@@ -135,12 +136,12 @@ impl Route {
         Self { query, ..self }
     }
 
-    /// Its path with these in the places of `{n}` and `{s}`.
+    /// The path with these values for `{n}` and `{s}`.
     pub(crate) fn at(&self, shed: &str, session: &str) -> String {
         self.at_worker(shed, session, "sh")
     }
 
-    /// The same with this in the place of `{w}`.
+    /// The path with these values for `{n}`, `{s}` and `{w}`.
     pub(crate) fn at_worker(&self, shed: &str, session: &str, worker: &str) -> String {
         let path = self.path.replace("{n}", shed).replace("{s}", session).replace("{w}", worker);
         let path = path.replace("{id}", "none").replace("{port}", "80").replace("{c}", "1");

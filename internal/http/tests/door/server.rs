@@ -10,7 +10,7 @@ use shed_http::Options;
 use crate::support::{Door, ask, get, post};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn info_says_what_the_server_is_and_what_the_caller_may() {
+async fn info_describes_the_server_and_the_caller_s_scope() {
     let options = Options { ssh_port: Some(2222), http_port: Some(8080), ..Options::default() };
     let door = Door::with(options, None).await;
     let info = door.json(get("/api/info"), 200).await;
@@ -40,7 +40,7 @@ async fn the_host_key_is_shown_if_there_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_are_in_the_text_form_of_openmetrics() {
+async fn metrics_are_in_the_openmetrics_text_format() {
     let door = Door::with_shed().await;
     door.json(post("/api/sheds/a/sessions", r#"{"name":"work"}"#), 201).await;
     door.refused(get("/api/sheds/b")).await;
@@ -84,7 +84,7 @@ fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_document_is_whole() {
+async fn the_document_is_complete() {
     let door = Door::start().await;
     let document = door.json(get("/api/openapi.json"), 200).await;
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1."), "{}", document["openapi"]);
@@ -126,7 +126,7 @@ async fn the_document_is_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_holds_everything_it_needs() {
+async fn the_page_is_self_contained() {
     let door = Door::start().await;
     let page = door.ask_tcp(get("/api/docs")).await;
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
@@ -152,7 +152,7 @@ async fn the_page_holds_everything_it_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_route_or_no_method_is_said() {
+async fn unknown_routes_and_methods_are_reported() {
     let door = Door::start().await;
     let none = (404, "route-not-found".to_owned());
     for path in
@@ -175,7 +175,7 @@ async fn what_is_no_route_or_no_method_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_has_an_id_and_tells_browsers_to_be_careful() {
+async fn every_response_has_a_request_id_and_security_headers() {
     let door = Door::start().await;
     let reply = door.ask(get("/api/info")).await;
     assert_eq!(reply.header("x-request-id").unwrap().len(), 16);

@@ -8,7 +8,7 @@ const LIST: &str = "/api/sheds/a/sessions";
 const WORK: &str = "/api/sheds/a/sessions/work";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_made_shown_renamed_and_ended() {
+async fn a_session_is_created_shown_renamed_and_ended() {
     let door = Door::with_shed().await;
     let empty = door.json(get("/api/sessions"), 200).await;
     assert_eq!(empty, serde_json::json!({ "sessions": [], "warnings": [] }));
@@ -43,7 +43,7 @@ async fn a_session_is_made_shown_renamed_and_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_said() {
+async fn missing_sessions_are_reported() {
     let door = Door::with_shed().await;
     door.json(post(LIST, r#"{"name":"workshop"}"#), 201).await;
     let missing = (404, "session-not-found".to_owned());
@@ -64,7 +64,7 @@ async fn what_is_not_there_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_typed_shows() {
+async fn input_appears_on_the_screen() {
     let door = Door::with_shed().await;
     door.json(post(LIST, &session_body("work", &["cat"])), 201).await;
     let input = |body: &str| post(&format!("{WORK}/input"), body);
@@ -99,7 +99,7 @@ async fn what_is_typed_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn colours_are_shown_if_asked_for() {
+async fn colours_are_included_on_request() {
     let door = Door::with_shed().await;
     let paint = ["sh", "-c", r"printf '\033[31mred\033[0m'; exec cat"];
     door.json(post(LIST, &session_body("work", &paint)), 201).await;
@@ -121,7 +121,7 @@ async fn a_session_starts_its_shed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_live_list_changes() {
+async fn the_watched_list_changes() {
     let door = Door::with_shed().await;
     let mut watch = door.client().watch_sessions().await.unwrap();
     assert!(watch.next().await.unwrap().unwrap().sessions.is_empty());

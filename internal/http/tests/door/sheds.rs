@@ -5,7 +5,7 @@ use shed_testing::eventually;
 use crate::support::{Door, ask, get, post, session_body};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_creation_is_accepted_and_goes_on() {
+async fn a_creation_is_accepted_and_continues() {
     let door = Door::start().await;
     let body = r#"{"name":"a","env":{"SECRET":"x"},"cpus":0.5,"memory":"64M","pids":100}"#;
     let shed = door.json(post("/api/sheds", body), 202).await;
@@ -49,7 +49,7 @@ async fn a_creation_can_be_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_creation_is_called_off_by_deleting_and_not_by_hanging_up() {
+async fn a_creation_is_cancelled_by_deletion_and_not_by_disconnecting() {
     let door = Door::start().await;
     door.json(post("/api/sheds", r#"{"name":"a","image":"slow"}"#), 202).await;
     let progress = door.ask(get("/api/sheds/a/progress")).await;
@@ -61,7 +61,7 @@ async fn a_creation_is_called_off_by_deleting_and_not_by_hanging_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_is_told_to_its_end() {
+async fn progress_is_reported_to_the_end() {
     let door = Door::start().await;
     door.json(post("/api/sheds", r#"{"name":"a"}"#), 202).await;
     let mut progress = door.client().progress("a").await.unwrap();
@@ -74,7 +74,7 @@ async fn progress_is_told_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wishes_come_true_or_were_so() {
+async fn operations_are_performed_or_were_done_already() {
     let door = Door::with_shed().await;
     let steps = [
         ("start", true, "running"),
@@ -101,7 +101,7 @@ async fn wishes_come_true_or_were_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_shed_says_so_where_it_must_run() {
+async fn requests_that_need_a_running_shed_are_refused_for_a_stopped_one() {
     let door = Door::with_shed().await;
     assert_eq!(door.ask(ask("POST", "/api/sheds/a/stop")).await.status, 200);
     let not_running = (409, "not-running".to_owned());
@@ -138,7 +138,7 @@ async fn limits_are_changed_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_and_stats_are_there() {
+async fn logs_and_stats_are_returned() {
     let door = Door::with_shed().await;
     let logs = door.ask(get("/api/sheds/a/logs?lines=5")).await;
     assert_eq!(
@@ -156,7 +156,7 @@ async fn logs_and_stats_are_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn volumes_are_kept_if_so_said() {
+async fn volumes_are_kept_on_request() {
     let door = Door::with_shed().await;
     let mark = door.test.engine.workspace("a").join("mark");
     std::fs::write(&mark, "").unwrap();
@@ -169,7 +169,7 @@ async fn volumes_are_kept_if_so_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mounts_are_for_admins_within_what_is_allowed() {
+async fn mounts_need_scope_admin_and_an_allowed_source() {
     let door = Door::start().await;
     let token = door.token(shed_api::Scope::Drive, &[]).await;
     let body = r#"{"name":"a","mounts":[{"source":"/etc","target":"/mnt"}]}"#;
@@ -181,7 +181,7 @@ async fn mounts_are_for_admins_within_what_is_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_engine_is_said() {
+async fn an_unreachable_engine_is_reported() {
     let door = Door::with_shed().await;
     door.json(post("/api/sheds/a/sessions", &session_body("work", &["cat"])), 201).await;
     door.test.engine.set_down(true);

@@ -42,7 +42,7 @@ fn connector(trusted: &CertificateDer<'static>) -> TlsConnector {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn https_serves_who_trusts_it_and_has_a_token() {
+async fn https_serves_clients_with_a_token() {
     let files = certificate();
     let tls = Tls::load(&files.certificate, &files.key).unwrap();
     let door = Door::with(Options::default(), Some(tls)).await;
@@ -83,7 +83,7 @@ async fn plain_http_to_https_ends() {
 }
 
 #[test]
-fn files_that_do_not_do_are_named() {
+fn invalid_files_are_named() {
     let (files, other) = (certificate(), certificate());
     let why = |certificate: &PathBuf, key: &PathBuf| match Tls::load(certificate, key) {
         Ok(_) => panic!("it was taken"),

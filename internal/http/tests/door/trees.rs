@@ -29,7 +29,7 @@ async fn run(door: &Door, directory: Option<&str>, line: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_diff_is_told_as_an_object_as_a_patch_and_in_numbers() {
+async fn a_diff_is_returned_as_an_object_a_patch_and_numbers() {
     let (door, made) = with_worktree().await;
     let directory = made["directory"].as_str();
     run(&door, directory, "printf 'one\\n2\\n' > a.txt; echo new > 'n w.txt'").await;
@@ -61,7 +61,7 @@ async fn a_diff_is_told_as_an_object_as_a_patch_and_in_numbers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_are_told_when_they_change() {
+async fn changed_numbers_are_reported() {
     let (door, made) = with_worktree().await;
     let mut news = door.client().watch_diff("a", "fix").await.unwrap();
     let next = async |news: &mut shed_client::EventStream<DiffNumbers>| {
@@ -79,7 +79,7 @@ async fn numbers_are_told_when_they_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn checkpoints_are_made_shown_restored_and_forked() {
+async fn checkpoints_are_created_shown_restored_and_forked() {
     let (door, made) = with_worktree().await;
     let directory = made["directory"].as_str();
     let list = format!("{FIX}/checkpoints");
@@ -120,7 +120,7 @@ async fn checkpoints_are_made_shown_restored_and_forked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_deletion_would_lose_is_told_before_it_is_refused() {
+async fn work_that_a_deletion_would_lose_is_reported_and_the_deletion_refused() {
     let (door, made) = with_worktree().await;
     let directory = made["directory"].as_str();
     let none = door.json(get(&format!("{FIX}/risk")), 200).await;
@@ -137,7 +137,7 @@ async fn what_a_deletion_would_lose_is_told_before_it_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn branches_that_are_no_names_are_refused() {
+async fn invalid_branch_names_are_refused() {
     let (door, _) = with_worktree().await;
     let canary = door.test.dir().join("canary");
     let evil = format!("x;touch${{IFS}}{}", canary.display());

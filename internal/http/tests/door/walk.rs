@@ -1,4 +1,4 @@
-//! Every route with every kind of credential.
+//! Every route with every kind of credentials.
 
 use shed_api::Scope;
 
@@ -24,7 +24,7 @@ impl Route {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_good_token_there_is_nothing_but_life_and_documents() {
+async fn without_a_valid_token_only_liveness_and_documentation_are_served() {
     let door = Door::start().await;
     let garbage = format!("shed_{}", "A".repeat(43));
     let expired = door.expired_token().await;
@@ -48,7 +48,7 @@ async fn without_a_good_token_there_is_nothing_but_life_and_documents() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scope_opens_its_routes_and_no_others() {
+async fn a_scope_allows_its_routes_and_no_others() {
     for scope in [Scope::Read, Scope::Drive, Scope::Admin] {
         let door = Door::start().await;
         let token = door.token(scope, &[]).await;

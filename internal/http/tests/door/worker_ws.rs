@@ -1,4 +1,4 @@
-//! Watching workers over WebSocket, on real tmux.
+//! Viewers of workers over WebSocket, on real tmux.
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ const WORK: &str = "/api/sheds/a/sessions/work/workers";
 /// A viewer as bytes.
 struct View {
     socket: WebSocketStream<Box<dyn Pipe>>,
-    /// Everything printed, as it was told.
+    /// All output received so far.
     printed: String,
 }
 
@@ -67,7 +67,7 @@ impl View {
         }
     }
 
-    /// The next size that differs from the last one told.
+    /// The next size that differs from the last one received.
     async fn size(&mut self) -> (u64, u64, bool) {
         let frame = self.find("size").await;
         (
@@ -132,7 +132,7 @@ fn output_end(door: &Door) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_past_comes_first_and_then_what_is_printed() {
+async fn history_is_sent_first_and_then_new_output() {
     let door = running("echo 'one €'; while read line; do echo \"got $line\"; done").await;
     let mut view = open(&door, "").await;
     let history = view.next().await;
@@ -179,7 +179,7 @@ async fn the_primary_sets_the_size_and_others_follow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_is_loaded_again_changes_nothing_for_others() {
+async fn a_viewer_that_reconnects_changes_nothing_for_others() {
     let door = running("exec cat").await;
     let mut page = open(&door, "?viewer=page&cols=100&rows=30").await;
     page.size_becomes((100, 30, true)).await;
@@ -224,7 +224,7 @@ async fn a_client_of_tmux_decides_while_it_is_attached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_typed_arrives_exactly() {
+async fn input_arrives_unchanged() {
     let typed = "\x1b[A\x03\r\n\0€🚀\x7f;#(id)";
     let raw = [0xff, 0xfe, 0x00, 0x1b];
     let n_bytes = typed.len() + raw.len();
@@ -245,7 +245,7 @@ async fn what_is_typed_arrives_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_who_may_only_look_cannot_type() {
+async fn a_read_only_viewer_cannot_type() {
     let door = running("stty -echo; echo ready; exec cat").await;
     let token = door.token(Scope::Read, &[]).await;
     let mut owner = open(&door, "").await;
@@ -273,7 +273,7 @@ async fn one_who_may_only_look_cannot_type() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_picture_is_saved_and_its_path_typed() {
+async fn an_image_is_stored_and_its_path_typed() {
     use base64::Engine as _;
     let door = running("stty raw -echo; printf ready; exec cat").await;
     let mut view = open(&door, "").await;
@@ -303,7 +303,7 @@ async fn a_picture_is_saved_and_its_path_typed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_is_told_and_a_new_start_announced() {
+async fn the_end_and_a_new_start_of_the_command_are_reported() {
     let door = running("echo one; exit 7").await;
     let mut view = open(&door, "").await;
     let exit = view.find("exit").await;
@@ -330,7 +330,7 @@ async fn the_end_is_told_and_a_new_start_announced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_messages_are_told_and_harm_nobody() {
+async fn invalid_messages_are_reported_and_harm_nobody() {
     let door = running("stty -echo; echo ready; exec cat").await;
     let mut view = open(&door, "").await;
     view.until("ready").await;
@@ -373,7 +373,7 @@ async fn hostile_messages_are_told_and_harm_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_who_does_not_read_is_shown_what_is_there_and_costs_nothing() {
+async fn a_viewer_that_does_not_read_gets_a_new_history_and_needs_no_memory() {
     let door = running("exec yes 0123456789012345678901234567890123456789").await;
     let mut view = open(&door, "").await;
     assert_eq!(view.next().await["type"], "history");

@@ -1,4 +1,4 @@
-//! What runs in sessions, over REST, on real tmux: their life, their workers, and what those printed.
+//! Sessions and workers over REST, on real tmux: operations, workers and their output.
 
 use std::time::{Duration, Instant};
 
