@@ -23,7 +23,7 @@ pub struct Event {
     /// Name of the session; absent if the event is not about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// The shed's status from this event on; only with `shed.status`.
+    /// The shed's status from this event on; absent if the event does not change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<ShedStatus>,
     /// One line for people, such as a reason, a new name or an exit status. The kinds say what it holds.

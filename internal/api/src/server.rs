@@ -38,7 +38,7 @@ pub struct HostKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Health {
-    /// Whether the server is fully operational: its database and the container engine answer.
+    /// Whether the server is fully operational: the container engine answers, and the server is not shutting down.
     pub ready: bool,
     /// What is missing, one sentence each; empty when ready.
     pub missing: Vec<String>,

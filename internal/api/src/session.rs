@@ -77,7 +77,7 @@ pub struct Session {
     /// Whether its processes may write only to its directory, the caches in the home directory and `/tmp`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confined: bool,
-    /// The first port of the range reserved for the session; absent if it has none.
+    /// The first of ten ports reserved for the session; absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Its workers, in the order they were created.

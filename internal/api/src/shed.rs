@@ -89,15 +89,15 @@ impl std::str::FromStr for Mount {
 pub struct LinkState {
     /// Whether the connection is established.
     pub connected: bool,
-    /// Version of shed-init in the container; absent before the first connection.
+    /// Version of shed-init in the container; absent while not connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Whether a restart of the shed would bring a newer shed-init.
     pub outdated: bool,
-    /// Version of tmux in the container; absent when it has none.
+    /// Version of tmux in the container; absent when it has none, and while not connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tmux: Option<String>,
-    /// Name of the user that sessions run as; absent before the first connection.
+    /// Name of the user that sessions run as; absent while not connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 }
@@ -140,7 +140,7 @@ pub struct Shed {
     pub allow_agent_forwarding: bool,
     /// Connection to its shed-init.
     pub link: LinkState,
-    /// Number of sessions, managed and unmanaged.
+    /// Number of sessions that are listed for the shed.
     pub session_count: u32,
     /// The engine's id of the container, for other tools; absent while there is no container.
     #[serde(default, skip_serializing_if = "Option::is_none")]

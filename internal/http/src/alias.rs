@@ -1,7 +1,7 @@
 //! Aliases for sessions by id: `/api/sessions/{id}…` stands for `/api/sheds/{n}/sessions/{id}…`.
 //!
 //! The path is rewritten once, between the guard, which knows the person, and the routes, which know no aliases. This works
-//! for WebSockets too, since they begin as ordinary requests.
+//! for streams over WebSocket too, since they begin as ordinary requests.
 
 use std::sync::Weak;
 

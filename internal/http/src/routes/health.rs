@@ -34,7 +34,7 @@ pub(crate) async fn info(Door(state): Door, Who(person): Who) -> Json<Info> {
     Json(state.app.info(&person, state.options.ssh_port, state.options.http_port))
 }
 
-/// Returns metrics in the OpenMetrics text format, for Prometheus.
+/// Returns metrics in the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, body = str)))]
 pub(crate) async fn metrics(Door(state): Door, Who(person): Who) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
