@@ -26,7 +26,9 @@ impl Keeper {
             (self.can_act() && !self.doing.contains_key(id)).then_some(again)
         });
         let vanished = self.vanished.values().copied();
-        let checkpoints = self.all().into_iter().filter_map(|known| self.checkpoint_due(&known));
+        let now = Instant::now();
+        let checkpoints =
+            self.all().into_iter().filter_map(|known| self.checkpoint_due(&known, now));
         limits.chain(vanished).chain(checkpoints).chain(self.layout_due).min()
     }
 
@@ -64,15 +66,15 @@ impl Keeper {
         }
     }
 
-    /// When a session that wants checkpoints by the clock is to have its next.
-    fn checkpoint_due(&self, known: &Managed) -> Option<Instant> {
+    /// When the next checkpoint of a session with timed checkpoints is due; the first one is due at once, that is at `now`.
+    fn checkpoint_due(&self, known: &Managed, now: Instant) -> Option<Instant> {
         let row = &known.row;
         let minutes = row.spec.limits.checkpoint_minutes?;
         let runs = row.status == SessionStatus::Running && row.spec.placed;
         let last = self.checkpointed.get(&row.id).copied();
         (runs && self.can_act()).then(|| {
             let period = Duration::from_secs(60 * u64::from(minutes.max(1)));
-            last.map_or_else(Instant::now, |last| last + period)
+            last.map_or(now, |last| last + period)
         })
     }
 
@@ -80,7 +82,7 @@ impl Keeper {
     fn make_checkpoints(&mut self) {
         let now = Instant::now();
         for known in self.all() {
-            let due = self.checkpoint_due(&known).is_some_and(|due| due <= now);
+            let due = self.checkpoint_due(&known, now).is_some_and(|due| due <= now);
             let (true, Some(link)) = (due, self.link.clone()) else {
                 continue;
             };
