@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use shed_api::session::{PatchSession, SessionStatus, SessionType};
 use shed_api::worker::WorkerStatus;
-use shed_api::{Actor, EventKind, ShedName};
+use shed_api::{Actor, EventKind, ShedName, ShedStatus};
 use shed_link::git::{BoxPath, Branch, GitOp};
 use shed_model::NewEvent;
 use shed_model::session::SessionRow;
@@ -304,8 +304,9 @@ async fn restore(env: &OpEnv) -> Result<(), Error> {
         match way_back(env, &known.row.name, worker) {
             Some(opening) => {
                 if let Err(error) = windows::open(env, &worker.id, &opening).await {
-                    if link.gone().is_cancelled() {
-                        // The shed went again: the session stays as remembered, and comes back with it.
+                    let runs = env.shed_view.borrow().status() == ShedStatus::Running;
+                    if !runs || link.gone().is_cancelled() {
+                        // The shed is stopping again: the session stays as it is and is restored with it.
                         return Err(error);
                     }
                     lost.push(format!("{}: {error}", worker.name));

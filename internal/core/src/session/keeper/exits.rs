@@ -32,10 +32,9 @@ impl Keeper {
         let Some(mut after) = with_news(&before, &news) else {
             return Ok(());
         };
-        if after.status == WorkerStatus::Exited
-            && after.reason.is_none()
-            && self.ended_with_shed(&before)
-        {
+        // While a shed stops, commands cannot be started either.
+        let is_of_shed = after.reason.is_none() || matches!(news.what, WorkerEnd::Refused(_));
+        if after.status == WorkerStatus::Exited && is_of_shed && self.ended_with_shed(&before) {
             after.reason = Some(WITH_SHED.to_owned());
         }
         let mut events = Vec::new();
