@@ -138,13 +138,12 @@ impl App {
             tracing::error!(%error, "the server's end was not written");
         }
         let Server { door_stop, door_tasks, stop, tasks, .. } = &*self.server;
-        for (stop, tasks) in [(door_stop, door_tasks), (stop, tasks)] {
-            stop.cancel();
-            tasks.close();
-            if tokio::time::timeout(DRAIN_LIMIT, tasks.wait()).await.is_err() {
-                tracing::warn!("some tasks did not end in time");
-            }
-        }
+        door_stop.cancel();
+        door_tasks.close();
+        drained(door_tasks.wait()).await;
+        stop.cancel();
+        tasks.close();
+        drained(tasks.wait()).await;
         if let Err(error) = self.server.store.settle().await {
             tracing::warn!(%error, "the database was left in more than one file");
         }
@@ -190,6 +189,13 @@ impl App {
         let sheds = self.sheds.read().unwrap_or_else(PoisonError::into_inner);
         let there = sheds.get(name).filter(|handle| !handle.view.borrow().gone);
         there.cloned().ok_or_else(|| Error::NoShed(name.clone()))
+    }
+}
+
+/// Waits for tasks that were asked to end.
+async fn drained(all: impl Future<Output = ()>) {
+    if tokio::time::timeout(DRAIN_LIMIT, all).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
     }
 }
 

@@ -17,6 +17,7 @@ mod session;
 mod settings;
 mod shed;
 mod stream;
+mod tasks;
 
 pub use access::{Person, TOKEN_PREFIX};
 pub use app::App;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::settings::{Clock, Settings};
+use crate::tasks::Tasks;
 use shed_engine::Engine;
 
 /// Settings, store, engine, clock and the tasks' life.
@@ -17,7 +18,7 @@ pub(crate) struct Server {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) clock: Clock,
     /// Every task is spawned here and waited for at the end.
-    pub(crate) tasks: TaskTracker,
+    pub(crate) tasks: Tasks,
     /// Cancelled when the server shuts down, after the doors have ended.
     pub(crate) stop: CancellationToken,
     /// The doors' tasks. They end first, so that a request in progress still finds everything in place.
@@ -40,7 +41,7 @@ impl Server {
             store,
             engine,
             clock,
-            tasks: TaskTracker::new(),
+            tasks: Tasks::new(),
             stop: CancellationToken::new(),
             door_tasks: TaskTracker::new(),
             door_stop: CancellationToken::new(),

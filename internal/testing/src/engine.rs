@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -19,6 +19,8 @@ use shed_engine::{
     BoxPlan, BoxState, Change, Changes, Created, Engine, EngineError, EngineFuture, Found,
     ImageFacts, Peer, Report,
 };
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 
 /// The static shed-init this crate was built with.
@@ -33,10 +35,42 @@ const CHANGES: usize = 256;
 #[derive(Debug)]
 pub struct ProcessEngine {
     root: PathBuf,
+    spawner: Spawner,
     boxes: Arc<Mutex<BTreeMap<ShedName, ProcessBox>>>,
     changes: broadcast::Sender<Change>,
     /// Whether it pretends to be gone.
     down: watch::Sender<bool>,
+}
+
+/// Starts processes on a thread that lives as long as the engine, and waits for them on the test's runtime. A shed-init that
+/// is not process 1 ends with the thread that started it, and a test may kill the threads of its server.
+#[derive(Debug)]
+struct Spawner {
+    jobs: mpsc::Sender<Job>,
+    runtime: Handle,
+}
+
+type Job = (Command, mpsc::SyncSender<std::io::Result<Child>>);
+
+impl Spawner {
+    fn start(runtime: Handle) -> Self {
+        let (jobs, ahead) = mpsc::channel::<Job>();
+        let handle = runtime.clone();
+        // Ends when the engine is dropped.
+        std::thread::spawn(move || {
+            let _runtime = handle.enter();
+            for (mut command, answer) in ahead {
+                answer.send(command.spawn()).ok();
+            }
+        });
+        Self { jobs, runtime }
+    }
+
+    fn spawn(&self, command: Command) -> std::io::Result<Child> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.jobs.send((command, answer)).expect("a thread that starts processes");
+        answered.recv().expect("a thread that starts processes")
+    }
 }
 
 #[derive(Debug)]
@@ -49,10 +83,11 @@ struct ProcessBox {
 }
 
 impl ProcessEngine {
-    /// An engine that keeps everything under `root`.
+    /// An engine that keeps everything under `root`. Must be called on the test's runtime.
     pub fn new(root: &Path) -> Arc<Self> {
         Arc::new(Self {
             root: root.to_owned(),
+            spawner: Spawner::start(Handle::current()),
             boxes: Arc::default(),
             changes: broadcast::channel(CHANGES).0,
             down: watch::Sender::new(false),
@@ -150,12 +185,12 @@ impl ProcessEngine {
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log);
         command.process_group(0);
-        let mut child = tokio::process::Command::from(command).spawn().map_err(failed)?;
+        let mut child = self.spawner.spawn(command.into()).map_err(failed)?;
         known.pid = child.id();
         known.state = BoxState::Running;
         let (boxes, changes, name) = (Arc::clone(&self.boxes), self.changes.clone(), shed.clone());
         let pid = known.pid;
-        tokio::spawn(async move {
+        self.spawner.runtime.spawn(async move {
             let status = child.wait().await;
             let code = status.ok().and_then(|status| status.code()).unwrap_or(137);
             let mut boxes = boxes.lock().unwrap_or_else(PoisonError::into_inner);

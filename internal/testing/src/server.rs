@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shed_api::ShedName;
 use shed_api::shed::{CreateShed, Shed};
@@ -10,49 +10,83 @@ use shed_core::{App, Clock, Defaults, MountPolicy, Person, SessionSettings, Sett
 use shed_store::Store;
 
 use crate::ProcessEngine;
+use crate::host::{Host, Time};
 
-/// How long [`eventually`] waits.
-const EVENTUALLY: Duration = Duration::from_secs(20);
-
-/// A server's rules and tasks without doors.
+/// A server's rules and tasks without doors. They run on a runtime of their own, so that a test can kill them.
 pub struct TestApp {
     /// The App.
     pub app: App,
-    /// The engine under it.
+    /// The engine under it; it outlives the App.
     pub engine: Arc<ProcessEngine>,
     /// Its admin.
     pub admin: Person,
+    host: Host,
+    time: Time,
     dir: tempfile::TempDir,
     adjust: fn(&mut Settings),
 }
 
 impl TestApp {
-    /// A new one.
+    /// Starts one with the usual settings.
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    /// A new one with other settings than the usual.
+    /// Starts one with settings that are changed by `adjust`.
     pub async fn start_with(adjust: fn(&mut Settings)) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let engine = ProcessEngine::new(&dir.path().join("boxes"));
-        let app = open(dir.path(), &engine, adjust).await;
-        Self { app, engine, admin: Person::local("tester".to_owned(), 0), dir, adjust }
+        Self::start_in(Time::Real, adjust).await
     }
 
-    /// Ends the App as a killed server would, or in an orderly way, and starts another on the same data and engine.
+    /// Starts one whose time can [`Self::jump`].
+    pub async fn start_jumping() -> Self {
+        Self::start_in(Time::Jumping, |_| {}).await
+    }
+
+    async fn start_in(time: Time, adjust: fn(&mut Settings)) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let engine = ProcessEngine::new(&dir.path().join("boxes"));
+        let host = Host::start(time);
+        let app = open(&host, dir.path(), &engine, adjust).await;
+        let admin = Person::local("tester".to_owned(), 0);
+        Self { app, engine, admin, host, time, dir, adjust }
+    }
+
+    /// Lets this much time pass at once for the App's tasks: every timer within it fires. Their sockets and processes know
+    /// nothing of it, so nothing may be under way that has a time limit.
+    pub async fn jump(&self, time: Duration) {
+        self.host.jump(time).await;
+    }
+
+    /// Kills the App as `kill -9` kills a server and opens another one on the same data and engine. Tasks are dropped where
+    /// they stand: nothing is drained, and nothing is written at the end. A door of the test is asked to close, as the
+    /// kernel closes the sockets of a killed server.
     pub async fn restart(&mut self) {
         self.restart_after(|_| {}).await;
     }
 
-    /// The same; `between` gets the directory while no server is there.
+    /// Like [`Self::restart`]; `between` gets the data directory while there is no server.
     pub async fn restart_after(&mut self, between: impl FnOnce(&Path)) {
-        self.app.close().await;
+        self.app.stopping().cancel();
+        self.host.kill();
         between(self.dir.path());
-        self.app = open(self.dir.path(), &self.engine, self.adjust).await;
+        self.open().await;
     }
 
-    /// The same with other settings from now on.
+    /// Closes the App in an orderly way and opens another one; `between` gets the data directory while there is no server,
+    /// with the whole database in its one file.
+    pub async fn reopen_after(&mut self, between: impl FnOnce(&Path)) {
+        self.app.close().await;
+        self.host.kill();
+        between(self.dir.path());
+        self.open().await;
+    }
+
+    async fn open(&mut self) {
+        self.host = Host::start(self.time);
+        self.app = open(&self.host, self.dir.path(), &self.engine, self.adjust).await;
+    }
+
+    /// Like [`Self::restart`], with settings that are changed by `adjust` from now on.
     pub async fn restart_with(&mut self, adjust: fn(&mut Settings)) {
         self.adjust = adjust;
         self.restart().await;
@@ -74,6 +108,7 @@ impl TestApp {
 impl Drop for TestApp {
     fn drop(&mut self) {
         self.engine.kill_all();
+        self.host.kill();
     }
 }
 
@@ -81,7 +116,12 @@ fn shed_name(name: &str) -> ShedName {
     name.parse().expect("a name")
 }
 
-async fn open(dir: &Path, engine: &Arc<ProcessEngine>, adjust: fn(&mut Settings)) -> App {
+async fn open(
+    host: &Host,
+    dir: &Path,
+    engine: &Arc<ProcessEngine>,
+    adjust: fn(&mut Settings),
+) -> App {
     let mut settings = Settings {
         name: "test".to_owned(),
         server_id: "test-server".to_owned(),
@@ -99,23 +139,8 @@ async fn open(dir: &Path, engine: &Arc<ProcessEngine>, adjust: fn(&mut Settings)
     adjust(&mut settings);
     std::fs::create_dir_all(&settings.links_dir).expect("a directory for links");
     let store = Store::open(dir).expect("a store");
-    let app =
-        App::open(settings, store, Arc::clone(engine) as _, Clock::System).await.expect("an App");
+    let opening = App::open(settings, store, Arc::clone(engine) as _, Clock::System);
+    let app = host.run(opening).await.expect("an App");
     app.settled().await;
     app
-}
-
-/// Asks again and again until there is an answer; for what no channel tells. Fails the test after 20 seconds.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut ask: impl FnMut() -> F,
-) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(start.elapsed() < EVENTUALLY, "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
