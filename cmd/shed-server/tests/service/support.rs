@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
+use shed_testing::wait::within_blocking;
 
 /// How long anything may take here. A start takes half a second on an idle machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -110,13 +111,6 @@ pub(crate) fn is_alive(pid: u64) -> bool {
 }
 
 /// Asks until there is an answer, and fails after a limit.
-pub(crate) fn until<T>(what: &str, home: &Home, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < LIMIT, "{what} did not happen; log:\n{}", home.log());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+pub(crate) fn until<T>(what: &str, home: &Home, ask: impl FnMut() -> Option<T>) -> T {
+    within_blocking(LIMIT, |_| format!("{what} did not happen; log:\n{}", home.log()), ask)
 }

@@ -4,10 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shed_api::server::Ready;
 use shed_testing::DockerRun;
+pub(crate) use shed_testing::wait::eventually_blocking as eventually;
+use shed_testing::wait::within_blocking;
 
 /// How long a server may take until it serves.
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -262,25 +264,13 @@ fn shed_path() -> PathBuf {
     path
 }
 
-/// Asks until there is an answer, and fails after a limit.
-pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    eventually_or(READY_LIMIT, || format!("{what} did not happen"), ask)
-}
-
-/// The same with a given limit and failure message.
+/// Asks until there is an answer, with a given limit and failure message.
 pub(crate) fn eventually_or<T>(
     limit: Duration,
     words: impl Fn() -> String,
-    mut ask: impl FnMut() -> Option<T>,
+    ask: impl FnMut() -> Option<T>,
 ) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < limit, "{}", words());
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    within_blocking(limit, |_| words(), ask)
 }
 
 /// JSON that a program printed.

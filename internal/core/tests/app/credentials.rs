@@ -1,4 +1,4 @@
-//! Keys: who holds one.
+//! Keys and their use.
 
 use shed_api::access::NewKey;
 use shed_api::{Actor, Scope};

@@ -31,7 +31,7 @@ async fn read_all(running: &mut Running) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn words_are_words_and_statuses_are_exact() {
+async fn arguments_pass_unchanged_and_exit_statuses_are_exact() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let odd = ["printf", "%s|", "a b", "$HOME", "'q'", "*", "", "x\ny", "-n"];
@@ -46,7 +46,7 @@ async fn words_are_words_and_statuses_are_exact() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_run_says_why() {
+async fn a_command_that_cannot_run_reports_why() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let name = shed("a");
@@ -87,7 +87,7 @@ async fn a_command_that_takes_too_long_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn background_children_do_not_hold_a_command() {
+async fn background_children_do_not_keep_a_command_open() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let result =
@@ -97,7 +97,7 @@ async fn background_children_do_not_hold_a_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_goes_away_means_hup() {
+async fn a_command_gets_hup_when_its_caller_disconnects() {
     let test = TestApp::start().await;
     test.shed("a").await;
     // Without its own stderr the shell would say "Hangup" to nobody and die of that instead.
@@ -160,7 +160,7 @@ async fn a_command_in_a_session_has_its_context_and_an_exact_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_window_can_be_looked_at_and_takes_no_focus() {
+async fn the_window_of_a_session_command_is_visible_and_takes_no_focus() {
     let test = with_session("work", "exec cat").await;
     let mut running =
         started(&test, in_session(&["sh", "-c", "echo look-here; exec sleep 1000"])).await;
@@ -192,7 +192,7 @@ async fn much_output_of_a_session_command_arrives_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn death_by_signal_in_a_session_is_told_as_such() {
+async fn a_session_command_that_dies_by_a_signal_reports_it() {
     let test = with_session("work", "exec cat").await;
     let mut running = started(&test, in_session(&["sh", "-c", "kill -TERM $$"])).await;
     read_all(&mut running).await;
@@ -215,7 +215,7 @@ async fn a_missing_session_and_piped_input_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_detached_command_is_told_by_events() {
+async fn a_detached_command_reports_its_end_as_an_event() {
     let test = with_session("work", "exec cat").await;
     for session in [None, Some("work".to_owned())] {
         let mut detached = open(&["sh", "-c", "exit 5"]);
@@ -240,7 +240,7 @@ async fn a_detached_command_is_told_by_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_dies_takes_no_session_and_no_session_command_along() {
+async fn sessions_and_their_commands_outlive_the_shed_init_worker() {
     let test = with_session("work", "exec cat").await;
     let mut running =
         started(&test, in_session(&["sh", "-c", "echo one; read x; echo two-$x; exit 9"])).await;

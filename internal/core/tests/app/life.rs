@@ -1,4 +1,4 @@
-//! The life of sheds.
+//! Sheds: creation, start, stop, rebuild, deletion.
 
 use shed_api::shed::{CreateShed, PatchShed, RebuildShed};
 use shed_api::{Code, EventKind, Scope, ShedStatus};
@@ -64,7 +64,7 @@ async fn a_second_shed_of_a_name_is_a_conflict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_image_fails_the_shed_and_a_retry_with_another_heals_it() {
+async fn a_missing_image_fails_the_shed_and_a_retry_with_another_succeeds() {
     let test = TestApp::start().await;
     let request = CreateShed { image: Some("missing/image".to_owned()), ..create("a") };
     test.app.create(&test.admin, request).await.unwrap();
@@ -80,7 +80,7 @@ async fn a_missing_image_fails_the_shed_and_a_retry_with_another_heals_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kept_volume_is_taken_up_again() {
+async fn a_kept_volume_is_reused() {
     let test = TestApp::start().await;
     test.shed("a").await;
     sh(&test, "a", "echo precious > file").await;
@@ -91,7 +91,7 @@ async fn a_kept_volume_is_taken_up_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calling_a_creation_off_leaves_kept_volumes_alone() {
+async fn cancelling_a_creation_keeps_volumes_that_existed_before() {
     let test = TestApp::start().await;
     test.shed("a").await;
     sh(&test, "a", "echo precious > file").await;
@@ -123,7 +123,7 @@ async fn a_failed_clone_leaves_an_enterable_shed_and_no_partial_checkout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clone_lands_in_the_workspace_with_the_callers_identity() {
+async fn a_clone_is_in_the_workspace_with_the_callers_identity() {
     let test = TestApp::start().await;
     let bare = test.dir().join("origin.git");
     let script = format!(
@@ -166,7 +166,7 @@ async fn a_rebuild_keeps_the_volumes_and_a_bad_image_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_shed_says_so() {
+async fn a_paused_shed_refuses_commands_with_a_hint() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let (_, paused) = test.app.wish(&test.admin, &shed("a"), Wish::Pause).await.unwrap();
@@ -199,6 +199,20 @@ async fn a_restarted_server_finds_its_sheds_and_their_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_a_closed_server_writes_a_stop_event() {
+    let mut test = TestApp::start().await;
+    let ends = async |test: &TestApp| {
+        let events = test.app.events(&test.admin, 0, None).await.unwrap();
+        let n = |kind| events.iter().filter(|event| event.kind == kind).count();
+        (n(EventKind::ServerStarted), n(EventKind::ServerStopped))
+    };
+    test.restart().await;
+    assert_eq!(ends(&test).await, (2, 0));
+    test.reopen_after(|_| {}).await;
+    assert_eq!(ends(&test).await, (3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_ran_when_the_engine_went_down_runs_again_when_it_is_back() {
     let test = TestApp::start().await;
     test.shed("a").await;
@@ -226,7 +240,7 @@ async fn what_ran_when_the_engine_went_down_runs_again_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_box_that_ends_by_itself_is_stopped_with_its_reason_and_entering_starts_it() {
+async fn a_container_that_ends_by_itself_is_stopped_with_a_reason_and_starts_on_entering() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let pid = test.engine.pid("a").unwrap();
@@ -259,7 +273,7 @@ async fn limits_change_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scopes_and_shed_lists_hold() {
+async fn scopes_and_shed_lists_are_enforced() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let reader = Person::holder(shed_api::Actor::Token("r".to_owned()), Scope::Read, Vec::new());
@@ -278,7 +292,7 @@ async fn scopes_and_shed_lists_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shed_init_that_is_stuck_is_noticed_and_said() {
+async fn a_stuck_shed_init_is_detected_and_reported() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let first = test.engine.pid("a").unwrap();

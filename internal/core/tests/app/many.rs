@@ -125,7 +125,7 @@ fn effect(item: &BatchItem) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_answers_for_each_and_a_dry_run_changes_nothing() {
+async fn a_batch_reports_each_session_and_a_dry_run_changes_nothing() {
     let test = TestApp::start().await;
     test.shed("a").await;
     repository(&test, "a").await;
@@ -193,7 +193,7 @@ async fn a_batch_answers_for_each_and_a_dry_run_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_reaches_no_further_than_its_caller() {
+async fn a_batch_is_limited_to_its_callers_sheds() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let one = make(&test, kept("one")).await;
@@ -225,7 +225,7 @@ async fn a_batch_reaches_no_further_than_its_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_deleted_comes_back_from_the_trash() {
+async fn a_deleted_session_is_restored_from_the_trash() {
     let test = TestApp::start().await;
     test.shed("a").await;
     repository(&test, "a").await;

@@ -35,7 +35,7 @@ fn by_hand(test: &TestApp, args: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_are_made_listed_renamed_and_ended() {
+async fn sessions_are_created_listed_renamed_and_ended() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let name = shed("a");
@@ -97,7 +97,7 @@ async fn a_new_session_gets_its_directory_environment_and_command() {
 type Step<'a> = (&'a [&'a str], fn(&TestApp) -> bool);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_made_by_hand_show_within_100_ms() {
+async fn changes_made_in_tmux_show_within_100_ms() {
     let test = TestApp::start().await;
     test.shed("a").await;
     // The first session by hand, so that the watch is surely up.
@@ -189,7 +189,7 @@ async fn text_and_keys_are_typed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attach_makes_shows_and_leaves_a_session() {
+async fn attach_creates_shows_and_leaves_a_session() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let (name, work) = (shed("a"), session("work"));
@@ -219,7 +219,7 @@ async fn attach_makes_shows_and_leaves_a_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_new_attaches_one_is_refused() {
+async fn the_second_of_two_attaches_with_new_is_refused() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let (name, work) = (shed("a"), session("work"));
@@ -254,7 +254,7 @@ async fn a_reader_sees_and_cannot_type() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_and_activity_are_fresh_while_someone_looks() {
+async fn commands_and_activity_are_current_while_somebody_watches() {
     let test = TestApp::start().await;
     test.shed("a").await;
     test.app.new_session(&test.admin, &shed("a"), new("work")).await.unwrap();
@@ -270,7 +270,7 @@ async fn commands_and_activity_are_fresh_while_someone_looks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn looking_for_a_session_does_not_start_a_stopped_shed() {
+async fn reading_a_session_does_not_start_a_stopped_shed() {
     let test = TestApp::start().await;
     test.shed("a").await;
     test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();

@@ -1,10 +1,10 @@
-//! Short ways to say what most tests say.
+//! Requests and helpers that most tests use.
 
 use shed_api::session::NewSession;
 use shed_api::stream::{AttachOpen, ExecOpen, ExecRequest, ExecResult, ExecSpec, Tty};
 use shed_api::{Problem, SessionRef, ShedName};
 use shed_core::{Attach, Error, Running, read_some};
-use shed_testing::TestApp;
+use shed_testing::{TestApp, wait};
 
 pub(crate) fn shed(name: &str) -> ShedName {
     name.parse().unwrap()
@@ -67,19 +67,13 @@ pub(crate) fn attach() -> Attach {
 
 /// Reads a terminal until it shows `text`.
 pub(crate) async fn until(running: &mut Running, text: &str) -> String {
-    let mut seen = String::new();
-    let mut buffer = vec![0; 4096];
-    while !seen.contains(text) {
-        let read = tokio::time::timeout(
-            std::time::Duration::from_secs(20),
-            read_some(&mut running.output, &mut buffer),
-        );
-        let n_read =
-            read.await.unwrap_or_else(|_| panic!("{text:?} did not show in {seen:?}")).unwrap();
-        assert!(n_read > 0, "the terminal ended before {text:?} in {seen:?}");
-        seen += &String::from_utf8_lossy(&buffer[..n_read]);
-    }
-    seen
+    wait::text(text, async || {
+        let mut buffer = vec![0; 4096];
+        let n_read = read_some(&mut running.output, &mut buffer).await.unwrap();
+        buffer.truncate(n_read);
+        (n_read > 0).then_some(buffer)
+    })
+    .await
 }
 
 /// Makes the workspace of a shed a repository with a commit, which `origin` has too.

@@ -1,4 +1,4 @@
-//! Orphans of each kind, and what is kept of sessions that are gone, on real tmux and git.
+//! Orphans of each kind, and the retention of ended sessions' data, on real tmux and git.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -35,7 +35,7 @@ fn worktrees(test: &TestApp) -> std::path::PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tmux_sessions_nobody_remembers_are_found_adopted_and_ended() {
+async fn unmanaged_tmux_sessions_are_found_adopted_and_ended() {
     let test = TestApp::start().await;
     test.shed("a").await;
     make(&test, kept("ours", &["cat"])).await;
@@ -75,7 +75,7 @@ async fn tmux_sessions_nobody_remembers_are_found_adopted_and_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn processes_nobody_remembers_are_found_and_ended() {
+async fn orphaned_processes_are_found_and_ended() {
     let test = TestApp::start().await;
     test.shed("a").await;
     // A worker that leaves something running behind it, and one whose own processes are its own.
@@ -116,7 +116,7 @@ async fn processes_nobody_remembers_are_found_and_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn directories_go_only_when_nothing_would_be_lost() {
+async fn directories_are_removed_only_when_no_work_would_be_lost() {
     let test = TestApp::start().await;
     test.shed("a").await;
     repository(&test, "a").await;
@@ -162,13 +162,13 @@ async fn directories_go_only_when_nothing_would_be_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_cannot_be_read_is_shown_and_dropped() {
+async fn an_unreadable_row_is_listed_and_can_be_removed() {
     let mut test = TestApp::start().await;
     test.shed("a").await;
     let request = NewSession { title: Some("to break".to_owned()), ..kept("bad", &["cat"]) };
     let bad = make(&test, request).await;
     make(&test, kept("good", &["cat"])).await;
-    test.restart_after(|dir| {
+    test.reopen_after(|dir| {
         // As a newer server might have left it.
         let path = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
         let is_database = |path: &std::path::PathBuf| {
@@ -235,7 +235,7 @@ fn going_of(report: &GcReport) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_nobody_remembers_and_is_old_is_tidied_up() {
+async fn gc_removes_only_old_data_without_a_session() {
     let test = TestApp::start().await;
     test.shed("a").await;
     repository(&test, "a").await;
@@ -337,7 +337,7 @@ async fn only_what_nobody_remembers_and_is_old_is_tidied_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_outlived_a_command_ends_with_its_session() {
+async fn processes_that_outlive_a_command_end_with_its_session() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let line = "setsid sleep 1004 >/dev/null 2>&1 & \

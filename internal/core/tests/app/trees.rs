@@ -1,10 +1,14 @@
 //! Worktrees, diffs and checkpoints, with real git.
 
-use shed_api::session::{NewSession, PatchSession, Session, SessionStatus, SessionType};
+use std::time::Duration;
+
+use shed_api::session::{
+    NewSession, PatchSession, Session, SessionLimits, SessionStatus, SessionType,
+};
 use shed_api::worker::Restart;
 use shed_api::{Code, EventKind};
 use shed_core::DiffQuery;
-use shed_testing::{TestApp, eventually};
+use shed_testing::{TestApp, eventually, wait};
 
 use crate::support::{problem, session, sh, shed, words};
 
@@ -12,14 +16,19 @@ use crate::support::{problem, session, sh, shed, words};
 async fn with_repository() -> TestApp {
     let test = TestApp::start().await;
     test.shed("a").await;
+    commit(&test).await;
+    test
+}
+
+/// Makes the workspace a repository of two commits.
+async fn commit(test: &TestApp) {
     let line = "git init -q -b main . && git config user.name T && \
                 git config user.email t@example.com && printf 'one\\ntwo\\n' > a.txt && \
                 printf 'secret\\n' > .env && printf '.env\\n' > .gitignore && \
                 printf '.env\\n' > .worktreeinclude && git add -A && git commit -qm first && \
                 echo three >> a.txt && git commit -qam second";
-    let done = sh(&test, "a", line).await;
+    let done = sh(test, "a", line).await;
     assert_eq!(done.exit, 0, "{}", done.stderr);
-    test
 }
 
 fn worktree(name: &str) -> NewSession {
@@ -71,7 +80,7 @@ async fn a_worktree_session_has_files_and_a_branch_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_nowhere_else_is_not_deleted_without_force_and_goes_to_the_trash() {
+async fn uncommitted_work_is_deleted_only_with_force_and_goes_to_the_trash() {
     let test = with_repository().await;
     let made = make(&test, worktree("fix")).await;
     inside(
@@ -134,6 +143,42 @@ async fn a_diff_follows_the_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_timer_makes_checkpoints_of_what_has_changed() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let test = TestApp::start_jumping().await;
+    test.shed("a").await;
+    commit(&test).await;
+    let limits = SessionLimits { checkpoint_minutes: Some(60), ..SessionLimits::default() };
+    let made = make(&test, NewSession { limits: Some(limits), ..worktree("fix") }).await;
+    let (name, fix) = (shed("a"), session("fix"));
+    let kinds = async || -> Vec<String> {
+        let list = test.app.checkpoints(&test.admin, &name, &fix).await.unwrap();
+        list.checkpoints.into_iter().map(|checkpoint| checkpoint.kind).collect()
+    };
+    let timed = async |n: usize| {
+        wait::until("the checkpoints", kinds, |kinds| *kinds == vec!["timer"; n]).await;
+    };
+    timed(1).await;
+    inside(&test, &made, "echo draft > notes").await;
+    test.jump(59 * MINUTE).await;
+    assert_eq!(inside(&test, &made, "cat notes").await, "draft\n");
+    assert_eq!(kinds().await.len(), 1, "a checkpoint was made before it was due");
+    test.jump(MINUTE).await;
+    timed(2).await;
+    // Nothing has changed since.
+    test.jump(60 * MINUTE).await;
+    inside(&test, &made, "echo more >> notes").await;
+    test.jump(60 * MINUTE).await;
+    timed(3).await;
+    let actors = async || -> Vec<String> {
+        let events = test.app.events(&test.admin, 0, None).await.unwrap().into_iter();
+        let made = events.filter(|event| event.kind == EventKind::CheckpointMade);
+        made.map(|event| event.actor).collect()
+    };
+    wait::until("the events", actors, |actors| *actors == ["server"; 3]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn checkpoints_are_made_restored_and_forked() {
     let test = with_repository().await;
     let made = make(&test, worktree("fix")).await;
@@ -173,7 +218,7 @@ async fn checkpoints_are_made_restored_and_forked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_setup_runs_first_and_says_why_it_failed() {
+async fn setup_runs_first_and_reports_why_it_failed() {
     let test = with_repository().await;
     let (name, good) = (shed("a"), session("good"));
     let setup = words(&["sh", "-c", "echo preparing $SHED_BRANCH; cp a.txt ready"]);
@@ -219,7 +264,7 @@ async fn a_repository_that_cannot_be_branched_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_deleted_with_force_is_whole_in_the_trash() {
+async fn work_that_is_deleted_with_force_is_complete_in_the_trash() {
     let test = with_repository().await;
     let made = make(&test, worktree("big")).await;
     // Larger than what checkpoints take by the way.
@@ -242,7 +287,7 @@ async fn what_is_deleted_with_force_is_whole_in_the_trash() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commits_of_its_branch_count_whatever_is_checked_out() {
+async fn commits_of_the_sessions_branch_count_whatever_is_checked_out() {
     let test = with_repository().await;
     let made = make(&test, worktree("fix")).await;
     inside(&test, &made, "git commit -q --allow-empty -m work && git switch -q --detach main")

@@ -1,4 +1,4 @@
-//! What waits for what: sessions for a place, wishes for the one before, deletions for the end of a server that was cut off.
+//! Waiting: sessions for a slot, operations for the one before, and deletions that a killed server had begun.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use shed_api::worker::{NewWorker, Restart, WorkerStatus};
 use shed_api::{Code, ShedStatus};
 use shed_model::admission::Concurrency;
 use shed_model::shed::life::Wish;
-use shed_testing::{TestApp, eventually};
+use shed_testing::{TestApp, eventually, wait};
 
 use crate::support::{kept, problem, session, sh, shed, words};
 
@@ -24,8 +24,9 @@ fn get(test: &TestApp, in_shed: &str, name: &str) -> Session {
 
 async fn status(test: &TestApp, in_shed: &str, name: &str, expected: SessionStatus) -> Session {
     eventually(&format!("{name} is {expected}"), async || {
-        let found = test.app.session(&test.admin, &shed(in_shed), &session(name)).ok()?;
-        (found.status == expected).then_some(found)
+        let found = test.app.session(&test.admin, &shed(in_shed), &session(name));
+        let found = found.map_err(|error| format!("{error:?}"))?;
+        if found.status == expected { Ok(found) } else { Err(format!("{found:?}")) }
     })
     .await
 }
@@ -47,7 +48,7 @@ async fn with_repository(test: &TestApp) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shed_that_is_stopped_keeps_nobody_waiting() {
+async fn a_stopped_shed_delays_no_waiting_session() {
     let test = one_at_a_time().await;
     test.shed("a").await;
     test.shed("b").await;
@@ -67,7 +68,7 @@ async fn a_shed_that_is_stopped_keeps_nobody_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_started_again_waits_for_a_place_too() {
+async fn a_restarted_session_waits_for_a_slot() {
     let test = one_at_a_time().await;
     test.shed("a").await;
     let (name, long) = (shed("a"), ["sleep", "1000"]);
@@ -83,7 +84,7 @@ async fn one_that_is_started_again_waits_for_a_place_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waited_in_vain_is_told_of() {
+async fn a_session_that_fails_after_waiting_reports_why() {
     let test = one_at_a_time().await;
     with_repository(&test).await;
     make_in(&test, "a", kept("first", &["sleep", "1000"])).await;
@@ -99,7 +100,7 @@ async fn who_waited_in_vain_is_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_is_refused_does_not_hold_up_the_next() {
+async fn a_refused_operation_does_not_delay_the_next() {
     let test = TestApp::start().await;
     let signs = with_repository(&test).await;
     let wait = format!("until test -e {}; do sleep 0.02; done; exit 1", signs.display());
@@ -131,7 +132,7 @@ async fn one_that_is_refused_does_not_hold_up_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_that_was_cut_off_is_not_forced_by_going_on() {
+async fn an_interrupted_deletion_resumes_without_force() {
     let mut test = TestApp::start().await;
     let signs = with_repository(&test).await;
     let began = signs.with_extension("began");
@@ -171,7 +172,7 @@ async fn a_deletion_that_was_cut_off_is_not_forced_by_going_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_one_that_is_not_deleted_stays_frozen() {
+async fn a_frozen_session_stays_frozen_when_its_deletion_is_refused() {
     let test = TestApp::start().await;
     with_repository(&test).await;
     let request =
@@ -189,7 +190,7 @@ async fn a_frozen_one_that_is_not_deleted_stays_frozen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_that_pass_while_the_shed_is_stopped_or_never_harm_nobody() {
+async fn a_runtime_limit_that_passed_while_the_shed_was_stopped_applies_when_it_starts() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let limited = |name: &str, seconds: u64| NewSession {
@@ -214,7 +215,7 @@ async fn limits_that_pass_while_the_shed_is_stopped_or_never_harm_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_that_are_made_at_once_share_neither_name_nor_ports() {
+async fn sessions_created_at_once_have_different_names_and_ports() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let request =
@@ -241,7 +242,7 @@ async fn sessions_that_are_made_at_once_share_neither_name_nor_ports() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_cannot_be_started_is_told_of() {
+async fn a_worker_that_cannot_start_reports_why() {
     let mut test = TestApp::start_with(|settings| {
         let agent = Agent { command: words(&["sleep", "1000"]), ..Agent::default() };
         settings.sessions.agents.insert("helper".to_owned(), agent);
@@ -264,7 +265,7 @@ async fn a_worker_that_cannot_be_started_is_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shed_that_goes_while_its_sessions_come_back_brings_them_back_the_next_time() {
+async fn sessions_are_restored_after_a_restore_was_interrupted() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let shell = NewSession { name: Some("default".to_owned()), ..NewSession::default() };
@@ -274,10 +275,9 @@ async fn a_shed_that_goes_while_its_sessions_come_back_brings_them_back_the_next
         test.app.wish(&test.admin, &name, Wish::Stop).await.unwrap();
         test.app.wish(&test.admin, &name, Wish::Start).await.unwrap();
         // Its window is there before all of it is.
-        eventually("its window", async || {
-            let found = test.app.session(&test.admin, &shed("a"), &session("default")).ok()?;
-            (found.window_count == 1).then_some(())
-        })
-        .await;
+        let now = async || test.app.session(&test.admin, &name, &session("default")).ok();
+        let has_window =
+            |now: &Option<Session>| now.as_ref().is_some_and(|it| it.window_count == 1);
+        wait::until("its window", now, has_window).await;
     }
 }

@@ -25,8 +25,9 @@ async fn worker_when(
     fits: impl Fn(&Worker) -> bool,
 ) -> Worker {
     eventually("the worker", async || {
-        let found = test.app.worker(&test.admin, &shed("a"), &session(name), worker).ok()?;
-        fits(&found).then_some(found)
+        let found = test.app.worker(&test.admin, &shed("a"), &session(name), worker);
+        let found = found.map_err(|error| format!("{error:?}"))?;
+        if fits(&found) { Ok(found) } else { Err(format!("{found:?}")) }
     })
     .await
 }
@@ -47,7 +48,7 @@ async fn printed(test: &TestApp, name: &str, worker: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_has_an_id_and_a_worker_and_every_byte_of_it() {
+async fn a_session_has_an_id_and_a_worker_with_complete_output() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let line = "printf 'one\\n'; printf \"$SHED_SESSION/$SHED_WORKER\\n\"; exit 7";
@@ -77,7 +78,7 @@ async fn a_session_has_an_id_and_a_worker_and_every_byte_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_come_and_go() {
+async fn workers_are_added_and_removed() {
     let test = TestApp::start().await;
     test.shed("a").await;
     make(&test, NewSession { name: Some("work".to_owned()), ..NewSession::default() }).await;
@@ -170,7 +171,7 @@ async fn titles_and_tags_are_data() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shell_that_is_left_takes_its_session_along() {
+async fn a_session_is_removed_when_its_shell_exits() {
     let test = TestApp::start().await;
     test.shed("a").await;
     make(&test, NewSession { name: Some("work".to_owned()), ..NewSession::default() }).await;
@@ -189,7 +190,7 @@ async fn a_shell_that_is_left_takes_its_session_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_when_the_server_restarts() {
+async fn output_is_complete_after_the_server_was_killed() {
     let mut test = TestApp::start().await;
     test.shed("a").await;
     let line = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo line $i; sleep 0.005; done; exit 3";
@@ -206,7 +207,7 @@ async fn nothing_is_lost_when_the_server_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_come_back_with_their_shed() {
+async fn sessions_are_restored_with_their_shed() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let (name, work) = (shed("a"), session("work"));
@@ -265,7 +266,7 @@ async fn sessions_come_back_with_their_shed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_no_place_waits_for_its_turn() {
+async fn a_session_without_a_free_slot_waits() {
     let test = TestApp::start_with(|settings| {
         settings.sessions.concurrency = Concurrency { server: Some(1), shed: None };
     })
@@ -290,7 +291,7 @@ async fn who_has_no_place_waits_for_its_turn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_whose_time_is_over_is_terminated() {
+async fn a_session_is_terminated_at_its_runtime_limit() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let limits = SessionLimits { runtime_seconds: Some(1), ..SessionLimits::default() };
@@ -304,7 +305,7 @@ async fn a_session_whose_time_is_over_is_terminated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_shed_had_comes_back_and_what_cannot_is_said() {
+async fn sessions_of_a_killed_shed_are_restored_or_reported_lost() {
     let mut test = TestApp::start().await;
     test.shed("a").await;
     let name = shed("a");
@@ -341,7 +342,7 @@ async fn what_a_killed_shed_had_comes_back_and_what_cannot_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_made_by_hand_is_adopted() {
+async fn an_unmanaged_session_is_adopted() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let (name, hand) = (shed("a"), session("hand"));
@@ -361,7 +362,7 @@ async fn a_session_made_by_hand_is_adopted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_confined_session_writes_where_it_works_and_nowhere_else() {
+async fn a_confined_session_writes_only_in_its_directory() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let line =

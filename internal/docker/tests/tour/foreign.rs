@@ -1,4 +1,4 @@
-//! What is somebody else's is never taken, changed or removed.
+//! Foreign containers, volumes and networks are never used, changed or removed.
 
 use shed_api::shed::CreateShed;
 use shed_api::{Code, ShedStatus};
@@ -13,7 +13,7 @@ fn create(name: &str) -> CreateShed {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_s_container_of_that_name_is_a_conflict_and_stays() {
+async fn a_foreign_container_of_that_name_is_a_conflict_and_stays() {
     let test = TestDocker::start().await;
     let (name, run) = (test.container("a"), test.run_label());
     let stranger = docker(&[
@@ -55,7 +55,7 @@ async fn a_stranger_s_container_of_that_name_is_a_conflict_and_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_s_volume_of_that_name_is_a_conflict_and_stays() {
+async fn a_foreign_volume_of_that_name_is_a_conflict_and_stays() {
     let test = TestDocker::start().await;
     let (volume, run) = (format!("{}-home", test.container("a")), test.run_label());
     docker(&["volume", "create", "--label", &run, &volume]);
@@ -72,7 +72,7 @@ async fn a_stranger_s_volume_of_that_name_is_a_conflict_and_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_s_network_of_that_name_is_a_conflict() {
+async fn a_foreign_network_of_that_name_is_a_conflict() {
     let test = TestDocker::start().await;
     docker(&["network", "create", "--label", &test.run_label(), &test.options.network]);
     let request = CreateShed { network: Some(shed_api::shed::Network::Open), ..create("a") };
@@ -82,7 +82,7 @@ async fn a_stranger_s_network_of_that_name_is_a_conflict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_volume_that_somebody_uses_is_named_and_stays() {
+async fn a_volume_in_use_is_named_and_stays() {
     let test = TestDocker::start().await;
     test.create(create("a")).await.unwrap();
     let volume = format!("{}-home", test.container("a"));
@@ -110,7 +110,7 @@ async fn a_volume_that_somebody_uses_is_named_and_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_dead_attempt_left_is_taken_up_and_a_wrong_image_is_replaced() {
+async fn a_creation_resumes_with_the_remains_of_an_earlier_one_and_replaces_a_wrong_image() {
     let test = TestDocker::start().await;
     let plan = |image: &str| shed_engine::BoxPlan {
         shed: shed("a"),

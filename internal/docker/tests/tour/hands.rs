@@ -1,4 +1,4 @@
-//! Containers that people end, kill and remove behind the server's back.
+//! Containers that are stopped, killed or removed with Docker itself.
 
 use shed_api::ShedStatus;
 use shed_model::shed::life::Wish;
@@ -14,7 +14,7 @@ async fn becomes(test: &TestDocker, status: ShedStatus) -> shed_api::shed::Shed 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_was_stopped_or_killed_is_noticed_and_starts_again_when_entered() {
+async fn a_stopped_or_killed_container_is_detected_and_starts_on_entering() {
     let test = TestDocker::start().await;
     test.shed("a").await;
     for (verb, status) in [("stop", 0), ("kill", 137)] {
@@ -27,7 +27,7 @@ async fn a_container_that_was_stopped_or_killed_is_noticed_and_starts_again_when
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_was_started_paused_or_unpaused_is_noticed() {
+async fn a_container_that_was_started_paused_or_unpaused_is_detected() {
     let test = TestDocker::start().await;
     test.shed("a").await;
     docker(&["pause", &test.container("a")]);
@@ -41,7 +41,7 @@ async fn a_container_that_was_started_paused_or_unpaused_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_was_removed_is_made_again_on_its_volumes() {
+async fn a_removed_container_is_created_again_on_its_volumes() {
     let test = TestDocker::start().await;
     test.shed("a").await;
     test.sh("a", "echo kept > f").await;

@@ -1,4 +1,4 @@
-//! What a shed may not do, seen from inside.
+//! What a shed may not do, observed from inside.
 
 use shed_api::Code;
 use shed_api::shed::{CreateShed, Mount};
@@ -39,7 +39,7 @@ async fn root_works_as_people_expect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_the_host_s_is_inside() {
+async fn nothing_of_the_host_is_visible_inside() {
     let test = TestDocker::start().await;
     test.shed("a").await;
     let sockets = test.root("a", "find / -xdev -type s 2> /dev/null; find /run /var/run /opt/shed -name '*docker*' -o -name '*containerd*'").await;
@@ -131,7 +131,7 @@ async fn the_engine_s_socket_is_never_mounted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mounts_are_where_and_how_they_were_asked_for() {
+async fn mounts_are_as_requested() {
     let test = TestDocker::start().await;
     let own = test.make_dir("own");
     std::fs::write(own.join("f"), "hello").unwrap();

@@ -1,4 +1,4 @@
-//! Sheds of images that are not made for it.
+//! Sheds of images that were not made for shed.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ async fn console(test: &TestDocker, line: &str) -> (String, Option<Exit>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_with_only_busybox_gets_a_user_and_says_that_there_is_no_tmux() {
+async fn an_image_with_only_busybox_gets_a_user_and_reports_that_tmux_is_missing() {
     let test = TestDocker::start().await;
     let made = test.shed_of("a", "shed-test-busybox:latest").await;
     assert_eq!((made.status, made.link.tmux), (ShedStatus::Running, None));
@@ -70,7 +70,7 @@ async fn an_image_with_another_name_for_uid_1000_keeps_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_is_nowhere_is_said_quickly_and_a_retry_with_another_works() {
+async fn a_missing_image_is_reported_quickly_and_a_retry_with_another_works() {
     let test = TestDocker::start().await;
     let start = Instant::now();
     let image = Some("no-such-image-anywhere:1".to_owned());
@@ -90,7 +90,7 @@ async fn an_image_that_is_nowhere_is_said_quickly_and_a_retry_with_another_works
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_would_be_a_path_of_the_api_is_no_image() {
+async fn an_image_name_that_is_a_path_of_the_engines_api_is_refused() {
     let test = TestDocker::start().await;
     test.shed_of("a", "shed-test-busybox:latest").await;
     let image = Some(format!("a/../../containers/{}", test.container("a")));
@@ -100,7 +100,7 @@ async fn a_name_that_would_be_a_path_of_the_api_is_no_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_s_own_command_user_healthcheck_and_labels_do_not_count() {
+async fn an_images_command_user_healthcheck_and_labels_are_ignored() {
     let test = TestDocker::start().await;
     // Made without a builder: a container's settings and its label become the image's.
     let (base, image) = (test.container("base"), format!("{}-odd:latest", test.options.prefix));

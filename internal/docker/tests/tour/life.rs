@@ -1,4 +1,4 @@
-//! The life of a shed, from its creation to its end.
+//! Sheds in containers, from creation to deletion.
 
 use shed_api::ShedStatus;
 use shed_api::shed::{CreateShed, RebuildShed};
@@ -83,7 +83,7 @@ async fn a_rebuild_has_a_new_container_and_the_same_volumes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn volumes_that_were_kept_are_taken_up_again() {
+async fn kept_volumes_are_reused() {
     let test = TestDocker::start().await;
     test.shed("a").await;
     test.sh("a", "echo kept > /workspace/f").await;
@@ -96,7 +96,7 @@ async fn volumes_that_were_kept_are_taken_up_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shed_that_is_not_to_be_started_is_made_and_waits() {
+async fn a_shed_is_created_without_being_started() {
     let test = TestDocker::start().await;
     let request = CreateShed { name: "a".to_owned(), no_start: true, ..CreateShed::default() };
     let made = test.create(request).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_shed_that_is_not_to_be_started_is_made_and_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_server_finds_what_runs_and_what_it_has_forgotten() {
+async fn a_restarted_server_finds_its_sheds_and_adopts_unknown_ones() {
     let mut test = TestDocker::start().await;
     let mount = test.make_dir("shared");
     let source = mount.to_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! An engine that is not there, goes away, comes back, or will not do.
+//! An engine that is missing, lost, back again, or too old.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -58,7 +58,7 @@ async fn pass_on(mut near: UnixStream) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_runs_goes_on_without_its_engine_and_is_known_again_afterwards() {
+async fn sheds_keep_running_while_the_engine_is_away_and_reconnect() {
     let dir = tempfile::tempdir().unwrap();
     let proxy = Proxy::new(dir.path());
     proxy.mend();
@@ -99,7 +99,7 @@ async fn what_runs_goes_on_without_its_engine_and_is_known_again_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_starts_without_its_engine_and_finds_it_later() {
+async fn a_server_starts_without_its_engine_and_connects_later() {
     let dir = tempfile::tempdir().unwrap();
     let proxy = Proxy::new(dir.path());
     let test = TestDocker::with(|_, options| options.host = Some(proxy.host())).await;
@@ -114,7 +114,7 @@ fn engine_at(host: String) -> DockerEngine {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_is_too_old_is_refused_with_what_to_do() {
+async fn an_old_engine_is_refused_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("engine.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -143,7 +143,7 @@ async fn an_engine_that_is_too_old_is_refused_with_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_is_not_there_is_said_to_be() {
+async fn a_missing_engine_is_reported() {
     let engine = engine_at("unix:///no/such/engine.sock".to_owned());
     let report = |_: String, _: Option<u8>| {};
     for error in [
@@ -164,7 +164,7 @@ async fn an_engine_that_is_not_there_is_said_to_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_real_engine_says_what_it_is() {
+async fn the_real_engine_describes_itself() {
     let test = TestDocker::start().await;
     let words = test.engine.describe().await.unwrap();
     assert!(words.contains("(API 1."), "{words}");

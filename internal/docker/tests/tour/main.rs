@@ -13,3 +13,4 @@ mod stopping;
 mod support;
 mod usage;
 mod workers;
+mod worktrees;

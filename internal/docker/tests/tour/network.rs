@@ -1,4 +1,4 @@
-//! What a shed can reach.
+//! Which hosts a shed can reach.
 
 use shed_api::shed::{CreateShed, Network};
 use shed_model::shed::life::Wish;
@@ -44,7 +44,7 @@ async fn sheds_reach_the_outside_and_not_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn there_is_one_network_and_it_comes_back_when_it_was_removed() {
+async fn the_network_is_shared_and_created_again_after_removal() {
     let test = TestDocker::start().await;
     // Both at once: the engine would make two of that name.
     tokio::join!(create(&test, "a", Network::Open), create(&test, "b", Network::Open));

@@ -30,7 +30,7 @@ async fn lives_on(test: &TestDocker, before: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_memory_hog_ends_itself_and_nothing_else() {
+async fn a_memory_hog_ends_alone() {
     let test = narrow("64M", 256).await;
     let first = test.pid("a");
     // The shell stays, and with it the session.
@@ -56,7 +56,7 @@ async fn shared_memory_cannot_fill_a_shed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fork_bomb_ends_itself_and_nothing_else() {
+async fn a_fork_bomb_ends_alone() {
     let test = narrow("512M", 64).await;
     let first = test.pid("a");
     let session = new_session(&test, "a", "work", &["python3", "-c", BOMB]).await;
@@ -95,7 +95,7 @@ async fn orphans_are_reaped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_killed_comes_back_and_no_session_notices() {
+async fn a_killed_shed_init_worker_restarts_and_sessions_continue() {
     let test = narrow("512M", 64).await;
     let first = test.pid("a");
     let session = new_session(&test, "a", "work", &[]).await;

@@ -1,4 +1,4 @@
-//! How a shed ends, and how fast.
+//! How a shed stops, and how fast.
 
 use std::time::{Duration, Instant};
 

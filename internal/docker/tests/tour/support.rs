@@ -1,4 +1,4 @@
-//! An App on a real engine: names of its own for each test, and nothing left behind, whatever becomes of it.
+//! An App on a real engine: each test has names of its own, and everything it makes is removed, however it ends.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

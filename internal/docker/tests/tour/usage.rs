@@ -80,7 +80,7 @@ async fn a_busy_shed_is_measured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn disk_use_is_told_by_volume_and_container() {
+async fn disk_use_is_reported_by_volume_and_container() {
     let test = TestDocker::start().await;
     test.shed("a").await;
     test.sh("a", "head -c 3000000 /dev/zero > /workspace/f; head -c 2000000 /dev/zero > ~/f").await;

@@ -6,6 +6,7 @@ mod aliases;
 mod drain;
 mod events;
 mod exec;
+mod frames;
 mod hostile;
 mod limits;
 mod many;

@@ -1,4 +1,4 @@
-//! A log survives whatever instant its writer dies at, torn files, and a full disk.
+//! A log survives the death of its writer at any instant, torn files, and a full disk.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -38,7 +38,7 @@ fn varied(dir: &Path) {
 }
 
 #[test]
-fn a_torn_file_costs_what_it_lost_and_no_more() {
+fn a_torn_file_loses_only_its_missing_bytes() {
     let whole = tempfile::tempdir().unwrap();
     varied(whole.path());
     let all = names(whole.path(), "");
@@ -164,7 +164,7 @@ fn child_that_appends_until_it_is_killed() {
 }
 
 #[test]
-fn a_killed_writer_loses_nothing_and_doubles_nothing() {
+fn a_killed_writer_loses_and_repeats_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut end = 0;
     for round in 1..=20_u64 {
@@ -247,7 +247,7 @@ fn readers_see_whole_output_while_it_is_written_and_compressed() {
 }
 
 #[test]
-fn a_full_disk_has_a_name_and_leaves_the_log_whole() {
+fn a_full_disk_is_its_own_error_and_leaves_the_log_intact() {
     let dir = tempfile::tempdir().unwrap();
     drop({
         let mut log = small(dir.path());
@@ -270,7 +270,7 @@ fn a_full_disk_has_a_name_and_leaves_the_log_whole() {
 }
 
 #[test]
-fn nobody_else_reads_what_a_terminal_showed() {
+fn log_files_are_readable_by_their_owner_only() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("a/b");
     varied(&dir);
@@ -282,7 +282,7 @@ fn nobody_else_reads_what_a_terminal_showed() {
 }
 
 #[test]
-fn a_compressor_outlives_its_log_without_harm() {
+fn a_compressor_may_outlive_its_log() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::open(dir.path(), SMALL).unwrap();
     log.begin_epoch(1, 0).unwrap();

@@ -121,7 +121,7 @@ proptest! {
 }
 
 #[test]
-fn a_viewer_in_the_middle_of_a_sequence_sees_its_end() {
+fn a_copy_in_the_middle_of_an_escape_sequence_sees_its_end() {
     for cut in ["a\x1b[3", "\x1b]0;ti", "a\u{1f980}", "\x1b[38;2;"] {
         let rest = "1mb\x07c";
         let mut screen = Screen::new(20, 3);
@@ -137,7 +137,7 @@ fn a_viewer_in_the_middle_of_a_sequence_sees_its_end() {
 }
 
 #[test]
-fn characters_in_two_parts_take_nothing_along() {
+fn overwriting_half_of_a_wide_character_changes_nothing_else() {
     for text in ["\u{fc}a\u{4e2d}", "\u{e9} \u{2192} x", "\u{80}\x1b[31mx"] {
         for cut in 0..text.len() {
             let mut whole = Screen::new(20, 2);
@@ -192,7 +192,7 @@ fn a_reset_makes_a_used_terminal_fresh() {
 }
 
 #[test]
-fn colours_are_told_and_blanks_are_not() {
+fn colours_are_drawn_and_trailing_blanks_are_not() {
     let mut screen = Screen::new(40, 3);
     screen
         .feed(b"\x1b[1;31mred\x1b[0m x   \r\n\x1b[44m  \x1b[0m\r\n\x1b[38;5;9ma\x1b[38;2;1;2;3mb");
@@ -226,7 +226,7 @@ fn a_widened_character_at_the_end_of_a_row_breaks_nothing() {
 
 /// A few bytes that make much work, again and again; not measured in time, but by what is left out.
 #[test]
-fn who_only_clears_the_screen_is_not_obeyed_for_ever() {
+fn a_flood_of_clears_does_not_keep_the_screen_empty() {
     for flood in ["\x1bcx", "\x1b[2Jx", "x\x1b[65535S"] {
         let mut screen = Screen::new(MAX_COLS, MAX_ROWS);
         screen.feed(flood.repeat(20_000).as_bytes());
@@ -252,7 +252,7 @@ fn who_only_clears_the_screen_is_not_obeyed_for_ever() {
 }
 
 #[test]
-fn an_endless_string_takes_no_memory() {
+fn an_endless_control_string_takes_no_memory() {
     let mut screen = Screen::new(10, 2);
     screen.feed(b"ok\x1b]0;");
     for _ in 0..64 {

@@ -1,4 +1,4 @@
-//! Whatever is done in whatever order, the log is the same as a vector.
+//! Property test: after any steps in any order, the log reads like a vector in memory.
 
 use proptest::prelude::*;
 use shed_output::{Error, Exit, Limits, Log};
@@ -137,7 +137,7 @@ proptest! {
 }
 
 #[test]
-fn what_an_epoch_may_do() {
+fn an_epoch_accepts_only_its_own_steps() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = small(dir.path());
     assert_eq!((log.epoch(), log.epoch_end(4)), (None, Some(0)));
@@ -158,7 +158,7 @@ fn what_an_epoch_may_do() {
 }
 
 #[test]
-fn threads_may_have_what_they_need() {
+fn log_types_can_be_sent_to_threads() {
     fn moved<T: Send>() {}
     fn shared<T: Send + Sync>() {}
     moved::<Log>();

@@ -32,7 +32,7 @@ fn found(output: &[u8], text: &str) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn text_is_found_as_it_was_printed() {
+fn text_is_found_as_printed() {
     for (output, text, expected) in [
         (&b"one\ntwo two\nthree\n"[..], "two", &[(4, "two two")][..]),
         (b"a\x1b[1mer\x1b[31mr\x1b[0mor b\r\n", "error", &[(5, "aerror b")]),
@@ -51,7 +51,7 @@ fn text_is_found_as_it_was_printed() {
 }
 
 #[test]
-fn what_cannot_be_searched_for_is_named() {
+fn an_invalid_search_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let reader = small(dir.path()).reader();
     for text in [String::new(), "x".repeat(1025)] {
@@ -124,7 +124,7 @@ fn events(reader: &Reader, from: u64, to: u64) -> (Value, Vec<(f64, String, Stri
 }
 
 #[test]
-fn a_recording_has_sizes_times_and_what_was_missing() {
+fn a_recording_has_sizes_times_and_gaps() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = small(dir.path());
     log.begin_epoch(1, 5_000).unwrap();

@@ -1,4 +1,4 @@
-//! A day with an editor's remote server: what VS Code, Zed and JetBrains do, one after the other.
+//! What the remote servers of VS Code, Zed and JetBrains do, one after the other.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ while True:
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_is_uploaded_run_talked_to_dropped_and_found_again() {
+async fn an_editors_server_is_uploaded_run_used_disconnected_and_found_again() {
     let door = Door::open().await;
     fs::write(door.path("server"), SERVER).unwrap();
     let at = door.home().join("server.sock");

@@ -18,7 +18,7 @@ async fn sftp_starts_at_home() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_come_back_as_they_went() {
+async fn files_are_unchanged_after_a_round_trip() {
     let door = Door::open().await;
     let (sent, got) = (door.path("sent"), door.path("got"));
     fs::create_dir_all(sent.join("below")).unwrap();

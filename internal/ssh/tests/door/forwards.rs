@@ -1,4 +1,4 @@
-//! Forwards: into the shed, out of it, and through it.
+//! Port, socket and agent forwards into, out of and through a shed.
 
 use std::fs;
 use std::path::Path;
@@ -61,7 +61,7 @@ async fn forward(door: &Door, options: &[&str], path: &Path) -> Child {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_into_the_shed_pass_with_half_close() {
+async fn connections_into_the_shed_support_half_close() {
     let door = Door::open().await;
     let (port, file) = (parrot().await, door.path("parrot"));
     parrot_at(&file);
@@ -90,7 +90,7 @@ async fn connections_into_the_shed_pass_with_half_close() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_scope_forwards_nothing() {
+async fn a_read_scope_cannot_forward() {
     let door = Door::open().await;
     door.key("reader", Scope::Read, &[]).await;
     door.configure("reader");
@@ -154,7 +154,7 @@ async fn programs_in_the_shed_reach_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forwards_come_and_go_on_a_connection() {
+async fn forwards_are_added_and_cancelled_on_a_connection() {
     let door = Door::open().await;
     let port = parrot().await;
     let master = Master::connect(&door, "a", &[]).await;
@@ -176,7 +176,7 @@ async fn forwards_come_and_go_on_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shed_is_a_way_to_other_hosts() {
+async fn a_shed_serves_as_a_jump_host() {
     let door = Door::open().await;
     let port = parrot().await;
     let pipe = said(door.ssh("a", &["-W", &format!("127.0.0.1:{port}"), "door"]), b"told").await;
@@ -186,7 +186,7 @@ async fn a_shed_is_a_way_to_other_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_is_lent_only_where_the_shed_allows_it() {
+async fn an_agent_is_forwarded_only_if_the_shed_allows_it() {
     let door = Door::open().await;
     let socket = door.path("agent");
     let mut agent = Command::new("ssh-agent");

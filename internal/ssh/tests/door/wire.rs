@@ -6,10 +6,10 @@ use std::time::Duration;
 use russh::client::{self, Handle, Msg};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
 use russh::{Channel, ChannelMsg, Sig};
-use shed_testing::eventually;
+use shed_testing::{eventually, wait};
 use tokio::time::timeout;
 
-use crate::support::{Door, LIMIT};
+use crate::support::Door;
 
 struct Trusting;
 
@@ -31,12 +31,7 @@ async fn connect(door: &Door) -> Handle<Trusting> {
 
 /// Reads messages of the server until one is `wanted`.
 async fn until(channel: &mut Channel<Msg>, wanted: impl Fn(&ChannelMsg) -> bool) -> ChannelMsg {
-    loop {
-        let said = timeout(LIMIT, channel.wait()).await.expect("silence").expect("the end");
-        if wanted(&said) {
-            return said;
-        }
-    }
+    wait::item("the message", async || channel.wait().await, wanted).await
 }
 
 fn is_data(said: &ChannelMsg) -> bool {
