@@ -93,7 +93,7 @@ impl Reader<'_> {
                 break;
             }
             self.lines.next();
-            if let Some(range) = line.strip_prefix(b":: ") {
+            if let Some(range) = line.strip_prefix(b"@@ ") {
                 if let Some(hunk) = self.hunk(range) {
                     count(&mut file, &hunk);
                     file.hunks.push(hunk);
@@ -275,9 +275,9 @@ fn mode_of(text: &[u8]) -> Option<String> {
     octal.then(|| String::from_utf8_lossy(text).into_owned())
 }
 
-/// `-1,2 +3,4 :: section`, after the first `:: `.
+/// `-1,2 +3,4 @@ section`, after the first `@@ `.
 fn range_of(text: &[u8]) -> Option<Hunk> {
-    let end = text.windows(3).position(|window| window == b" ::")?;
+    let end = text.windows(3).position(|window| window == b" @@")?;
     let (ranges, section) = (&text[..end], &text[end + 3..]);
     let blank = ranges.iter().position(|byte| *byte == b' ')?;
     let (old_start, old_lines) = pair(ranges[..blank].strip_prefix(b"-")?)?;

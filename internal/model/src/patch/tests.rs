@@ -12,7 +12,7 @@ fn whole(text: &str) -> Patch {
 fn a_changed_file_has_numbered_lines() {
     let patch = whole(
         "diff --git a/src/x y.rs b/src/x y.rs\nindex 12..34 100644\n--- a/src/x y.rs\t\n+++ b/src/x y.rs\t\n\
-         :: -3,3 +3,3 :: fn main() {\n one\n-two\n+TWO\n--- three\n+++ three\n\\ No newline at end of file\n",
+         @@ -3,3 +3,3 @@ fn main() {\n one\n-two\n+TWO\n--- three\n+++ three\n\\ No newline at end of file\n",
     );
     assert!(!patch.truncated);
     let [file] = patch.files.as_slice() else { panic!("{patch:?}") };
@@ -41,8 +41,8 @@ fn a_changed_file_has_numbered_lines() {
 #[test]
 fn new_deleted_renamed_binary_and_mode_changes_are_told() {
     let patch = whole(
-        "diff --git a/n b/n\nnew file mode 100755\nindex 0..1\n--- /dev/null\n+++ b/n\n:: -0,0 +1 ::\n+x\n\
-         diff --git a/d b/d\ndeleted file mode 100644\nindex 1..0\n--- a/d\n+++ /dev/null\n:: -1 +0,0 ::\n-x\n\
+        "diff --git a/n b/n\nnew file mode 100755\nindex 0..1\n--- /dev/null\n+++ b/n\n@@ -0,0 +1 @@\n+x\n\
+         diff --git a/d b/d\ndeleted file mode 100644\nindex 1..0\n--- a/d\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n\
          diff --git a/old b/new\nsimilarity index 90%\nrename from old\nrename to new\n\
          diff --git a/b b/b b/b b/b\nindex 1..2 100644\nBinary files a/b b/b and b/b b/b differ\n\
          diff --git \"a/q\\n\\377\" \"b/q\\n\\377\"\nold mode 100644\nnew mode 100755\n",
@@ -72,7 +72,7 @@ fn new_deleted_renamed_binary_and_mode_changes_are_told() {
 #[test]
 fn a_line_that_looks_like_a_header_is_a_line() {
     let patch = whole(
-        "diff --git a/x b/x\n--- a/x\n+++ b/x\n:: -1,2 +1 ::\n-diff --git a/y b/y\n-:: -1 +1 ::\n+z\n",
+        "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1 @@\n-diff --git a/y b/y\n-@@ -1 +1 @@\n+z\n",
     );
     assert_eq!(patch.files.len(), 1);
     assert_eq!(patch.files[0].hunks.len(), 1);
@@ -81,7 +81,7 @@ fn a_line_that_looks_like_a_header_is_a_line() {
 
 #[test]
 fn a_cut_patch_says_so() {
-    let text = "diff --git a/x b/x\n--- a/x\n+++ b/x\n:: -1,9 +1,9 ::\n a\n-b";
+    let text = "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,9 +1,9 @@\n a\n-b";
     let patch = parse(text.as_bytes(), Extent::Cut);
     assert!(patch.truncated && patch.files[0].truncated);
     assert_eq!(patch.files[0].hunks[0].lines.len(), 2);
@@ -89,7 +89,7 @@ fn a_cut_patch_says_so() {
 
 #[test]
 fn a_flood_of_lines_or_files_ends_at_the_limit() {
-    let mut text = format!("diff --git a/x b/x\n:: -0,0 +1,{} ::\n", 2 * MAX_LINES);
+    let mut text = format!("diff --git a/x b/x\n@@ -0,0 +1,{} @@\n", 2 * MAX_LINES);
     text.push_str(&"+\n".repeat(2 * MAX_LINES));
     let patch = whole(&text);
     assert!(patch.truncated && patch.files[0].truncated);
@@ -97,16 +97,16 @@ fn a_flood_of_lines_or_files_ends_at_the_limit() {
     let patch = whole(&"diff --git a/x b/x\n".repeat(MAX_FILES + 1));
     assert!(patch.truncated);
     assert_eq!(patch.files.len(), MAX_FILES);
-    let patch = whole(&format!("diff --git a/x b/x\n{}", ":: -1 +1 ::\n".repeat(2 * MAX_LINES)));
+    let patch = whole(&format!("diff --git a/x b/x\n{}", "@@ -1 +1 @@\n".repeat(2 * MAX_LINES)));
     assert!(patch.truncated && patch.files[0].hunks.len() <= MAX_LINES + 1);
 }
 
 #[test]
 fn numbers_no_file_has_do_not_break_it() {
     let text =
-        "diff --git a/x b/x\n:: -18446744073709551615,9 +18446744073709551615,9 ::\n a\n a\n";
+        "diff --git a/x b/x\n@@ -18446744073709551615,9 +18446744073709551615,9 @@\n a\n a\n";
     assert_eq!(whole(text).files[0].hunks[0].lines.len(), 2);
-    let text = "diff --git a/x b/x\n:: -99999999999999999999 +1 ::\n-a\n";
+    let text = "diff --git a/x b/x\n@@ -99999999999999999999 +1 @@\n-a\n";
     assert!(whole(text).files[0].hunks.is_empty());
 }
 
@@ -118,9 +118,9 @@ proptest! {
 
     #[test]
     fn pieces_of_patches_in_any_order_are_read(pieces in prop::collection::vec(prop::sample::select(vec![
-        "diff --git ", "a/x b/x", "\"a/\\377\" \"b/\\377\"", "\n", ":: -1,2 +3,4 ::", ":: -0,0 +1 :: f\n", "+", "-", " ",
+        "diff --git ", "a/x b/x", "\"a/\\377\" \"b/\\377\"", "\n", "@@ -1,2 +3,4 @@", "@@ -0,0 +1 @@ f\n", "+", "-", " ",
         "\\ No newline", "--- a/", "+++ b/x\t", "rename from ", "rename to", "index 1..2 100644", "similarity index 300%",
-        "old mode 1", "Binary files ", "\u{e9}", "diff --git \" \"", ":: - + ::", "new file mode 100644\n",
+        "old mode 1", "Binary files ", "\u{e9}", "diff --git \" \"", "@@ - + @@", "new file mode 100644\n",
     ]), 0..60)) {
         let text = pieces.concat();
         let patch = parse(text.as_bytes(), Extent::Cut);
