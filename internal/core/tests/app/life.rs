@@ -1,5 +1,7 @@
 //! Sheds: creation, start, stop, rebuild, deletion.
 
+use std::time::Duration;
+
 use shed_api::shed::{CreateShed, PatchShed, RebuildShed};
 use shed_api::{Code, EventKind, Scope, ShedStatus};
 use shed_core::{Answer, Person, Removal};
@@ -293,7 +295,7 @@ async fn scopes_and_shed_lists_are_enforced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_shed_init_is_detected_and_reported() {
-    let test = TestApp::start().await;
+    let test = TestApp::start_jumping().await;
     test.shed("a").await;
     let first = test.engine.pid("a").unwrap();
     let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
@@ -309,6 +311,7 @@ async fn a_stuck_shed_init_is_detected_and_reported() {
     signal("-STOP");
     // Its socket is open and nobody reads: what is shown must not pass for news.
     eventually("a warning", async || {
+        test.jump(Duration::from_secs(1)).await;
         let list = test.app.sessions(&test.admin, Some(&shed("a"))).unwrap();
         list.warnings.first().filter(|warning| warning.code == Code::ShedUnreachable).map(drop)
     })

@@ -95,7 +95,9 @@ async fn streams_get_a_problem_and_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_and_half_open_connections_do_not_delay_it() {
-    let door = Door::with_shed().await;
+    let timing = Timing { drain: Duration::from_secs(1), ..Timing::default() };
+    let door = Door::with(Options { timing, ..Options::default() }, None).await;
+    door.test.shed("a").await;
     let mut idle = door.tcp().await;
     let live = get("/api/health/live").header("connection", "keep-alive");
     idle.write_all(&live.bytes()).await.unwrap();
@@ -116,8 +118,8 @@ async fn idle_and_half_open_connections_do_not_delay_it() {
     })
     .await;
     let took = close(&door).await;
-    // Five seconds for the body, and a little.
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    // One second for the body, and a little.
+    assert!(took < Duration::from_secs(4), "{took:?}");
     for socket in [&mut idle, &mut silent, &mut half] {
         assert!(ends(socket).await);
     }

@@ -38,7 +38,7 @@ async fn session(door: &Door, name: &str, line: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preview_is_complete_at_first_and_then_has_changed_rows() {
-    let door = Door::with_shed().await;
+    let door = Door::jumping_with_shed().await;
     let quiet = session(&door, "quiet", "printf 'a\\nb\\nc\\n'; exec sleep 1000").await;
     let line = "echo top; i=0; while :; do i=$((i+1)); printf '\\rtick %s' $i; sleep 0.01; done";
     let busy = session(&door, "busy", line).await;
@@ -72,7 +72,12 @@ async fn a_preview_is_complete_at_first_and_then_has_changed_rows() {
     assert_eq!(other.next().await["whole"], true);
     assert_eq!(door.test.app.n_preview_models(), 2);
     drop((stream, other));
-    eventually("no model", async || (door.test.app.n_preview_models() == 0).then_some(())).await;
+    // Models are kept for a while, in case somebody watches again.
+    eventually("no model", async || {
+        door.test.jump(Duration::from_secs(1)).await;
+        (door.test.app.n_preview_models() == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,7 +46,17 @@ impl Door {
     }
 
     pub(crate) async fn with(options: Options, tls: Option<Tls>) -> Self {
-        let test = TestApp::start().await;
+        Self::over(TestApp::start().await, options, tls).await
+    }
+
+    /// One with a running shed `a` and a server whose time can jump.
+    pub(crate) async fn jumping_with_shed() -> Self {
+        let door = Self::over(TestApp::start_jumping().await, Options::default(), None).await;
+        door.test.shed("a").await;
+        door
+    }
+
+    async fn over(test: TestApp, options: Options, tls: Option<Tls>) -> Self {
         let http = Http::new(test.app.clone(), options);
         let socket = test.dir().join("shed.sock");
         let unix = Listener::bind(Listen::Unix(socket.clone())).await.unwrap();
