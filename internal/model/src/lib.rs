@@ -7,6 +7,7 @@ pub mod access;
 pub mod admission;
 pub mod env;
 pub mod event;
+pub mod lane;
 pub mod patch;
 mod rejection;
 pub mod session;

@@ -7,7 +7,7 @@ mod reconcile;
 mod timers;
 
 use shed_model::Rejection;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +33,9 @@ use crate::session::table::Table;
 use crate::session::view::WorkView;
 use crate::session::windows::{FIRST_EPOCH, started_event};
 use crate::shed::view::View;
+use shed_model::lane::{self, Lane, Step};
 use shed_model::session::Managed;
-use shed_model::session::life::{self, Situation, Verdict, Wish};
+use shed_model::session::life::{Denial, Facts, Rules, Wish};
 use shed_model::session::plan::Plan;
 use shed_model::session::ports;
 
@@ -153,19 +154,15 @@ impl WorkHandle {
 /// How a wish is answered.
 type Answer = oneshot::Sender<Result<(), Error>>;
 
-/// An operation under way: what it is, who waits for it, and what calls it off.
-struct Doing {
-    wish: Wish,
-    answer: Option<Answer>,
-    cancel: CancellationToken,
-}
+type Job = lane::Job<Wish, Work, Answer>;
 
-/// An operation that waits.
-struct Job {
-    wish: Wish,
+/// What goes with an operation.
+#[derive(Clone)]
+struct Work {
     actor: Actor,
     order: Order,
-    answer: Option<Answer>,
+    /// Ends it early.
+    cancel: CancellationToken,
 }
 
 struct Keeper {
@@ -177,8 +174,8 @@ struct Keeper {
     shed_posts: mpsc::Sender<crate::shed::keeper::Post>,
     view: watch::Sender<Arc<WorkView>>,
     shed_view: watch::Receiver<View>,
-    doing: HashMap<String, Doing>,
-    waiting: HashMap<String, VecDeque<Job>>,
+    /// The operations on each session, by its id; only of sessions with any.
+    lanes: HashMap<String, Lane<Rules, Work, Answer>>,
     /// The link whose spools are collected.
     link: Option<BoxLink>,
     /// The table that was compared last.
@@ -235,8 +232,7 @@ pub(crate) async fn start(
         shed_posts,
         view,
         shed_view,
-        doing: HashMap::new(),
-        waiting: HashMap::new(),
+        lanes: HashMap::new(),
         link: None,
         compared: None,
         came_up: None,
@@ -346,8 +342,9 @@ impl Keeper {
         self.put(Managed { row: session, workers: vec![worker] });
         if placed {
             let order = Order { fresh: true, ..Order::default() };
-            let job = Job { wish: Wish::Create, actor, order, answer: Some(answer) };
-            self.begin(&id, job).await;
+            let payload = self.work(actor, order);
+            let job = Job { operation: Wish::Create, payload, waiters: vec![answer] };
+            self.insert(&id, job).await;
         } else {
             // It is there, and its turn will come: that is all the caller waits for.
             answer.send(Ok(())).ok();
@@ -374,36 +371,33 @@ impl Keeper {
         for known in self.all() {
             let row = &known.row;
             if row.status == SessionStatus::Waiting
-                && !self.doing.contains_key(&row.id)
+                && !self.is_busy(&row.id)
                 && self.can_act()
                 && self.resources.slots.enter(self.shed.as_str(), &row.id, row.created_at)
             {
-                let job = self.turns.remove(&row.id).unwrap_or_else(|| Job {
-                    wish: Wish::Create,
-                    actor: Actor::Server,
-                    order: Order::default(),
-                    answer: None,
-                });
-                self.begin(&row.id, job).await;
+                let waited = self.turns.remove(&row.id);
+                let job = waited.unwrap_or_else(|| self.own(Wish::Create, Order::default()));
+                self.insert(&row.id, job).await;
             }
         }
     }
 
     /// Starts a session that has ended again when there is a place for it; until then it waits.
-    async fn begin_again(&mut self, known: &Managed, mut job: Job) {
-        let row = &known.row;
+    async fn begin_again(&mut self, row: &SessionRow) {
         if self.resources.slots.enter(self.shed.as_str(), &row.id, row.created_at) {
-            return self.begin(&row.id, job).await;
+            return self.begin(&row.id).await;
         }
-        let waits = self.set_status(&row.id, SessionStatus::Waiting, None, &job.actor).await;
-        if let Some(answer) = job.answer.take() {
-            if waits.is_err() {
-                self.resources.slots.leave(self.shed.as_str(), &row.id);
-                answer.send(waits).ok();
-                return;
-            }
-            answer.send(Ok(())).ok();
+        let Some(mut job) = self.lanes.get_mut(&row.id).and_then(Lane::finish) else {
+            return;
+        };
+        let actor = &job.payload.actor;
+        let waits = self.set_status(&row.id, SessionStatus::Waiting, None, actor).await;
+        let waiters = std::mem::take(&mut job.waiters);
+        if !waiters.is_empty() && waits.is_err() {
+            self.resources.slots.leave(self.shed.as_str(), &row.id);
+            return tell(waiters, waits);
         }
+        tell(waiters, Ok(()));
         self.turns.insert(row.id.clone(), job);
     }
 
@@ -413,55 +407,99 @@ impl Keeper {
         view.link.is_some() && view.status() == ShedStatus::Running
     }
 
+    fn is_busy(&self, id: &str) -> bool {
+        self.lanes.get(id).is_some_and(|lane| lane.running().is_some())
+    }
+
+    fn work(&self, actor: Actor, order: Order) -> Work {
+        Work { actor, order, cancel: self.stop.child_token() }
+    }
+
+    /// What the server does by itself.
+    fn own(&self, operation: Wish, order: Order) -> Job {
+        Job { operation, payload: self.work(Actor::Server, order), waiters: Vec::new() }
+    }
+
+    fn facts(&self, row: &SessionRow) -> Facts {
+        Facts { status: row.status, is_missing: self.is_missing(&row.id) }
+    }
+
     async fn take_wish(&mut self, post: WishPost) {
         let WishPost { session, wish, actor, order, answer } = post;
         let Some(known) = self.known(&session) else {
-            let error = Error::NoSession { shed: self.shed.clone(), session };
-            answer.send(Err(error)).ok();
-            return;
+            return tell(vec![answer], Err(self.no_session(session)));
         };
-        let doing = self.doing.get(&session).map(|doing| doing.wish);
-        let n_waiting = self.waiting.get(&session).map_or(0, VecDeque::len);
-        let situation = Situation { status: known.row.status, doing, n_waiting };
-        let job = Job { wish, actor, order, answer: Some(answer) };
-        match life::decide(situation, wish) {
-            Verdict::Already => {
-                job.answer.map(|answer| answer.send(Ok(())));
-            }
-            Verdict::Deny(denial) => {
-                let (shed, session) = (self.shed.clone(), known.row.name.clone());
-                let error = Error::Rejected(Rejection::Session { shed, session, denial });
-                job.answer.map(|answer| answer.send(Err(error)));
-            }
-            Verdict::Begin if wish == Wish::Restart && !is_up(&known.row) => {
-                self.begin_again(&known, job).await;
-            }
-            Verdict::Begin => self.begin(&session, job).await,
-            Verdict::Queue => self.waiting.entry(session).or_default().push_back(job),
-            Verdict::Interrupt => {
-                if let Some(doing) = self.doing.get(&session) {
-                    doing.cancel.cancel();
+        let (facts, work) = (self.facts(&known.row), self.work(actor, order));
+        let lane = self.lanes.entry(session.clone()).or_default();
+        let step = lane.request(facts, wish, work, answer);
+        self.take_step(&known, step).await;
+        self.drop_idle(&session);
+    }
+
+    async fn take_step(&mut self, known: &Managed, step: Step<Answer, Denial>) {
+        let id = &known.row.id;
+        match step {
+            Step::Begin => {
+                let running = self.lanes.get(id).and_then(Lane::running);
+                let restarts = running.is_some_and(|job| job.operation == Wish::Restart);
+                if restarts && !is_up(&known.row) {
+                    self.begin_again(&known.row).await;
+                } else {
+                    self.begin(id).await;
                 }
-                self.waiting.entry(session).or_default().push_back(job);
+            }
+            Step::Wait => {}
+            Step::Cancel(_) => {
+                if let Some(job) = self.lanes.get(id).and_then(Lane::running) {
+                    job.payload.cancel.cancel();
+                }
+            }
+            Step::Answer(waiters, lane::Answer::Already) => tell(waiters, Ok(())),
+            Step::Answer(waiters, lane::Answer::Denied(denial)) => {
+                let (shed, session) = (self.shed.clone(), known.row.name.clone());
+                let denied = Rejection::Session { shed, session, denial };
+                tell(waiters, Err(Error::Rejected(denied)));
             }
         }
     }
 
-    async fn begin(&mut self, id: &str, job: Job) {
+    fn no_session(&self, session: String) -> Error {
+        Error::NoSession { shed: self.shed.clone(), session }
+    }
+
+    fn drop_idle(&mut self, id: &str) {
+        if self.lanes.get(id).is_some_and(Lane::is_idle) {
+            self.lanes.remove(id);
+        }
+    }
+
+    /// Begins what no rule denies: now, or next.
+    async fn insert(&mut self, id: &str, job: Job) {
+        let lane = self.lanes.entry(id.to_owned()).or_default();
+        if matches!(lane.insert(job), Step::Begin) {
+            self.begin(id).await;
+            self.drop_idle(id);
+        }
+    }
+
+    /// Begins what the session's lane runs.
+    async fn begin(&mut self, id: &str) {
         self.turns.remove(id);
-        let written = match job.wish {
-            Wish::Create => self.enter_status(id, SessionStatus::Creating, None, &job.actor).await,
+        let Some(job) = self.lanes.get(id).and_then(Lane::running) else {
+            return;
+        };
+        let (operation, Work { actor, order, cancel }) = (job.operation, job.payload.clone());
+        let written = match operation {
+            Wish::Create => self.enter_status(id, SessionStatus::Creating, None, &actor).await,
             Wish::Delete => {
-                let force = Some(job.order.force);
-                self.enter_status(id, SessionStatus::Removing, force, &job.actor).await
+                self.enter_status(id, SessionStatus::Removing, Some(order.force), &actor).await
             }
             _ => Ok(()),
         };
         if let Err(error) = written {
-            job.answer.map(|answer| answer.send(Err(error)));
-            return;
+            let job = self.lanes.get_mut(id).and_then(Lane::finish);
+            return tell(job.map(|job| job.waiters).unwrap_or_default(), Err(error));
         }
-        let cancel = self.stop.child_token();
         let env = OpEnv {
             server: Arc::clone(&self.server),
             resources: self.resources.clone(),
@@ -471,53 +509,55 @@ impl Keeper {
             shed_posts: self.shed_posts.clone(),
             view: self.view.subscribe(),
             shed_view: self.shed_view.clone(),
-            cancel: cancel.clone(),
-            actor: job.actor,
-            order: job.order,
+            cancel,
+            actor,
+            order,
         };
-        let doing = Doing { wish: job.wish, answer: job.answer, cancel };
-        self.doing.insert(id.to_owned(), doing);
-        self.server.tasks.spawn(operations::run(job.wish, env));
+        self.server.tasks.spawn(operations::run(operation, env));
     }
 
     async fn finish(&mut self, id: &str, result: Result<(), Error>) {
-        let Some(Doing { wish, answer, .. }) = self.doing.remove(id) else {
+        let Some(job) = self.lanes.get_mut(id).and_then(Lane::finish) else {
             return;
         };
-        if wish == Wish::Delete && result.is_ok() {
+        if job.operation == Wish::Delete && result.is_ok() {
             self.resources.slots.leave(self.shed.as_str(), id);
-            for job in self.waiting.remove(id).into_iter().flatten() {
+            for job in self.lanes.remove(id).into_iter().flat_map(Lane::close) {
                 // It is gone, which is what a second deletion wanted.
-                let gone = Error::NoSession { shed: self.shed.clone(), session: id.to_owned() };
-                let told = if job.wish == Wish::Delete { Ok(()) } else { Err(gone) };
-                job.answer.map(|answer| answer.send(told));
+                let gone = match job.operation {
+                    Wish::Delete => Ok(()),
+                    _ => Err(self.no_session(id.to_owned())),
+                };
+                tell(job.waiters, gone);
             }
         }
         self.settle_place(id);
-        if let Some(answer) = answer {
-            answer.send(result).ok();
-        } else if let Err(error) = result {
+        if job.waiters.is_empty()
+            && let Err(error) = &result
+        {
             tracing::warn!(shed = %self.shed, session = id, %error, "what was begun for a session failed");
         }
-        // One that is refused now must not keep those behind it waiting.
-        while !self.doing.contains_key(id) {
-            let Some(job) = self.waiting.get_mut(id).and_then(VecDeque::pop_front) else {
-                self.waiting.remove(id);
-                break;
-            };
-            match job {
-                // Judged again: what was done may have changed what makes sense.
-                Job { wish, actor, order, answer: Some(answer) } => {
-                    let session = id.to_owned();
-                    let post = WishPost { session, wish, actor, order, answer };
-                    self.take_wish(post).await;
+        tell(job.waiters, result);
+        self.take_turns(id).await;
+        self.compare().await;
+    }
+
+    /// Begins what waits for its turn.
+    async fn take_turns(&mut self, id: &str) {
+        loop {
+            let Some(known) = self.known(id) else {
+                for job in self.lanes.remove(id).into_iter().flat_map(Lane::close) {
+                    tell(job.waiters, Err(self.no_session(id.to_owned())));
                 }
-                // Perhaps what was done just now brought it back.
-                Job { wish: Wish::Restore, .. } if !self.is_missing(id) => {}
-                job => self.begin(id, job).await,
+                return;
+            };
+            let facts = self.facts(&known.row);
+            // One that is denied now must not keep those behind it waiting.
+            match self.lanes.get_mut(id).and_then(|lane| lane.next(facts)) {
+                Some(step) => self.take_step(&known, step).await,
+                None => return self.drop_idle(id),
             }
         }
-        self.compare().await;
     }
 
     async fn take_change(&mut self, post: ChangePost) {
@@ -593,7 +633,7 @@ impl Keeper {
 
     /// A session in which nothing runs takes no place from others.
     fn settle_place(&self, id: &str) {
-        if self.doing.contains_key(id) {
+        if self.is_busy(id) {
             return;
         }
         let known = self.known(id);
@@ -680,6 +720,14 @@ impl Keeper {
 /// Whether it has processes, as far as is remembered.
 fn is_up(row: &SessionRow) -> bool {
     matches!(row.status, SessionStatus::Running | SessionStatus::Frozen)
+}
+
+/// Answers the waiter of an operation. There is at most one: requests to sessions do not join.
+fn tell(mut waiters: Vec<Answer>, result: Result<(), Error>) {
+    if let Some(waiter) = waiters.pop() {
+        // A caller that is gone needs no answer.
+        waiter.send(result).ok();
+    }
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -4,7 +4,7 @@
 mod news;
 
 use shed_model::Rejection;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +25,8 @@ use crate::shed::credential_relay::LendDesk;
 use crate::shed::operations::{After, OpEnv, OpError, Order, Report, run_op};
 use crate::shed::view::{ProgressState, View};
 use shed_engine::{BoxState, Found};
-use shed_model::shed::life::{self, Occasion, Op, Repair, Seen, Situation, Verdict, Wish};
+use shed_model::lane::{self, Lane, Step};
+use shed_model::shed::life::{self, Denial, Facts, Occasion, Op, Repair, Rules, Seen, Wish};
 
 /// Posts that wait for the keeper. Doors wait beyond that.
 const INBOX: usize = 32;
@@ -110,13 +111,17 @@ impl KeeperHandle {
     }
 }
 
-/// An operation under way or waiting.
+/// Waits for the end of an operation.
+type Waiter = oneshot::Sender<Result<Answer, Error>>;
+type Job = lane::Job<Op, Work, Waiter>;
+
+/// What goes with an operation.
 #[derive(Debug)]
-struct Job {
-    op: Op,
+struct Work {
     actor: Actor,
     order: Order,
-    waiters: Vec<oneshot::Sender<Result<Answer, Error>>>,
+    /// Ends it early.
+    cancel: CancellationToken,
 }
 
 struct Keeper {
@@ -128,9 +133,8 @@ struct Keeper {
     progress: watch::Sender<ProgressState>,
     desk: LendDesk,
     work: WorkHandle,
-    /// The operation under way, and what ends it early.
-    doing: Option<(Job, CancellationToken)>,
-    waiting: VecDeque<Job>,
+    /// Its operations.
+    lane: Lane<Rules, Work, Waiter>,
     reports: mpsc::Sender<Report>,
     /// Who asked for changes of sessions that are about to show.
     expected: HashMap<String, (Actor, Instant)>,
@@ -200,8 +204,7 @@ pub(crate) async fn start(
         progress,
         desk,
         work,
-        doing: None,
-        waiting: VecDeque::new(),
+        lane: Lane::default(),
         reports,
         expected: HashMap::new(),
         fresh: false,
@@ -257,21 +260,23 @@ impl Keeper {
     /// Asks shed-init for a sign of life. A frozen one has none.
     fn check_link(&self) {
         if self.row.status == ShedStatus::Running
-            && self.doing.is_none()
+            && self.lane.running().is_none()
             && let Some(link) = self.view.borrow().link.clone()
         {
             self.server.tasks.spawn(async move { link.check().await });
         }
     }
 
-    fn situation(&self) -> Situation {
-        Situation {
+    fn facts(&self) -> Facts {
+        Facts {
             status: self.row.status,
-            doing: self.doing.as_ref().map(|(job, _)| job.op),
-            waiting: self.waiting.back().map(|job| (job.op, self.waiting.len())),
             has_box: self.view.borrow().has_box(),
             is_cloned: self.row.spec.cloned,
         }
+    }
+
+    fn work(&self, actor: Actor, order: Order) -> Work {
+        Work { actor, order, cancel: self.stop.child_token() }
     }
 
     async fn take_post(&mut self, post: Post) {
@@ -291,59 +296,70 @@ impl Keeper {
     }
 
     async fn take_wish(&mut self, post: WishPost) {
-        let WishPost { wish, actor, order, answer } = post;
-        let verdict = life::decide(self.situation(), wish);
-        let job = |op| Job { op, actor, order, waiters: Vec::new() };
-        match verdict {
-            Verdict::Already => drop(answer.send(Ok(Answer::Already))),
-            Verdict::Deny(denial) => {
-                answer
-                    .send(Err(Error::Rejected(Rejection::Shed { shed: self.name.clone(), denial })))
-                    .ok();
-            }
-            Verdict::Join(op) => {
-                let doing = self.doing.as_mut().map(|(job, _)| job);
-                // The last that waits if there is one: that is what was judged.
-                let joined = self.waiting.back_mut().or(doing).filter(|job| job.op == op);
-                match joined {
-                    Some(job) => job.waiters.push(answer),
-                    None => drop(answer.send(Ok(Answer::Already))),
+        let WishPost { wish, actor, mut order, answer } = post;
+        let running = self.lane.running().map(|job| job.operation);
+        order.calls_off_creation = wish == Wish::Delete && running == Some(Op::Create);
+        let (facts, work) = (self.facts(), self.work(actor, order));
+        match self.lane.request(facts, wish, work, answer) {
+            Step::Begin => self.begin().await,
+            Step::Wait => {}
+            Step::Cancel(denied) => {
+                for (waiter, denial) in denied {
+                    waiter.send(Err(self.denied(denial))).ok();
+                }
+                if let Some(running) = self.lane.running() {
+                    running.payload.cancel.cancel();
                 }
             }
-            Verdict::Begin(op) => {
-                let mut job = job(op);
-                job.waiters.push(answer);
-                self.begin(job).await;
+            Step::Answer(waiters, answer) => self.answer(waiters, answer),
+        }
+    }
+
+    fn denied(&self, denial: Denial) -> Error {
+        Error::Rejected(Rejection::Shed { shed: self.name.clone(), denial })
+    }
+
+    fn answer(&self, waiters: Vec<Waiter>, answer: lane::Answer<Denial>) {
+        tell(waiters, || match answer {
+            lane::Answer::Already => Ok(Answer::Already),
+            lane::Answer::Denied(denial) => Err(self.denied(denial)),
+        });
+    }
+
+    /// Begins what the lane runs, and what waits behind it if that fails.
+    async fn begin(&mut self) {
+        while let Err(failure) = self.try_begin().await {
+            if let Some(job) = self.lane.finish() {
+                tell(job.waiters, || Err(Error::Failed(failure.clone())));
             }
-            Verdict::Queue(op) => {
-                let mut job = job(op);
-                job.waiters.push(answer);
-                self.waiting.push_back(job);
-            }
-            Verdict::Interrupt(op) => {
-                let mut job = job(op);
-                job.waiters.push(answer);
-                for forgotten in self.waiting.drain(..) {
-                    let denial = life::Denial::Removing;
-                    tell(forgotten.waiters, || {
-                        Err(Error::Rejected(Rejection::Shed { shed: self.name.clone(), denial }))
-                    });
-                }
-                if let Some((doing, cancel)) = &self.doing {
-                    job.order.calls_off_creation = doing.op == Op::Create;
-                    cancel.cancel();
-                }
-                self.waiting.push_back(job);
+            if !self.turn() {
+                return;
             }
         }
     }
 
+    /// The turn of what waits; whether something is to begin.
+    fn turn(&mut self) -> bool {
+        while let Some(step) = self.lane.next(self.facts()) {
+            match step {
+                Step::Begin => return true,
+                Step::Answer(waiters, answer) => self.answer(waiters, answer),
+                Step::Wait | Step::Cancel(_) => {}
+            }
+        }
+        false
+    }
+
     /// Writes the transitional status and starts the operation.
-    async fn begin(&mut self, mut job: Job) {
+    async fn try_begin(&mut self) -> Result<(), Failure> {
+        let Some(job) = self.lane.running_mut() else { return Ok(()) };
+        let op = job.operation;
+        let Work { actor, order, cancel } = &mut job.payload;
         // A creation that is called off takes nothing along that was there before it.
-        job.order.keep_volumes |= job.order.calls_off_creation && !self.row.spec.made_volumes;
-        let (status, wanted) = match job.op {
-            Op::Create => (ShedStatus::Creating, Some(!job.order.no_start)),
+        order.keep_volumes |= order.calls_off_creation && !self.row.spec.made_volumes;
+        let (actor, order, cancel) = (actor.clone(), order.clone(), cancel.clone());
+        let (status, wanted) = match op {
+            Op::Create => (ShedStatus::Creating, Some(!order.no_start)),
             Op::Start | Op::Unpause => (ShedStatus::Starting, Some(true)),
             Op::Restart => (ShedStatus::Stopping, Some(true)),
             Op::Stop => (ShedStatus::Stopping, Some(false)),
@@ -354,21 +370,17 @@ impl Keeper {
         let was = self.row.status;
         // Before the new status shows: whoever sees it must not take an earlier operation's progress for this one's.
         self.progress.send_replace(ProgressState::default());
-        let mut prepared = self.prepare(&job, status, wanted).await;
+        let keep_volumes = (op == Op::Remove).then_some(order.keep_volumes);
+        let mut prepared = self.prepare(keep_volumes, status, wanted, &actor).await;
         // What frees space must be possible when there is none.
         if matches!(prepared, Err(StoreError::DiskFull))
-            && job.op == Op::Remove
+            && op == Op::Remove
             && self.server.store.give_back()
         {
-            prepared = self.prepare(&job, status, wanted).await;
+            prepared = self.prepare(keep_volumes, status, wanted, &actor).await;
         }
-        if let Err(error) = prepared {
-            let failure = Failure::from(error);
-            tell(job.waiters, || Err(Error::Failed(failure.clone())));
-            return;
-        }
-        self.fresh |= matches!(job.op, Op::Create | Op::Start | Op::Restart | Op::Rebuild);
-        let cancel = self.stop.child_token();
+        prepared?;
+        self.fresh |= matches!(op, Op::Create | Op::Start | Op::Restart | Op::Rebuild);
         let env = OpEnv {
             server: Arc::clone(&self.server),
             name: self.name.clone(),
@@ -379,28 +391,31 @@ impl Keeper {
             desk: self.desk.clone(),
             work: self.work.clone(),
             reports: self.reports.clone(),
-            cancel: cancel.clone(),
-            order: job.order.clone(),
+            cancel,
+            order,
         };
-        self.server.tasks.spawn(run_op(job.op, env));
-        self.doing = Some((job, cancel));
+        self.server.tasks.spawn(run_op(op, env));
+        Ok(())
     }
 
+    /// Writes what an operation begins with; of a removal also whether it keeps the volumes.
     async fn prepare(
         &mut self,
-        job: &Job,
+        keep_volumes: Option<bool>,
         status: ShedStatus,
         wanted: Option<bool>,
+        actor: &Actor,
     ) -> Result<(), StoreError> {
-        if job.op == Op::Remove && self.row.spec.removal_keeps_volumes != job.order.keep_volumes {
+        if let Some(removal_keeps_volumes) = keep_volumes
+            && self.row.spec.removal_keeps_volumes != removal_keeps_volumes
+        {
             // Written first: a server that dies during the removal must finish this one and no other.
-            let spec =
-                ShedSpec { removal_keeps_volumes: job.order.keep_volumes, ..self.row.spec.clone() };
+            let spec = ShedSpec { removal_keeps_volumes, ..self.row.spec.clone() };
             self.server.store.set_spec(self.name.to_string(), spec.clone(), None).await?;
             self.row.spec = spec;
         }
         if status != self.row.status || wanted.is_some_and(|wanted| wanted != self.row.wanted) {
-            self.set_status(status, None, wanted, &job.actor).await?;
+            self.set_status(status, None, wanted, actor).await?;
         }
         Ok(())
     }
@@ -408,7 +423,8 @@ impl Keeper {
     async fn take_report(&mut self, report: Report) -> Option<Ended> {
         match report {
             Report::Status(status) => {
-                let actor = self.doing.as_ref().map_or(Actor::Server, |(job, _)| job.actor.clone());
+                let running = self.lane.running();
+                let actor = running.map_or(Actor::Server, |job| job.payload.actor.clone());
                 self.log_failure(self.row.status, status, &actor).await;
                 None
             }
@@ -438,18 +454,18 @@ impl Keeper {
     }
 
     async fn finish(&mut self, result: Result<ShedStatus, OpError>) -> Option<Ended> {
-        let (job, _) = self.doing.take()?;
-        if job.op == Op::Remove && result.is_ok() {
+        let job = self.lane.finish()?;
+        if job.operation == Op::Remove && result.is_ok() {
             return self.finish_removal(job).await;
         }
-        let interrupted = self.waiting.front().is_some_and(|next| next.op == Op::Remove);
+        let interrupted = self.lane.next_operation() == Some(Op::Remove);
         let (status, reason) = match &result {
             Ok(status) => (Some(*status), None),
             Err(_) if interrupted => (None, None),
             Err(error) => self.after_failure(error).await,
         };
         if let Some(status) = status
-            && let Err(error) = self.set_status(status, reason, None, &job.actor).await
+            && let Err(error) = self.set_status(status, reason, None, &job.payload.actor).await
         {
             tracing::error!(shed = %self.name, %error, "a shed's status was not written");
         }
@@ -459,16 +475,10 @@ impl Keeper {
             Ok(_) => tell(job.waiters, || Ok(Answer::Done)),
             Err(error) => tell(job.waiters, || Err(Error::Failed(error.failure.clone()))),
         }
-        self.next().await;
-        None
-    }
-
-    async fn next(&mut self) {
-        while self.doing.is_none()
-            && let Some(job) = self.waiting.pop_front()
-        {
-            self.begin(job).await;
+        if self.turn() {
+            self.begin().await;
         }
+        None
     }
 
     /// The status after a failed operation, and its reason.
@@ -501,8 +511,8 @@ impl Keeper {
         if let Err(error) = std::fs::remove_dir_all(&dir) {
             tracing::warn!(shed = %self.name, %error, "the link directory was left behind");
         }
-        let event = self.event(EventKind::ShedRemoved, job.actor.clone());
-        if !job.order.keep_volumes {
+        let event = self.event(EventKind::ShedRemoved, job.payload.actor.clone());
+        if !job.payload.order.keep_volumes {
             // What its sessions worked on is gone, and with it what is remembered of them.
             if let Err(error) = self.server.store.forget_sessions(self.name.to_string()).await {
                 tracing::error!(shed = %self.name, %error, "its sessions were not forgotten");
@@ -527,6 +537,10 @@ impl Keeper {
         });
         self.progress.send_modify(|progress| progress.done = Some(ShedStatus::Removing));
         tell(job.waiters, || Ok(Answer::Done));
+        // What waited wants something of a shed that is gone.
+        for job in std::mem::take(&mut self.lane).close() {
+            tell(job.waiters, || Err(self.denied(Denial::Removing)));
+        }
         Some(Ended::Removed)
     }
 
@@ -534,7 +548,7 @@ impl Keeper {
         let seen = seen(found.as_deref());
         let ended = found.as_deref().and_then(why_ended);
         self.show(|view| view.found = found.map(|found| Arc::new(*found)));
-        if self.doing.is_some() {
+        if self.lane.running().is_some() {
             return;
         }
         match life::repair(self.row.status, self.row.wanted, occasion, seen) {
@@ -548,7 +562,11 @@ impl Keeper {
             Repair::Begin(op) => {
                 let keep_volumes = self.row.spec.removal_keeps_volumes;
                 let order = Order { keep_volumes, no_start: !self.row.wanted, ..Order::default() };
-                self.begin(Job { op, actor: Actor::Server, order, waiters: Vec::new() }).await;
+                let payload = self.work(Actor::Server, order);
+                let job = Job { operation: op, payload, waiters: Vec::new() };
+                if matches!(self.lane.insert(job), Step::Begin) {
+                    self.begin().await;
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use shed_api::work::{Batch, BatchFilter, BatchOp};
 use shed_api::worker::WorkerStatus;
 
 use super::Managed;
-use super::life::{self, Situation, Verdict, Wish};
+use super::life::{self, Facts, Verdict, Wish};
 use crate::rejection::at_risk;
 use crate::{Rejection, tag};
 
@@ -72,9 +72,10 @@ fn wish(op: BatchOp) -> Option<Wish> {
     }
 }
 
-fn verdict(op: BatchOp, known: &Managed) -> Verdict {
-    let situation = Situation { status: known.row.status, doing: None, n_waiting: 0 };
-    wish(op).map_or(Verdict::Begin, |wish| life::decide(situation, wish))
+/// What the rules of sessions say; `None` of what is no operation of the session's keeper.
+fn verdict(op: BatchOp, known: &Managed) -> Option<Verdict> {
+    let facts = Facts { status: known.row.status, is_missing: false };
+    wish(op).map(|wish| life::decide_idle(facts, wish))
 }
 
 /// What there is nothing to do for; `None` if there is.
@@ -82,7 +83,7 @@ pub fn already(batch: &Batch, known: &Managed) -> Option<&'static str> {
     if batch.op == BatchOp::Tag {
         return missing_tags(batch, known).is_empty().then_some("has these tags already");
     }
-    (verdict(batch.op, known) == Verdict::Already).then_some(match batch.op {
+    (verdict(batch.op, known) == Some(Verdict::Already)).then_some(match batch.op {
         BatchOp::Terminate => "has ended already",
         BatchOp::Restart => "waits for its turn already",
         BatchOp::Freeze => "is frozen already",
@@ -129,7 +130,7 @@ pub fn forecast(
     }
     let row = &known.row;
     let name: shed_api::ShedName = row.shed.parse()?;
-    if let Verdict::Deny(denial) = verdict(batch.op, known) {
+    if let Some(Verdict::Deny(denial)) = verdict(batch.op, known) {
         return Err(Rejection::Session { shed: name, session: row.name.clone(), denial });
     }
     let is_stopped = shed == ShedStatus::Stopped;
@@ -403,7 +404,7 @@ mod tests {
         assert!(matches!(said(&delete, Some(&risk(2))), Err(Rejection::WorkAtRisk { .. })));
         let forced = Batch { force: true, ..delete.clone() };
         let words = said(&forced, Some(&risk(2))).unwrap();
-        assert!(words.contains("to the trash would go: 2 commits"), "{words}");
+        assert!(words.contains("to the trash would go: 2 unpushed commits"), "{words}");
         assert!(forecast(&delete, &tree, Stopped, None).unwrap().contains("start shed a"));
     }
 }

@@ -12,8 +12,7 @@
 
 use shed_api::session::SessionStatus;
 
-/// Wishes that may wait for one session. More are refused.
-const MAX_WAITING: usize = 8;
+use crate::lane::{self, Ahead, Life};
 
 /// What somebody wants of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,20 +41,25 @@ pub enum Wish {
     Patch,
 }
 
-/// What becomes of a wish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It is so.
-    Already,
-    /// Do it.
-    Begin,
-    /// Do it when what is being done is done.
-    Queue,
-    /// Call off what is being done, then do it.
-    Interrupt,
-    /// No; why.
-    Deny(Denial),
+impl Wish {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Create,
+        Self::Restore,
+        Self::Terminate,
+        Self::Restart,
+        Self::Delete,
+        Self::Freeze,
+        Self::Thaw,
+        Self::AddWorker,
+        Self::RestartWorker,
+        Self::RemoveWorker,
+        Self::Patch,
+    ];
 }
+
+/// What to do about a request.
+pub type Verdict = lane::Verdict<Wish, Denial>;
 
 /// Why a wish is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -83,38 +87,57 @@ pub enum Denial {
     TooManyWaiting,
 }
 
-/// What the judgement needs to know.
-#[derive(Debug, Clone, Copy)]
-pub struct Situation {
-    /// As remembered.
+/// What a decision depends on beside the operations that run and wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// As stored.
     pub status: SessionStatus,
-    /// What is being done.
-    pub doing: Option<Wish>,
-    /// How much waits behind it.
-    pub n_waiting: usize,
+    /// Whether it should be in tmux and is not: the shed stopped since it ran.
+    pub is_missing: bool,
 }
 
-/// Judges a wish.
-pub fn decide(situation: Situation, wish: Wish) -> Verdict {
-    if let Some(doing) = situation.doing {
-        return match (doing, wish) {
-            (Wish::Delete, other) if other != Wish::Delete => Verdict::Deny(Denial::Removing),
-            _ if situation.n_waiting >= MAX_WAITING => Verdict::Deny(Denial::TooManyWaiting),
-            (Wish::Create, Wish::Delete | Wish::Terminate) => Verdict::Interrupt,
-            _ => Verdict::Queue,
-        };
+/// The rules of sessions, for their lanes.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules;
+
+impl Life for Rules {
+    type Request = Wish;
+    type Operation = Wish;
+    type Facts = Facts;
+    type Denial = Denial;
+    const TOO_MANY_WAITING: Denial = Denial::TooManyWaiting;
+    // They are judged again in their turn.
+    const INTERRUPTED: Option<Denial> = None;
+
+    fn decide(facts: Facts, ahead: Ahead<Wish>, request: Wish) -> Verdict {
+        match (ahead.running, request) {
+            (None, _) => decide_idle(facts, request),
+            (Some(Wish::Delete), other) if other != Wish::Delete => Verdict::Deny(Denial::Removing),
+            (Some(Wish::Create), Wish::Delete | Wish::Terminate) => Verdict::Interrupt(request),
+            (Some(_), _) => Verdict::Queue(request),
+        }
     }
-    match (situation.status, wish) {
-        (SessionStatus::Removing, Wish::Delete)
-        | (_, Wish::Create | Wish::Restore | Wish::Delete | Wish::Patch | Wish::RemoveWorker) => {
-            Verdict::Begin
+
+    /// Judged again: what was done meanwhile may have changed what makes sense.
+    fn turn(facts: Facts, operation: Wish) -> Verdict {
+        decide_idle(facts, operation)
+    }
+}
+
+/// What to do about a request while nothing runs.
+pub(crate) fn decide_idle(facts: Facts, request: Wish) -> Verdict {
+    match (facts.status, request) {
+        // Perhaps what was done before its turn brought it back.
+        (_, Wish::Restore) if !facts.is_missing => Verdict::Already,
+        (_, Wish::Create | Wish::Restore | Wish::Delete | Wish::Patch | Wish::RemoveWorker) => {
+            Verdict::Begin(request)
         }
         (SessionStatus::Removing, _) => Verdict::Deny(Denial::Removing),
         (SessionStatus::Ended, Wish::Terminate)
         | (SessionStatus::Waiting, Wish::Restart)
         | (SessionStatus::Running, Wish::Thaw)
         | (SessionStatus::Frozen, Wish::Freeze) => Verdict::Already,
-        (_, Wish::Terminate | Wish::Restart) => Verdict::Begin,
+        (_, Wish::Terminate | Wish::Restart) => Verdict::Begin(request),
         (SessionStatus::Waiting, _) => Verdict::Deny(Denial::Waiting),
         (SessionStatus::Ended, _) => Verdict::Deny(Denial::Ended),
         (SessionStatus::Failed | SessionStatus::Creating, _) => Verdict::Deny(Denial::Failed),
@@ -123,7 +146,7 @@ pub fn decide(situation: Situation, wish: Wish) -> Verdict {
             Verdict::Deny(Denial::Frozen)
         }
         (SessionStatus::Running | SessionStatus::Frozen | SessionStatus::Stopped, _) => {
-            Verdict::Begin
+            Verdict::Begin(request)
         }
     }
 }
@@ -132,60 +155,76 @@ pub fn decide(situation: Situation, wish: Wish) -> Verdict {
 mod tests {
     use super::*;
 
-    fn judge(status: SessionStatus, doing: Option<Wish>, wish: Wish) -> Verdict {
-        decide(Situation { status, doing, n_waiting: 0 }, wish)
+    /// A verdict in a letter or two: `B`egin, `Q`ueue, `I`nterrupt, `=` for already, `D` and the denial.
+    fn code(request: Wish, verdict: Verdict) -> &'static str {
+        match verdict {
+            Verdict::Begin(it) | Verdict::Queue(it) | Verdict::Interrupt(it) if it != request => {
+                panic!("{it:?} for {request:?}")
+            }
+            Verdict::Begin(_) => "B",
+            Verdict::Queue(_) => "Q",
+            Verdict::Interrupt(_) => "I",
+            Verdict::Join(_) => panic!("no request to a session joins another"),
+            Verdict::Already => "=",
+            Verdict::Deny(Denial::Removing) => "Dx",
+            Verdict::Deny(Denial::Ended) => "De",
+            Verdict::Deny(Denial::Failed) => "Df",
+            Verdict::Deny(Denial::Waiting) => "Dw",
+            Verdict::Deny(Denial::Frozen) => "Dz",
+            Verdict::Deny(Denial::Orphaned) => "Do",
+            Verdict::Deny(Denial::TooManyWaiting) => panic!("the lane counts what waits"),
+        }
+    }
+
+    fn row(facts: Facts, running: Option<Wish>) -> String {
+        let ahead = Ahead { running, last: running };
+        Wish::ALL.map(|request| code(request, Rules::decide(facts, ahead, request))).join(" ")
     }
 
     #[test]
-    fn one_thing_at_a_time() {
-        use SessionStatus::Running;
-        let cases = [
-            (Some(Wish::Create), Wish::Delete, Verdict::Interrupt),
-            (Some(Wish::Create), Wish::Terminate, Verdict::Interrupt),
-            (Some(Wish::Create), Wish::AddWorker, Verdict::Queue),
-            (Some(Wish::Delete), Wish::Restart, Verdict::Deny(Denial::Removing)),
-            (Some(Wish::Restart), Wish::Delete, Verdict::Queue),
-            (None, Wish::AddWorker, Verdict::Begin),
+    fn what_each_request_leads_to_in_each_status() {
+        use SessionStatus::{
+            Creating, Ended, Failed, Frozen, Orphaned, Removing, Running, Stopped, Waiting,
+        };
+        // In the order of `Wish::ALL`: create, restore, terminate, restart, delete, freeze, thaw, add a worker, restart and
+        // remove one, patch.
+        let table = [
+            (Waiting, "B B B = B Dw Dw Dw Dw B B"),
+            (Creating, "B B B B B Df Df Df Df B B"),
+            (Running, "B B B B B B = B B B B"),
+            (Frozen, "B B B B B = B Dz Dz B B"),
+            (Ended, "B B = B B De De De De B B"),
+            (Failed, "B B B B B Df Df Df Df B B"),
+            (Removing, "B B Dx Dx B Dx Dx Dx Dx B B"),
+            (Stopped, "B B B B B B B B B B B"),
+            (Orphaned, "B B B B B Do Do Do Do B B"),
         ];
-        for (doing, wish, verdict) in cases {
-            assert_eq!(judge(Running, doing, wish), verdict, "{doing:?} {wish:?}");
+        assert_eq!(table.len(), SessionStatus::ALL.len());
+        for (status, expected) in table {
+            let missing = Facts { status, is_missing: true };
+            assert_eq!(row(missing, None), expected, "{status}");
+            // Only what is missing is restored.
+            let there = Facts { status, is_missing: false };
+            assert_eq!(row(there, None), expected.replacen("B B", "B =", 1), "{status}");
+            for request in Wish::ALL {
+                let judged = Rules::decide(there, Ahead::NOTHING, request);
+                assert_eq!(Rules::turn(there, request), judged, "{status} {request:?}");
+            }
         }
-        let full =
-            Situation { status: Running, doing: Some(Wish::Restart), n_waiting: MAX_WAITING };
-        assert_eq!(decide(full, Wish::Freeze), Verdict::Deny(Denial::TooManyWaiting));
     }
 
     #[test]
-    fn each_status_allows_what_makes_sense() {
-        use SessionStatus::{Ended, Failed, Frozen, Orphaned, Removing, Running, Waiting};
-        let deny = Verdict::Deny;
-        let cases = [
-            (Running, Wish::Thaw, Verdict::Already),
-            (Running, Wish::Freeze, Verdict::Begin),
-            (Frozen, Wish::Freeze, Verdict::Already),
-            (Frozen, Wish::Thaw, Verdict::Begin),
-            (Frozen, Wish::Terminate, Verdict::Begin),
-            (Frozen, Wish::AddWorker, deny(Denial::Frozen)),
-            (Ended, Wish::Terminate, Verdict::Already),
-            (Ended, Wish::Restart, Verdict::Begin),
-            (Ended, Wish::RestartWorker, deny(Denial::Ended)),
-            (Ended, Wish::RemoveWorker, Verdict::Begin),
-            (Failed, Wish::Restart, Verdict::Begin),
-            (Failed, Wish::Freeze, deny(Denial::Failed)),
-            (Waiting, Wish::Restart, Verdict::Already),
-            (Waiting, Wish::Terminate, Verdict::Begin),
-            (Waiting, Wish::AddWorker, deny(Denial::Waiting)),
-            (Orphaned, Wish::Delete, Verdict::Begin),
-            (Orphaned, Wish::Freeze, deny(Denial::Orphaned)),
-            (Removing, Wish::Delete, Verdict::Begin),
-            (Removing, Wish::Restart, deny(Denial::Removing)),
-        ];
-        for (status, wish, verdict) in cases {
-            assert_eq!(judge(status, None, wish), verdict, "{status} {wish:?}");
-        }
-        for status in SessionStatus::ALL {
-            assert_eq!(judge(*status, None, Wish::Delete), Verdict::Begin, "{status}");
-            assert_eq!(judge(*status, None, Wish::Patch), Verdict::Begin, "{status}");
+    fn what_each_request_leads_to_beside_each_operation() {
+        for running in Wish::ALL {
+            let expected = match running {
+                Wish::Create => "Q Q I Q I Q Q Q Q Q Q",
+                Wish::Delete => "Dx Dx Dx Dx Q Dx Dx Dx Dx Dx Dx",
+                _ => "Q Q Q Q Q Q Q Q Q Q Q",
+            };
+            for status in SessionStatus::ALL {
+                let facts = Facts { status: *status, is_missing: false };
+                assert_eq!(row(facts, Some(running)), expected, "{running:?} in {status}");
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ impl Keeper {
         // One that is being started has nothing to show yet.
         let is_begun = news.what == WorkerEnd::Lost
             && before.status == WorkerStatus::Starting
-            && self.doing.contains_key(&session.id);
+            && self.is_busy(&session.id);
         if before.epoch != news.epoch || is_begun {
             return Ok(());
         }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use shed_api::session::SessionStatus;
 use shed_api::{Actor, ShedStatus};
+use shed_model::lane::Lane;
 use shed_model::session::LayoutRow;
 use shed_model::worker::WorkerRow;
 use tokio::time::Instant;
 
 use super::is_up;
-use super::{Job, Keeper, LAYOUT_PAUSE, VANISH_GRACE, WorkHandle};
+use super::{Keeper, LAYOUT_PAUSE, VANISH_GRACE, WorkHandle};
 use crate::output::collector;
 use crate::session::layout;
 use crate::session::operations::Order;
@@ -92,7 +93,7 @@ impl Keeper {
     async fn compare_one(&mut self, known: &Managed, table: &Table) {
         let row = &known.row;
         let runs = matches!(row.status, SessionStatus::Running | SessionStatus::Frozen);
-        if !runs || self.doing.contains_key(&row.id) {
+        if !runs || self.is_busy(&row.id) {
             self.vanished.remove(&row.id);
             return;
         }
@@ -117,25 +118,14 @@ impl Keeper {
         let same_boot = self.is_same_boot();
         for known in self.all() {
             let row = &known.row;
-            if self.doing.contains_key(&row.id) {
+            if self.is_busy(&row.id) {
                 // What is being done began before the shed went: when it is over, the session may be missing.
                 if !same_boot && is_up(row) {
-                    let job = Job {
-                        wish: Wish::Restore,
-                        actor: Actor::Server,
-                        order: Order::default(),
-                        answer: None,
-                    };
-                    self.waiting.entry(row.id.clone()).or_default().push_front(job);
+                    let job = self.own(Wish::Restore, Order::default());
+                    self.insert(&row.id, job).await;
                 }
                 continue;
             }
-            let job = |wish: Wish| Job {
-                wish,
-                actor: Actor::Server,
-                order: Order::default(),
-                answer: None,
-            };
             match row.status {
                 SessionStatus::Running | SessionStatus::Frozen => {
                     self.resources.slots.keep(self.shed.as_str(), &row.id);
@@ -145,17 +135,19 @@ impl Keeper {
                         self.set_status(&row.id, running, None, &Actor::Server).await.ok();
                     }
                     if table.marked(&row.id).is_none() && !same_boot {
-                        self.begin(&row.id, job(Wish::Restore)).await;
+                        let job = self.own(Wish::Restore, Order::default());
+                        self.insert(&row.id, job).await;
                     }
                 }
                 SessionStatus::Creating => {
                     self.resources.slots.keep(self.shed.as_str(), &row.id);
-                    self.begin(&row.id, job(Wish::Create)).await;
+                    let job = self.own(Wish::Create, Order::default());
+                    self.insert(&row.id, job).await;
                 }
                 SessionStatus::Removing => {
-                    let mut job = job(Wish::Delete);
-                    job.order.force = row.spec.deletion.is_some_and(|deletion| deletion.force);
-                    self.begin(&row.id, job).await;
+                    let force = row.spec.deletion.is_some_and(|deletion| deletion.force);
+                    let job = self.own(Wish::Delete, Order { force, ..Order::default() });
+                    self.insert(&row.id, job).await;
                 }
                 SessionStatus::Waiting
                 | SessionStatus::Ended
@@ -200,12 +192,17 @@ impl Keeper {
         self.settle_place(id);
     }
 
+    fn is_restoring(&self) -> bool {
+        let mut running = self.lanes.values().filter_map(Lane::running);
+        running.any(|job| job.operation == Wish::Restore)
+    }
+
     /// Remembers what tmux looks like.
     pub(super) async fn write_layout(&mut self, orderly: bool) {
         let Some(link) = self.link.clone() else {
             return;
         };
-        if !orderly && self.doing.values().any(|doing| doing.wish == Wish::Restore) {
+        if !orderly && self.is_restoring() {
             // With this boot as the last one remembered, what is still to come back would be missed as if it had ended.
             self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
             return;

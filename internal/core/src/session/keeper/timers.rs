@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shed_api::Actor;
 use shed_api::session::SessionStatus;
 use tokio::time::Instant;
 
-use super::{Job, Keeper};
+use super::Keeper;
 use crate::files::worktree;
 use crate::session::operations::{self, Order};
 use shed_model::session::Managed;
@@ -23,7 +22,7 @@ impl Keeper {
             let id = &known.row.id;
             let due = Instant::now() + operations::runtime_left(&known.row, self.now())?;
             let again = self.not_before.get(id).map_or(due, |again| due.max(*again));
-            (self.can_act() && !self.doing.contains_key(id)).then_some(again)
+            (self.can_act() && !self.is_busy(id)).then_some(again)
         });
         let vanished = self.vanished.values().copied();
         let now = Instant::now();
@@ -47,7 +46,7 @@ impl Keeper {
             .collect();
         for id in over {
             self.vanished.remove(&id);
-            if self.can_act() && !self.doing.contains_key(&id) {
+            if self.can_act() && !self.is_busy(&id) {
                 self.end_by_itself(&id).await;
             }
         }
@@ -56,12 +55,12 @@ impl Keeper {
             let row = &known.row;
             let left = operations::runtime_left(row, self.now());
             let may = self.can_act() && !self.not_before.contains_key(&row.id);
-            if may && left.is_some_and(|left| left.is_zero()) && !self.doing.contains_key(&row.id) {
+            if may && left.is_some_and(|left| left.is_zero()) && !self.is_busy(&row.id) {
                 // What cannot be ended now is not tried without a pause.
                 self.not_before.insert(row.id.clone(), now + RETRY_PAUSE);
                 let order = Order { why: Some("its time is over".to_owned()), ..Order::default() };
-                let job = Job { wish: Wish::Terminate, actor: Actor::Server, order, answer: None };
-                self.begin(&row.id, job).await;
+                let job = self.own(Wish::Terminate, order);
+                self.insert(&row.id, job).await;
             }
         }
     }

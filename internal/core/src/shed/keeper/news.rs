@@ -29,7 +29,7 @@ impl Keeper {
                     return;
                 }
                 self.show(|view| view.link = None);
-                if self.row.status == ShedStatus::Running && self.doing.is_none() {
+                if self.row.status == ShedStatus::Running && self.lane.running().is_none() {
                     self.add_event(self.event(EventKind::LinkDown, Actor::Server)).await;
                 }
             }
