@@ -32,6 +32,11 @@ pub struct Start<'a> {
 }
 
 impl Agent {
+    /// Whether it can resume the conversation it was given the id of, and not only its latest one.
+    pub fn resumes_by_id(&self) -> bool {
+        self.resume.iter().any(|word| word == "{conversation}")
+    }
+
     /// The words of one start. A prompt is only for a new conversation: the old one has had it.
     pub fn argv(&self, start: Start<'_>) -> Vec<String> {
         let known: BTreeMap<&str, Option<&str>> = BTreeMap::from([
@@ -125,6 +130,21 @@ mod tests {
         );
         assert_eq!(line("codex", again), "codex resume --last --model opus");
         assert_eq!(line("opencode", Start::default()), "opencode");
+        assert_eq!(line("opencode", again), "opencode --continue --model opus");
         assert_eq!(line("gemini", new), "gemini --model opus --prompt-interactive -fix it");
+        assert_eq!(line("gemini", again), "gemini --resume --model opus");
+    }
+
+    #[test]
+    fn an_unknown_value_leaves_out_its_whole_group() {
+        let resumed = Start { continues: true, ..Start::default() };
+        assert_eq!(line("claude", resumed), "claude --permission-mode default");
+        assert_eq!(line("codex", Start { prompt: Some("x"), ..Start::default() }), "codex -- x");
+    }
+
+    #[test]
+    fn only_an_id_says_which_conversation_is_resumed() {
+        let by_id = built_in().into_iter().filter(|(_, agent)| agent.resumes_by_id());
+        assert_eq!(by_id.map(|(name, _)| name).collect::<Vec<_>>(), ["claude"]);
     }
 }

@@ -33,6 +33,6 @@ pub use error::{Error, Failure};
 pub use session::settings::SessionSettings;
 pub use settings::{Clock, Defaults, PULSE, Settings};
 pub use shed::clone::{KEPT, NOT_EMPTY};
-pub use shed::keeper::Answer;
+pub use shed::handle::Answer;
 pub use shed::mounts::MountPolicy;
 pub use stream::{Connection, Control, Duplex, ExitWait, Running, n_readable, read_some};

@@ -17,6 +17,8 @@ use crate::output::logs::Logs;
 use crate::scheduler::admission::Slots;
 
 pub(crate) mod control;
+pub(crate) mod events;
+pub(crate) mod handle;
 pub(crate) mod hooks;
 pub(crate) mod ids;
 pub(crate) mod keeper;

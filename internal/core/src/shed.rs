@@ -2,6 +2,7 @@
 
 pub(crate) mod clone;
 pub(crate) mod credential_relay;
+pub(crate) mod handle;
 pub(crate) mod keeper;
 pub(crate) mod mounts;
 pub(crate) mod operations;

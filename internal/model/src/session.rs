@@ -11,10 +11,12 @@ pub mod template;
 pub use request::{MAX_PROMPT_BYTES, check_title};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use shed_api::session::{AutoRespond, SessionLimits, SessionStatus, SessionType};
+use shed_api::worker::WorkerStatus;
 
 use crate::worker::WorkerRow;
 
@@ -164,6 +166,60 @@ pub struct SessionRow {
     pub spec: SessionSpec,
 }
 
+/// A longer runtime is no limit: a hundred years in seconds, which clocks can add.
+const LONGEST_RUNTIME: u64 = 100 * 365 * 86_400;
+
+impl SessionRow {
+    /// Whether it has processes while its shed runs.
+    pub fn is_up(&self) -> bool {
+        matches!(self.status, SessionStatus::Running | SessionStatus::Frozen)
+    }
+
+    /// How long it may still run; `None` if it does not run or has no limit.
+    pub fn runtime_left(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let limit = self.spec.limits.runtime_seconds?;
+        let since = self.spec.running_since.filter(|_| self.status == SessionStatus::Running)?;
+        let ran = (now - since).to_std().unwrap_or_default();
+        Some(Duration::from_secs(limit.min(LONGEST_RUNTIME)).saturating_sub(ran))
+    }
+
+    /// Between two checkpoints by the clock; `None` if none are made, or none now.
+    pub fn checkpoint_period(&self) -> Option<Duration> {
+        let minutes = self.spec.limits.checkpoint_minutes?;
+        let runs = self.status == SessionStatus::Running && self.spec.placed;
+        runs.then(|| Duration::from_secs(60 * u64::from(minutes.max(1))))
+    }
+
+    /// Whether its worktree was made for it and goes with it.
+    pub fn owns_worktree(&self) -> bool {
+        let spec = &self.spec;
+        spec.kind == SessionType::Worktree && spec.shares.is_none() && spec.placed
+    }
+
+    /// The status after its shed has started again. `lost` says whether any worker did not come back.
+    pub fn restored_status(&self, came_back: bool, lost: bool) -> SessionStatus {
+        if came_back {
+            SessionStatus::Running
+        } else if self.spec.kind == SessionType::Worktree && lost {
+            SessionStatus::Orphaned
+        } else {
+            SessionStatus::Ended
+        }
+    }
+
+    /// The status after a deletion that failed: as before, or as far as the deletion came. `is_there` says whether it has
+    /// processes or a tmux session, `has_ended` whether ending them had begun.
+    pub fn undeleted_status(&self, is_there: bool, has_ended: bool) -> SessionStatus {
+        let was = self.spec.deletion.map_or(SessionStatus::Ended, |deletion| deletion.was);
+        match was {
+            SessionStatus::Running | SessionStatus::Frozen if !is_there => SessionStatus::Ended,
+            // It was thawed, so that its processes could end.
+            SessionStatus::Frozen if has_ended => SessionStatus::Running,
+            was => was,
+        }
+    }
+}
+
 /// What is remembered of a shed's sessions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Remembered {
@@ -227,4 +283,33 @@ impl Managed {
         };
         by(|worker| &worker.name).or_else(|| by(|worker| &worker.id))
     }
+
+    /// What it takes of the limit on running sessions while no operation runs.
+    pub fn slot(&self) -> Slot {
+        let is_unmanaged = self.workers.is_empty();
+        let runs = |row: &WorkerRow| row.status != WorkerStatus::Exited;
+        match self.row.status {
+            SessionStatus::Running | SessionStatus::Frozen
+                if is_unmanaged || self.workers.iter().any(runs) =>
+            {
+                Slot::Taken
+            }
+            SessionStatus::Waiting => Slot::Wanted,
+            _ => Slot::None,
+        }
+    }
 }
+
+/// A session's part of the limit on running sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// It counts as running.
+    Taken,
+    /// It waits for one.
+    Wanted,
+    /// It needs none.
+    None,
+}
+
+#[cfg(test)]
+mod tests;

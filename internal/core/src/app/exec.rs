@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use super::App;
 use super::sessions::{Place, no_session};
-use crate::shed::keeper::KeeperHandle;
-use crate::shed::operations::Order;
+use crate::shed::handle::KeeperHandle;
+use crate::shed::handle::Order;
 use crate::stream::{Running, n_readable, read_some, start};
 use crate::{Error, Person};
 use shed_model::shed::life::Wish;

@@ -13,7 +13,7 @@ use shed_tmux::argv::{self, Target};
 use super::App;
 use crate::box_link::BoxLink;
 use crate::session::table::NoSessions;
-use crate::shed::keeper::{KeeperHandle, Post};
+use crate::shed::handle::{KeeperHandle, Post};
 use crate::{Error, Person};
 use shed_model::session::Managed;
 use shed_model::session::life::Denial;

@@ -15,8 +15,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::App;
 use super::start_keeper;
-use crate::shed::keeper::{Answer, KeeperHandle, Post};
-use crate::shed::operations::Order;
+use crate::shed::handle::Order;
+use crate::shed::handle::{Answer, KeeperHandle, Post};
 use crate::shed::view::ProgressState;
 use crate::{Error, Person};
 use shed_engine::EngineError;

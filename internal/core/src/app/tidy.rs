@@ -22,8 +22,8 @@ use crate::housekeeping::log_dirs;
 use crate::housekeeping::orphans::{self, Evidence, Found, Thing};
 use crate::housekeeping::retention::{self, DEFAULT_DAYS, Entry, Rules, State, Thing as Kept};
 use crate::output::collector::blocking;
-use crate::session::keeper::Post;
-use crate::shed::keeper::KeeperHandle;
+use crate::session::handle::Post;
+use crate::shed::handle::KeeperHandle;
 use crate::{Error, Person};
 
 /// Questions to git at once.

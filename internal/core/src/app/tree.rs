@@ -16,7 +16,7 @@ use crate::box_link::BoxLink;
 use crate::files::git::{git, unexpected};
 use crate::files::worktree::{facts, git_name, take_checkpoint, tree_view};
 use crate::server::Server;
-use crate::session::keeper::Post;
+use crate::session::handle::Post;
 use crate::{Error, Person};
 use shed_model::patch::{self, Extent};
 use shed_model::session::Managed;
@@ -38,7 +38,7 @@ pub struct DiffQuery {
 struct Tree {
     known: std::sync::Arc<Managed>,
     link: BoxLink,
-    handle: crate::shed::keeper::KeeperHandle,
+    handle: crate::shed::handle::KeeperHandle,
 }
 
 impl App {

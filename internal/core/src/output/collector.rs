@@ -12,6 +12,7 @@ use shed_api::ShedName;
 use shed_api::worker::WorkerStatus;
 use shed_link::spool::{Ask, Epoch, Item};
 use shed_link::{Io, Program, Spawn, Status, User};
+use shed_model::worker::{WorkerChange, WorkerReport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -21,7 +22,7 @@ use crate::Error;
 use crate::box_link::BoxLink;
 use crate::output::logs::{Cell, Logs};
 use crate::server::Server;
-use crate::session::keeper::{Post, WorkHandle, WorkerEnd, WorkerNews};
+use crate::session::handle::{Post, WorkHandle};
 use crate::stream::{socket_pair, to_tokio};
 
 /// What is read of the collector at once. What the server cannot store waits in the box.
@@ -218,7 +219,7 @@ impl Collector {
                 .any(|of| of.epoch == row.epoch && of.worker.to_string() == row.id);
             let should_run = row.epoch > 0 && row.status != WorkerStatus::Exited;
             if should_run && !is_followed {
-                self.tell(&row.id, row.epoch, 0, WorkerEnd::Lost).await?;
+                self.tell(&row.id, row.epoch, 0, WorkerChange::Lost).await?;
             }
         }
         Ok(())
@@ -267,11 +268,11 @@ impl Collector {
         worker: &str,
         epoch: u64,
         at_ms: u64,
-        what: WorkerEnd,
+        change: WorkerChange,
     ) -> Result<(), Error> {
-        let news = WorkerNews { worker: worker.to_owned(), epoch, at_ms, what };
+        let report = WorkerReport { worker: worker.to_owned(), epoch, at_ms, change };
         let (done, written) = oneshot::channel();
-        self.work.post(Post::Worker(news, done)).await?;
+        self.work.post(Post::Worker(report, done)).await?;
         written.await.map_err(|_| Error::ShuttingDown)?
     }
 
@@ -347,7 +348,7 @@ fn store_one(
     cell: &Arc<Cell>,
     of: Epoch,
     item: Item,
-) -> Result<Option<(Epoch, u64, WorkerEnd)>, Error> {
+) -> Result<Option<(Epoch, u64, WorkerChange)>, Error> {
     let epoch = of.epoch;
     Ok(match item {
         Item::Output { offset, at_ms, bytes, .. } => {
@@ -363,21 +364,23 @@ fn store_one(
             logs.write(cell, |log| log.resize(epoch, at_ms, cols, rows), true)?;
             None
         }
-        Item::Started { at_ms, .. } => Some((of, at_ms, WorkerEnd::Started)),
+        Item::Started { at_ms, .. } => Some((of, at_ms, WorkerChange::Started)),
         Item::Exit { at_ms, status, .. } => {
             let exit = match status {
                 Status::Code(code) => shed_output::Exit::Code(code),
                 Status::Signal(number) => shed_output::Exit::Signal(number),
             };
             logs.write(cell, |log| log.exit(epoch, at_ms, exit), true)?;
-            Some((of, at_ms, WorkerEnd::Exited(status)))
+            Some((of, at_ms, WorkerChange::Exited(status.into())))
         }
-        Item::Refused { at_ms, refusal, .. } => {
-            Some((of, at_ms, WorkerEnd::Refused(shed_api::name::printable(&refusal.to_string()))))
-        }
+        Item::Refused { at_ms, refusal, .. } => Some((
+            of,
+            at_ms,
+            WorkerChange::Refused(shed_api::name::printable(&refusal.to_string())),
+        )),
         Item::Lost { .. } => {
             logs.write(cell, |_| Ok(()), true)?;
-            Some((of, 0, WorkerEnd::Lost))
+            Some((of, 0, WorkerChange::Lost))
         }
         Item::Found { .. } | Item::Listed => None,
     })

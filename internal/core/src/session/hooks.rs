@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use shed_api::worker::WorkerStatus;
 use shed_link::git::{AddWorktree, BoxPath, Branch, GitDone, GitOp, Rev, Start as GitStart};
-use shed_model::worker::{WorkerRow, WorkerSpec};
+use shed_model::worker::{Opening, WorkerRow, WorkerSpec, exit_note};
 use shed_tmux::argv;
 use tokio::time::timeout;
 
@@ -15,7 +15,7 @@ use crate::files::git::{git, unexpected};
 use crate::files::worktree::{facts, tree_view};
 use crate::session::ids;
 use crate::session::operations::OpEnv;
-use crate::session::windows::{self, Opening, tmux};
+use crate::session::windows::{self, tmux};
 use shed_model::session::Managed;
 
 /// How long a setup or teardown may take.
@@ -129,13 +129,8 @@ pub(crate) async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> R
             Ok(())
         }
         exit => {
-            let how = exit.map_or_else(
-                || "nobody knows how".to_owned(),
-                |exit| match exit {
-                    shed_api::stream::Exit::Code(code) => format!("exit {code}"),
-                    shed_api::stream::Exit::Signal(signal) => format!("signal {signal}"),
-                },
-            );
+            let unknown = || "exit status unknown".to_owned();
+            let how = exit.as_ref().map_or_else(unknown, exit_note);
             Err(Error::HookFailed {
                 shed: env.shed.clone(),
                 session: known.row.name.clone(),

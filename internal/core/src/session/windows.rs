@@ -11,7 +11,7 @@ use shed_link::spool::WorkerId;
 use shed_link::{Confine, Io, Program, Run, Spawn, Status, User, WorkerSpec};
 use shed_model::NewEvent;
 use shed_model::session::SessionRow;
-use shed_model::worker::WorkerRow;
+use shed_model::worker::{Opening, WorkerChange, WorkerReport, WorkerRow};
 use shed_tmux::TmuxError;
 use shed_tmux::argv::{self, Target, WorkerWindow};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,7 +23,7 @@ use crate::Error;
 use crate::box_link::BoxLink;
 use crate::output::collector::{blocking, spool_dir};
 use crate::session::control::Runner;
-use crate::session::keeper::{Post, WorkerEnd, WorkerNews};
+use crate::session::handle::Post;
 use crate::session::operations::OpEnv;
 use crate::stream::{socket_pair, to_tokio};
 use shed_agents::Start;
@@ -50,18 +50,6 @@ const PRELUDE_LINES: usize = 2_000;
 const MAX_REFUSAL_BYTES: u64 = 4 << 10;
 /// How long the processes of a worker have to end by themselves.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
-
-/// What a window is opened for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Opening {
-    /// To start the command. With true, an agent takes its conversation up again.
-    Command {
-        /// Whether it does.
-        continues: bool,
-    },
-    /// Only to show what was there, and this line.
-    Notice(String),
-}
 
 /// Opens a worker's window and returns when its command runs, has ended, or could not be started.
 pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result<(), Error> {
@@ -141,11 +129,11 @@ async fn refusal(env: &OpEnv, worker: &str, epoch: u64, socket: &mut UnixStream)
 /// Has it written that a start failed, unless the command is known to have ended.
 async fn tell_refused(env: &OpEnv, worker: &str, epoch: u64, why: String) {
     let at_ms = u64::try_from(env.now().timestamp_millis()).unwrap_or_default();
-    let what = WorkerEnd::Refused(why);
-    let news = WorkerNews { worker: worker.to_owned(), epoch, at_ms, what };
+    let change = WorkerChange::Refused(why);
+    let report = WorkerReport { worker: worker.to_owned(), epoch, at_ms, change };
     let (done, written) = oneshot::channel();
     // A keeper that is gone writes nothing more.
-    if env.posts.send(Post::Worker(news, done)).await.is_ok() {
+    if env.posts.send(Post::Worker(report, done)).await.is_ok() {
         written.await.map(drop).ok();
     }
 }

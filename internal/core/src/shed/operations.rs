@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use shed_api::shed::Lend;
 use shed_api::{Code, ShedName, ShedStatus};
 use shed_model::shed::{ShedRow, ShedSpec};
 use tokio::sync::{mpsc, watch};
@@ -17,35 +16,18 @@ use tokio_util::sync::CancellationToken;
 use crate::box_link::{BoxLink, link_dir};
 use crate::error::Failure;
 use crate::server::Server;
-use crate::session::keeper::WorkHandle;
+use crate::session::handle::WorkHandle;
 use crate::settings::HELLO_LIMIT;
 use crate::shed::clone::checkout;
 use crate::shed::credential_relay::LendDesk;
+use crate::shed::handle::Order;
 use crate::shed::view::{ProgressState, View};
 use shed_engine::STOP_LIMIT;
 use shed_engine::{BoxPlan, BoxState, Engine, Found};
 use shed_model::shed::life::Op;
-use shed_model::shed::repo::Repo;
 
 /// How many of a box's last lines go into the reason of a failure.
 const SHOWN_LOG_LINES: u32 = 10;
-
-/// What goes with a wish, and is not kept.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Order {
-    /// Delete: leave the volumes.
-    pub(crate) keep_volumes: bool,
-    /// Delete: it interrupts a creation.
-    pub(crate) calls_off_creation: bool,
-    /// Create: leave it stopped.
-    pub(crate) no_start: bool,
-    /// Rebuild, retry: the new image.
-    pub(crate) image: Option<String>,
-    /// Create: with the password from its URL.
-    pub(crate) repo: Option<Repo>,
-    /// Create: what the creator lends.
-    pub(crate) lend: Vec<Lend>,
-}
 
 /// What an operation tells its keeper.
 #[derive(Debug)]

@@ -9,11 +9,10 @@ use shed_model::session::LayoutRow;
 use shed_model::worker::WorkerRow;
 use tokio::time::Instant;
 
-use super::is_up;
-use super::{Keeper, LAYOUT_PAUSE, VANISH_GRACE, WorkHandle};
+use super::{Keeper, LAYOUT_PAUSE, VANISH_GRACE};
 use crate::output::collector;
+use crate::session::handle::{Order, WorkHandle};
 use crate::session::layout;
-use crate::session::operations::Order;
 use crate::session::table::{NoSessions, Table};
 use shed_model::session::Managed;
 use shed_model::session::life::Wish;
@@ -120,7 +119,7 @@ impl Keeper {
             let row = &known.row;
             if self.is_busy(&row.id) {
                 // What is being done began before the shed went: when it is over, the session may be missing.
-                if !same_boot && is_up(row) {
+                if !same_boot && row.is_up() {
                     let job = self.own(Wish::Restore, Order::default());
                     self.insert(&row.id, job).await;
                 }
@@ -171,7 +170,7 @@ impl Keeper {
     pub(super) fn is_missing(&self, id: &str) -> bool {
         let view = self.shed_view.borrow();
         let table = view.table.as_ref().filter(|_| !view.table_is_old);
-        self.known(id).is_some_and(|known| is_up(&known.row))
+        self.known(id).is_some_and(|known| known.row.is_up())
             && table.is_some_and(|table| table.marked(id).is_none())
     }
 
@@ -189,7 +188,7 @@ impl Keeper {
         if let Err(error) = ended {
             tracing::error!(shed = %self.shed, %error, "the end of a session was not written");
         }
-        self.settle_place(id);
+        self.settle_slot(id);
     }
 
     fn is_restoring(&self) -> bool {

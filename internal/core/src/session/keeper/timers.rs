@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shed_api::session::SessionStatus;
 use tokio::time::Instant;
 
 use super::Keeper;
 use crate::files::worktree;
-use crate::session::operations::{self, Order};
+use crate::session::handle::Order;
 use shed_model::session::Managed;
 use shed_model::session::life::Wish;
 
-/// Between two attempts to end a session whose time is over.
+/// Between two attempts to end a session whose runtime limit is reached.
 const RETRY_PAUSE: Duration = Duration::from_secs(30);
 
 impl Keeper {
@@ -20,7 +19,7 @@ impl Keeper {
     pub(super) fn next_due(&self) -> Option<Instant> {
         let limits = self.all().into_iter().filter_map(|known| {
             let id = &known.row.id;
-            let due = Instant::now() + operations::runtime_left(&known.row, self.now())?;
+            let due = Instant::now() + known.row.runtime_left(self.now())?;
             let again = self.not_before.get(id).map_or(due, |again| due.max(*again));
             (self.can_act() && !self.is_busy(id)).then_some(again)
         });
@@ -53,12 +52,13 @@ impl Keeper {
         self.not_before.retain(|_, again| *again > now);
         for known in self.all() {
             let row = &known.row;
-            let left = operations::runtime_left(row, self.now());
+            let left = row.runtime_left(self.now());
             let may = self.can_act() && !self.not_before.contains_key(&row.id);
             if may && left.is_some_and(|left| left.is_zero()) && !self.is_busy(&row.id) {
                 // What cannot be ended now is not tried without a pause.
                 self.not_before.insert(row.id.clone(), now + RETRY_PAUSE);
-                let order = Order { why: Some("its time is over".to_owned()), ..Order::default() };
+                let order =
+                    Order { why: Some("runtime limit reached".to_owned()), ..Order::default() };
                 let job = self.own(Wish::Terminate, order);
                 self.insert(&row.id, job).await;
             }
@@ -67,14 +67,9 @@ impl Keeper {
 
     /// When the next checkpoint of a session with timed checkpoints is due; the first one is due at once, that is at `now`.
     fn checkpoint_due(&self, known: &Managed, now: Instant) -> Option<Instant> {
-        let row = &known.row;
-        let minutes = row.spec.limits.checkpoint_minutes?;
-        let runs = row.status == SessionStatus::Running && row.spec.placed;
-        let last = self.checkpointed.get(&row.id).copied();
-        (runs && self.can_act()).then(|| {
-            let period = Duration::from_secs(60 * u64::from(minutes.max(1)));
-            last.map_or(now, |last| last + period)
-        })
+        let period = known.row.checkpoint_period().filter(|_| self.can_act())?;
+        let last = self.checkpointed.get(&known.row.id);
+        Some(last.map_or(now, |last| *last + period))
     }
 
     /// Makes the checkpoints that are due. One that would be as the last one is not made.

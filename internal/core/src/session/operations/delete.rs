@@ -1,18 +1,20 @@
 //! Deleting a session: nothing that only it has is lost without `force`, and with it all of that goes to the trash.
 
-use shed_model::Rejection;
 use std::sync::Arc;
 
-use shed_api::session::{SessionStatus, SessionType};
-use shed_model::session::SessionRow;
+use shed_model::Rejection;
+use shed_model::session::{Managed, SessionRow};
+use shed_model::worker::WorkerRow;
+use tokio::sync::oneshot;
 
+use super::OpEnv;
+use super::terminate::{end_everything, end_leftovers};
 use crate::Error;
 use crate::files::worktree::{last_checkpoint, remove_worktree, risk};
+use crate::session::events::status_event;
+use crate::session::handle::Post;
 use crate::session::hooks::run_hook;
-use crate::session::keeper::status_event;
-use crate::session::operations::{OpEnv, end_everything, end_leftovers, forget, is_alive};
 use crate::session::windows::GRACE;
-use shed_model::session::Managed;
 
 /// Ends and forgets a session. What only it has goes to the trash.
 pub(super) async fn delete(env: &OpEnv) -> Result<(), Error> {
@@ -21,16 +23,10 @@ pub(super) async fn delete(env: &OpEnv) -> Result<(), Error> {
     let result = try_delete(env, &known, &mut has_ended).await;
     if let Err(error) = &result {
         // As it was, or as far as it came: it can be tried again.
-        let was = known.row.spec.deletion.map_or(SessionStatus::Ended, |deletion| deletion.was);
-        let alive = env.known()?.workers.iter().any(is_alive);
+        let alive = env.known()?.workers.iter().any(WorkerRow::is_alive);
         let table = env.shed_view.borrow().table.clone();
         let is_there = alive || table.is_some_and(|table| table.marked(&env.id).is_some());
-        let status = match was {
-            SessionStatus::Running | SessionStatus::Frozen if !is_there => SessionStatus::Ended,
-            // What was to be ended was thawed for that.
-            SessionStatus::Frozen if has_ended => SessionStatus::Running,
-            was => was,
-        };
+        let status = known.row.undeleted_status(is_there, has_ended);
         let row = SessionRow {
             status,
             reason: Some(error.to_string()),
@@ -55,8 +51,7 @@ pub(super) async fn delete(env: &OpEnv) -> Result<(), Error> {
 /// `has_ended` becomes true when its processes begin to be ended.
 async fn try_delete(env: &OpEnv, known: &Managed, has_ended: &mut bool) -> Result<(), Error> {
     let spec = &known.row.spec;
-    let own_worktree = spec.kind == SessionType::Worktree && spec.shares.is_none() && spec.placed;
-    if !own_worktree {
+    if !known.row.owns_worktree() {
         *has_ended = true;
         end_everything(env, GRACE).await?;
         end_leftovers(env).await;
@@ -102,4 +97,13 @@ async fn try_delete(env: &OpEnv, known: &Managed, has_ended: &mut bool) -> Resul
     last_checkpoint(env).await?;
     remove_worktree(&link, known).await?;
     forget(env).await
+}
+
+/// The last change of a session: its rows go. Its output stays until it is tidied up.
+pub(super) async fn forget(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    let (done, forgotten) = oneshot::channel();
+    let post = Post::Forget(known.row.id.clone(), env.actor.clone(), done);
+    env.posts.send(post).await.map_err(|_| Error::ShuttingDown)?;
+    forgotten.await.map_err(|_| Error::ShuttingDown)?
 }

@@ -1,0 +1,237 @@
+//! Requests, and the operations that begin and end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use shed_api::Actor;
+use shed_api::session::SessionStatus;
+use shed_model::Rejection;
+use shed_model::lane::{self, Lane, Step};
+use shed_model::session::life::{Denial, Facts, Wish};
+use shed_model::session::plan::Plan;
+use shed_model::session::{Managed, SessionRow, ports};
+use shed_store::StoreError;
+
+use super::{Job, Keeper, Work};
+use crate::Error;
+use crate::session::events::status_event;
+use crate::session::handle::{Answer, Order, WishPost};
+use crate::session::operations::{self, OpEnv};
+use crate::session::windows::{FIRST_EPOCH, started_event};
+
+impl Keeper {
+    pub(super) async fn create(&mut self, plan: Plan, actor: Actor, answer: Answer) {
+        let Plan { mut session, mut worker } = plan;
+        // Others may have been made since it was planned.
+        let taken = self.all().iter().filter_map(|known| known.row.spec.port_block).collect();
+        if session.spec.port_block.is_none_or(|block| BTreeSet::contains(&taken, &block)) {
+            session.spec.port_block = ports::free_block(&taken);
+        }
+        let id = session.id.clone();
+        let placed = self.resources.slots.enter(self.shed.as_str(), &id, session.created_at);
+        if placed {
+            session.status = SessionStatus::Creating;
+            if session.spec.placed && session.spec.set_up {
+                // Nothing comes before its first start: one write for both.
+                worker.epoch = FIRST_EPOCH;
+            }
+        }
+        let mut happened = vec![status_event(self.now(), &session, &actor)];
+        if worker.epoch == FIRST_EPOCH {
+            happened.push(started_event(self.now(), &session, &worker, &actor));
+        }
+        let added = self.server.store.add_session(session.clone(), vec![worker.clone()], happened);
+        if let Err(error) = added.await {
+            self.resources.slots.leave(self.shed.as_str(), &id);
+            let error = match error {
+                StoreError::Exists(_) => {
+                    Error::SessionExists { shed: self.shed.clone(), session: session.name }
+                }
+                error => error.into(),
+            };
+            answer.send(Err(error)).ok();
+            return;
+        }
+        self.put(Managed { row: session, workers: vec![worker] });
+        if placed {
+            let order = Order { fresh: true, ..Order::default() };
+            let payload = self.work(actor, order);
+            let job = Job { operation: Wish::Create, payload, waiters: vec![answer] };
+            self.insert(&id, job).await;
+        } else {
+            // It is there, and its turn will come: that is all the caller waits for.
+            answer.send(Ok(())).ok();
+        }
+    }
+
+    pub(super) async fn adopt(&mut self, row: SessionRow, actor: &Actor, answer: Answer) {
+        let event = status_event(self.now(), &row, actor);
+        let added = self.server.store.add_session(row.clone(), Vec::new(), vec![event]).await;
+        if added.is_ok() {
+            self.resources.slots.keep(self.shed.as_str(), &row.id);
+            self.put(Managed { row, workers: Vec::new() });
+        }
+        answer.send(added.map_err(Error::from)).ok();
+    }
+
+    pub(super) fn is_busy(&self, id: &str) -> bool {
+        self.lanes.get(id).is_some_and(|lane| lane.running().is_some())
+    }
+
+    pub(super) fn work(&self, actor: Actor, order: Order) -> Work {
+        Work { actor, order, cancel: self.stop.child_token() }
+    }
+
+    /// What the server does by itself.
+    pub(super) fn own(&self, operation: Wish, order: Order) -> Job {
+        Job { operation, payload: self.work(Actor::Server, order), waiters: Vec::new() }
+    }
+
+    pub(super) fn facts(&self, row: &SessionRow) -> Facts {
+        Facts { status: row.status, is_missing: self.is_missing(&row.id) }
+    }
+
+    pub(super) async fn take_wish(&mut self, post: WishPost) {
+        let WishPost { session, wish, actor, order, answer } = post;
+        let Some(known) = self.known(&session) else {
+            return tell(vec![answer], Err(self.no_session(session)));
+        };
+        let (facts, work) = (self.facts(&known.row), self.work(actor, order));
+        let lane = self.lanes.entry(session.clone()).or_default();
+        let step = lane.request(facts, wish, work, answer);
+        self.take_step(&known, step).await;
+        self.drop_idle(&session);
+    }
+
+    pub(super) async fn take_step(&mut self, known: &Managed, step: Step<Answer, Denial>) {
+        let id = &known.row.id;
+        match step {
+            Step::Begin => {
+                let running = self.lanes.get(id).and_then(Lane::running);
+                let restarts = running.is_some_and(|job| job.operation == Wish::Restart);
+                if restarts && !known.row.is_up() {
+                    self.begin_again(&known.row).await;
+                } else {
+                    self.begin(id).await;
+                }
+            }
+            Step::Wait => {}
+            Step::Cancel(_) => {
+                if let Some(job) = self.lanes.get(id).and_then(Lane::running) {
+                    job.payload.cancel.cancel();
+                }
+            }
+            Step::Answer(waiters, lane::Answer::Already) => tell(waiters, Ok(())),
+            Step::Answer(waiters, lane::Answer::Denied(denial)) => {
+                let (shed, session) = (self.shed.clone(), known.row.name.clone());
+                let denied = Rejection::Session { shed, session, denial };
+                tell(waiters, Err(Error::Rejected(denied)));
+            }
+        }
+    }
+
+    pub(super) fn no_session(&self, session: String) -> Error {
+        Error::NoSession { shed: self.shed.clone(), session }
+    }
+
+    pub(super) fn drop_idle(&mut self, id: &str) {
+        if self.lanes.get(id).is_some_and(Lane::is_idle) {
+            self.lanes.remove(id);
+        }
+    }
+
+    /// Begins what no rule denies: now, or next.
+    pub(super) async fn insert(&mut self, id: &str, job: Job) {
+        let lane = self.lanes.entry(id.to_owned()).or_default();
+        if matches!(lane.insert(job), Step::Begin) {
+            self.begin(id).await;
+            self.drop_idle(id);
+        }
+    }
+
+    /// Begins what the session's lane runs.
+    pub(super) async fn begin(&mut self, id: &str) {
+        self.turns.remove(id);
+        let Some(job) = self.lanes.get(id).and_then(Lane::running) else {
+            return;
+        };
+        let (operation, Work { actor, order, cancel }) = (job.operation, job.payload.clone());
+        let written = match operation {
+            Wish::Create => self.enter_status(id, SessionStatus::Creating, None, &actor).await,
+            Wish::Delete => {
+                self.enter_status(id, SessionStatus::Removing, Some(order.force), &actor).await
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = written {
+            let job = self.lanes.get_mut(id).and_then(Lane::finish);
+            return tell(job.map(|job| job.waiters).unwrap_or_default(), Err(error));
+        }
+        let env = OpEnv {
+            server: Arc::clone(&self.server),
+            resources: self.resources.clone(),
+            shed: self.shed.clone(),
+            id: id.to_owned(),
+            posts: self.posts.clone(),
+            shed_posts: self.shed_posts.clone(),
+            view: self.view.subscribe(),
+            shed_view: self.shed_view.clone(),
+            cancel,
+            actor,
+            order,
+        };
+        self.server.tasks.spawn(operations::run(operation, env));
+    }
+
+    pub(super) async fn finish(&mut self, id: &str, result: Result<(), Error>) {
+        let Some(job) = self.lanes.get_mut(id).and_then(Lane::finish) else {
+            return;
+        };
+        if job.operation == Wish::Delete && result.is_ok() {
+            self.resources.slots.leave(self.shed.as_str(), id);
+            for job in self.lanes.remove(id).into_iter().flat_map(Lane::close) {
+                // It is gone, which is what a second deletion wanted.
+                let gone = match job.operation {
+                    Wish::Delete => Ok(()),
+                    _ => Err(self.no_session(id.to_owned())),
+                };
+                tell(job.waiters, gone);
+            }
+        }
+        self.settle_slot(id);
+        if job.waiters.is_empty()
+            && let Err(error) = &result
+        {
+            tracing::warn!(shed = %self.shed, session = id, %error, "what was begun for a session failed");
+        }
+        tell(job.waiters, result);
+        self.take_turns(id).await;
+        self.compare().await;
+    }
+
+    /// Begins what waits for its turn.
+    pub(super) async fn take_turns(&mut self, id: &str) {
+        loop {
+            let Some(known) = self.known(id) else {
+                for job in self.lanes.remove(id).into_iter().flat_map(Lane::close) {
+                    tell(job.waiters, Err(self.no_session(id.to_owned())));
+                }
+                return;
+            };
+            let facts = self.facts(&known.row);
+            // One that is denied now must not keep those behind it waiting.
+            match self.lanes.get_mut(id).and_then(|lane| lane.next(facts)) {
+                Some(step) => self.take_step(&known, step).await,
+                None => return self.drop_idle(id),
+            }
+        }
+    }
+}
+
+/// Answers the waiter of an operation. There is at most one: requests to sessions do not join.
+pub(super) fn tell(mut waiters: Vec<Answer>, result: Result<(), Error>) {
+    if let Some(waiter) = waiters.pop() {
+        // A caller that is gone needs no answer.
+        waiter.send(result).ok();
+    }
+}

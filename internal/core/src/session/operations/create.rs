@@ -1,0 +1,96 @@
+//! Creating a session, and starting one that has ended again.
+
+use std::time::Duration;
+
+use shed_api::session::{SessionStatus, SessionType};
+use shed_model::worker::{Opening, WorkerRow};
+use tokio::time::timeout;
+
+use super::terminate::{end_everything, kill_session};
+use super::{OpEnv, SHOW_LIMIT, delete, shown};
+use crate::Error;
+use crate::session::hooks::{place, set_up};
+use crate::session::windows::{self, GRACE};
+
+/// Between a first try to end a called-off creation's processes and KILL.
+pub(crate) const NO_GRACE: Duration = Duration::from_millis(500);
+
+/// From a plan to a running session.
+pub(super) async fn create(env: &OpEnv) -> Result<(), Error> {
+    match make(env).await {
+        Ok(()) => Ok(()),
+        // What was called off is ended or deleted by whoever called it off.
+        Err(Error::CalledOff) => {
+            undo(env).await;
+            env.set_status(SessionStatus::Failed, Some("it was called off".to_owned())).await?;
+            Err(Error::CalledOff)
+        }
+        Err(error) => {
+            let known = env.known()?;
+            let has_worktree =
+                known.row.spec.placed && known.row.spec.kind == SessionType::Worktree;
+            if !has_worktree {
+                // Nothing was made: everything is as it was.
+                undo(env).await;
+            }
+            // A worktree, and perhaps work in it, stays to be looked at; so does what a setup printed. And nobody else would
+            // ever hear of one that had to wait for its turn.
+            let hook_failed = matches!(error, Error::HookFailed { .. });
+            if has_worktree || hook_failed || !env.order.fresh {
+                env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
+            } else {
+                delete::forget(env).await?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Ends what a creation has begun. A worker that was never started has no runner to ask: its window's end is its end.
+async fn undo(env: &OpEnv) {
+    let alive: Vec<WorkerRow> = match env.known() {
+        Ok(known) => known.workers.iter().filter(|row| row.is_alive()).cloned().collect(),
+        Err(_) => return,
+    };
+    let running = alive.iter().filter(|row| !row.is_starting());
+    let stopped = running.map(|worker| windows::stop(env, worker, NO_GRACE));
+    futures_util::future::join_all(stopped).await;
+    // What does not go now goes when the session is deleted.
+    kill_session(env).await.ok();
+}
+
+async fn make(env: &OpEnv) -> Result<(), Error> {
+    place(env).await?;
+    set_up(env).await?;
+    let begun = !env.order.fresh;
+    if begun {
+        // A start that was cut off by the end of the server may yet be told of.
+        let mut view = env.view.clone();
+        let told = view.wait_for(|view| {
+            let known = view.sessions.get(&env.id);
+            known.is_none_or(|known| !known.workers.iter().any(WorkerRow::is_starting))
+        });
+        timeout(SHOW_LIMIT, told).await.map(drop).ok();
+    }
+    let workers = env.known()?.workers.clone();
+    let runs = |row: &WorkerRow| begun && row.is_alive() && !row.is_starting();
+    for worker in workers.iter().filter(|row| !row.spec.hook && !runs(row)) {
+        let opening = Opening::Command { continues: worker.epoch > 0 && env.order.continues };
+        env.unless_called_off(windows::open(env, &worker.id, &opening)).await??;
+    }
+    env.set_status(SessionStatus::Running, None).await?;
+    shown(env).await;
+    Ok(())
+}
+
+/// Starts all workers again; of a session that was never completely made, makes the rest.
+pub(super) async fn restart(env: &OpEnv) -> Result<(), Error> {
+    end_everything(env, GRACE).await?;
+    match make(env).await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
+            Err(error)
+        }
+    }
+}

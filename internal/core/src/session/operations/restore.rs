@@ -1,0 +1,64 @@
+//! Bringing back what a stop of the shed ended.
+
+use std::time::Duration;
+
+use shed_agents::Agent;
+use shed_api::ShedStatus;
+use shed_model::worker::WorkerRow;
+use tokio::time::timeout;
+
+use super::{OpEnv, shown};
+use crate::Error;
+use crate::session::windows;
+
+/// How long the collector may take to tell of what ended with the shed.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Brings back what went with the shed: names, windows, what was in them, commands that are to be started again.
+pub(super) async fn restore(env: &OpEnv) -> Result<(), Error> {
+    let link = env.link()?;
+    settle(env).await;
+    let known = env.known()?;
+    let mut lost = Vec::new();
+    for worker in known.workers.iter().filter(|row| !row.spec.hook) {
+        match worker.restored(env.shed.as_str(), &known.row.name, resumes(env, worker)) {
+            Some(opening) => {
+                if let Err(error) = windows::open(env, &worker.id, &opening).await {
+                    let runs = env.shed_view.borrow().status() == ShedStatus::Running;
+                    if !runs || link.gone().is_cancelled() {
+                        // The shed is stopping again: the session stays as it is and is restored with it.
+                        return Err(error);
+                    }
+                    lost.push(format!("{}: {error}", worker.name));
+                }
+            }
+            None => lost.push(format!("{}: its window had closed", worker.name)),
+        }
+    }
+    let came_back = known.workers.iter().filter(|row| !row.spec.hook).count() > lost.len();
+    let reason = (!lost.is_empty()).then(|| format!("did not come back: {}", lost.join("; ")));
+    let status = known.row.restored_status(came_back, !lost.is_empty());
+    env.set_status(status, reason).await?;
+    if came_back {
+        shown(env).await;
+    }
+    Ok(())
+}
+
+/// Whether a worker's agent can resume its conversation.
+fn resumes(env: &OpEnv, worker: &WorkerRow) -> bool {
+    worker.spec.agent.as_ref().is_some_and(|agent| {
+        let agents = &env.server.settings.sessions.agents;
+        agents.get(agent).is_some_and(Agent::resumes_by_id)
+    })
+}
+
+/// Waits until it is known how every worker ended.
+async fn settle(env: &OpEnv) {
+    let mut view = env.view.clone();
+    let settled = view.wait_for(|view| {
+        let known = view.sessions.get(&env.id);
+        known.is_none_or(|known| known.workers.iter().all(|row| !row.is_alive()))
+    });
+    timeout(SETTLE_LIMIT, settled).await.map(drop).ok();
+}

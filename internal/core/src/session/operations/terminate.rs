@@ -1,0 +1,124 @@
+//! Ending and freezing a session's processes.
+
+use std::time::Duration;
+
+use shed_api::session::SessionStatus;
+use shed_model::worker::WorkerRow;
+use shed_tmux::argv::{self, Target};
+use tokio::time::timeout;
+
+use super::{OpEnv, SHOW_LIMIT};
+use crate::Error;
+use crate::box_link::BoxLink;
+use crate::files::worktree::checkpoint;
+use crate::housekeeping::{leftover, orphans};
+use crate::session::control::Runner;
+use crate::session::windows::{self, GRACE, tmux};
+
+/// Ends the session's processes, with a checkpoint of what they leave.
+pub(super) async fn terminate(env: &OpEnv) -> Result<(), Error> {
+    let known = env.known()?;
+    if known.row.status == SessionStatus::Waiting {
+        env.resources.slots.leave(env.shed.as_str(), &env.id);
+        return env.set_status(SessionStatus::Ended, env.order.why.clone()).await;
+    }
+    end_everything(env, GRACE).await?;
+    end_leftovers(env).await;
+    if let Err(error) = checkpoint(env, "before-terminate", "").await {
+        tracing::warn!(shed = %env.shed, session = %known.row.name, %error, "no checkpoint was made of a session that ended");
+    }
+    env.set_status(SessionStatus::Ended, env.order.why.clone()).await
+}
+
+/// Ends every worker's tree and then the tmux session.
+pub(super) async fn end_everything(env: &OpEnv, grace: Duration) -> Result<(), Error> {
+    let known = env.known()?;
+    let alive = known.workers.iter().filter(|row| row.is_alive());
+    let stopped = alive.map(|worker| windows::stop(env, worker, grace));
+    let stopped = futures_util::future::join_all(stopped).await;
+    kill_session(env).await?;
+    stopped.into_iter().collect()
+}
+
+/// Ends what outlived the commands that had started it, as far as it can be found.
+pub(super) async fn end_leftovers(env: &OpEnv) {
+    let Ok(link) = env.link() else {
+        return;
+    };
+    let ended = async {
+        let found = leftover::processes(&link).await?;
+        let ours = found.iter().filter(|process| {
+            process.session.as_deref() == Some(&*env.id) && !orphans::is_tmux(&process.command)
+        });
+        let ours: Vec<(u32, u64)> = ours.map(|process| (process.pid, process.started)).collect();
+        if ours.is_empty() { Ok(()) } else { leftover::end_processes(&link, &ours).await }
+    };
+    if let Err(error) = ended.await {
+        tracing::warn!(shed = %env.shed, session = env.id, %error, "what commands left running was not ended");
+    }
+}
+
+/// Closes what is left of the session in tmux: windows made by hand among ours.
+pub(super) async fn kill_session(env: &OpEnv) -> Result<(), Error> {
+    let Ok(link) = env.link() else {
+        // A shed that does not run has no tmux.
+        return Ok(());
+    };
+    let known = env.known()?;
+    let listed = env
+        .shed_view
+        .borrow()
+        .table
+        .as_ref()
+        .and_then(|table| table.marked(&env.id).map(|row| (row.id, row.name.clone())));
+    let (target, name) = match listed {
+        Some((id, name)) => (Target::Id(id), name),
+        // Made a moment ago, and not in the table yet.
+        None => match windows::has_ours(env, &link, &known.row.name, &env.id).await {
+            Ok(Some(target)) => (target, known.row.name.clone()),
+            Ok(None) | Err(Error::NoTmux(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        },
+    };
+    env.expect_session(&name).await;
+    match tmux(env, &link, argv::kill_session(&target)).await {
+        Ok(_) | Err(Error::NoSession { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let mut view = env.shed_view.clone();
+    let gone = view.wait_for(|view| {
+        view.table.as_ref().is_none_or(|table| table.marked(&known.row.id).is_none())
+    });
+    // A table that lags does not make it undone.
+    timeout(SHOW_LIMIT, gone).await.map(drop).ok();
+    Ok(())
+}
+
+async fn freeze_worker(link: &BoxLink, worker: &WorkerRow, on: bool) -> Result<(), Error> {
+    let asked = async {
+        let mut runner = Runner::connect(link, &worker.id, worker.epoch).await?;
+        if on { runner.freeze().await } else { runner.thaw().await }
+    };
+    match asked.await {
+        // It ended just now.
+        Err(Error::Connect(_)) => Ok(()),
+        done => done,
+    }
+}
+
+pub(super) async fn freeze(env: &OpEnv, on: bool) -> Result<(), Error> {
+    let known = env.known()?;
+    let link = env.link()?;
+    let alive: Vec<&WorkerRow> = known.workers.iter().filter(|row| row.is_alive()).collect();
+    for (n, worker) in alive.iter().enumerate() {
+        if let Err(error) = freeze_worker(&link, worker, on).await {
+            // All of it or nothing.
+            for worker in alive[..n].iter().filter(|_| on) {
+                freeze_worker(&link, worker, false).await.ok();
+            }
+            return Err(error);
+        }
+    }
+    let status = if on { SessionStatus::Frozen } else { SessionStatus::Running };
+    env.set_status(status, None).await
+}

@@ -1,0 +1,156 @@
+//! Requests, and the operations that begin.
+
+use std::sync::Arc;
+
+use shed_api::{Actor, ShedStatus};
+use shed_model::Rejection;
+use shed_model::lane::{self, Step};
+use shed_model::shed::ShedSpec;
+use shed_model::shed::life::{Denial, Facts, Op, Wish};
+use shed_store::StoreError;
+
+use super::{Keeper, Waiter, Work, tell};
+use crate::Error;
+use crate::error::Failure;
+use crate::shed::handle::{Answer, Order, WishPost};
+use crate::shed::operations::{OpEnv, run_op};
+use crate::shed::view::ProgressState;
+
+impl Keeper {
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            status: self.row.status,
+            has_box: self.view.borrow().has_box(),
+            is_cloned: self.row.spec.cloned,
+        }
+    }
+
+    pub(super) fn work(&self, actor: Actor, order: Order) -> Work {
+        Work { actor, order, cancel: self.stop.child_token() }
+    }
+
+    pub(super) async fn take_wish(&mut self, post: WishPost) {
+        let WishPost { wish, actor, mut order, answer } = post;
+        let running = self.lane.running().map(|job| job.operation);
+        order.calls_off_creation = wish == Wish::Delete && running == Some(Op::Create);
+        let (facts, work) = (self.facts(), self.work(actor, order));
+        match self.lane.request(facts, wish, work, answer) {
+            Step::Begin => self.begin().await,
+            Step::Wait => {}
+            Step::Cancel(denied) => {
+                for (waiter, denial) in denied {
+                    waiter.send(Err(self.denied(denial))).ok();
+                }
+                if let Some(running) = self.lane.running() {
+                    running.payload.cancel.cancel();
+                }
+            }
+            Step::Answer(waiters, answer) => self.answer(waiters, answer),
+        }
+    }
+
+    pub(super) fn denied(&self, denial: Denial) -> Error {
+        Error::Rejected(Rejection::Shed { shed: self.name.clone(), denial })
+    }
+
+    pub(super) fn answer(&self, waiters: Vec<Waiter>, answer: lane::Answer<Denial>) {
+        tell(waiters, || match answer {
+            lane::Answer::Already => Ok(Answer::Already),
+            lane::Answer::Denied(denial) => Err(self.denied(denial)),
+        });
+    }
+
+    /// Begins what the lane runs, and what waits behind it if that fails.
+    pub(super) async fn begin(&mut self) {
+        while let Err(failure) = self.try_begin().await {
+            if let Some(job) = self.lane.finish() {
+                tell(job.waiters, || Err(Error::Failed(failure.clone())));
+            }
+            if !self.turn() {
+                return;
+            }
+        }
+    }
+
+    /// The turn of what waits; whether something is to begin.
+    pub(super) fn turn(&mut self) -> bool {
+        while let Some(step) = self.lane.next(self.facts()) {
+            match step {
+                Step::Begin => return true,
+                Step::Answer(waiters, answer) => self.answer(waiters, answer),
+                Step::Wait | Step::Cancel(_) => {}
+            }
+        }
+        false
+    }
+
+    /// Writes the transitional status and starts the operation.
+    pub(super) async fn try_begin(&mut self) -> Result<(), Failure> {
+        let Some(job) = self.lane.running_mut() else { return Ok(()) };
+        let op = job.operation;
+        let Work { actor, order, cancel } = &mut job.payload;
+        // A creation that is called off takes nothing along that was there before it.
+        order.keep_volumes |= order.calls_off_creation && !self.row.spec.made_volumes;
+        let (actor, order, cancel) = (actor.clone(), order.clone(), cancel.clone());
+        let (status, wanted) = match op {
+            Op::Create => (ShedStatus::Creating, Some(!order.no_start)),
+            Op::Start | Op::Unpause => (ShedStatus::Starting, Some(true)),
+            Op::Restart => (ShedStatus::Stopping, Some(true)),
+            Op::Stop => (ShedStatus::Stopping, Some(false)),
+            Op::Pause => (self.row.status, None),
+            Op::Rebuild => (ShedStatus::Stopping, None),
+            Op::Remove => (ShedStatus::Removing, Some(false)),
+        };
+        let was = self.row.status;
+        // Before the new status shows: whoever sees it must not take an earlier operation's progress for this one's.
+        self.progress.send_replace(ProgressState::default());
+        let keep_volumes = (op == Op::Remove).then_some(order.keep_volumes);
+        let mut prepared = self.prepare(keep_volumes, status, wanted, &actor).await;
+        // What frees space must be possible when there is none.
+        if matches!(prepared, Err(StoreError::DiskFull))
+            && op == Op::Remove
+            && self.server.store.give_back()
+        {
+            prepared = self.prepare(keep_volumes, status, wanted, &actor).await;
+        }
+        prepared?;
+        self.fresh |= matches!(op, Op::Create | Op::Start | Op::Restart | Op::Rebuild);
+        let env = OpEnv {
+            server: Arc::clone(&self.server),
+            name: self.name.clone(),
+            row: self.row.clone(),
+            was,
+            view: self.view.subscribe(),
+            progress: self.progress.clone(),
+            desk: self.desk.clone(),
+            work: self.work.clone(),
+            reports: self.reports.clone(),
+            cancel,
+            order,
+        };
+        self.server.tasks.spawn(run_op(op, env));
+        Ok(())
+    }
+
+    /// Writes what an operation begins with; of a removal also whether it keeps the volumes.
+    pub(super) async fn prepare(
+        &mut self,
+        keep_volumes: Option<bool>,
+        status: ShedStatus,
+        wanted: Option<bool>,
+        actor: &Actor,
+    ) -> Result<(), StoreError> {
+        if let Some(removal_keeps_volumes) = keep_volumes
+            && self.row.spec.removal_keeps_volumes != removal_keeps_volumes
+        {
+            // Written first: a server that dies during the removal must finish this one and no other.
+            let spec = ShedSpec { removal_keeps_volumes, ..self.row.spec.clone() };
+            self.server.store.set_spec(self.name.to_string(), spec.clone(), None).await?;
+            self.row.spec = spec;
+        }
+        if status != self.row.status || wanted.is_some_and(|wanted| wanted != self.row.wanted) {
+            self.set_status(status, None, wanted, actor).await?;
+        }
+        Ok(())
+    }
+}
