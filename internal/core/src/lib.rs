@@ -34,5 +34,5 @@ pub use session::settings::SessionSettings;
 pub use settings::{Clock, Defaults, PULSE, Settings};
 pub use shed::clone::{KEPT, NOT_EMPTY};
 pub use shed::handle::Answer;
-pub use shed::mounts::MountPolicy;
+pub use shed_model::shed::mounts::MountPolicy;
 pub use stream::{Connection, Control, Duplex, ExitWait, Running, n_readable, read_some};

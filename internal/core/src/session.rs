@@ -17,6 +17,7 @@ use crate::output::logs::Logs;
 use crate::scheduler::admission::Slots;
 
 pub(crate) mod control;
+pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod handle;
 pub(crate) mod hooks;

@@ -8,7 +8,7 @@ use chrono::SubsecRound as _;
 use shed_api::shed::{Limits, Mount, Network};
 
 use crate::session::settings::SessionSettings;
-use crate::shed::mounts::MountPolicy;
+use shed_model::shed::mounts::MountPolicy;
 
 /// How long shed-init may take to connect after a start.
 pub(crate) const HELLO_LIMIT: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! A shed: what was asked for, where it stands, and what may happen to it.
 
 pub mod life;
+pub mod mounts;
 pub mod repo;
 
 use std::collections::BTreeMap;

@@ -232,7 +232,7 @@ fn workers_come_back_when_server_and_container_are_killed() {
     assert_eq!((&now["id"], &now["title"]), (&once["id"], &once["title"]));
     let worker = &now["workers"][0];
     assert_eq!((&worker["epoch"], &worker["status"]), (&json!(1), &json!("exited")));
-    assert_eq!(worker["reason"], "it was ended with the shed");
+    assert_eq!(worker["reason"], "stopped with the shed");
     for name in ["again", "once"] {
         eventually("the past in the window", || {
             let pane = format!("{name}:");

@@ -132,7 +132,12 @@ impl App {
             person.may(Scope::Admin, "to mount directories of the host")?;
         }
         for mount in &request.mounts {
-            self.settings().mounts.check(mount, person.local_uid, "/home/dev")?;
+            self.settings().mounts.check(
+                mount,
+                person.local_uid,
+                "/home/dev",
+                crate::shed::mounts::look_up,
+            )?;
         }
         let mut env = defaults.env.clone();
         env.extend(request.env.clone());

@@ -15,7 +15,7 @@ use crate::Error;
 use crate::box_link::BoxLink;
 use crate::files::git::{git, unexpected};
 use crate::server::Server;
-use crate::session::operations::OpEnv;
+use crate::session::env::OpEnv;
 use shed_model::session::Managed;
 
 /// What git reports about a directory.

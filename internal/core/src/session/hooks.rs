@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use crate::Error;
 use crate::files::git::{git, unexpected};
 use crate::files::worktree::{facts, tree_view};
+use crate::session::env::OpEnv;
 use crate::session::ids;
-use crate::session::operations::OpEnv;
 use crate::session::windows::{self, tmux};
 use shed_model::session::Managed;
 

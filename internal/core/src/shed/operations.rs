@@ -21,6 +21,7 @@ use crate::settings::HELLO_LIMIT;
 use crate::shed::clone::checkout;
 use crate::shed::credential_relay::LendDesk;
 use crate::shed::handle::Order;
+use crate::shed::mounts::look_up;
 use crate::shed::view::{ProgressState, View};
 use shed_engine::STOP_LIMIT;
 use shed_engine::{BoxPlan, BoxState, Engine, Found};
@@ -230,7 +231,8 @@ async fn bring_up(env: &mut OpEnv) -> Result<BoxLink, Failure> {
     };
     if !ran_before {
         for mount in &env.row.spec.mounts {
-            let checked = env.server.settings.mounts.recheck(mount);
+            let checked = env.server.settings.mounts.recheck(mount, look_up);
+            let checked = checked.map_err(crate::Error::from);
             checked.map_err(|error| Failure::new(error.problem().code, error.to_string()))?;
         }
     }

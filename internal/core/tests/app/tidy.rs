@@ -151,7 +151,7 @@ async fn directories_are_removed_only_when_no_work_would_be_lost() {
     assert_eq!(named(&left), stayed);
     assert!(left[0].detail.contains("it was kept: it has work that is nowhere else: 1 new file"));
     assert!(left[1].detail.contains("something is in it"), "{left:?}");
-    assert!(left[2].detail.contains("1 commit that is not pushed"), "{left:?}");
+    assert!(left[2].detail.contains("1 unpushed commit"), "{left:?}");
     assert!(root.join("dirty/new").exists() && root.join("plain/x").exists());
     let branches = sh(&test, "a", "git for-each-ref --format='%(refname)' refs/heads").await.stdout;
     // What shed would have made goes, into the trash; what is called otherwise stays.
@@ -300,7 +300,7 @@ async fn gc_removes_only_old_data_without_a_session() {
     assert_eq!(why("checkpoints", "ours").why, "kept: 2 checkpoints of session ours");
     assert_eq!(why("worktree", "/ours").why, "kept: session ours");
     assert!(why("worktree", "/ours").bytes > 0);
-    assert!(why("worktree", "/stray").why.contains("1 commit that is not pushed"));
+    assert!(why("worktree", "/stray").why.contains("1 unpushed commit"));
     assert!(why("log", &young).why.contains("less than 30 days ago"));
     assert!(why("index", "/workspace").why.starts_with("kept: "));
     // The large file is held by another's checkpoint too, so nothing of it would be freed.

@@ -93,7 +93,7 @@ async fn uncommitted_work_is_deleted_only_with_force_and_goes_to_the_trash() {
     let refused = problem(test.app.delete_session(&test.admin, &name, &fix, false).await);
     assert_eq!(refused.code, Code::WorkWouldBeLost);
     assert!(
-        refused.detail.contains("1 commit") && refused.detail.contains("1 new file"),
+        refused.detail.contains("1 unpushed commit") && refused.detail.contains("1 new file"),
         "{refused:?}"
     );
     let risk = test.app.session_risk(&test.admin, &name, &fix).await.unwrap();

@@ -14,9 +14,10 @@ use shed_store::StoreError;
 
 use super::{Job, Keeper, Work};
 use crate::Error;
+use crate::session::env::OpEnv;
 use crate::session::events::status_event;
 use crate::session::handle::{Answer, Order, WishPost};
-use crate::session::operations::{self, OpEnv};
+use crate::session::operations;
 use crate::session::windows::{FIRST_EPOCH, started_event};
 
 impl Keeper {

@@ -7,8 +7,9 @@ use shed_model::worker::{Opening, WorkerRow};
 use tokio::time::timeout;
 
 use super::terminate::{end_everything, kill_session};
-use super::{OpEnv, SHOW_LIMIT, delete, shown};
+use super::{SHOW_LIMIT, delete, shown};
 use crate::Error;
+use crate::session::env::OpEnv;
 use crate::session::hooks::{place, set_up};
 use crate::session::windows::{self, GRACE};
 

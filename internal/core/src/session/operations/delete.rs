@@ -7,10 +7,10 @@ use shed_model::session::{Managed, SessionRow};
 use shed_model::worker::WorkerRow;
 use tokio::sync::oneshot;
 
-use super::OpEnv;
 use super::terminate::{end_everything, end_leftovers};
 use crate::Error;
 use crate::files::worktree::{last_checkpoint, remove_worktree, risk};
+use crate::session::env::OpEnv;
 use crate::session::events::status_event;
 use crate::session::handle::Post;
 use crate::session::hooks::run_hook;

@@ -7,9 +7,10 @@ use shed_model::{NewEvent, Rejection};
 use shed_tmux::argv::{self, Target};
 use tokio::time::timeout;
 
-use super::{OpEnv, SHOW_LIMIT};
+use super::SHOW_LIMIT;
 use crate::Error;
 use crate::files::git::git;
+use crate::session::env::OpEnv;
 use crate::session::windows::tmux;
 
 /// Changes what is said about a session. What git and tmux must agree to is asked of them first.

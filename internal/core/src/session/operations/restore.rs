@@ -7,8 +7,9 @@ use shed_api::ShedStatus;
 use shed_model::worker::WorkerRow;
 use tokio::time::timeout;
 
-use super::{OpEnv, shown};
+use super::shown;
 use crate::Error;
+use crate::session::env::OpEnv;
 use crate::session::windows;
 
 /// How long the collector may take to tell of what ended with the shed.

@@ -7,12 +7,13 @@ use shed_model::worker::WorkerRow;
 use shed_tmux::argv::{self, Target};
 use tokio::time::timeout;
 
-use super::{OpEnv, SHOW_LIMIT};
+use super::SHOW_LIMIT;
 use crate::Error;
 use crate::box_link::BoxLink;
 use crate::files::worktree::checkpoint;
 use crate::housekeeping::{leftover, orphans};
 use crate::session::control::Runner;
+use crate::session::env::OpEnv;
 use crate::session::windows::{self, GRACE, tmux};
 
 /// Ends the session's processes, with a checkpoint of what they leave.

@@ -6,8 +6,8 @@ use shed_model::worker::{Opening, WorkerRow};
 use shed_model::{NewEvent, Rejection};
 use tokio::sync::oneshot;
 
-use super::OpEnv;
 use crate::Error;
+use crate::session::env::OpEnv;
 use crate::session::handle::Post;
 use crate::session::hooks::close_window;
 use crate::session::windows::{self, GRACE};

@@ -1,0 +1,140 @@
+//! What an operation on a session works with, and how it changes rows: through the keeper, which writes first.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use shed_api::session::SessionStatus;
+use shed_api::worker::WorkerStatus;
+use shed_api::{Actor, ShedName};
+use shed_model::NewEvent;
+use shed_model::session::{Managed, SessionRow};
+use shed_model::worker::WorkerRow;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::box_link::BoxLink;
+use crate::server::Server;
+use crate::session::Resources;
+use crate::session::events::status_event;
+use crate::session::handle::{ChangePost, Order, Post};
+use crate::session::view::WorkView;
+use crate::session::windows;
+use crate::shed::view::View;
+
+/// What an operation works with.
+pub(crate) struct OpEnv {
+    pub(crate) server: Arc<Server>,
+    pub(crate) resources: Resources,
+    pub(crate) shed: ShedName,
+    /// The session's id.
+    pub(crate) id: String,
+    pub(crate) posts: mpsc::Sender<Post>,
+    /// The shed's own keeper.
+    pub(crate) shed_posts: mpsc::Sender<crate::shed::handle::Post>,
+    pub(crate) view: watch::Receiver<Arc<WorkView>>,
+    pub(crate) shed_view: watch::Receiver<View>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) actor: Actor,
+    pub(crate) order: Order,
+}
+
+impl OpEnv {
+    /// The session as it is remembered now.
+    pub(crate) fn known(&self) -> Result<Arc<Managed>, Error> {
+        let view = self.view.borrow();
+        view.sessions
+            .get(&self.id)
+            .cloned()
+            .ok_or_else(|| Error::NoSession { shed: self.shed.clone(), session: self.id.clone() })
+    }
+
+    /// The shed's link.
+    pub(crate) fn link(&self) -> Result<BoxLink, Error> {
+        let link = self.shed_view.borrow().link.clone();
+        link.ok_or_else(|| Error::ShedUnreachable(self.shed.clone()))
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.server.clock.now()
+    }
+
+    /// Changes the session, with what happened.
+    pub(crate) async fn change(
+        &self,
+        change: impl FnOnce(&mut Managed) + Send + 'static,
+        events: Vec<NewEvent>,
+    ) -> Result<Arc<Managed>, Error> {
+        let (done, changed) = oneshot::channel();
+        let session = self.id.clone();
+        let post = ChangePost { session, change: Box::new(change), events, done };
+        self.posts.send(Post::Change(post)).await.map_err(|_| Error::ShuttingDown)?;
+        changed.await.map_err(|_| Error::ShuttingDown)?
+    }
+
+    pub(crate) async fn set_status(
+        &self,
+        status: SessionStatus,
+        reason: Option<String>,
+    ) -> Result<(), Error> {
+        let known = self.known()?;
+        let now = self.now();
+        let row = SessionRow { status, reason, status_since: now, ..known.row.clone() };
+        let event = status_event(now, &row, &self.actor);
+        let since = (status == SessionStatus::Running).then_some(now);
+        self.change(
+            move |known| {
+                known.row.status = row.status;
+                known.row.reason = row.reason;
+                known.row.status_since = now;
+                known.row.spec.running_since = since.or(known.row.spec.running_since);
+            },
+            vec![event],
+        )
+        .await
+        .map(drop)
+    }
+
+    /// A worker's next start, written before anything is started.
+    pub(crate) async fn begin_epoch(&self, worker: &str) -> Result<WorkerRow, Error> {
+        let known = self.known()?;
+        let now = self.now();
+        let find = |known: &Managed| known.workers.iter().find(|row| row.id == worker).cloned();
+        let gone =
+            || Error::NoWorker { session: known.row.name.clone(), worker: worker.to_owned() };
+        let row = find(&known).ok_or_else(gone)?;
+        let event = windows::started_event(now, &known.row, &row, &self.actor);
+        let id = worker.to_owned();
+        let after = self.change(
+            move |known| {
+                for row in known.workers.iter_mut().filter(|row| row.id == id) {
+                    row.epoch += 1;
+                    row.status = WorkerStatus::Starting;
+                    row.exit = None;
+                    row.reason = None;
+                    row.started_at = Some(now);
+                    row.ended_at = None;
+                }
+            },
+            vec![event],
+        );
+        find(&*after.await?).ok_or_else(gone)
+    }
+
+    /// A session of this name is about to appear because of this operation's actor.
+    pub(crate) async fn expect_session(&self, name: &str) {
+        let post = crate::shed::handle::Post::Expect(name.to_owned(), self.actor.clone());
+        // A keeper that has ended writes no events.
+        self.shed_posts.send(post).await.ok();
+    }
+
+    pub(crate) async fn unless_called_off<T>(
+        &self,
+        step: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            done = step => Ok(done),
+            () = self.cancel.cancelled() => Err(Error::CalledOff),
+        }
+    }
+}
