@@ -49,3 +49,17 @@ impl NewEvent {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_says_what_it_is_about() {
+        let event = NewEvent::new(DateTime::UNIX_EPOCH, EventKind::SessionRemoved, Actor::Server);
+        assert_eq!((&event.shed, &event.session, &event.note), (&None, &None, &None));
+        let event = event.shed("a").session("s").note("why");
+        let said = [event.shed, event.session, event.note].map(Option::unwrap_or_default);
+        assert_eq!(said, ["a", "s", "why"]);
+    }
+}

@@ -90,3 +90,53 @@ impl From<GitNameError> for Rejection {
         Self::Invalid(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn risk(unpushed: u64, dirty: u64, untracked: u64) -> Risk {
+        let (files, commits) = (Vec::new(), Vec::new());
+        Risk { dirty, untracked, files, unpushed, commits, merged: None }
+    }
+
+    #[test]
+    fn what_would_be_lost_is_listed_with_its_numbers() {
+        assert_eq!(at_risk(&risk(0, 0, 0)), "");
+        assert_eq!(at_risk(&risk(1, 1, 1)), "1 unpushed commit, 1 changed file, 1 new file");
+        assert_eq!(at_risk(&risk(2, 0, 3)), "2 unpushed commits, 3 new files");
+        assert_eq!(at_risk(&risk(0, 2, 0)), "2 changed files");
+    }
+
+    #[test]
+    fn each_rejection_names_what_it_is_about() {
+        let shed: ShedName = "web".parse().unwrap();
+        let session = "fix".to_owned();
+        for (rejection, text) in [
+            (Rejection::invalid("no"), "no"),
+            (Rejection::NotFound("key \"x\"".to_owned()), "no key \"x\""),
+            (
+                Rejection::Shed { shed: shed.clone(), denial: ShedDenial::Paused },
+                "shed \"web\" is paused",
+            ),
+            (
+                Rejection::NotRunning { shed: shed.clone(), status: ShedStatus::Stopped },
+                "shed \"web\" is stopped",
+            ),
+            (
+                Rejection::Session {
+                    shed: shed.clone(),
+                    session: session.clone(),
+                    denial: SessionDenial::Frozen,
+                },
+                "session \"fix\" of shed \"web\" is frozen",
+            ),
+            (
+                Rejection::WorkAtRisk { shed, session, risk: Box::new(risk(1, 0, 0)) },
+                "session \"fix\" of shed \"web\" has uncommitted or unpushed work: 1 unpushed commit",
+            ),
+        ] {
+            assert_eq!(rejection.to_string(), text);
+        }
+    }
+}

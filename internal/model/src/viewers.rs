@@ -267,4 +267,47 @@ mod tests {
         assert_eq!(size_to_set(Some(SMALL), 0, "@2", &mut last), Some(SMALL));
         assert_eq!(size_to_set(None, 0, "@2", &mut last), None);
     }
+
+    #[test]
+    fn a_claim_ends_the_grace_of_the_viewer_that_left() {
+        let now = Instant::now();
+        let mut viewers = ViewerList::default();
+        assert!(viewers.is_empty());
+        let first = viewers.enter(Some("a".to_owned()), true, Some(SMALL)).unwrap();
+        let second = viewers.enter(Some("b".to_owned()), true, Some(LARGE)).unwrap();
+        viewers.leave(first, now);
+        assert_eq!((viewers.len(), viewers.n_connected(), viewers.is_empty()), (2, 1, false));
+        viewers.claim(second);
+        assert_eq!((viewers.len(), viewers.size()), (1, Some(LARGE)));
+        viewers.claim(99);
+        assert!(viewers.is_primary(second), "nobody has this id");
+    }
+
+    #[test]
+    fn only_a_named_primary_viewer_has_a_grace() {
+        let now = Instant::now();
+        let mut viewers = ViewerList::default();
+        let primary = viewers.enter(None, true, Some(SMALL)).unwrap();
+        let named = viewers.enter(Some("b".to_owned()), true, None).unwrap();
+        viewers.leave(named, now);
+        assert_eq!(viewers.len(), 1, "it was not primary");
+        viewers.leave(primary, now);
+        assert!(viewers.is_empty(), "it had no name");
+    }
+
+    #[test]
+    fn a_new_size_counts_for_the_viewer_that_has_it() {
+        let mut viewers = ViewerList::default();
+        let primary = viewers.enter(None, true, Some(SMALL)).unwrap();
+        let other = viewers.enter(None, true, Some(SMALL)).unwrap();
+        viewers.resize(other, LARGE);
+        assert_eq!(viewers.size(), Some(SMALL));
+        viewers.resize(primary, LARGE);
+        assert_eq!(viewers.size(), Some(LARGE));
+        // A page that comes back with a size of its own.
+        let mut viewers = ViewerList::default();
+        viewers.enter(Some("a".to_owned()), true, Some(SMALL)).unwrap();
+        viewers.enter(Some("a".to_owned()), true, Some(LARGE)).unwrap();
+        assert_eq!(viewers.size(), Some(LARGE));
+    }
 }

@@ -110,6 +110,43 @@ fn numbers_no_file_has_do_not_break_it() {
     assert!(whole(text).files[0].hunks.is_empty());
 }
 
+#[test]
+fn copies_and_odd_headers_are_read() {
+    let patch = whole(
+        "diff --git a/old b/new\nsimilarity index 100\ncopy from old\ncopy to new\n\
+         diff --git a/x b/x\nold mode 100648\nnew mode 10064\nindex 1..2\nGIT binary patch\n\
+         diff --git a/x b/y\n--- a/x\n+++ b/y\n:: -1 +1 ::\n-a\n+b\n",
+    );
+    let [copy, odd, renamed] = patch.files.as_slice() else { panic!("{patch:?}") };
+    assert_eq!((copy.status, copy.path.as_str()), (FileStatus::Copied, "new"));
+    assert_eq!((copy.old_path.as_deref(), copy.similarity), (Some("old"), Some(100)));
+    assert_eq!((&odd.old_mode, &odd.new_mode, odd.binary), (&None, &None, true));
+    assert_eq!((renamed.path.as_str(), renamed.old_path.as_deref()), ("y", None));
+    assert!(!renamed.binary && !renamed.truncated);
+}
+
+#[test]
+fn a_hunk_ends_with_the_lines_it_announced() {
+    let patch = whole(
+        "diff --git a/x b/x\n:: -1,2 +1,2 :: f\n\n a\n b\n+c\n-d\n\n:: -9 +9 ::\n-y\n+z\n+w\n",
+    );
+    let [first, second] = patch.files[0].hunks.as_slice() else { panic!("{patch:?}") };
+    let texts = |hunk: &Hunk| hunk.lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>();
+    assert_eq!(texts(first), ["", "a"], "an empty line is context too");
+    assert_eq!((first.old_start, first.old_lines, first.section.as_str()), (1, 2, "f"));
+    assert_eq!(texts(second), ["y", "z"]);
+    assert_eq!((second.old_start, second.old_lines, second.new_lines), (9, 1, 1));
+    assert_eq!((patch.files[0].insertions, patch.files[0].deletions), (1, 1));
+}
+
+#[test]
+fn a_hunk_without_a_readable_range_is_passed_over() {
+    for range in ["", "-1 +1", "-1+1 ::", "+1 -1 ::", "-1,x +1 ::", "-1 +1, ::"] {
+        let patch = whole(&format!("diff --git a/x b/x\n:: {range}\n-a\n+b\n"));
+        assert!(patch.files[0].hunks.is_empty(), "{range:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read(text in prop::collection::vec(any::<u8>(), 0..400)) {

@@ -407,4 +407,89 @@ mod tests {
         assert!(words.contains("to the trash would go: 2 unpushed commits"), "{words}");
         assert!(forecast(&delete, &tree, Stopped, None).unwrap().contains("start shed a"));
     }
+
+    #[test]
+    fn a_forecast_counts_workers_and_names_what_is_missing() {
+        use SessionStatus::{Ended, Frozen, Running, Waiting};
+        use SessionType::{Quick, Worktree};
+        use ShedStatus::{Paused, Removing, Running as Up, Stopped};
+        let said = |op, kind, status, shed| forecast(&batch(op), &known(kind, status), shed, None);
+        for (op, kind, status, shed, expected) in [
+            (BatchOp::Restart, Quick, Running, Up, "would end 1 running worker and start 1 worker"),
+            (BatchOp::Freeze, Quick, Running, Up, "would freeze 1 running worker"),
+            (BatchOp::Thaw, Quick, Frozen, Up, "would let 1 running worker go on"),
+            (BatchOp::Restart, Quick, Waiting, Up, "waits for its turn already"),
+            (
+                BatchOp::Terminate,
+                Worktree,
+                Running,
+                Up,
+                "would end 1 running worker and make a checkpoint",
+            ),
+            (
+                BatchOp::Delete,
+                Worktree,
+                Ended,
+                Stopped,
+                "would start shed a, then end no running worker and delete it with its worktree; what would be lost cannot be told before",
+            ),
+        ] {
+            assert_eq!(said(op, kind, status, shed).as_deref(), Ok(expected), "{op} {status}");
+        }
+        for (op, kind, status, shed) in [
+            (BatchOp::Terminate, Quick, Running, Paused),
+            (BatchOp::Input, Quick, Running, Removing),
+            (BatchOp::Freeze, Quick, Running, Stopped),
+            (BatchOp::Checkpoint, Worktree, Running, Stopped),
+            (BatchOp::Delete, Worktree, Ended, Paused),
+        ] {
+            let found = said(op, kind, status, shed);
+            assert!(matches!(found, Err(Rejection::NotRunning { .. })), "{op}: {found:?}");
+        }
+        // Hooks are not started again, and workers that were never started do not run.
+        let mut two = known(Quick, Running);
+        two.workers.push(two.workers[0].clone());
+        two.workers.push(two.workers[0].clone());
+        two.workers[1].spec.hook = true;
+        two.workers[2].epoch = 0;
+        let restart = forecast(&batch(BatchOp::Restart), &two, Up, None);
+        assert_eq!(restart.as_deref(), Ok("would end 2 running workers and start 2 workers"));
+    }
+
+    #[test]
+    fn only_a_worktree_of_its_own_can_lose_work() {
+        let delete = batch(BatchOp::Delete);
+        let own = known(SessionType::Worktree, SessionStatus::Ended);
+        assert!(needs_risk(&delete, &own, ShedStatus::Running));
+        assert!(!needs_risk(&delete, &own, ShedStatus::Stopped));
+        assert!(!needs_risk(&batch(BatchOp::Restart), &own, ShedStatus::Running));
+        let mut shared = own.clone();
+        shared.row.spec.shares = Some("s0".to_owned());
+        let quick = known(SessionType::Quick, SessionStatus::Ended);
+        for other in [&shared, &quick] {
+            assert!(!needs_risk(&delete, other, ShedStatus::Running));
+        }
+        assert!(needs_worktree(&own).is_ok() && needs_worktree(&shared).is_ok());
+        let mut unmade = own;
+        unmade.row.spec.placed = false;
+        assert!(needs_worktree(&unmade).is_err() && needs_worktree(&quick).is_err());
+    }
+
+    #[test]
+    fn tags_are_added_once() {
+        let session = known(SessionType::Quick, SessionStatus::Running);
+        let add = |tags: &[&str]| Batch {
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            ..batch(BatchOp::Tag)
+        };
+        assert_eq!(all_tags(&add(&["new", "old", "new"]), &session), ["old", "new"]);
+        assert_eq!(already(&add(&["old"]), &session), Some("has these tags already"));
+        assert_eq!(already(&add(&["new"]), &session), None);
+        let many: Vec<String> = (0..tag::MAX_TAGS).map(|n| n.to_string()).collect();
+        let many = Batch { tags: many, ..batch(BatchOp::Tag) };
+        assert!(forecast(&many, &session, ShedStatus::Running, None).is_err(), "one too many");
+        for op in [BatchOp::Delete, BatchOp::Checkpoint, BatchOp::Input] {
+            assert_eq!(already(&batch(op), &session), None, "{op}");
+        }
+    }
 }

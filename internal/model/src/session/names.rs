@@ -41,3 +41,56 @@ pub(crate) fn free_name(taken: &BTreeSet<String>, name: &str) -> String {
     let mut numbered = (2..=taken.len() + 2).map(|n| format!("{name}-{n}"));
     numbered.find(|name| !taken.contains(name)).unwrap_or_else(|| name.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slug_has_letters_digits_and_single_hyphens() {
+        let longest = "a".repeat(MAX_SLUG_BYTES);
+        for (text, expected) in [
+            ("Fix  the_Login!", Some("fix-the-login")),
+            ("--a--", Some("a")),
+            ("日本", None),
+            ("", None),
+            (&*"a".repeat(40), Some(longest.as_str())),
+            (&*format!("{} b", "a".repeat(23)), Some(&longest[1..])),
+        ] {
+            assert_eq!(slugify(text).as_deref(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_made_from_the_first_text_that_gives_one() {
+        let some = |text: &str| Some(text.to_owned());
+        let mut request = NewSession {
+            title: some("T"),
+            prompt: some("p"),
+            branch: some("b"),
+            agent: some("a"),
+            command: vec!["/bin/ls".to_owned(), "-l".to_owned()],
+            ..NewSession::default()
+        };
+        assert_eq!(slug(&request), "t");
+        request.title = some("日本");
+        assert_eq!(slug(&request), "p");
+        request.prompt = None;
+        assert_eq!(slug(&request), "b");
+        request.branch = None;
+        assert_eq!(slug(&request), "a");
+        request.agent = None;
+        assert_eq!(slug(&request), "ls");
+        request.command.clear();
+        assert_eq!(slug(&request), "session");
+    }
+
+    #[test]
+    fn a_taken_name_gets_the_first_free_number() {
+        let taken = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(free_name(&taken(&["y"]), "x"), "x");
+        assert_eq!(free_name(&taken(&["x"]), "x"), "x-2");
+        assert_eq!(free_name(&taken(&["x", "x-3"]), "x"), "x-2");
+        assert_eq!(free_name(&taken(&["x", "x-2", "x-3"]), "x"), "x-4");
+    }
+}

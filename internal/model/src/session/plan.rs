@@ -300,4 +300,108 @@ mod tests {
             assert!(planned(&[], request).is_ok(), "{branch:?}");
         }
     }
+
+    #[test]
+    fn a_worker_is_named_after_what_it_runs() {
+        let names = BTreeSet::from(["ls".to_owned(), "claude".to_owned()]);
+        let worker = |request| {
+            plan_worker(&rules(), &names, inputs(&[]).ids, "s1", DateTime::UNIX_EPOCH, request)
+        };
+        let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let command = |all: &[&str]| NewWorker { command: words(all), ..NewWorker::default() };
+        assert_eq!(worker(command(&["/bin/ls", "-l"])).unwrap().name, "ls-2");
+        assert_eq!(worker(command(&["日本"])).unwrap().name, "command");
+        assert_eq!(worker(NewWorker::default()).unwrap().name, "shell");
+        let agent = NewWorker { agent: Some("claude".to_owned()), ..NewWorker::default() };
+        let row = worker(agent).unwrap();
+        assert_eq!(
+            (row.name.as_str(), row.spec.kind, row.spec.keep),
+            ("claude-2", WorkerKind::Agent, true)
+        );
+        let named =
+            NewWorker { name: Some("mine".to_owned()), keep: Some(true), ..NewWorker::default() };
+        let row = worker(named).unwrap();
+        assert_eq!(
+            (row.name.as_str(), row.spec.kind, row.spec.keep),
+            ("mine", WorkerKind::Terminal, true)
+        );
+        assert_eq!((row.session.as_str(), row.id.as_str(), row.epoch), ("s1", "w1", 0));
+        let bad = NewWorker { name: Some("#(id)".to_owned()), ..NewWorker::default() };
+        assert!(worker(bad).is_err());
+    }
+
+    #[test]
+    fn a_session_has_a_limited_number_of_workers() {
+        let names = |n: usize| (0..n).map(|n| n.to_string()).collect::<BTreeSet<_>>();
+        let worker = |n| {
+            let ids = Ids::default();
+            plan_worker(&rules(), &names(n), ids, "", DateTime::UNIX_EPOCH, NewWorker::default())
+        };
+        assert!(worker(MAX_WORKERS - 1).is_ok());
+        assert!(matches!(worker(MAX_WORKERS), Err(Rejection::TooLarge(_))));
+    }
+
+    #[test]
+    fn who_shares_a_worktree_works_in_the_others() {
+        let tree = NewSession {
+            kind: Some(SessionType::Worktree),
+            name: Some("fix".to_owned()),
+            ..NewSession::default()
+        };
+        let owner = planned(&[], tree.clone()).unwrap().session;
+        let shared = Inputs { shared: Some(&owner), ..inputs(&[]) };
+        let request =
+            NewSession { name: Some("look".to_owned()), share: Some("fix".to_owned()), ..tree };
+        let session = plan(&rules(), &shared, request).unwrap().session;
+        assert_eq!(session.spec.directory, owner.spec.directory);
+        assert_eq!(
+            (&session.spec.branch, &session.spec.repo),
+            (&owner.spec.branch, &owner.spec.repo)
+        );
+        assert_eq!(session.spec.shares, Some(owner.id));
+        assert!(session.spec.placed && !session.spec.made_branch);
+    }
+
+    #[test]
+    fn a_worktree_may_use_an_existing_branch_of_another_repository() {
+        let some = |text: &str| Some(text.to_owned());
+        let tree = NewSession {
+            kind: Some(SessionType::Worktree),
+            name: some("fix"),
+            branch: some("old"),
+            directory: some("/workspace/other"),
+            ..NewSession::default()
+        };
+        let existing = NewSession { existing_branch: true, ..tree.clone() };
+        let spec = planned(&[], existing).unwrap().session.spec;
+        assert_eq!((spec.branch, spec.repo), (some("old"), some("/workspace/other")));
+        assert!(spec.existing_branch && !spec.made_branch);
+        assert_eq!(spec.directory, "/worktrees/fix");
+        for base in ["-x", "a b"] {
+            let request = NewSession { base: some(base), ..tree.clone() };
+            assert!(planned(&[], request).is_err(), "{base:?}");
+        }
+    }
+
+    #[test]
+    fn a_quick_session_closes_unless_something_of_it_is_kept() {
+        let quick = NewSession {
+            setup: vec!["make".to_owned()],
+            directory: Some("/srv".to_owned()),
+            ..NewSession::default()
+        };
+        let spec = planned(&[], quick.clone()).unwrap().session.spec;
+        assert!(spec.closes && !spec.set_up);
+        assert_eq!((spec.directory.as_str(), spec.repo), ("/srv", None));
+        let kept = NewSession { keep: Some(true), ..quick.clone() };
+        assert!(!planned(&[], kept).unwrap().session.spec.closes);
+        let tree = NewSession {
+            kind: Some(SessionType::Worktree),
+            keep: Some(false),
+            directory: None,
+            ..quick
+        };
+        let planned = planned(&[], tree).unwrap();
+        assert!(!planned.session.spec.closes && !planned.worker.spec.keep);
+    }
 }

@@ -29,4 +29,11 @@ mod tests {
         assert_eq!(free_block(&(0..PORT_BLOCKS).collect()), None);
         assert_eq!(port(PORT_BLOCKS - 1), 29_990);
     }
+
+    #[test]
+    fn blocks_follow_each_other() {
+        assert_eq!((port(0), port(1), port(2)), (20_000, 20_010, 20_020));
+        assert_eq!(free_block(&BTreeSet::new()), Some(0));
+        assert_eq!(free_block(&(0..PORT_BLOCKS - 1).collect()), Some(999));
+    }
 }

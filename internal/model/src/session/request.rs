@@ -97,3 +97,6 @@ fn check_directory(directory: Option<&str>) -> Result<(), Rejection> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

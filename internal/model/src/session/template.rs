@@ -121,4 +121,114 @@ mod tests {
         assert_eq!(with_template(existing, &from).base, None);
         assert_eq!(with_template(NewSession::default(), &from).base.as_deref(), Some("main"));
     }
+
+    #[test]
+    fn what_a_request_says_wins() {
+        let some = |text: &str| Some(text.to_owned());
+        let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let template = Template {
+            title: some("t"),
+            agent: some("claude"),
+            model: some("m"),
+            tags: words(&["t"]),
+            setup: words(&["s"]),
+            teardown: words(&["d"]),
+            env: [("A".to_owned(), "t".to_owned()), ("B".to_owned(), "t".to_owned())].into(),
+            confine: true,
+            restart: true,
+            fetch: true,
+            base: some("main"),
+            limits: shed_api::session::SessionLimits {
+                runtime_seconds: Some(1),
+                ..Default::default()
+            },
+            ..Template::default()
+        };
+        let filled = with_template(NewSession::default(), &template);
+        assert_eq!((filled.title.as_deref(), filled.model.as_deref()), (Some("t"), Some("m")));
+        assert_eq!(
+            (filled.agent.as_deref(), filled.base.as_deref()),
+            (Some("claude"), Some("main"))
+        );
+        assert_eq!(
+            (&filled.tags, &filled.setup, &filled.teardown),
+            (&words(&["t"]), &words(&["s"]), &words(&["d"]))
+        );
+        assert!(filled.confine && filled.restart && filled.fetch);
+        assert_eq!(filled.limits.map(|limits| limits.runtime_seconds), Some(Some(1)));
+        let said = NewSession {
+            title: some("r"),
+            agent: some("codex"),
+            model: some("n"),
+            base: some("dev"),
+            tags: words(&["r"]),
+            setup: words(&["x"]),
+            teardown: words(&["y"]),
+            env: [("A".to_owned(), "r".to_owned())].into(),
+            limits: Some(shed_api::session::SessionLimits::default()),
+            ..NewSession::default()
+        };
+        let filled = with_template(said.clone(), &template);
+        assert_eq!((filled.env["A"].as_str(), filled.env["B"].as_str()), ("r", "t"));
+        let own = NewSession {
+            env: filled.env.clone(),
+            fetch: true,
+            confine: true,
+            restart: true,
+            ..said
+        };
+        assert_eq!(filled, own);
+        let shares = NewSession { share: some("other"), ..NewSession::default() };
+        let filled = with_template(shares, &template);
+        assert_eq!((filled.base, filled.fetch), (None, false), "it has the other's branch");
+        let command = NewSession { command: words(&["ls"]), ..NewSession::default() };
+        let filled = with_template(command, &template);
+        assert_eq!((filled.agent, filled.model), (None, None));
+        let commands = Template { command: words(&["make"]), ..Template::default() };
+        assert_eq!(with_template(NewSession::default(), &commands).command, ["make"]);
+    }
+
+    #[test]
+    fn a_prompt_goes_behind_a_templates() {
+        let template = Template { prompt: Some("Review".to_owned()), ..Template::default() };
+        let prompt = |own: Option<&str>| {
+            let request = NewSession { prompt: own.map(str::to_owned), ..NewSession::default() };
+            with_template(request, &template).prompt
+        };
+        assert_eq!(prompt(None).as_deref(), Some("Review"));
+        assert_eq!(prompt(Some("x")).as_deref(), Some("Review\n\nx"));
+    }
+
+    #[test]
+    fn a_template_is_checked_as_a_whole_request() {
+        let rules = Rules { agents: ["claude".to_owned()].into(), ..Rules::default() };
+        let some = |text: &str| Some(text.to_owned());
+        let good = [
+            Template::default(),
+            Template { prompt: some("p"), ..Template::default() },
+            Template { model: some("m"), ..Template::default() },
+            Template { agent: some("claude"), ..Template::default() },
+        ];
+        for template in good {
+            assert_eq!(check_template(&rules, &template), Ok(()), "{template:?}");
+        }
+        let bad = [
+            Template { agent: some("nobody"), ..Template::default() },
+            Template {
+                agent: some("claude"),
+                command: vec!["ls".to_owned()],
+                ..Template::default()
+            },
+            Template { prompt: some("a\0"), ..Template::default() },
+            Template { base: some("main"), ..Template::default() },
+            Template { env: [("A=".to_owned(), String::new())].into(), ..Template::default() },
+            Template { command: vec![String::new()], ..Template::default() },
+        ];
+        for template in bad {
+            assert!(check_template(&rules, &template).is_err(), "{template:?}");
+        }
+        let nobody = Rules::default();
+        let prompt = Template { prompt: some("p"), ..Template::default() };
+        assert!(check_template(&nobody, &prompt).is_err(), "there is no agent to give it to");
+    }
 }

@@ -259,4 +259,90 @@ mod tests {
         );
         assert_eq!(progress("\r\n"), None);
     }
+
+    #[test]
+    fn a_scheme_says_how_git_connects() {
+        for (given, url, protocol) in [
+            ("http://h/a", "http://h/a", "http"),
+            ("https://h/a", "https://h/a", "https"),
+            ("ssh://h/p", "ssh://h/p", "ssh"),
+            ("h:p", "h:p", "ssh"),
+            ("git://h/p", "git://h/p", "git"),
+            ("file:///p", "file:///p", "file"),
+            ("a.b_c-1/d", "https://github.com/a.b_c-1/d.git", "https"),
+        ] {
+            let repo = parse(given).unwrap();
+            assert_eq!((repo.url.as_str(), repo.protocol), (url, protocol), "{given}");
+        }
+        for bad in [
+            "ftp://h/p",
+            "git:///p",
+            "git://u@h/p",
+            "ssh:///p",
+            "ssh://u@-h/p",
+            "ssh://-u@h/p",
+            "http:///a",
+            "http://h/",
+            ":p",
+            "a b:p",
+            "a/b:p",
+            "h:",
+            "h::p",
+            ".a/b",
+            "a/.b",
+            "-a/b",
+            "a/-b",
+            "/b",
+            "a/",
+            "a/b!",
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+        let long = |n: usize| format!("https://h/{}", "a".repeat(n - 10));
+        assert!(parse(&long(2_000)).is_ok());
+        assert!(parse(&long(2_001)).is_err());
+    }
+
+    #[test]
+    fn userinfo_is_percent_decoded_or_refused() {
+        let credential =
+            |userinfo: &str| parse(&format!("https://{userinfo}@h/a")).map(|repo| repo.credential);
+        let of = |user: &str, password: &str| Ok(Some((user.to_owned(), password.to_owned())));
+        assert_eq!(credential("a%2Fb:c%3a"), of("a/b", "c:"));
+        assert_eq!(credential("u:"), of("u", ""));
+        assert_eq!(credential(""), Ok(None));
+        for bad in ["%", "%4", "%zz:x", "u:%ff", "u:%0a", "%00"] {
+            assert!(credential(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_shows_what_was_given_without_userinfo() {
+        let text = |given: &str| parse(given).unwrap_err().to_string();
+        assert!(text("ftp://me:pw@h/p").contains("\"ftp://…@h/p\""));
+        assert!(text("ftp://h/p").contains("\"ftp://h/p\""));
+        assert!(text("nothing").contains("\"nothing\""));
+        assert!(text(&"x".repeat(300)).len() < 300);
+    }
+
+    #[test]
+    fn only_a_lent_helper_answers_for_credentials() {
+        let repo = parse("o/r").unwrap();
+        assert_eq!(
+            clone_args(&repo, None, Some("!lend")),
+            [
+                "-c",
+                "credential.helper=",
+                "-c",
+                "credential.helper=!lend",
+                "-c",
+                "credential.useHttpPath=false",
+                "clone",
+                "--progress",
+                "--",
+                "https://github.com/o/r.git",
+            ]
+        );
+        assert_eq!(clone_args(&repo, None, None)[..2], ["-c", "credential.helper="]);
+    }
 }
