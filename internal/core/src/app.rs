@@ -36,7 +36,7 @@ use crate::scheduler::admission::Slots;
 use crate::server::Server;
 use crate::session::Resources;
 use crate::settings::{Clock, Settings};
-use crate::shed::handle::{KeeperHandle, Post};
+use crate::shed::handle::{KeeperHandle, Message};
 use crate::shed::keeper;
 use crate::{Error, Person};
 use shed_engine::{BoxState, Engine, EngineError, Found};
@@ -277,7 +277,7 @@ async fn try_watch_engine(
 
 async fn tell(handle: &KeeperHandle, found: Option<Found>, occasion: Occasion) {
     // A keeper that has ended needs no news.
-    handle.posts.send(Post::Seen(found.map(Box::new), occasion)).await.ok();
+    handle.messages.send(Message::Seen(found.map(Box::new), occasion)).await.ok();
 }
 
 async fn look_at_all(

@@ -45,7 +45,7 @@ pub enum Error {
     #[error(
         "session {session:?} of shed {shed:?} was made by hand: it has no title, tags, branch or workers"
     )]
-    MadeByHand {
+    Unmanaged {
         /// The shed.
         shed: ShedName,
         /// As it was asked for.
@@ -75,7 +75,7 @@ pub enum Error {
     },
     /// The operation was called off by another.
     #[error("it was called off")]
-    CalledOff,
+    Cancelled,
     /// No such worker.
     #[error("no worker {worker:?} in session {session:?}")]
     NoWorker {
@@ -225,11 +225,11 @@ impl Error {
             }
             Self::SessionExists { shed, session } => Problem::new(Code::SessionExists, detail)
                 .hint(format!("shed attach {shed} -S {session}")),
-            Self::MadeByHand { shed, session } => Problem::new(Code::Conflict, detail)
+            Self::Unmanaged { shed, session } => Problem::new(Code::Conflict, detail)
                 .hint(format!("shed sessions adopt {shed} {session}")),
             Self::HookFailed { shed, session, hook, .. } => Problem::new(Code::ExecFailed, detail)
                 .hint(format!("shed output {shed} {session} {hook}")),
-            Self::SessionBusy { .. } | Self::CalledOff => Problem::new(Code::Busy, detail),
+            Self::SessionBusy { .. } | Self::Cancelled => Problem::new(Code::Busy, detail),
             Self::NoWorker { .. } => Problem::new(Code::WorkerNotFound, detail),
             Self::WorkerExists { .. } => Problem::new(Code::WorkerExists, detail),
             Self::WorkerRefused { .. } => Problem::new(Code::ExecFailed, detail),

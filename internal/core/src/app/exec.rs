@@ -17,7 +17,7 @@ use crate::shed::handle::KeeperHandle;
 use crate::shed::handle::Order;
 use crate::stream::{Running, n_readable, read_some, start};
 use crate::{Error, Person};
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 
 /// How long somebody who wants to enter waits for a shed that is coming up.
 const ENTER_LIMIT: Duration = Duration::from_secs(60);
@@ -125,7 +125,7 @@ impl App {
             }
             match status {
                 ShedStatus::Stopped if person.scope >= Scope::Drive => {
-                    handle.wish(Wish::Start, person.actor.clone(), Order::default()).await?;
+                    handle.request(Request::Start, person.actor.clone(), Order::default()).await?;
                 }
                 ShedStatus::Stopped
                 | ShedStatus::Paused

@@ -13,7 +13,7 @@ use shed_tmux::argv::{self, Target};
 use super::App;
 use crate::box_link::BoxLink;
 use crate::session::table::NoSessions;
-use crate::shed::handle::{KeeperHandle, Post};
+use crate::shed::handle::{KeeperHandle, Message};
 use crate::{Error, Person};
 use shed_model::session::Managed;
 use shed_model::session::life::Denial;
@@ -136,7 +136,7 @@ impl Place {
             .and_then(|table| table.find(target).map(|row| row.name.clone()));
         let name = name.unwrap_or_else(|| target.to_string());
         // A keeper that has ended writes no events.
-        self.handle.posts.send(Post::Expect(name, person.actor.clone())).await.ok();
+        self.handle.messages.send(Message::Expect(name, person.actor.clone())).await.ok();
     }
 
     /// Makes a session by hand, as somebody in the shed would: tmux has it, and nothing else.

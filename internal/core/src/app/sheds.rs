@@ -1,4 +1,4 @@
-//! Sheds: create, change, wish.
+//! Sheds: create, change, request.
 
 use shed_api::git::Branch;
 use shed_model::{Rejection, env};
@@ -16,11 +16,11 @@ use tokio::sync::{oneshot, watch};
 use super::App;
 use super::start_keeper;
 use crate::shed::handle::Order;
-use crate::shed::handle::{Answer, KeeperHandle, Post};
+use crate::shed::handle::{Answer, KeeperHandle, Message};
 use crate::shed::view::ProgressState;
 use crate::{Error, Person};
 use shed_engine::EngineError;
-use shed_model::shed::life::{Denial, Wish};
+use shed_model::shed::life::{Denial, Request};
 use shed_model::shed::repo::{self, Repo};
 
 /// The least memory a shed can live with.
@@ -160,15 +160,15 @@ impl App {
         Ok((spec, repo))
     }
 
-    /// Makes a wish come true and waits for it.
-    pub async fn wish(
+    /// Makes a request come true and waits for it.
+    pub async fn request(
         &self,
         person: &Person,
         name: &ShedName,
-        wish: Wish,
+        request: Request,
     ) -> Result<(Answer, Shed), Error> {
         let handle = self.keeper(person, name, Scope::Drive, "to start and stop a shed")?;
-        let answer = handle.wish(wish, person.actor.clone(), Order::default()).await?;
+        let answer = handle.request(request, person.actor.clone(), Order::default()).await?;
         Ok((answer, self.shed(person, name)?))
     }
 
@@ -184,7 +184,7 @@ impl App {
             check_image(image)?;
         }
         let order = Order { image: request.image, ..Order::default() };
-        handle.wish(Wish::Rebuild, person.actor.clone(), order).await?;
+        handle.request(Request::Rebuild, person.actor.clone(), order).await?;
         self.shed(person, name)
     }
 
@@ -197,7 +197,7 @@ impl App {
     ) -> Result<(), Error> {
         let handle = self.keeper(person, name, Scope::Drive, "to delete a shed")?;
         let order = Order { keep_volumes: removal == Removal::KeepVolumes, ..Order::default() };
-        handle.wish(Wish::Delete, person.actor.clone(), order).await?;
+        handle.request(Request::Delete, person.actor.clone(), order).await?;
         Ok(())
     }
 
@@ -261,7 +261,7 @@ impl App {
     /// One connection of a clone that asks for something its creator lends. Only the creator is given it.
     pub fn lend(&self, person: &Person, name: &ShedName, id: &str) -> Result<UnixStream, Error> {
         let handle = self.keeper(person, name, Scope::Drive, "to lend credentials to a clone")?;
-        let taken = handle.desk.take(id, &person.actor);
+        let taken = handle.relay.take(id, &person.actor);
         taken.ok_or_else(|| {
             Error::Rejected(Rejection::NotFound("clone that waits for this".to_owned()))
         })
@@ -271,8 +271,8 @@ impl App {
 impl KeeperHandle {
     /// Posts the creation and waits until it has begun, so that its progress is its own and no earlier one's.
     async fn begin_creation(&self, person: &Person, order: Order) -> Result<(), Error> {
-        self.desk.open_for(person.actor.clone());
-        let ended = self.post_wish(Wish::Create, person.actor.clone(), order).await?;
+        self.relay.open_for(person.actor.clone());
+        let ended = self.send_request(Request::Create, person.actor.clone(), order).await?;
         let mut view = self.view.clone();
         tokio::select! {
             biased;
@@ -286,8 +286,8 @@ impl KeeperHandle {
 
     async fn set_spec(&self, person: &Person, spec: ShedSpec) -> Result<(), Error> {
         let (answer, answered) = oneshot::channel();
-        let post = Post::ShedSpec(Box::new(spec), person.actor.clone(), answer);
-        self.posts.send(post).await.map_err(|_| Error::ShuttingDown)?;
+        let post = Message::ShedSpec(Box::new(spec), person.actor.clone(), answer);
+        self.messages.send(post).await.map_err(|_| Error::ShuttingDown)?;
         answered.await.map_err(|_| Error::ShuttingDown)?
     }
 }

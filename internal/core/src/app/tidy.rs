@@ -22,7 +22,7 @@ use crate::housekeeping::log_dirs;
 use crate::housekeeping::orphans::{self, Evidence, Found, Thing};
 use crate::housekeeping::retention::{self, DEFAULT_DAYS, Entry, Rules, State, Thing as Kept};
 use crate::output::collector::blocking;
-use crate::session::handle::Post;
+use crate::session::handle::Message;
 use crate::shed::handle::KeeperHandle;
 use crate::{Error, Person};
 
@@ -263,7 +263,7 @@ async fn end_tmux(place: &Place, person: &Person, id: u32) -> Result<(), Error> 
 
 async fn drop_record(place: &Place, person: &Person, id: String) -> Result<(), Error> {
     let (done, dropped) = oneshot::channel();
-    place.handle.work.post(Post::DropRecord(id, person.actor.clone(), done)).await?;
+    place.handle.work.post(Message::DropRecord(id, person.actor.clone(), done)).await?;
     dropped.await.map_err(|_| Error::ShuttingDown)?
 }
 

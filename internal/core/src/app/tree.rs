@@ -16,7 +16,7 @@ use crate::box_link::BoxLink;
 use crate::files::git::{git, unexpected};
 use crate::files::worktree::{facts, git_name, take_checkpoint, tree_view};
 use crate::server::Server;
-use crate::session::handle::Post;
+use crate::session::handle::Message;
 use crate::{Error, Person};
 use shed_model::patch::{self, Extent};
 use shed_model::session::Managed;
@@ -243,7 +243,7 @@ impl App {
         plan.session.spec.from_checkpoint = Some((known.row.id.clone(), n));
         let id = plan.session.id.clone();
         let (answer, answered) = oneshot::channel();
-        let post = Post::Create(Box::new(plan), person.actor.clone(), answer);
+        let post = Message::Create(Box::new(plan), person.actor.clone(), answer);
         tree.handle.work.post(post).await?;
         answered.await.map_err(|_| Error::ShuttingDown)??;
         self.session(person, name, &id.parse()?)

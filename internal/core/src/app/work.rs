@@ -16,12 +16,12 @@ use tokio::sync::oneshot;
 use super::App;
 use super::sessions::{Place, no_session};
 use crate::files::worktree;
+use crate::session::handle::Message;
 use crate::session::handle::Order;
-use crate::session::handle::Post;
 use crate::shed::handle::KeeperHandle;
 use crate::{Error, Person};
 use shed_model::session::Managed;
-use shed_model::session::life::Wish;
+use shed_model::session::life::Operation;
 use shed_model::session::plan;
 
 /// How often a name is made up for a session before that is given up.
@@ -48,7 +48,7 @@ impl App {
             let plan = self.plan(&place, request.clone())?;
             let id = plan.session.id.clone();
             let (answer, answered) = oneshot::channel();
-            let post = Post::Create(Box::new(plan), person.actor.clone(), answer);
+            let post = Message::Create(Box::new(plan), person.actor.clone(), answer);
             place.handle.work.post(post).await?;
             tries -= 1;
             match answered.await.map_err(|_| Error::ShuttingDown)? {
@@ -162,7 +162,7 @@ impl App {
         let known = known.ok_or_else(|| {
             let listed = table.as_ref().is_some_and(|table| table.find(target).is_some());
             if listed {
-                Error::MadeByHand { shed: name.clone(), session: target.to_string() }
+                Error::Unmanaged { shed: name.clone(), session: target.to_string() }
             } else {
                 no_session(name, target)
             }
@@ -175,17 +175,19 @@ impl App {
         person: &Person,
         name: &ShedName,
         target: &SessionRef,
-        wish: Wish,
+        operation: Operation,
         order: Order,
     ) -> Result<Session, Error> {
         let (handle, known) =
             self.remembered(person, name, target, Scope::Drive, "to change a session")?;
-        if wish != Wish::Patch || order.patch.as_ref().is_some_and(|patch| patch.branch.is_some()) {
+        if operation != Operation::Patch
+            || order.patch.as_ref().is_some_and(|patch| patch.branch.is_some())
+        {
             // What runs in the shed is asked, so the shed has to run.
             self.enter_awake(person, name, Scope::Drive, "to change a session").await?;
         }
         let id = known.row.id.clone();
-        handle.work.wish(&id, wish, person.actor.clone(), order).await?;
+        handle.work.request(&id, operation, person.actor.clone(), order).await?;
         self.session_by_id(&handle, name, &id)
     }
 
@@ -205,9 +207,12 @@ impl App {
                     self.enter(person, name, Scope::Drive, "to end a session").await?;
                 }
                 let order = Order { force, ..Order::default() };
-                handle.work.wish(&known.row.id, Wish::Delete, person.actor.clone(), order).await
+                handle
+                    .work
+                    .request(&known.row.id, Operation::Delete, person.actor.clone(), order)
+                    .await
             }
-            Err(Error::MadeByHand { .. }) => self.kill_by_hand(person, name, target).await,
+            Err(Error::Unmanaged { .. }) => self.kill_by_hand(person, name, target).await,
             Err(Error::NoSession { shed, session }) => {
                 // Too new for the table, perhaps.
                 let place =
@@ -259,11 +264,11 @@ impl App {
             )));
         }
         let by_hand = self.remembered(person, name, target, Scope::Drive, "to change a session");
-        if let Err(Error::MadeByHand { .. } | Error::NoSession { .. }) = by_hand {
+        if let Err(Error::Unmanaged { .. } | Error::NoSession { .. }) = by_hand {
             return self.rename_by_hand(person, name, target, patch).await;
         }
         let order = Order { patch: Some(Box::new(patch)), ..Order::default() };
-        self.do_with(person, name, target, Wish::Patch, order).await
+        self.do_with(person, name, target, Operation::Patch, order).await
     }
 
     async fn rename_by_hand(
@@ -281,10 +286,10 @@ impl App {
         let (Some(new), only_name) =
             (&patch.name, PatchSession { name: None, ..patch.clone() } == PatchSession::default())
         else {
-            return Err(Error::MadeByHand { shed: name.clone(), session: target.to_string() });
+            return Err(Error::Unmanaged { shed: name.clone(), session: target.to_string() });
         };
         if !only_name {
-            return Err(Error::MadeByHand { shed: name.clone(), session: target.to_string() });
+            return Err(Error::Unmanaged { shed: name.clone(), session: target.to_string() });
         }
         let new: SessionName = new.parse()?;
         let new_target = SessionRef::Name(new.clone());
@@ -309,7 +314,7 @@ impl App {
         name: &ShedName,
         target: &SessionRef,
     ) -> Result<Session, Error> {
-        self.do_with(person, name, target, Wish::Terminate, Order::default()).await
+        self.do_with(person, name, target, Operation::Terminate, Order::default()).await
     }
 
     /// Starts a session's workers again.
@@ -324,7 +329,7 @@ impl App {
         self.remembered(person, name, target, Scope::Drive, "to restart a session")?;
         self.enter(person, name, Scope::Drive, "to restart a session").await?;
         let order = Order { continues: restart.continues, ..Order::default() };
-        self.do_with(person, name, target, Wish::Restart, order).await
+        self.do_with(person, name, target, Operation::Restart, order).await
     }
 
     /// Freezes all processes of a session's workers, or lets them go on.
@@ -335,8 +340,8 @@ impl App {
         target: &SessionRef,
         freeze: bool,
     ) -> Result<Session, Error> {
-        let wish = if freeze { Wish::Freeze } else { Wish::Thaw };
-        self.do_with(person, name, target, wish, Order::default()).await
+        let operation = if freeze { Operation::Freeze } else { Operation::Thaw };
+        self.do_with(person, name, target, operation, Order::default()).await
     }
 
     /// Remembers a tmux session that was made by hand from now on. Its windows stay as they are.
@@ -371,7 +376,7 @@ impl App {
         let there = place.target(target).await?;
         place.tmux(argv::mark_session(&there, session.as_str(), &id), target).await?;
         let (answer, answered) = oneshot::channel();
-        let post = Post::Adopt(Box::new(row), person.actor.clone(), answer);
+        let post = Message::Adopt(Box::new(row), person.actor.clone(), answer);
         place.handle.work.post(post).await?;
         answered.await.map_err(|_| Error::ShuttingDown)??;
         self.session_by_id(&place.handle, name, &id)
@@ -435,7 +440,7 @@ impl App {
         let row = plan::plan_worker(&rules, &names, ids::fresh(), &known.row.id, now, request)?;
         let id = row.id.clone();
         let order = Order { new_worker: Some(Box::new(row)), ..Order::default() };
-        self.do_with(person, name, target, Wish::AddWorker, order).await?;
+        self.do_with(person, name, target, Operation::AddWorker, order).await?;
         self.worker(person, name, target, &id)
     }
 
@@ -452,7 +457,7 @@ impl App {
         let id = self.worker(person, name, target, worker)?.id;
         let worker = Some(id.clone());
         let order = Order { worker, continues: restart.continues, ..Order::default() };
-        self.do_with(person, name, target, Wish::RestartWorker, order).await?;
+        self.do_with(person, name, target, Operation::RestartWorker, order).await?;
         self.worker(person, name, target, &id)
     }
 
@@ -467,7 +472,7 @@ impl App {
         self.keeper(person, name, Scope::Drive, "to remove a worker")?;
         let id = self.worker(person, name, target, worker)?.id;
         let order = Order { worker: Some(id), ..Order::default() };
-        self.do_with(person, name, target, Wish::RemoveWorker, order).await.map(drop)
+        self.do_with(person, name, target, Operation::RemoveWorker, order).await.map(drop)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::Error;
 use crate::box_link::BoxLink;
 use crate::output::logs::{Cell, Logs};
 use crate::server::Server;
-use crate::session::handle::{Post, WorkHandle};
+use crate::session::handle::{Message, WorkHandle};
 use crate::stream::{socket_pair, to_tokio};
 
 /// What is read of the collector at once. What the server cannot store waits in the box.
@@ -272,7 +272,7 @@ impl Collector {
     ) -> Result<(), Error> {
         let report = WorkerReport { worker: worker.to_owned(), epoch, at_ms, change };
         let (done, written) = oneshot::channel();
-        self.work.post(Post::Worker(report, done)).await?;
+        self.work.post(Message::Worker(report, done)).await?;
         written.await.map_err(|_| Error::ShuttingDown)?
     }
 

@@ -17,7 +17,7 @@ use crate::box_link::BoxLink;
 use crate::server::Server;
 use crate::session::Resources;
 use crate::session::events::status_event;
-use crate::session::handle::{ChangePost, Order, Post};
+use crate::session::handle::{ChangeMessage, Message, Order};
 use crate::session::view::WorkView;
 use crate::session::windows;
 use crate::shed::view::View;
@@ -29,9 +29,9 @@ pub(crate) struct OpEnv {
     pub(crate) shed: ShedName,
     /// The session's id.
     pub(crate) id: String,
-    pub(crate) posts: mpsc::Sender<Post>,
+    pub(crate) messages: mpsc::Sender<Message>,
     /// The shed's own keeper.
-    pub(crate) shed_posts: mpsc::Sender<crate::shed::handle::Post>,
+    pub(crate) shed_messages: mpsc::Sender<crate::shed::handle::Message>,
     pub(crate) view: watch::Receiver<Arc<WorkView>>,
     pub(crate) shed_view: watch::Receiver<View>,
     pub(crate) cancel: CancellationToken,
@@ -67,8 +67,8 @@ impl OpEnv {
     ) -> Result<Arc<Managed>, Error> {
         let (done, changed) = oneshot::channel();
         let session = self.id.clone();
-        let post = ChangePost { session, change: Box::new(change), events, done };
-        self.posts.send(Post::Change(post)).await.map_err(|_| Error::ShuttingDown)?;
+        let post = ChangeMessage { session, change: Box::new(change), events, done };
+        self.messages.send(Message::Change(post)).await.map_err(|_| Error::ShuttingDown)?;
         changed.await.map_err(|_| Error::ShuttingDown)?
     }
 
@@ -123,18 +123,18 @@ impl OpEnv {
 
     /// A session of this name is about to appear because of this operation's actor.
     pub(crate) async fn expect_session(&self, name: &str) {
-        let post = crate::shed::handle::Post::Expect(name.to_owned(), self.actor.clone());
+        let post = crate::shed::handle::Message::Expect(name.to_owned(), self.actor.clone());
         // A keeper that has ended writes no events.
-        self.shed_posts.send(post).await.ok();
+        self.shed_messages.send(post).await.ok();
     }
 
-    pub(crate) async fn unless_called_off<T>(
+    pub(crate) async fn unless_cancelled<T>(
         &self,
         step: impl Future<Output = T>,
     ) -> Result<T, Error> {
         tokio::select! {
             done = step => Ok(done),
-            () = self.cancel.cancelled() => Err(Error::CalledOff),
+            () = self.cancel.cancelled() => Err(Error::Cancelled),
         }
     }
 }

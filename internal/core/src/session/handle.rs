@@ -6,7 +6,7 @@ use std::time::Duration;
 use shed_api::Actor;
 use shed_api::session::PatchSession;
 use shed_model::NewEvent;
-use shed_model::session::life::Wish;
+use shed_model::session::life::Operation;
 use shed_model::session::plan::Plan;
 use shed_model::session::{Managed, SessionRow};
 use shed_model::worker::{WorkerReport, WorkerRow};
@@ -18,10 +18,10 @@ use crate::session::view::WorkView;
 /// How long a stop of the shed waits for what tmux looks like.
 const STOPPING_LIMIT: Duration = Duration::from_secs(3);
 
-/// How a wish is answered.
+/// How a operation is answered.
 pub(crate) type Answer = oneshot::Sender<Result<(), Error>>;
 
-/// What goes with a wish, and is not kept.
+/// What goes with a operation, and is not kept.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Order {
     /// Restart: agents go on with their conversation.
@@ -41,15 +41,15 @@ pub(crate) struct Order {
 }
 
 /// What may be posted.
-pub(crate) enum Post {
+pub(crate) enum Message {
     /// A session is to be.
     Create(Box<Plan>, Actor, oneshot::Sender<Result<(), Error>>),
     /// A tmux session made by hand is to be remembered; its windows stay as they are.
     Adopt(Box<SessionRow>, Actor, oneshot::Sender<Result<(), Error>>),
     /// Somebody wants something of a session.
-    Wish(WishPost),
+    Request(RequestMessage),
     /// An operation changes what it works on.
-    Change(ChangePost),
+    Change(ChangeMessage),
     /// An operation is over.
     Done(String, Result<(), Error>),
     /// Something became of a worker's command. Answered when it is written.
@@ -64,17 +64,17 @@ pub(crate) enum Post {
     Stopping(oneshot::Sender<()>),
 }
 
-/// A wish, who has it, and what goes with it.
-pub(crate) struct WishPost {
+/// A operation, who has it, and what goes with it.
+pub(crate) struct RequestMessage {
     pub(crate) session: String,
-    pub(crate) wish: Wish,
+    pub(crate) operation: Operation,
     pub(crate) actor: Actor,
     pub(crate) order: Order,
     pub(crate) answer: oneshot::Sender<Result<(), Error>>,
 }
 
 /// A change of one session, made by the keeper for an operation.
-pub(crate) struct ChangePost {
+pub(crate) struct ChangeMessage {
     pub(crate) session: String,
     pub(crate) change: Box<dyn FnOnce(&mut Managed) + Send>,
     pub(crate) events: Vec<NewEvent>,
@@ -84,35 +84,35 @@ pub(crate) struct ChangePost {
 /// How everyone else reaches a session keeper.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkHandle {
-    pub(crate) posts: mpsc::Sender<Post>,
+    pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) view: watch::Receiver<Arc<WorkView>>,
 }
 
 impl WorkHandle {
     /// Posts; an error if the keeper has ended.
-    pub(crate) async fn post(&self, post: Post) -> Result<(), Error> {
-        self.posts.send(post).await.map_err(|_| Error::ShuttingDown)
+    pub(crate) async fn post(&self, post: Message) -> Result<(), Error> {
+        self.messages.send(post).await.map_err(|_| Error::ShuttingDown)
     }
 
     /// The shed is about to stop: what tmux looks like is written first, if it can be told soon.
     pub(crate) async fn stopping(&self) {
         let (done, written) = oneshot::channel();
-        if self.post(Post::Stopping(done)).await.is_ok() {
+        if self.post(Message::Stopping(done)).await.is_ok() {
             tokio::time::timeout(STOPPING_LIMIT, written).await.map(drop).ok();
         }
     }
 
-    /// Posts a wish and waits for its end.
-    pub(crate) async fn wish(
+    /// Posts a operation and waits for its end.
+    pub(crate) async fn request(
         &self,
         session: &str,
-        wish: Wish,
+        operation: Operation,
         actor: Actor,
         order: Order,
     ) -> Result<(), Error> {
         let (answer, answered) = oneshot::channel();
-        let post = WishPost { session: session.to_owned(), wish, actor, order, answer };
-        self.post(Post::Wish(post)).await?;
+        let post = RequestMessage { session: session.to_owned(), operation, actor, order, answer };
+        self.post(Message::Request(post)).await?;
         answered.await.map_err(|_| Error::ShuttingDown)?
     }
 }

@@ -37,7 +37,7 @@ pub(crate) async fn place(env: &OpEnv) -> Result<(), Error> {
         existing: spec.existing_branch,
     });
     let link = env.link()?;
-    let (done, _) = env.unless_called_off(git(&link, &op)).await??;
+    let (done, _) = env.unless_cancelled(git(&link, &op)).await??;
     let GitDone::Worktree(added) = done else {
         return Err(unexpected());
     };
@@ -108,7 +108,7 @@ pub(crate) async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> R
         id
     };
     let opened = windows::open(env, &worker, &Opening::Command { continues: false });
-    env.unless_called_off(opened).await??;
+    env.unless_cancelled(opened).await??;
     let mut view = env.view.clone();
     let ended = view.wait_for(|view| {
         let row = view
@@ -118,7 +118,7 @@ pub(crate) async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> R
         row.is_none_or(|row| row.status == WorkerStatus::Exited)
     });
     let late = || Error::TimedOut(format!("the {name} did not end in time"));
-    let ended = env.unless_called_off(timeout(HOOK_LIMIT, ended)).await?;
+    let ended = env.unless_cancelled(timeout(HOOK_LIMIT, ended)).await?;
     drop(ended.map_err(|_| late())?.map_err(|_| Error::ShuttingDown)?);
     let known = env.known()?;
     let row = known.workers.iter().find(|row| row.id == worker);

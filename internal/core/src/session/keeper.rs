@@ -16,7 +16,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use shed_api::{Actor, ShedName, ShedStatus};
 use shed_model::lane::{self, Lane};
-use shed_model::session::life::{Rules, Wish};
+use shed_model::session::life::{Operation, Rules};
 use shed_model::session::{LayoutRow, Managed};
 use shed_model::worker::WorkerRow;
 use tokio::sync::{mpsc, watch};
@@ -27,7 +27,7 @@ use crate::Error;
 use crate::box_link::BoxLink;
 use crate::server::Server;
 use crate::session::Resources;
-use crate::session::handle::{Answer, Order, Post, WorkHandle};
+use crate::session::handle::{Answer, Message, Order, WorkHandle};
 use crate::session::table::Table;
 use crate::session::view::WorkView;
 use crate::shed::view::View;
@@ -40,7 +40,7 @@ const VANISH_GRACE: Duration = Duration::from_millis(1500);
 /// What tmux looks like is written this long after it changed, so that a burst is one write.
 const LAYOUT_PAUSE: Duration = Duration::from_secs(2);
 
-type Job = lane::Job<Wish, Work, Answer>;
+type Job = lane::Job<Operation, Work, Answer>;
 
 /// What goes with an operation.
 #[derive(Clone)]
@@ -55,9 +55,9 @@ struct Keeper {
     server: Arc<Server>,
     resources: Resources,
     shed: ShedName,
-    posts: mpsc::Sender<Post>,
+    messages: mpsc::Sender<Message>,
     /// The shed's own keeper.
-    shed_posts: mpsc::Sender<crate::shed::handle::Post>,
+    shed_messages: mpsc::Sender<crate::shed::handle::Message>,
     view: watch::Sender<Arc<WorkView>>,
     shed_view: watch::Receiver<View>,
     /// The operations on each session, by its id; only of sessions with any.
@@ -87,7 +87,7 @@ pub(crate) async fn start(
     server: &Arc<Server>,
     resources: &Resources,
     shed: ShedName,
-    shed_posts: mpsc::Sender<crate::shed::handle::Post>,
+    shed_messages: mpsc::Sender<crate::shed::handle::Message>,
     shed_view: watch::Receiver<View>,
     stop: CancellationToken,
 ) -> Result<WorkHandle, Error> {
@@ -107,15 +107,15 @@ pub(crate) async fn start(
     let (logs, of_shed) = (resources.logs.clone(), shed.to_string());
     // Only for what lists show; nobody waits for it.
     server.tasks.spawn_blocking(move || logs.look(&of_shed, &ids));
-    let (posts, inbox) = mpsc::channel(INBOX);
+    let (messages, inbox) = mpsc::channel(INBOX);
     let view = watch::Sender::new(Arc::new(view));
-    let handle = WorkHandle { posts: posts.clone(), view: view.subscribe() };
+    let handle = WorkHandle { messages: messages.clone(), view: view.subscribe() };
     let keeper = Keeper {
         server: Arc::clone(server),
         resources: resources.clone(),
         shed,
-        posts,
-        shed_posts,
+        messages,
+        shed_messages,
         view,
         shed_view,
         lanes: HashMap::new(),
@@ -135,7 +135,7 @@ pub(crate) async fn start(
 }
 
 impl Keeper {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Post>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut places = self.resources.slots.bell();
         self.take_view().await;
         loop {
@@ -166,24 +166,24 @@ impl Keeper {
         self.view.borrow().sessions.values().cloned().collect()
     }
 
-    async fn take(&mut self, post: Post) {
+    async fn take(&mut self, post: Message) {
         match post {
-            Post::Create(plan, actor, answer) => self.create(*plan, actor, answer).await,
-            Post::Adopt(row, actor, answer) => self.adopt(*row, &actor, answer).await,
-            Post::Wish(wish) => self.take_wish(wish).await,
-            Post::Change(change) => self.take_change(change).await,
-            Post::Done(id, result) => self.finish(&id, result).await,
-            Post::Worker(report, done) => {
+            Message::Create(plan, actor, answer) => self.create(*plan, actor, answer).await,
+            Message::Adopt(row, actor, answer) => self.adopt(*row, &actor, answer).await,
+            Message::Request(operation) => self.take_request(operation).await,
+            Message::Change(change) => self.take_change(change).await,
+            Message::Done(id, result) => self.finish(&id, result).await,
+            Message::Worker(report, done) => {
                 done.send(self.take_worker_report(report).await).ok();
             }
-            Post::Forget(id, actor, done) => drop(done.send(self.forget(&id, &actor).await)),
-            Post::DropRecord(id, actor, done) => {
+            Message::Forget(id, actor, done) => drop(done.send(self.forget(&id, &actor).await)),
+            Message::DropRecord(id, actor, done) => {
                 done.send(self.drop_record(&id, &actor).await).ok();
             }
-            Post::RemoveWorker(session, worker, event, done) => {
+            Message::RemoveWorker(session, worker, event, done) => {
                 done.send(self.remove_worker(&session, worker, event).await).ok();
             }
-            Post::Stopping(done) => {
+            Message::Stopping(done) => {
                 self.write_layout(true).await;
                 done.send(()).ok();
             }

@@ -10,41 +10,41 @@ mod workers;
 
 use std::time::Duration;
 
-use shed_model::session::life::Wish;
+use shed_model::session::life::Operation;
 use tokio::time::timeout;
 
 use crate::Error;
 use crate::session::env::OpEnv;
-use crate::session::handle::Post;
+use crate::session::handle::Message;
 
 /// How long the table may take to show what was done.
 const SHOW_LIMIT: Duration = Duration::from_secs(2);
 /// Runs an operation to its end and reports it.
-pub(crate) async fn run(wish: Wish, env: OpEnv) {
-    let (id, posts) = (env.id.clone(), env.posts.clone());
+pub(crate) async fn run(operation: Operation, env: OpEnv) {
+    let (id, messages) = (env.id.clone(), env.messages.clone());
     // A mistake of ours ends this operation and must not leave the session in the middle of it for ever.
-    let ended = tokio::spawn(async move { dispatch(wish, &env).await }).await;
+    let ended = tokio::spawn(async move { dispatch(operation, &env).await }).await;
     let result = ended.unwrap_or_else(|_| {
         let text = "the server made a mistake; its log has more";
         Err(Error::Failed(crate::Failure::new(shed_api::Code::Internal, text)))
     });
     // The keeper is gone when this fails: the server is going away.
-    posts.send(Post::Done(id, result)).await.ok();
+    messages.send(Message::Done(id, result)).await.ok();
 }
 
-async fn dispatch(wish: Wish, env: &OpEnv) -> Result<(), Error> {
-    match wish {
-        Wish::Create => create::create(env).await,
-        Wish::Restore => restore::restore(env).await,
-        Wish::Terminate => terminate::terminate(env).await,
-        Wish::Restart => create::restart(env).await,
-        Wish::Delete => delete::delete(env).await,
-        Wish::Freeze => terminate::freeze(env, true).await,
-        Wish::Thaw => terminate::freeze(env, false).await,
-        Wish::AddWorker => workers::add_worker(env).await,
-        Wish::RestartWorker => workers::restart_worker(env).await,
-        Wish::RemoveWorker => workers::remove_worker(env).await,
-        Wish::Patch => patch::patch(env).await,
+async fn dispatch(operation: Operation, env: &OpEnv) -> Result<(), Error> {
+    match operation {
+        Operation::Create => create::create(env).await,
+        Operation::Restore => restore::restore(env).await,
+        Operation::Terminate => terminate::terminate(env).await,
+        Operation::Restart => create::restart(env).await,
+        Operation::Delete => delete::delete(env).await,
+        Operation::Freeze => terminate::freeze(env, true).await,
+        Operation::Thaw => terminate::freeze(env, false).await,
+        Operation::AddWorker => workers::add_worker(env).await,
+        Operation::RestartWorker => workers::restart_worker(env).await,
+        Operation::RemoveWorker => workers::remove_worker(env).await,
+        Operation::Patch => patch::patch(env).await,
     }
 }
 

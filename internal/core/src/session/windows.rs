@@ -24,7 +24,7 @@ use crate::box_link::BoxLink;
 use crate::output::collector::{blocking, spool_dir};
 use crate::session::control::Runner;
 use crate::session::env::OpEnv;
-use crate::session::handle::Post;
+use crate::session::handle::Message;
 use crate::stream::{socket_pair, to_tokio};
 use shed_agents::Start;
 use shed_model::session::Managed;
@@ -133,7 +133,7 @@ async fn tell_refused(env: &OpEnv, worker: &str, epoch: u64, why: String) {
     let report = WorkerReport { worker: worker.to_owned(), epoch, at_ms, change };
     let (done, written) = oneshot::channel();
     // A keeper that is gone writes nothing more.
-    if env.posts.send(Post::Worker(report, done)).await.is_ok() {
+    if env.messages.send(Message::Worker(report, done)).await.is_ok() {
         written.await.map(drop).ok();
     }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn checkout(env: &OpEnv, link: &BoxLink) -> Result<(), Failure>
         let problem = error.problem();
         Failure { code: problem.code, text: problem.detail, hint: problem.hint }
     };
-    let lent = credential_relay::open(link, &repo, &env.order.lend, &env.desk, &env.progress);
+    let lent = credential_relay::open(link, &repo, &env.order.lend, &env.relay, &env.progress);
     let lent = lent.await.map_err(failed)?;
     let spawn = git_spawn(env, link, &repo, &lent);
     let mut running = match start(link, spawn).await {

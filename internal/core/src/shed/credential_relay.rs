@@ -1,7 +1,7 @@
 //! Lending for a clone: the creator's ssh-agent and git credentials, for this clone only, nothing stored.
 //!
 //! In the box a private socket stands for what is lent; it exists while the clone runs. Each connection to it becomes an
-//! entry of the desk, told as progress; the creator's client fetches it and answers from its own machine.
+//! entry of the relay, told as progress; the creator's client fetches it and answers from its own machine.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +29,7 @@ const MAX_QUESTION_BYTES: u64 = 8 << 10;
 
 /// Connections that wait to be fetched.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LendDesk {
+pub(crate) struct CredentialRelay {
     waiting: Arc<Mutex<Waiting>>,
 }
 
@@ -40,7 +40,7 @@ struct Waiting {
     connections: HashMap<String, (Instant, UnixStream)>,
 }
 
-impl LendDesk {
+impl CredentialRelay {
     /// Says whose connections these are from now on.
     pub(crate) fn open_for(&self, lender: Actor) {
         self.waiting().lender = Some(lender);
@@ -97,27 +97,27 @@ pub(crate) async fn open(
     link: &BoxLink,
     repo: &Repo,
     lend: &[Lend],
-    desk: &LendDesk,
+    relay: &CredentialRelay,
     progress: &watch::Sender<ProgressState>,
 ) -> Result<Lent, Error> {
     let mut lent = Lent { agent: None, credential: None, tasks: Vec::new() };
     if lend.contains(&Lend::SshAgent) && repo.protocol == "ssh" {
         let (path, helper) = listen(link, "agent").await?;
-        let (desk, progress) = (desk.clone(), progress.clone());
+        let (relay, progress) = (relay.clone(), progress.clone());
         lent.agent = Some(path);
         lent.tasks.push(tokio::spawn(async move {
-            pass_on(helper, |socket| offer(&desk, &progress, Lend::SshAgent, socket)).await;
+            pass_on(helper, |socket| offer(&relay, &progress, Lend::SshAgent, socket)).await;
         }));
     }
     let own = repo.credential.clone();
     if repo.credential_host.is_some() && (own.is_some() || lend.contains(&Lend::GitCredential)) {
         let (path, helper) = listen(link, "credential").await?;
-        let (desk, progress, repo) = (desk.clone(), progress.clone(), repo.clone());
+        let (relay, progress, repo) = (relay.clone(), progress.clone(), repo.clone());
         lent.credential = Some(path);
         lent.tasks.push(tokio::spawn(async move {
             pass_on(helper, |socket| match &own {
                 Some(own) => drop(tokio::spawn(answer(socket, repo.clone(), own.clone()))),
-                None => offer(&desk, &progress, Lend::GitCredential, socket),
+                None => offer(&relay, &progress, Lend::GitCredential, socket),
             })
             .await;
         }));
@@ -125,9 +125,14 @@ pub(crate) async fn open(
     Ok(lent)
 }
 
-fn offer(desk: &LendDesk, progress: &watch::Sender<ProgressState>, what: Lend, socket: UnixStream) {
+fn offer(
+    relay: &CredentialRelay,
+    progress: &watch::Sender<ProgressState>,
+    what: Lend,
+    socket: UnixStream,
+) {
     let id = uuid::Uuid::new_v4().simple().to_string();
-    if desk.put(id.clone(), socket) {
+    if relay.put(id.clone(), socket) {
         progress.send_modify(|progress| progress.lends.push((id, what)));
     }
 }
@@ -189,13 +194,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_fetched_once() {
-        let desk = LendDesk::default();
+        let relay = CredentialRelay::default();
         let (a, _b) = UnixStream::pair().unwrap();
-        assert!(desk.put("x".to_owned(), a));
+        assert!(relay.put("x".to_owned(), a));
         let me = Actor::Local("me".to_owned());
-        desk.open_for(me.clone());
-        assert!(desk.take("x", &Actor::Local("you".to_owned())).is_none());
-        assert!(desk.take("x", &me).is_some());
-        assert!(desk.take("x", &me).is_none());
+        relay.open_for(me.clone());
+        assert!(relay.take("x", &Actor::Local("you".to_owned())).is_none());
+        assert!(relay.take("x", &me).is_some());
+        assert!(relay.take("x", &me).is_none());
     }
 }

@@ -4,22 +4,22 @@ use shed_api::Actor;
 use shed_api::shed::Lend;
 use shed_engine::Found;
 use shed_model::shed::ShedSpec;
-use shed_model::shed::life::{Occasion, Wish};
+use shed_model::shed::life::{Occasion, Request};
 use shed_model::shed::repo::Repo;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Error;
 use crate::session::handle::WorkHandle;
-use crate::shed::credential_relay::LendDesk;
+use crate::shed::credential_relay::CredentialRelay;
 use crate::shed::view::{ProgressState, View};
 
-/// What goes with a wish, and is not kept.
+/// What goes with a request, and is not kept.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Order {
     /// Delete: leave the volumes.
     pub(crate) keep_volumes: bool,
     /// Delete: it interrupts a creation.
-    pub(crate) calls_off_creation: bool,
+    pub(crate) cancels_creation: bool,
     /// Create: leave it stopped.
     pub(crate) no_start: bool,
     /// Rebuild, retry: the new image.
@@ -32,9 +32,9 @@ pub(crate) struct Order {
 
 /// What a door may post.
 #[derive(Debug)]
-pub(crate) enum Post {
+pub(crate) enum Message {
     /// Somebody wants something.
-    Wish(WishPost),
+    Request(RequestMessage),
     /// What is asked for from now on; already true of the box.
     ShedSpec(Box<ShedSpec>, Actor, oneshot::Sender<Result<(), Error>>),
     /// A session is about to appear, go or be renamed because of somebody.
@@ -43,16 +43,16 @@ pub(crate) enum Post {
     Seen(Option<Box<Found>>, Occasion),
 }
 
-/// A wish, who has it, and what goes with it.
+/// A request, who has it, and what goes with it.
 #[derive(Debug)]
-pub(crate) struct WishPost {
-    pub(crate) wish: Wish,
+pub(crate) struct RequestMessage {
+    pub(crate) request: Request,
     pub(crate) actor: Actor,
     pub(crate) order: Order,
     pub(crate) answer: oneshot::Sender<Result<Answer, Error>>,
 }
 
-/// A wish come true.
+/// A request come true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// It was done.
@@ -64,36 +64,36 @@ pub enum Answer {
 /// How everyone else reaches a keeper.
 #[derive(Debug, Clone)]
 pub(crate) struct KeeperHandle {
-    pub(crate) posts: mpsc::Sender<Post>,
+    pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) view: watch::Receiver<View>,
     pub(crate) progress: watch::Receiver<ProgressState>,
-    pub(crate) desk: LendDesk,
+    pub(crate) relay: CredentialRelay,
     /// Its sessions.
     pub(crate) work: WorkHandle,
 }
 
 impl KeeperHandle {
-    /// Posts a wish and waits for its end.
-    pub(crate) async fn wish(
+    /// Posts a request and waits for its end.
+    pub(crate) async fn request(
         &self,
-        wish: Wish,
+        request: Request,
         actor: Actor,
         order: Order,
     ) -> Result<Answer, Error> {
-        let answered = self.post_wish(wish, actor, order).await?;
+        let answered = self.send_request(request, actor, order).await?;
         answered.await.map_err(|_| Error::ShuttingDown)?
     }
 
-    /// Posts a wish; the receiver tells its end.
-    pub(crate) async fn post_wish(
+    /// Posts a request; the receiver tells its end.
+    pub(crate) async fn send_request(
         &self,
-        wish: Wish,
+        request: Request,
         actor: Actor,
         order: Order,
     ) -> Result<oneshot::Receiver<Result<Answer, Error>>, Error> {
         let (answer, answered) = oneshot::channel();
-        let post = Post::Wish(WishPost { wish, actor, order, answer });
-        self.posts.send(post).await.map_err(|_| self.gone())?;
+        let post = Message::Request(RequestMessage { request, actor, order, answer });
+        self.messages.send(post).await.map_err(|_| self.gone())?;
         Ok(answered)
     }
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 use shed_api::{Actor, Code, EventKind, ShedName, ShedStatus};
 use shed_model::NewEvent;
 use shed_model::lane::{self, Lane};
-use shed_model::shed::life::{Op, Rules};
+use shed_model::shed::life::{Operation, Rules};
 use shed_model::shed::{ShedRow, ShedSpec, StatusChange};
 use shed_store::StoreError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,8 +23,8 @@ use crate::box_link::{LinkListener, LinkNews};
 use crate::server::Server;
 use crate::session::Resources;
 use crate::session::handle::WorkHandle;
-use crate::shed::credential_relay::LendDesk;
-use crate::shed::handle::{Answer, KeeperHandle, Order, Post};
+use crate::shed::credential_relay::CredentialRelay;
+use crate::shed::handle::{Answer, KeeperHandle, Message, Order};
 use crate::shed::operations::Report;
 use crate::shed::view::{ProgressState, View};
 
@@ -37,7 +37,7 @@ const REPORTS: usize = 32;
 
 /// Waits for the end of an operation.
 type Waiter = oneshot::Sender<Result<Answer, Error>>;
-type Job = lane::Job<Op, Work, Waiter>;
+type Job = lane::Job<Operation, Work, Waiter>;
 
 /// What goes with an operation.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ struct Keeper {
     row: ShedRow,
     view: watch::Sender<View>,
     progress: watch::Sender<ProgressState>,
-    desk: LendDesk,
+    relay: CredentialRelay,
     work: WorkHandle,
     /// Its operations.
     lane: Lane<Rules, Work, Waiter>,
@@ -71,7 +71,7 @@ struct Keeper {
 /// Everything that can move a keeper.
 enum Turn {
     Pulse,
-    Post(Option<Post>),
+    Message(Option<Message>),
     Link(LinkNews),
     Report(Report),
     Stop,
@@ -87,7 +87,7 @@ pub(crate) async fn start(
     on_gone: impl FnOnce() + Send + 'static,
 ) -> Result<KeeperHandle, Error> {
     let listener = LinkListener::bind(&server.settings.links_dir, &name)?;
-    let (posts, inbox) = mpsc::channel(INBOX);
+    let (messages, inbox) = mpsc::channel(INBOX);
     let (news, heard) = mpsc::channel(NEWS);
     let (reports, reported) = mpsc::channel(REPORTS);
     let first = View {
@@ -100,22 +100,22 @@ pub(crate) async fn start(
     };
     let view = watch::Sender::new(first);
     let progress = watch::Sender::new(ProgressState::default());
-    let desk = LendDesk::default();
+    let relay = CredentialRelay::default();
     let stop = server.stop.child_token();
     let work = crate::session::keeper::start(
         server,
         resources,
         name.clone(),
-        posts.clone(),
+        messages.clone(),
         view.subscribe(),
         stop.clone(),
     );
     let work = work.await?;
     let handle = KeeperHandle {
-        posts,
+        messages,
         view: view.subscribe(),
         progress: progress.subscribe(),
-        desk: desk.clone(),
+        relay: relay.clone(),
         work: work.clone(),
     };
     server.tasks.spawn(listener.run(Arc::clone(server), name.clone(), news, stop.clone()));
@@ -126,7 +126,7 @@ pub(crate) async fn start(
         row,
         view,
         progress,
-        desk,
+        relay,
         work,
         lane: Lane::default(),
         reports,
@@ -151,7 +151,7 @@ enum Ended {
 impl Keeper {
     async fn run(
         mut self,
-        mut inbox: mpsc::Receiver<Post>,
+        mut inbox: mpsc::Receiver<Message>,
         mut news: mpsc::Receiver<LinkNews>,
         mut reports: mpsc::Receiver<Report>,
     ) -> Ended {
@@ -160,15 +160,15 @@ impl Keeper {
         loop {
             let turn = tokio::select! {
                 _ = pulse.tick() => Turn::Pulse,
-                post = inbox.recv() => Turn::Post(post),
+                post = inbox.recv() => Turn::Message(post),
                 Some(news) = news.recv() => Turn::Link(news),
                 Some(report) = reports.recv() => Turn::Report(report),
                 () = self.stop.cancelled() => Turn::Stop,
             };
             match turn {
-                Turn::Post(Some(post)) => self.take_post(post).await,
+                Turn::Message(Some(post)) => self.take_post(post).await,
                 // Every handle is gone, or the server stops: containers go on, and so does what is in them.
-                Turn::Post(None) | Turn::Stop => return Ended::Stopped,
+                Turn::Message(None) | Turn::Stop => return Ended::Stopped,
                 Turn::Link(news) => self.take_news(news).await,
                 Turn::Pulse => self.check_link(),
                 Turn::Report(report) => {
@@ -191,19 +191,19 @@ impl Keeper {
         }
     }
 
-    async fn take_post(&mut self, post: Post) {
+    async fn take_post(&mut self, post: Message) {
         match post {
-            Post::Wish(wish) => self.take_wish(wish).await,
-            Post::ShedSpec(spec, actor, answer) => {
+            Message::Request(request) => self.take_request(request).await,
+            Message::ShedSpec(spec, actor, answer) => {
                 let event = self.event(EventKind::ShedChanged, actor);
                 let written = self.write_spec(*spec, Some(event)).await;
                 answer.send(written).ok();
             }
-            Post::Expect(session, actor) => {
+            Message::Expect(session, actor) => {
                 self.expected.retain(|_, (_, since)| since.elapsed() < news::EXPECTED_FOR);
                 self.expected.insert(session, (actor, Instant::now()));
             }
-            Post::Seen(found, occasion) => self.take_seen(found, occasion).await,
+            Message::Seen(found, occasion) => self.take_seen(found, occasion).await,
         }
     }
 

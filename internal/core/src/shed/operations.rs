@@ -19,13 +19,13 @@ use crate::server::Server;
 use crate::session::handle::WorkHandle;
 use crate::settings::HELLO_LIMIT;
 use crate::shed::clone::checkout;
-use crate::shed::credential_relay::LendDesk;
+use crate::shed::credential_relay::CredentialRelay;
 use crate::shed::handle::Order;
 use crate::shed::mounts::look_up;
 use crate::shed::view::{ProgressState, View};
 use shed_engine::STOP_LIMIT;
 use shed_engine::{BoxPlan, BoxState, Engine, Found};
-use shed_model::shed::life::Op;
+use shed_model::shed::life::Operation;
 
 /// How many of a box's last lines go into the reason of a failure.
 const SHOWN_LOG_LINES: u32 = 10;
@@ -102,7 +102,7 @@ pub(crate) struct OpEnv {
     pub(crate) was: ShedStatus,
     pub(crate) view: watch::Receiver<View>,
     pub(crate) progress: watch::Sender<ProgressState>,
-    pub(crate) desk: LendDesk,
+    pub(crate) relay: CredentialRelay,
     pub(crate) work: WorkHandle,
     pub(crate) reports: mpsc::Sender<Report>,
     pub(crate) cancel: CancellationToken,
@@ -112,14 +112,15 @@ pub(crate) struct OpEnv {
 type Outcome = Result<ShedStatus, OpError>;
 
 /// Runs an operation to its end and reports it.
-pub(crate) async fn run_op(op: Op, mut env: OpEnv) {
+pub(crate) async fn run_op(op: Operation, mut env: OpEnv) {
     let run = AssertUnwindSafe(run(op, &mut env)).catch_unwind();
     // A mistake of ours ends this operation and must not leave the shed in the middle of it for ever.
     let mut result = run.await.unwrap_or_else(|_| {
         let text = "the server made a mistake; its log has more";
         Err(OpError::from(Failure::new(Code::Internal, text)))
     });
-    if let (Err(error), Op::Stop | Op::Pause | Op::Unpause | Op::Remove) = (&mut result, op)
+    if let (Err(error), Operation::Stop | Operation::Pause | Operation::Unpause | Operation::Remove) =
+        (&mut result, op)
         && error.after == After::Failed
     {
         error.after = After::Look;
@@ -131,16 +132,16 @@ pub(crate) async fn run_op(op: Op, mut env: OpEnv) {
     env.report(Report::Finished(result)).await;
 }
 
-async fn run(op: Op, env: &mut OpEnv) -> Outcome {
+async fn run(op: Operation, env: &mut OpEnv) -> Outcome {
     match op {
-        Op::Create => create(env).await,
-        Op::Start => start(env).await,
-        Op::Stop => stop(env).await,
-        Op::Restart => restart(env).await,
-        Op::Pause => pause(env).await,
-        Op::Unpause => unpause(env).await,
-        Op::Rebuild => rebuild(env).await,
-        Op::Remove => remove(env).await,
+        Operation::Create => create(env).await,
+        Operation::Start => start(env).await,
+        Operation::Stop => stop(env).await,
+        Operation::Restart => restart(env).await,
+        Operation::Pause => pause(env).await,
+        Operation::Unpause => unpause(env).await,
+        Operation::Rebuild => rebuild(env).await,
+        Operation::Remove => remove(env).await,
     }
 }
 
@@ -155,7 +156,7 @@ impl OpEnv {
     }
 
     /// Waits for a step that may take long and can be called off without leaving anything half done.
-    async fn unless_called_off<T>(&self, step: impl Future<Output = T>) -> Result<T, Failure> {
+    async fn unless_cancelled<T>(&self, step: impl Future<Output = T>) -> Result<T, Failure> {
         tokio::select! {
             done = step => Ok(done),
             () = self.cancel.cancelled() => Err(Failure::new(Code::ShuttingDown, "it was called off")),
@@ -181,7 +182,7 @@ async fn create(env: &mut OpEnv) -> Outcome {
     }
     let link = bring_up(env).await?;
     if env.row.spec.repo.is_some() && !env.row.spec.cloned {
-        env.unless_called_off(checkout(env, &link)).await??;
+        env.unless_cancelled(checkout(env, &link)).await??;
         env.report(Report::ShedSpec(SpecChange::Cloned)).await;
     }
     Ok(ShedStatus::Running)
@@ -195,7 +196,7 @@ async fn make_box(env: &OpEnv) -> Result<(), Failure> {
     let report = move |text: String, percent: Option<u8>| {
         progress.send_modify(|progress| progress.step = Some((text, percent)));
     };
-    let facts = env.unless_called_off(env.engine().image(&image, &report)).await??;
+    let facts = env.unless_cancelled(env.engine().image(&image, &report)).await??;
     if image != env.row.spec.image {
         env.report(Report::ShedSpec(SpecChange::Image(image.clone()))).await;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use shed_api::shed::{CreateShed, PatchShed, RebuildShed};
 use shed_api::{Code, EventKind, Scope, ShedStatus};
 use shed_core::{Answer, Person, Removal};
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use shed_testing::{TestApp, eventually};
 
 use crate::support::{problem, sh, shed};
@@ -20,11 +20,11 @@ async fn a_shed_is_created_stopped_started_and_deleted() {
     let made = test.shed("a").await;
     assert_eq!(made.status, ShedStatus::Running);
     assert!(made.link.connected);
-    let (answer, stopped) = test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    let (answer, stopped) = test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     assert_eq!((answer, stopped.status), (Answer::Done, ShedStatus::Stopped));
-    let (answer, _) = test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    let (answer, _) = test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     assert_eq!(answer, Answer::Already);
-    let (_, started) = test.app.wish(&test.admin, &shed("a"), Wish::Start).await.unwrap();
+    let (_, started) = test.app.request(&test.admin, &shed("a"), Request::Start).await.unwrap();
     assert_eq!(started.status, ShedStatus::Running);
     test.app.delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
     assert_eq!(problem(test.app.shed(&test.admin, &shed("a"))).code, Code::ShedNotFound);
@@ -37,7 +37,7 @@ async fn a_shed_is_created_stopped_started_and_deleted() {
 async fn every_change_of_status_is_an_event_with_its_actor() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    test.app.wish(&test.admin, &shed("a"), Wish::Restart).await.unwrap();
+    test.app.request(&test.admin, &shed("a"), Request::Restart).await.unwrap();
     test.app.delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
     let events = test.app.events(&test.admin, 0, Some(&shed("a"))).await.unwrap();
     let changes = events.iter().filter(|event| event.kind == EventKind::ShedStatus);
@@ -73,7 +73,7 @@ async fn a_missing_image_fails_the_shed_and_a_retry_with_another_succeeds() {
     let failed = problem(test.app.created(&test.admin, &shed("a")).await);
     assert_eq!(failed.code, Code::ImageNotFound);
     assert_eq!(failed.hint.as_deref(), Some("shed create a --retry"));
-    let start = problem(test.app.wish(&test.admin, &shed("a"), Wish::Start).await);
+    let start = problem(test.app.request(&test.admin, &shed("a"), Request::Start).await);
     assert_eq!(start.code, Code::Busy);
     let retry = CreateShed { retry: true, image: Some("good".to_owned()), ..create("a") };
     test.app.create(&test.admin, retry).await.unwrap();
@@ -171,14 +171,14 @@ async fn a_rebuild_keeps_the_volumes_and_a_bad_image_changes_nothing() {
 async fn a_paused_shed_refuses_commands_with_a_hint() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    let (_, paused) = test.app.wish(&test.admin, &shed("a"), Wish::Pause).await.unwrap();
+    let (_, paused) = test.app.request(&test.admin, &shed("a"), Request::Pause).await.unwrap();
     assert_eq!(paused.status, ShedStatus::Paused);
     let refused = test
         .app
         .exec_to_end(&test.admin, &shed("a"), crate::support::run(&["true"]), Vec::new())
         .await;
     assert_eq!(problem(refused).hint.as_deref(), Some("shed unpause a"));
-    let (_, running) = test.app.wish(&test.admin, &shed("a"), Wish::Unpause).await.unwrap();
+    let (_, running) = test.app.request(&test.admin, &shed("a"), Request::Unpause).await.unwrap();
     assert_eq!(running.status, ShedStatus::Running);
     assert_eq!(sh(&test, "a", "echo back").await.stdout, "back\n");
 }
@@ -219,11 +219,11 @@ async fn what_ran_when_the_engine_went_down_runs_again_when_it_is_back() {
     let test = TestApp::start().await;
     test.shed("a").await;
     test.shed("b").await;
-    test.app.wish(&test.admin, &shed("b"), Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &shed("b"), Request::Stop).await.unwrap();
     test.engine.set_down(true);
     let pid = test.engine.pid("a").unwrap();
     eventually("the engine's loss", async || (!test.app.health().ready).then_some(())).await;
-    let refused = problem(test.app.wish(&test.admin, &shed("b"), Wish::Start).await);
+    let refused = problem(test.app.request(&test.admin, &shed("b"), Request::Start).await);
     assert_eq!(refused.code, Code::EngineUnreachable);
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(),
@@ -279,14 +279,17 @@ async fn scopes_and_shed_lists_are_enforced() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let reader = Person::holder(shed_api::Actor::Token("r".to_owned()), Scope::Read, Vec::new());
-    assert_eq!(problem(test.app.wish(&reader, &shed("a"), Wish::Stop).await).code, Code::Forbidden);
+    assert_eq!(
+        problem(test.app.request(&reader, &shed("a"), Request::Stop).await).code,
+        Code::Forbidden
+    );
     assert_eq!(problem(test.app.create(&reader, create("b")).await).code, Code::Forbidden);
     assert_eq!(test.app.sheds(&reader).sheds.len(), 1);
     let other =
         Person::holder(shed_api::Actor::Token("o".to_owned()), Scope::Admin, vec!["b".to_owned()]);
     assert!(test.app.sheds(&other).sheds.is_empty());
     assert_eq!(
-        problem(test.app.wish(&other, &shed("a"), Wish::Stop).await).code,
+        problem(test.app.request(&other, &shed("a"), Request::Stop).await).code,
         Code::ShedNotFound
     );
     assert_eq!(problem(test.app.credentials().keys(&other).await).code, Code::Forbidden);

@@ -4,7 +4,7 @@ use shed_api::session::{NewSession, Session, SessionStatus, SessionType};
 use shed_api::work::{Batch, BatchFilter, BatchItem, BatchOp};
 use shed_api::{Actor, Code, Scope};
 use shed_core::Person;
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use shed_testing::{TestApp, eventually};
 
 use crate::support::{problem, repository, session, sh, shed, words};
@@ -100,7 +100,7 @@ async fn sessions_are_made_from_templates_of_the_server_and_the_repository() {
     assert!(test.app.check_template("title = 'x'").is_ok());
     assert_eq!(problem(test.app.check_template("x")).code, Code::InvalidRequest);
 
-    test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     let stopped = list().await;
     assert!(stopped.iter().all(|it| it.source == "server"), "{stopped:?}");
     assert_eq!(stopped.len(), 3);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use shed_api::session::{Input, NewSession, PatchSession};
 use shed_api::{Code, EventKind, Scope, ShedStatus};
 use shed_core::Person;
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use shed_testing::{TestApp, eventually};
 use tokio::io::AsyncWriteExt as _;
 
@@ -273,7 +273,7 @@ async fn commands_and_activity_are_current_while_somebody_watches() {
 async fn reading_a_session_does_not_start_a_stopped_shed() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     let (name, work) = (shed("a"), session("work"));
     let read = problem(test.app.output(&test.admin, &name, &work, None, false).await);
     let ended = problem(test.app.delete_session(&test.admin, &name, &work, false).await);

@@ -8,7 +8,7 @@ use shed_api::work::{Gc, GcReport, Orphan};
 use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, Code, Scope};
 use shed_core::Person;
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use shed_testing::{TestApp, eventually};
 
 use crate::support::{kept, problem, repository, session, sh, shed, words};
@@ -202,9 +202,9 @@ async fn an_unreadable_row_is_listed_and_can_be_removed() {
     let gc = Gc { older_than_days: Some(0), ..Gc::default() };
     let report = test.app.gc(&test.admin, &shed("a"), gc).await.unwrap();
     assert!(!report.items.iter().any(|item| item.remove), "{report:?}");
-    test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     assert_eq!(named(&orphans(&test).await), [("record", bad.id.as_str())]);
-    test.app.wish(&test.admin, &shed("a"), Wish::Start).await.unwrap();
+    test.app.request(&test.admin, &shed("a"), Request::Start).await.unwrap();
     let left = clean(&test, &[&bad.id]).await;
     assert!(!left.iter().any(|it| it.kind == "record"), "{left:?}");
     test.restart().await;

@@ -9,7 +9,7 @@ use shed_api::session::{
 use shed_api::worker::{NewWorker, Restart, WorkerStatus};
 use shed_api::{Code, ShedStatus};
 use shed_model::admission::Concurrency;
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use shed_testing::{TestApp, eventually, wait};
 
 use crate::support::{kept, problem, session, sh, shed, words};
@@ -56,14 +56,14 @@ async fn a_stopped_shed_delays_no_waiting_session() {
     make_in(&test, "a", kept("first", &long)).await;
     assert_eq!(make_in(&test, "b", kept("second", &long)).await.status, SessionStatus::Waiting);
     assert_eq!(make_in(&test, "a", kept("third", &long)).await.status, SessionStatus::Waiting);
-    test.app.wish(&test.admin, &shed("b"), Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &shed("b"), Request::Stop).await.unwrap();
     test.app.terminate_session(&test.admin, &shed("a"), &session("first")).await.unwrap();
     // The older one cannot run now.
     status(&test, "a", "third", SessionStatus::Running).await;
     // What went with its shed takes no place either.
-    test.app.wish(&test.admin, &shed("b"), Wish::Start).await.unwrap();
+    test.app.request(&test.admin, &shed("b"), Request::Start).await.unwrap();
     assert_eq!(get(&test, "b", "second").status, SessionStatus::Waiting);
-    test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     status(&test, "b", "second", SessionStatus::Running).await;
 }
 
@@ -201,13 +201,13 @@ async fn a_runtime_limit_that_passed_while_the_shed_was_stopped_applies_when_it_
     make_in(&test, "a", limited("endless", u64::MAX)).await;
     make_in(&test, "a", limited("short", 3600)).await;
     let (name, short) = (shed("a"), session("short"));
-    test.app.wish(&test.admin, &name, Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
     assert_eq!(test.app.shed(&test.admin, &name).unwrap().status, ShedStatus::Stopped);
     let over = SessionLimits { runtime_seconds: Some(0), ..SessionLimits::default() };
     let patch = PatchSession { limits: Some(over), ..PatchSession::default() };
     test.app.patch_session(&test.admin, &name, &short, patch).await.unwrap();
     // It comes back with its shed, and only then its time counts.
-    test.app.wish(&test.admin, &name, Wish::Start).await.unwrap();
+    test.app.request(&test.admin, &name, Request::Start).await.unwrap();
     status(&test, "a", "endless", SessionStatus::Running).await;
     let short = status(&test, "a", "short", SessionStatus::Ended).await;
     assert_eq!(short.workers[0].epoch, 2, "it was ended while its shed was stopped");
@@ -272,8 +272,8 @@ async fn sessions_are_restored_after_a_restore_was_interrupted() {
     make_in(&test, "a", shell).await;
     let name = shed("a");
     for _ in 0..8 {
-        test.app.wish(&test.admin, &name, Wish::Stop).await.unwrap();
-        test.app.wish(&test.admin, &name, Wish::Start).await.unwrap();
+        test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
+        test.app.request(&test.admin, &name, Request::Start).await.unwrap();
         // Its window is there before all of it is.
         let now = async || test.app.session(&test.admin, &name, &session("default")).ok();
         let has_window =

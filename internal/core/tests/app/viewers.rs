@@ -70,11 +70,14 @@ async fn a_connected_viewer_sees_the_worker_after_its_shed_restarts() {
     test.shed("a").await;
     make(&test, "exec cat").await;
     let (mut viewer, hands) = watch(&test, (0, 1), false);
-    test.app.wish(&test.admin, &shed("a"), shed_model::shed::life::Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &shed("a"), shed_model::shed::life::Request::Stop).await.unwrap();
     until(&mut viewer, |frame| *frame == Frame::Activity { state: Activity::Unknown }).await;
     let typed = hands.input(b"nobody".to_vec()).await.unwrap_err();
     assert_eq!(typed.problem().code, shed_api::Code::NotRunning);
-    test.app.wish(&test.admin, &shed("a"), shed_model::shed::life::Wish::Start).await.unwrap();
+    test.app
+        .request(&test.admin, &shed("a"), shed_model::shed::life::Request::Start)
+        .await
+        .unwrap();
     until(&mut viewer, |frame| matches!(frame, Frame::Exit { epoch: 1, .. })).await;
     let restart = shed_api::worker::Restart::default();
     test.app

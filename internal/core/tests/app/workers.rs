@@ -5,7 +5,7 @@ use shed_api::stream::Exit;
 use shed_api::worker::{NewWorker, Restart, Worker, WorkerStatus};
 use shed_api::{Code, EventKind, SessionRef};
 use shed_model::admission::Concurrency;
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use shed_testing::{TestApp, eventually};
 
 use crate::support::{kept, problem, session, sh, shed, words};
@@ -224,9 +224,9 @@ async fn sessions_are_restored_with_their_shed() {
         test.app.session(&test.admin, &name, &session("hand")).ok()
     })
     .await;
-    test.app.wish(&test.admin, &name, Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
     assert_eq!(get(&test, "work").status, SessionStatus::Stopped);
-    test.app.wish(&test.admin, &name, Wish::Start).await.unwrap();
+    test.app.request(&test.admin, &name, Request::Start).await.unwrap();
     let back = eventually("the session", async || {
         let found = test.app.session(&test.admin, &name, &work).ok()?;
         eprintln!(
@@ -322,7 +322,7 @@ async fn sessions_of_a_killed_shed_are_restored_or_reported_lost() {
     drop(store);
     test.engine.kill("a");
     test.restart().await;
-    test.app.wish(&test.admin, &name, Wish::Start).await.unwrap();
+    test.app.request(&test.admin, &name, Request::Start).await.unwrap();
     let back = eventually("the shell", async || {
         let found = test.app.session(&test.admin, &name, &session("shell")).ok()?;
         let runs = found.workers[0].status == WorkerStatus::Running;

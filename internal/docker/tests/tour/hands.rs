@@ -1,7 +1,7 @@
 //! Containers that are stopped, killed or removed with Docker itself.
 
 use shed_api::ShedStatus;
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use shed_testing::eventually;
 
 use crate::support::{TestDocker, docker, shed};
@@ -34,7 +34,7 @@ async fn a_container_that_was_started_paused_or_unpaused_is_detected() {
     becomes(&test, ShedStatus::Paused).await;
     docker(&["unpause", &test.container("a")]);
     becomes(&test, ShedStatus::Running).await;
-    test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     docker(&["start", &test.container("a")]);
     becomes(&test, ShedStatus::Running).await;
     assert_eq!(test.sh("a", "echo up").await, "up\n");

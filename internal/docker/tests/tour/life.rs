@@ -3,7 +3,7 @@
 use shed_api::ShedStatus;
 use shed_api::shed::{CreateShed, RebuildShed};
 use shed_core::{Answer, Removal};
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 
 use crate::support::{Database, TestDocker, docker, shed};
 
@@ -15,16 +15,16 @@ async fn a_shed_is_created_used_stopped_started_restarted_and_deleted() {
     assert_eq!((made.status, made.link.user.as_deref()), (ShedStatus::Running, Some("dev")));
     assert_eq!(made.container_id.unwrap(), test.field("a", "{{.Id}}"));
     test.sh("a", "echo kept > /workspace/f; echo kept > ~/f; echo kept > /worktrees/f").await;
-    let (answer, stopped) = test.app.wish(&test.admin, &name, Wish::Stop).await.unwrap();
+    let (answer, stopped) = test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
     assert_eq!((answer, stopped.status), (Answer::Done, ShedStatus::Stopped));
     assert_eq!(test.field("a", "{{.State.Status}} {{.State.ExitCode}}"), "exited 0");
-    let (answer, _) = test.app.wish(&test.admin, &name, Wish::Stop).await.unwrap();
+    let (answer, _) = test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
     assert_eq!(answer, Answer::Already);
-    let (_, started) = test.app.wish(&test.admin, &name, Wish::Start).await.unwrap();
+    let (_, started) = test.app.request(&test.admin, &name, Request::Start).await.unwrap();
     assert_eq!(started.status, ShedStatus::Running);
     assert_eq!(test.sh("a", "cat /workspace/f ~/f /worktrees/f").await, "kept\nkept\nkept\n");
     let before = test.pid("a");
-    let (_, restarted) = test.app.wish(&test.admin, &name, Wish::Restart).await.unwrap();
+    let (_, restarted) = test.app.request(&test.admin, &name, Request::Restart).await.unwrap();
     assert_eq!(restarted.status, ShedStatus::Running);
     assert_ne!(test.pid("a"), before);
     assert_eq!(test.sh("a", "hostname; pwd").await, "a\n/workspace\n");
@@ -46,14 +46,14 @@ async fn a_paused_shed_is_frozen_and_can_be_stopped() {
     let test = TestDocker::start().await;
     test.shed("a").await;
     let name = shed("a");
-    let (_, paused) = test.app.wish(&test.admin, &name, Wish::Pause).await.unwrap();
+    let (_, paused) = test.app.request(&test.admin, &name, Request::Pause).await.unwrap();
     assert_eq!(paused.status, ShedStatus::Paused);
     assert_eq!(test.field("a", "{{.State.Status}}"), "paused");
-    let (_, running) = test.app.wish(&test.admin, &name, Wish::Unpause).await.unwrap();
+    let (_, running) = test.app.request(&test.admin, &name, Request::Unpause).await.unwrap();
     assert_eq!(running.status, ShedStatus::Running);
     assert_eq!(test.sh("a", "echo back").await, "back\n");
-    test.app.wish(&test.admin, &name, Wish::Pause).await.unwrap();
-    test.app.wish(&test.admin, &name, Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &name, Request::Pause).await.unwrap();
+    test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
     assert_eq!(test.field("a", "{{.State.Status}}"), "exited");
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use shed_api::{Code, ShedStatus};
 use shed_docker::{DockerEngine, Options};
 use shed_engine::{Engine as _, EngineError};
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use shed_testing::eventually;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -65,7 +65,7 @@ async fn sheds_keep_running_while_the_engine_is_away_and_reconnect() {
     let test = TestDocker::with(|_, options| options.host = Some(proxy.host())).await;
     test.shed("a").await;
     test.shed("b").await;
-    test.app.wish(&test.admin, &shed("b"), Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &shed("b"), Request::Stop).await.unwrap();
     proxy.cut();
     let missing = eventually("the loss", async || {
         let missing = test.app.health().missing.join(" ");
@@ -75,7 +75,7 @@ async fn sheds_keep_running_while_the_engine_is_away_and_reconnect() {
     assert!(missing.contains("systemctl start docker"), "{missing}");
     // The link needs no engine.
     assert_eq!(test.sh("a", "echo still").await, "still\n");
-    let refused = problem(test.app.wish(&test.admin, &shed("b"), Wish::Start).await);
+    let refused = problem(test.app.request(&test.admin, &shed("b"), Request::Start).await);
     assert_eq!(refused.code, Code::EngineUnreachable);
     // What happens meanwhile is seen at the return.
     docker(&["kill", &test.container("a")]);

@@ -1,7 +1,7 @@
 //! Which hosts a shed can reach.
 
 use shed_api::shed::{CreateShed, Network};
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 
 use crate::support::{TestDocker, docker, shed};
 
@@ -55,7 +55,7 @@ async fn the_network_is_shared_and_created_again_after_removal() {
     let told = docker(&["network", "inspect", "--format", icc, &test.options.network]);
     assert_eq!(told, format!("false {}", test.settings.server_id));
     for name in ["a", "b"] {
-        test.app.wish(&test.admin, &shed(name), Wish::Stop).await.unwrap();
+        test.app.request(&test.admin, &shed(name), Request::Stop).await.unwrap();
     }
     docker(&["network", "rm", &test.options.network]);
     assert_eq!(test.sh("a", "ls /sys/class/net").await, "eth0\nlo\n");

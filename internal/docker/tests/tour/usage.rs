@@ -2,7 +2,7 @@
 
 use shed_api::shed::{CreateShed, PatchShed};
 use shed_api::{Code, ShedStatus};
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 
 use crate::support::{TestDocker, new_session, problem, shed, worker_of};
 
@@ -70,7 +70,7 @@ async fn a_busy_shed_is_measured() {
     assert_eq!(stats.memory_limit_bytes, 512 << 20);
     // Two of shed-init, tmux and its watch, the shell.
     assert!((4..30).contains(&stats.pids), "{stats:?}");
-    let (_, stopped) = test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    let (_, stopped) = test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     assert_eq!(stopped.status, ShedStatus::Stopped);
     let refused = test.app.stats(&test.admin, &shed("a")).await;
     assert_eq!(problem(refused).code, Code::NotRunning);
@@ -118,7 +118,7 @@ async fn logs_are_what_the_first_process_printed_without_frames_or_control_chara
     assert_eq!(logs, "two[31m\nü\nthree\n");
     assert_eq!(test.app.logs(&test.admin, &shed("a"), 1).await.unwrap(), "three\n");
     // They are still there when it is not running, and are none when there is no container.
-    test.app.wish(&test.admin, &shed("a"), Wish::Stop).await.unwrap();
+    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     assert!(test.app.logs(&test.admin, &shed("a"), 100).await.unwrap().contains("three"));
 }
 

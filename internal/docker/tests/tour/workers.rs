@@ -4,7 +4,7 @@ use shed_api::session::{NewSession, Session, SessionStatus};
 use shed_api::shed::RebuildShed;
 use shed_api::worker::{NewWorker, Worker, WorkerStatus};
 use shed_api::{EventKind, SessionRef, ShedStatus};
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use shed_testing::{eventually, wait};
 
 use crate::support::{Database, TestDocker, docker, shed, words};
@@ -149,8 +149,8 @@ pub(crate) async fn until_status(test: &TestDocker, status: ShedStatus) {
     wait::until("the shed's status", now, |now| *now == status).await;
 }
 
-pub(crate) async fn wish(test: &TestDocker, wish: Wish) {
-    test.app.wish(&test.admin, &shed(SHED), wish).await.unwrap();
+pub(crate) async fn wish(test: &TestDocker, wish: Request) {
+    test.app.request(&test.admin, &shed(SHED), wish).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,10 +158,10 @@ async fn workers_are_restored_after_a_stop_and_a_rebuild() {
     let test = TestDocker::start().await;
     test.shed(SHED).await;
     let before = two_workers(&test).await;
-    wish(&test, Wish::Stop).await;
+    wish(&test, Request::Stop).await;
     let stopped = get(&test, "work").unwrap();
     assert_eq!((stopped.status, stopped.window_count), (SessionStatus::Stopped, 0));
-    wish(&test, Wish::Start).await;
+    wish(&test, Request::Start).await;
     is_back(&test, &before, 2).await;
     let container = test.field(SHED, "{{.Id}}");
     test.app.rebuild(&test.admin, &shed(SHED), RebuildShed::default()).await.unwrap();
@@ -179,7 +179,7 @@ async fn workers_are_restored_after_their_container_was_killed_or_restarted_by_o
     docker(&["kill", &test.container(SHED)]);
     until_status(&test, ShedStatus::Stopped).await;
     assert_eq!(get(&test, "work").unwrap().status, SessionStatus::Stopped);
-    wish(&test, Wish::Start).await;
+    wish(&test, Request::Start).await;
     is_back(&test, &before, 2).await;
     docker(&["restart", &test.container(SHED)]);
     is_back(&test, &before, 3).await;
@@ -218,8 +218,8 @@ async fn unmanaged_sessions_are_restored_after_an_orderly_stop_and_reported_lost
             .filter(|row| row.windows.iter().map(|w| w.panes.len()).sum::<usize>() == 3)
     })
     .await;
-    wish(&test, Wish::Stop).await;
-    wish(&test, Wish::Start).await;
+    wish(&test, Request::Stop).await;
+    wish(&test, Request::Start).await;
     let expected = shape(&before);
     assert_eq!(expected, [vec!["/tmp", "/workspace"], vec!["/var"]]);
     eventually("the session is back", async || {
@@ -234,7 +234,7 @@ async fn unmanaged_sessions_are_restored_after_an_orderly_stop_and_reported_lost
     .await;
     docker(&["kill", &test.container(SHED)]);
     until_status(&test, ShedStatus::Stopped).await;
-    wish(&test, Wish::Start).await;
+    wish(&test, Request::Start).await;
     let lost = eventually("word of the loss", async || {
         let events = test.app.events(&test.admin, 0, None).await.unwrap();
         events.into_iter().find(|event| event.kind == EventKind::SessionLost)
@@ -263,9 +263,9 @@ async fn a_frozen_session_of_workers_stays_frozen_through_a_pause() {
     let states = "for p in $(pgrep -f 'i=0; while'); do cut -d' ' -f3,4 /proc/$p/stat; done";
     let still = test.sh(SHED, states).await;
     assert!(still.contains('T'), "{still}");
-    wish(&test, Wish::Pause).await;
+    wish(&test, Request::Pause).await;
     assert_eq!(test.field(SHED, "{{.State.Status}}"), "paused");
-    wish(&test, Wish::Unpause).await;
+    wish(&test, Request::Unpause).await;
     let at = end("other").await;
     let frozen_at = end("work").await;
     eventually("the other goes on", async || (end("other").await > at + 100).then_some(())).await;

@@ -4,7 +4,7 @@ use shed_api::session::{Input, NewSession, PatchSession, SessionStatus, SessionT
 use shed_api::shed::RebuildShed;
 use shed_api::{Code, ShedStatus};
 use shed_core::DiffQuery;
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use shed_testing::eventually;
 
 use crate::support::{TestDocker, docker, problem, shed};
@@ -117,7 +117,7 @@ async fn hostile_names_of_workers_and_branches_are_refused_or_treated_as_data() 
     make(&test, directory).await;
     let cwd = "pgrep -f '^sleep 1000' | xargs -I@ readlink /proc/@/cwd | sort";
     assert_eq!(test.sh(SHED, cwd).await, "/tmp/#(touch owned)\n/workspace\n/worktrees/data\n");
-    wish(&test, Wish::Restart).await;
+    wish(&test, Request::Restart).await;
     eventually("all are back", async || {
         let running =
             |name: &str| get(&test, name).is_some_and(|row| row.status == SessionStatus::Running);
@@ -260,7 +260,7 @@ async fn an_image_without_git_or_tmux_refuses_workers() {
     assert_eq!((no_tmux.code, no_tmux.status), (Code::TmuxNotAvailable, 503));
     let no_tmux = refused(&test, worktree("fix")).await;
     assert_eq!(no_tmux.code, Code::TmuxNotAvailable);
-    wish(&test, Wish::Restart).await;
+    wish(&test, Request::Restart).await;
     until_status(&test, ShedStatus::Running).await;
 }
 

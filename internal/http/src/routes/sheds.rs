@@ -9,7 +9,7 @@ use shed_api::shed::{
     CreateShed, DiskUseList, PatchShed, Progress, RebuildShed, Shed, ShedList, Stats, StatsList,
 };
 use shed_core::{Answer as Wished, Removal};
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use utoipa::IntoParams;
 
 use crate::event_stream;
@@ -108,9 +108,9 @@ async fn change(
     Door(state): Door,
     Who(person): Who,
     OfShed(name): OfShed,
-    wish: Wish,
+    request: Request,
 ) -> Answer<(HeaderMap, Json<Shed>)> {
-    let (answer, shed) = state.app.wish(&person, &name, wish).await?;
+    let (answer, shed) = state.app.request(&person, &name, request).await?;
     let mut headers = HeaderMap::new();
     if answer == Wished::Already {
         headers.insert(ALREADY, HeaderValue::from_static("true"));
@@ -119,28 +119,28 @@ async fn change(
 }
 
 macro_rules! changes {
-    ($($(#[$doc:meta])* $name:ident = $path:literal, $wish:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident = $path:literal, $request:expr;)*) => {$(
         $(#[$doc])*
         #[utoipa::path(post, path = $path, tag = "sheds", params(("n" = String, Path)),
             responses((status = 200, body = Shed), (status = 404, body = Problem),
                 (status = 409, body = Problem), (status = 503, body = Problem)))]
         pub(crate) async fn $name(door: Door, who: Who, shed: OfShed) -> Answer<(HeaderMap, Json<Shed>)> {
-            change(door, who, shed, $wish).await
+            change(door, who, shed, $request).await
         }
     )*};
 }
 
 changes! {
     /// Starts a shed. The response has the header `x-shed-already: true` if it runs already.
-    start = "/api/sheds/{n}/start", Wish::Start;
+    start = "/api/sheds/{n}/start", Request::Start;
     /// Stops a shed: sends HUP and TERM to all its processes, and KILL after ten seconds. Its volumes are kept.
-    stop = "/api/sheds/{n}/stop", Wish::Stop;
+    stop = "/api/sheds/{n}/stop", Request::Stop;
     /// Stops and starts a shed.
-    restart = "/api/sheds/{n}/restart", Wish::Restart;
+    restart = "/api/sheds/{n}/restart", Request::Restart;
     /// Freezes all processes of a shed.
-    pause = "/api/sheds/{n}/pause", Wish::Pause;
+    pause = "/api/sheds/{n}/pause", Request::Pause;
     /// Lets the processes of a paused shed continue.
-    unpause = "/api/sheds/{n}/unpause", Wish::Unpause;
+    unpause = "/api/sheds/{n}/unpause", Request::Unpause;
 }
 
 /// Replaces a shed's container by a new one with the same volumes.

@@ -25,18 +25,18 @@ trait Model: Life<Operation: Debug, Denial: PartialEq + Debug> {
 }
 
 impl Model for shed::Rules {
-    const REMOVAL: shed::Op = shed::Op::Remove;
+    const REMOVAL: shed::Operation = shed::Operation::Remove;
     const REMOVING: shed::Denial = shed::Denial::Removing;
 
-    fn requests() -> Vec<shed::Wish> {
-        shed::Wish::ALL.to_vec()
+    fn requests() -> Vec<shed::Request> {
+        shed::Request::ALL.to_vec()
     }
 
     fn start() -> shed::Facts {
         shed::Facts { status: ShedStatus::Stopped, has_box: true, is_cloned: true }
     }
 
-    fn after(facts: shed::Facts, operation: shed::Op) -> shed::Facts {
+    fn after(facts: shed::Facts, operation: shed::Operation) -> shed::Facts {
         shed::Facts { status: shed::outcome(operation, facts.status), ..facts }
     }
 
@@ -44,25 +44,25 @@ impl Model for shed::Rules {
         shed::Facts { status: ShedStatus::Failed, ..facts }
     }
 
-    fn own() -> Option<shed::Op> {
+    fn own() -> Option<shed::Operation> {
         None
     }
 }
 
 impl Model for session::Rules {
-    const REMOVAL: session::Wish = session::Wish::Delete;
+    const REMOVAL: session::Operation = session::Operation::Delete;
     const REMOVING: session::Denial = session::Denial::Removing;
 
-    fn requests() -> Vec<session::Wish> {
-        session::Wish::ALL.to_vec()
+    fn requests() -> Vec<session::Operation> {
+        session::Operation::ALL.to_vec()
     }
 
     fn start() -> session::Facts {
         session::Facts { status: SessionStatus::Waiting, is_missing: false }
     }
 
-    fn after(facts: session::Facts, operation: session::Wish) -> session::Facts {
-        use session::Wish::{Create, Delete, Freeze, Restart, Restore, Terminate, Thaw};
+    fn after(facts: session::Facts, operation: session::Operation) -> session::Facts {
+        use session::Operation::{Create, Delete, Freeze, Restart, Restore, Terminate, Thaw};
         let status = match operation {
             Create | Restore | Restart | Thaw => SessionStatus::Running,
             Terminate => SessionStatus::Ended,
@@ -77,8 +77,8 @@ impl Model for session::Rules {
         session::Facts { is_missing: true, ..facts }
     }
 
-    fn own() -> Option<session::Wish> {
-        Some(session::Wish::Restore)
+    fn own() -> Option<session::Operation> {
+        Some(session::Operation::Restore)
     }
 }
 
@@ -241,22 +241,22 @@ proptest! {
 
 #[test]
 fn a_full_lane_of_a_session_denies_what_would_wait() {
-    use session::{Facts, Wish};
+    use session::{Facts, Operation};
     let facts = Facts { status: SessionStatus::Running, is_missing: false };
     let mut lane: Lane<session::Rules, (), usize> = Lane::default();
-    assert_eq!(lane.request(facts, Wish::Create, (), 0), Step::Begin);
+    assert_eq!(lane.request(facts, Operation::Create, (), 0), Step::Begin);
     for n in 1..=MAX_WAITING {
-        assert_eq!(lane.request(facts, Wish::Patch, (), n), Step::Wait);
+        assert_eq!(lane.request(facts, Operation::Patch, (), n), Step::Wait);
     }
     let full = Answer::Denied(session::Denial::TooManyWaiting);
-    assert_eq!(lane.request(facts, Wish::Patch, (), 90), Step::Answer(vec![90], full));
+    assert_eq!(lane.request(facts, Operation::Patch, (), 90), Step::Answer(vec![90], full));
     // What waits goes on waiting when a session's creation is cancelled, so that a cancellation needs room too.
-    assert_eq!(lane.request(facts, Wish::Delete, (), 91), Step::Answer(vec![91], full));
+    assert_eq!(lane.request(facts, Operation::Delete, (), 91), Step::Answer(vec![91], full));
 }
 
 #[test]
 fn a_full_lane_of_a_shed_denies_what_would_wait_and_nothing_else() {
-    use shed::Wish as Request;
+    use shed::Request;
     let facts = shed::Rules::start();
     let mut lane: Lane<shed::Rules, (), usize> = Lane::default();
     assert_eq!(lane.request(facts, Request::Start, (), 0), Step::Begin);
@@ -273,7 +273,7 @@ fn a_full_lane_of_a_shed_denies_what_would_wait_and_nothing_else() {
     };
     let denied: Vec<usize> = denied.into_iter().map(|(waiter, _)| waiter).collect();
     assert_eq!(denied, [1, 2, 3, 4, 5, 6, 7, 8, 91]);
-    assert_eq!(lane.next_operation(), Some(shed::Op::Remove));
+    assert_eq!(lane.next_operation(), Some(shed::Operation::Remove));
     assert_eq!(lane.next(facts), None, "something runs");
     assert_eq!(lane.finish().map(|job| job.waiters), Some(vec![0]));
     assert_eq!(lane.next(facts), Some(Step::Begin));
@@ -283,13 +283,13 @@ fn a_full_lane_of_a_shed_denies_what_would_wait_and_nothing_else() {
 
 #[test]
 fn a_waiting_request_to_a_session_is_judged_again_in_its_turn() {
-    use session::{Denial, Facts, Wish};
+    use session::{Denial, Facts, Operation};
     let running = Facts { status: SessionStatus::Running, is_missing: false };
     let mut lane: Lane<session::Rules, (), usize> = Lane::default();
-    assert_eq!(lane.request(running, Wish::Terminate, (), 0), Step::Begin);
-    assert_eq!(lane.request(running, Wish::Freeze, (), 1), Step::Wait);
-    assert_eq!(lane.request(running, Wish::Terminate, (), 2), Step::Wait);
-    assert_eq!(lane.request(running, Wish::Restart, (), 3), Step::Wait);
+    assert_eq!(lane.request(running, Operation::Terminate, (), 0), Step::Begin);
+    assert_eq!(lane.request(running, Operation::Freeze, (), 1), Step::Wait);
+    assert_eq!(lane.request(running, Operation::Terminate, (), 2), Step::Wait);
+    assert_eq!(lane.request(running, Operation::Restart, (), 3), Step::Wait);
     let ended = Facts { status: SessionStatus::Ended, is_missing: false };
     assert!(lane.finish().is_some());
     let denied = Step::Answer(vec![1], Answer::Denied(Denial::Ended));
@@ -297,6 +297,6 @@ fn a_waiting_request_to_a_session_is_judged_again_in_its_turn() {
     assert_eq!(lane.next(ended), Some(Step::Answer(vec![2], Answer::Already)));
     assert_eq!(lane.next(ended), Some(Step::Begin));
     assert_eq!(lane.next(ended), None);
-    assert_eq!(lane.running().map(|job| job.operation), Some(Wish::Restart));
+    assert_eq!(lane.running().map(|job| job.operation), Some(Operation::Restart));
     assert!(lane.finish().is_some() && lane.is_idle());
 }

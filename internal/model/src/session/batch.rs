@@ -7,7 +7,7 @@ use shed_api::work::{Batch, BatchFilter, BatchOp};
 use shed_api::worker::WorkerStatus;
 
 use super::Managed;
-use super::life::{self, Facts, Verdict, Wish};
+use super::life::{self, Facts, Operation, Verdict};
 use crate::rejection::at_risk;
 use crate::{Rejection, tag};
 
@@ -60,14 +60,14 @@ pub fn fits(filter: &BatchFilter, session: &Session) -> bool {
         })
 }
 
-fn wish(op: BatchOp) -> Option<Wish> {
+fn operation(op: BatchOp) -> Option<Operation> {
     match op {
-        BatchOp::Terminate => Some(Wish::Terminate),
-        BatchOp::Restart => Some(Wish::Restart),
-        BatchOp::Delete => Some(Wish::Delete),
-        BatchOp::Freeze => Some(Wish::Freeze),
-        BatchOp::Thaw => Some(Wish::Thaw),
-        BatchOp::Tag => Some(Wish::Patch),
+        BatchOp::Terminate => Some(Operation::Terminate),
+        BatchOp::Restart => Some(Operation::Restart),
+        BatchOp::Delete => Some(Operation::Delete),
+        BatchOp::Freeze => Some(Operation::Freeze),
+        BatchOp::Thaw => Some(Operation::Thaw),
+        BatchOp::Tag => Some(Operation::Patch),
         BatchOp::Checkpoint | BatchOp::Input => None,
     }
 }
@@ -75,7 +75,7 @@ fn wish(op: BatchOp) -> Option<Wish> {
 /// What the rules of sessions say; `None` of what is no operation of the session's keeper.
 fn verdict(op: BatchOp, known: &Managed) -> Option<Verdict> {
     let facts = Facts { status: known.row.status, is_missing: false };
-    wish(op).map(|wish| life::decide_idle(facts, wish))
+    operation(op).map(|operation| life::decide_idle(facts, operation))
 }
 
 /// What there is nothing to do for; `None` if there is.

@@ -16,7 +16,7 @@ use crate::lane::{self, Ahead, Life};
 
 /// What somebody wants of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum Operation {
     /// Make it what it was planned to be.
     Create,
     /// Bring back what a stop of the shed took away.
@@ -41,7 +41,7 @@ pub enum Wish {
     Patch,
 }
 
-impl Wish {
+impl Operation {
     /// All of them.
     pub const ALL: [Self; 11] = [
         Self::Create,
@@ -59,9 +59,9 @@ impl Wish {
 }
 
 /// What to do about a request.
-pub type Verdict = lane::Verdict<Wish, Denial>;
+pub type Verdict = lane::Verdict<Operation, Denial>;
 
-/// Why a wish is refused.
+/// Why a operation is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// It goes.
@@ -101,48 +101,57 @@ pub struct Facts {
 pub struct Rules;
 
 impl Life for Rules {
-    type Request = Wish;
-    type Operation = Wish;
+    type Request = Operation;
+    type Operation = Operation;
     type Facts = Facts;
     type Denial = Denial;
     const TOO_MANY_WAITING: Denial = Denial::TooManyWaiting;
     // They are judged again in their turn.
     const INTERRUPTED: Option<Denial> = None;
 
-    fn decide(facts: Facts, ahead: Ahead<Wish>, request: Wish) -> Verdict {
+    fn decide(facts: Facts, ahead: Ahead<Operation>, request: Operation) -> Verdict {
         match (ahead.running, request) {
             (None, _) => decide_idle(facts, request),
-            (Some(Wish::Delete), other) if other != Wish::Delete => Verdict::Deny(Denial::Removing),
-            (Some(Wish::Create), Wish::Delete | Wish::Terminate) => Verdict::Interrupt(request),
+            (Some(Operation::Delete), other) if other != Operation::Delete => {
+                Verdict::Deny(Denial::Removing)
+            }
+            (Some(Operation::Create), Operation::Delete | Operation::Terminate) => {
+                Verdict::Interrupt(request)
+            }
             (Some(_), _) => Verdict::Queue(request),
         }
     }
 
     /// Judged again: what was done meanwhile may have changed what makes sense.
-    fn turn(facts: Facts, operation: Wish) -> Verdict {
+    fn turn(facts: Facts, operation: Operation) -> Verdict {
         decide_idle(facts, operation)
     }
 }
 
 /// What to do about a request while nothing runs.
-pub(crate) fn decide_idle(facts: Facts, request: Wish) -> Verdict {
+pub(crate) fn decide_idle(facts: Facts, request: Operation) -> Verdict {
     match (facts.status, request) {
         // Perhaps what was done before its turn brought it back.
-        (_, Wish::Restore) if !facts.is_missing => Verdict::Already,
-        (_, Wish::Create | Wish::Restore | Wish::Delete | Wish::Patch | Wish::RemoveWorker) => {
-            Verdict::Begin(request)
-        }
+        (_, Operation::Restore) if !facts.is_missing => Verdict::Already,
+        (
+            _,
+            Operation::Create
+            | Operation::Restore
+            | Operation::Delete
+            | Operation::Patch
+            | Operation::RemoveWorker,
+        ) => Verdict::Begin(request),
         (SessionStatus::Removing, _) => Verdict::Deny(Denial::Removing),
-        (SessionStatus::Ended, Wish::Terminate)
-        | (SessionStatus::Waiting, Wish::Restart)
-        | (SessionStatus::Running, Wish::Thaw)
-        | (SessionStatus::Frozen, Wish::Freeze) => Verdict::Already,
-        (_, Wish::Terminate | Wish::Restart) => Verdict::Begin(request),
+        (SessionStatus::Ended, Operation::Terminate)
+        | (SessionStatus::Waiting, Operation::Restart)
+        | (SessionStatus::Running, Operation::Thaw)
+        | (SessionStatus::Frozen, Operation::Freeze) => Verdict::Already,
+        (_, Operation::Terminate | Operation::Restart) => Verdict::Begin(request),
         (SessionStatus::Waiting, _) => Verdict::Deny(Denial::Waiting),
         (SessionStatus::Ended, _) => Verdict::Deny(Denial::Ended),
         (SessionStatus::Failed | SessionStatus::Creating, _) => Verdict::Deny(Denial::Failed),
         (SessionStatus::Orphaned, _) => Verdict::Deny(Denial::Orphaned),
-        (SessionStatus::Frozen, Wish::AddWorker | Wish::RestartWorker) => {
+        (SessionStatus::Frozen, Operation::AddWorker | Operation::RestartWorker) => {
             Verdict::Deny(Denial::Frozen)
         }
         (SessionStatus::Running | SessionStatus::Frozen | SessionStatus::Stopped, _) => {
@@ -156,7 +165,7 @@ mod tests {
     use super::*;
 
     /// A verdict in a letter or two: `B`egin, `Q`ueue, `I`nterrupt, `=` for already, `D` and the denial.
-    fn code(request: Wish, verdict: Verdict) -> &'static str {
+    fn code(request: Operation, verdict: Verdict) -> &'static str {
         match verdict {
             Verdict::Begin(it) | Verdict::Queue(it) | Verdict::Interrupt(it) if it != request => {
                 panic!("{it:?} for {request:?}")
@@ -176,9 +185,9 @@ mod tests {
         }
     }
 
-    fn row(facts: Facts, running: Option<Wish>) -> String {
+    fn row(facts: Facts, running: Option<Operation>) -> String {
         let ahead = Ahead { running, last: running };
-        Wish::ALL.map(|request| code(request, Rules::decide(facts, ahead, request))).join(" ")
+        Operation::ALL.map(|request| code(request, Rules::decide(facts, ahead, request))).join(" ")
     }
 
     #[test]
@@ -186,7 +195,7 @@ mod tests {
         use SessionStatus::{
             Creating, Ended, Failed, Frozen, Orphaned, Removing, Running, Stopped, Waiting,
         };
-        // In the order of `Wish::ALL`: create, restore, terminate, restart, delete, freeze, thaw, add a worker, restart and
+        // In the order of `Operation::ALL`: create, restore, terminate, restart, delete, freeze, thaw, add a worker, restart and
         // remove one, patch.
         let table = [
             (Waiting, "B B B = B Dw Dw Dw Dw B B"),
@@ -206,7 +215,7 @@ mod tests {
             // Only what is missing is restored.
             let there = Facts { status, is_missing: false };
             assert_eq!(row(there, None), expected.replacen("B B", "B =", 1), "{status}");
-            for request in Wish::ALL {
+            for request in Operation::ALL {
                 let judged = Rules::decide(there, Ahead::NOTHING, request);
                 assert_eq!(Rules::turn(there, request), judged, "{status} {request:?}");
             }
@@ -215,10 +224,10 @@ mod tests {
 
     #[test]
     fn what_each_request_leads_to_beside_each_operation() {
-        for running in Wish::ALL {
+        for running in Operation::ALL {
             let expected = match running {
-                Wish::Create => "Q Q I Q I Q Q Q Q Q Q",
-                Wish::Delete => "Dx Dx Dx Dx Q Dx Dx Dx Dx Dx Dx",
+                Operation::Create => "Q Q I Q I Q Q Q Q Q Q",
+                Operation::Delete => "Dx Dx Dx Dx Q Dx Dx Dx Dx Dx Dx",
                 _ => "Q Q Q Q Q Q Q Q Q Q Q",
             };
             for status in SessionStatus::ALL {

@@ -1,4 +1,4 @@
-//! The life of a shed: which wish leads where. Pure; the keeper acts on what is decided here.
+//! The life of a shed: which request leads where. Pure; the keeper acts on what is decided here.
 //!
 //! ```text
 //!   (nothing) ──create──▶ creating ──────────────▶ running ◀──▶ paused
@@ -14,7 +14,7 @@
 //!   its container runs.
 //! * `starting`: until shed-init has said hello, at most ten seconds.
 //! * A shed whose container ends by itself is `stopped`, with the reason.
-//! * One operation at a time; a wish that equals the one under way joins it, one that contradicts it waits, and one
+//! * One operation at a time; a request that equals the one under way joins it, one that contradicts it waits, and one
 //!   during `removing` is denied.
 
 use shed_api::ShedStatus;
@@ -23,7 +23,7 @@ use crate::lane::{self, Ahead, Life};
 
 /// What somebody wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Wish {
+pub enum Request {
     /// Be created: from nothing, or from where it failed.
     Create,
     /// It should run.
@@ -44,7 +44,7 @@ pub enum Wish {
 
 /// What the keeper does, one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Op {
+pub enum Operation {
     /// From nothing, or from where it failed, to running.
     Create,
     /// From stopped or failed to running.
@@ -63,7 +63,7 @@ pub enum Op {
     Remove,
 }
 
-impl Wish {
+impl Request {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Create,
@@ -89,9 +89,9 @@ pub struct Facts {
 }
 
 /// What to do about a request.
-pub type Verdict = lane::Verdict<Op, Denial>;
+pub type Verdict = lane::Verdict<Operation, Denial>;
 
-/// Why a wish is not done. Follows the shed's name in a sentence.
+/// Why a request is not done. Follows the shed's name in a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Denial {
     /// It is being deleted.
@@ -122,27 +122,27 @@ pub enum Denial {
 pub struct Rules;
 
 impl Life for Rules {
-    type Request = Wish;
-    type Operation = Op;
+    type Request = Request;
+    type Operation = Operation;
     type Facts = Facts;
     type Denial = Denial;
     const TOO_MANY_WAITING: Denial = Denial::TooManyWaiting;
     // Only a removal interrupts, and after it there is nothing to operate on.
     const INTERRUPTED: Option<Denial> = Some(Denial::Removing);
 
-    fn decide(facts: Facts, ahead: Ahead<Op>, request: Wish) -> Verdict {
+    fn decide(facts: Facts, ahead: Ahead<Operation>, request: Request) -> Verdict {
         let Some(last) = ahead.last else {
             return decide_idle(facts, request);
         };
-        if last == Op::Remove {
+        if last == Operation::Remove {
             return match request {
-                Wish::Delete => Verdict::Join(Op::Remove),
+                Request::Delete => Verdict::Join(Operation::Remove),
                 _ => Verdict::Deny(Denial::Removing),
             };
         }
-        if request == Wish::Delete {
+        if request == Request::Delete {
             // An operation in progress need not be finished first.
-            return Verdict::Interrupt(Op::Remove);
+            return Verdict::Interrupt(Operation::Remove);
         }
         // What counts is the status after everything that was accepted is done.
         let then = Facts { status: outcome(last, facts.status), has_box: true, is_cloned: true };
@@ -155,54 +155,58 @@ impl Life for Rules {
     }
 
     /// The promise that was made when it was requested counts.
-    fn turn(_: Facts, operation: Op) -> Verdict {
+    fn turn(_: Facts, operation: Operation) -> Verdict {
         Verdict::Begin(operation)
     }
 }
 
 /// The status after an operation that goes well.
-pub(crate) fn outcome(op: Op, status: ShedStatus) -> ShedStatus {
+pub(crate) fn outcome(op: Operation, status: ShedStatus) -> ShedStatus {
     match op {
-        Op::Stop => ShedStatus::Stopped,
-        Op::Pause => ShedStatus::Paused,
+        Operation::Stop => ShedStatus::Stopped,
+        Operation::Pause => ShedStatus::Paused,
         // Runs again if it ran; it is `starting` or `stopping` meanwhile.
-        Op::Rebuild if status == ShedStatus::Stopped => ShedStatus::Stopped,
-        Op::Create | Op::Start | Op::Restart | Op::Unpause | Op::Rebuild => ShedStatus::Running,
-        Op::Remove => ShedStatus::Removing,
+        Operation::Rebuild if status == ShedStatus::Stopped => ShedStatus::Stopped,
+        Operation::Create
+        | Operation::Start
+        | Operation::Restart
+        | Operation::Unpause
+        | Operation::Rebuild => ShedStatus::Running,
+        Operation::Remove => ShedStatus::Removing,
     }
 }
 
-fn decide_idle(facts: Facts, request: Wish) -> Verdict {
+fn decide_idle(facts: Facts, request: Request) -> Verdict {
     use ShedStatus::{Creating, Failed, Paused, Removing, Running, Starting, Stopped, Stopping};
     let Facts { status, has_box, is_cloned } = facts;
     match (request, status) {
-        (Wish::Delete, _) => Verdict::Begin(Op::Remove),
+        (Request::Delete, _) => Verdict::Begin(Operation::Remove),
         (_, Removing) => Verdict::Deny(Denial::Removing),
-        (Wish::Create, Failed | Creating) => Verdict::Begin(Op::Create),
-        (Wish::Create, _) => Verdict::Deny(Denial::NotFailed),
+        (Request::Create, Failed | Creating) => Verdict::Begin(Operation::Create),
+        (Request::Create, _) => Verdict::Deny(Denial::NotFailed),
         // Nothing under way in a transitional status: the server died in the middle and nobody took it up yet.
-        (Wish::Start | Wish::Restart | Wish::Rebuild, Failed | Creating) if !has_box => {
+        (Request::Start | Request::Restart | Request::Rebuild, Failed | Creating) if !has_box => {
             Verdict::Deny(Denial::NeverCreated)
         }
         // It would run without what it was made for, and nothing would tell.
-        (Wish::Start | Wish::Restart | Wish::Rebuild, Failed) if !is_cloned => {
+        (Request::Start | Request::Restart | Request::Rebuild, Failed) if !is_cloned => {
             Verdict::Deny(Denial::NotCloned)
         }
-        (Wish::Start | Wish::Unpause, Running) | (Wish::Stop, Stopped) | (Wish::Pause, Paused) => {
-            Verdict::Already
+        (Request::Start | Request::Unpause, Running)
+        | (Request::Stop, Stopped)
+        | (Request::Pause, Paused) => Verdict::Already,
+        (Request::Start, Paused) => Verdict::Deny(Denial::Paused),
+        (Request::Start, Creating | Starting | Stopping | Stopped | Failed) => {
+            Verdict::Begin(Operation::Start)
         }
-        (Wish::Start, Paused) => Verdict::Deny(Denial::Paused),
-        (Wish::Start, Creating | Starting | Stopping | Stopped | Failed) => {
-            Verdict::Begin(Op::Start)
+        (Request::Stop, Creating | Starting | Running | Paused | Stopping | Failed) => {
+            Verdict::Begin(Operation::Stop)
         }
-        (Wish::Stop, Creating | Starting | Running | Paused | Stopping | Failed) => {
-            Verdict::Begin(Op::Stop)
-        }
-        (Wish::Restart, _) => Verdict::Begin(Op::Restart),
-        (Wish::Rebuild, _) => Verdict::Begin(Op::Rebuild),
-        (Wish::Pause, Running) => Verdict::Begin(Op::Pause),
-        (Wish::Unpause, Paused) => Verdict::Begin(Op::Unpause),
-        (Wish::Pause | Wish::Unpause, _) => Verdict::Deny(Denial::NotRunning),
+        (Request::Restart, _) => Verdict::Begin(Operation::Restart),
+        (Request::Rebuild, _) => Verdict::Begin(Operation::Rebuild),
+        (Request::Pause, Running) => Verdict::Begin(Operation::Pause),
+        (Request::Unpause, Paused) => Verdict::Begin(Operation::Unpause),
+        (Request::Pause | Request::Unpause, _) => Verdict::Deny(Denial::NotRunning),
     }
 }
 
@@ -227,7 +231,7 @@ pub enum Repair {
     /// Remember what is.
     Set(ShedStatus),
     /// Finish what was begun, or start what people want to run.
-    Begin(Op),
+    Begin(Operation),
 }
 
 /// Compares a shed's remembered status with its box. Called when the server starts, when the engine is back, and when the
@@ -235,8 +239,8 @@ pub enum Repair {
 pub fn repair(status: ShedStatus, wanted: bool, occasion: Occasion, seen: Seen) -> Repair {
     use ShedStatus::{Creating, Failed, Paused, Removing, Running, Starting, Stopped, Stopping};
     match (status, seen) {
-        (Removing, _) => Repair::Begin(Op::Remove),
-        (Creating, _) => Repair::Begin(Op::Create),
+        (Removing, _) => Repair::Begin(Operation::Remove),
+        (Creating, _) => Repair::Begin(Operation::Create),
         // A failed shed stays failed until somebody does something about it.
         (Failed, _) | (Running, Seen::Running) | (Paused, Seen::Paused) => Repair::Nothing,
         (Stopped, Seen::Ended | Seen::Nothing) if !wanted || occasion == Occasion::Change => {
@@ -244,10 +248,10 @@ pub fn repair(status: ShedStatus, wanted: bool, occasion: Occasion, seen: Seen) 
         }
         (_, Seen::Paused) => Repair::Set(Paused),
         // Going through `starting` waits for shed-init's hello.
-        (Starting | Stopping | Stopped | Paused, Seen::Running) => Repair::Begin(Op::Start),
+        (Starting | Stopping | Stopped | Paused, Seen::Running) => Repair::Begin(Operation::Start),
         (_, Seen::Ended | Seen::Nothing) => match occasion {
             // Engine or host were restarted: what ran is started again.
-            Occasion::Return if wanted => Repair::Begin(Op::Start),
+            Occasion::Return if wanted => Repair::Begin(Operation::Start),
             Occasion::Return | Occasion::Change => Repair::Set(Stopped),
         },
     }

@@ -1,7 +1,7 @@
 //! Authentication, and the targets of user names.
 
 use shed_api::Scope;
-use shed_model::shed::life::Wish;
+use shed_model::shed::life::Request;
 use tokio::process::Command;
 
 use crate::support::{Door, Said, line_with, said, started};
@@ -112,7 +112,7 @@ async fn a_key_for_other_sheds_sees_none() {
 async fn a_login_starts_a_stopped_shed() {
     let door = Door::open().await;
     let (app, admin) = (&door.test.app, &door.test.admin);
-    app.wish(admin, &"a".parse().unwrap(), Wish::Stop).await.unwrap();
+    app.request(admin, &"a".parse().unwrap(), Request::Stop).await.unwrap();
     assert_eq!(as_user(&door, "a").await.text(), "in\n");
 }
 

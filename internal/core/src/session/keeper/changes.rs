@@ -11,11 +11,11 @@ use shed_model::worker::WorkerRow;
 use super::Keeper;
 use crate::Error;
 use crate::session::events::status_event;
-use crate::session::handle::ChangePost;
+use crate::session::handle::ChangeMessage;
 
 impl Keeper {
-    pub(super) async fn take_change(&mut self, post: ChangePost) {
-        let ChangePost { session, change, events, done } = post;
+    pub(super) async fn take_change(&mut self, post: ChangeMessage) {
+        let ChangeMessage { session, change, events, done } = post;
         let changed = self.change(&session, change, events).await;
         done.send(changed).ok();
     }

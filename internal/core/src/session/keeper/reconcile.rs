@@ -15,7 +15,7 @@ use crate::session::handle::{Order, WorkHandle};
 use crate::session::layout;
 use crate::session::table::{NoSessions, Table};
 use shed_model::session::Managed;
-use shed_model::session::life::Wish;
+use shed_model::session::life::Operation;
 
 impl Keeper {
     /// The shed's keeper shows something new.
@@ -30,7 +30,8 @@ impl Keeper {
                 self.came_up = Some(self.now());
             }
             if let Some(link) = link {
-                let handle = WorkHandle { posts: self.posts.clone(), view: self.view.subscribe() };
+                let handle =
+                    WorkHandle { messages: self.messages.clone(), view: self.view.subscribe() };
                 let server = Arc::clone(&self.server);
                 self.server.tasks.spawn(collector::run(
                     server,
@@ -120,7 +121,7 @@ impl Keeper {
             if self.is_busy(&row.id) {
                 // What is being done began before the shed went: when it is over, the session may be missing.
                 if !same_boot && row.is_up() {
-                    let job = self.own(Wish::Restore, Order::default());
+                    let job = self.own(Operation::Restore, Order::default());
                     self.insert(&row.id, job).await;
                 }
                 continue;
@@ -134,18 +135,18 @@ impl Keeper {
                         self.set_status(&row.id, running, None, &Actor::Server).await.ok();
                     }
                     if table.marked(&row.id).is_none() && !same_boot {
-                        let job = self.own(Wish::Restore, Order::default());
+                        let job = self.own(Operation::Restore, Order::default());
                         self.insert(&row.id, job).await;
                     }
                 }
                 SessionStatus::Creating => {
                     self.resources.slots.keep(self.shed.as_str(), &row.id);
-                    let job = self.own(Wish::Create, Order::default());
+                    let job = self.own(Operation::Create, Order::default());
                     self.insert(&row.id, job).await;
                 }
                 SessionStatus::Removing => {
                     let force = row.spec.deletion.is_some_and(|deletion| deletion.force);
-                    let job = self.own(Wish::Delete, Order { force, ..Order::default() });
+                    let job = self.own(Operation::Delete, Order { force, ..Order::default() });
                     self.insert(&row.id, job).await;
                 }
                 SessionStatus::Waiting
@@ -193,7 +194,7 @@ impl Keeper {
 
     fn is_restoring(&self) -> bool {
         let mut running = self.lanes.values().filter_map(Lane::running);
-        running.any(|job| job.operation == Wish::Restore)
+        running.any(|job| job.operation == Operation::Restore)
     }
 
     /// Remembers what tmux looks like.

@@ -7,7 +7,7 @@ use shed_api::Actor;
 use shed_api::session::SessionStatus;
 use shed_model::Rejection;
 use shed_model::lane::{self, Lane, Step};
-use shed_model::session::life::{Denial, Facts, Wish};
+use shed_model::session::life::{Denial, Facts, Operation};
 use shed_model::session::plan::Plan;
 use shed_model::session::{Managed, SessionRow, ports};
 use shed_store::StoreError;
@@ -16,7 +16,7 @@ use super::{Job, Keeper, Work};
 use crate::Error;
 use crate::session::env::OpEnv;
 use crate::session::events::status_event;
-use crate::session::handle::{Answer, Order, WishPost};
+use crate::session::handle::{Answer, Order, RequestMessage};
 use crate::session::operations;
 use crate::session::windows::{FIRST_EPOCH, started_event};
 
@@ -57,7 +57,7 @@ impl Keeper {
         if placed {
             let order = Order { fresh: true, ..Order::default() };
             let payload = self.work(actor, order);
-            let job = Job { operation: Wish::Create, payload, waiters: vec![answer] };
+            let job = Job { operation: Operation::Create, payload, waiters: vec![answer] };
             self.insert(&id, job).await;
         } else {
             // It is there, and its turn will come: that is all the caller waits for.
@@ -84,7 +84,7 @@ impl Keeper {
     }
 
     /// What the server does by itself.
-    pub(super) fn own(&self, operation: Wish, order: Order) -> Job {
+    pub(super) fn own(&self, operation: Operation, order: Order) -> Job {
         Job { operation, payload: self.work(Actor::Server, order), waiters: Vec::new() }
     }
 
@@ -92,14 +92,14 @@ impl Keeper {
         Facts { status: row.status, is_missing: self.is_missing(&row.id) }
     }
 
-    pub(super) async fn take_wish(&mut self, post: WishPost) {
-        let WishPost { session, wish, actor, order, answer } = post;
+    pub(super) async fn take_request(&mut self, post: RequestMessage) {
+        let RequestMessage { session, operation, actor, order, answer } = post;
         let Some(known) = self.known(&session) else {
             return tell(vec![answer], Err(self.no_session(session)));
         };
         let (facts, work) = (self.facts(&known.row), self.work(actor, order));
         let lane = self.lanes.entry(session.clone()).or_default();
-        let step = lane.request(facts, wish, work, answer);
+        let step = lane.request(facts, operation, work, answer);
         self.take_step(&known, step).await;
         self.drop_idle(&session);
     }
@@ -109,7 +109,7 @@ impl Keeper {
         match step {
             Step::Begin => {
                 let running = self.lanes.get(id).and_then(Lane::running);
-                let restarts = running.is_some_and(|job| job.operation == Wish::Restart);
+                let restarts = running.is_some_and(|job| job.operation == Operation::Restart);
                 if restarts && !known.row.is_up() {
                     self.begin_again(&known.row).await;
                 } else {
@@ -158,8 +158,8 @@ impl Keeper {
         };
         let (operation, Work { actor, order, cancel }) = (job.operation, job.payload.clone());
         let written = match operation {
-            Wish::Create => self.enter_status(id, SessionStatus::Creating, None, &actor).await,
-            Wish::Delete => {
+            Operation::Create => self.enter_status(id, SessionStatus::Creating, None, &actor).await,
+            Operation::Delete => {
                 self.enter_status(id, SessionStatus::Removing, Some(order.force), &actor).await
             }
             _ => Ok(()),
@@ -173,8 +173,8 @@ impl Keeper {
             resources: self.resources.clone(),
             shed: self.shed.clone(),
             id: id.to_owned(),
-            posts: self.posts.clone(),
-            shed_posts: self.shed_posts.clone(),
+            messages: self.messages.clone(),
+            shed_messages: self.shed_messages.clone(),
             view: self.view.subscribe(),
             shed_view: self.shed_view.clone(),
             cancel,
@@ -188,12 +188,12 @@ impl Keeper {
         let Some(job) = self.lanes.get_mut(id).and_then(Lane::finish) else {
             return;
         };
-        if job.operation == Wish::Delete && result.is_ok() {
+        if job.operation == Operation::Delete && result.is_ok() {
             self.resources.slots.leave(self.shed.as_str(), id);
             for job in self.lanes.remove(id).into_iter().flat_map(Lane::close) {
                 // It is gone, which is what a second deletion wanted.
                 let gone = match job.operation {
-                    Wish::Delete => Ok(()),
+                    Operation::Delete => Ok(()),
                     _ => Err(self.no_session(id.to_owned())),
                 };
                 tell(job.waiters, gone);

@@ -2,7 +2,7 @@
 
 use shed_api::session::SessionStatus;
 use shed_model::lane::Lane;
-use shed_model::session::life::Wish;
+use shed_model::session::life::Operation;
 use shed_model::session::{SessionRow, Slot};
 
 use super::Keeper;
@@ -20,7 +20,7 @@ impl Keeper {
                 && self.resources.slots.enter(self.shed.as_str(), &row.id, row.created_at)
             {
                 let waited = self.turns.remove(&row.id);
-                let job = waited.unwrap_or_else(|| self.own(Wish::Create, Order::default()));
+                let job = waited.unwrap_or_else(|| self.own(Operation::Create, Order::default()));
                 self.insert(&row.id, job).await;
             }
         }

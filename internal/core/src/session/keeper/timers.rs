@@ -9,7 +9,7 @@ use super::Keeper;
 use crate::files::worktree;
 use crate::session::handle::Order;
 use shed_model::session::Managed;
-use shed_model::session::life::Wish;
+use shed_model::session::life::Operation;
 
 /// Between two attempts to end a session whose runtime limit is reached.
 const RETRY_PAUSE: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ impl Keeper {
                 self.not_before.insert(row.id.clone(), now + RETRY_PAUSE);
                 let order =
                     Order { why: Some("runtime limit reached".to_owned()), ..Order::default() };
-                let job = self.own(Wish::Terminate, order);
+                let job = self.own(Operation::Terminate, order);
                 self.insert(&row.id, job).await;
             }
         }

@@ -21,10 +21,10 @@ pub(super) async fn create(env: &OpEnv) -> Result<(), Error> {
     match make(env).await {
         Ok(()) => Ok(()),
         // What was called off is ended or deleted by whoever called it off.
-        Err(Error::CalledOff) => {
+        Err(Error::Cancelled) => {
             undo(env).await;
             env.set_status(SessionStatus::Failed, Some("it was called off".to_owned())).await?;
-            Err(Error::CalledOff)
+            Err(Error::Cancelled)
         }
         Err(error) => {
             let known = env.known()?;
@@ -77,7 +77,7 @@ async fn make(env: &OpEnv) -> Result<(), Error> {
     let runs = |row: &WorkerRow| begun && row.is_alive() && !row.is_starting();
     for worker in workers.iter().filter(|row| !row.spec.hook && !runs(row)) {
         let opening = Opening::Command { continues: worker.epoch > 0 && env.order.continues };
-        env.unless_called_off(windows::open(env, &worker.id, &opening)).await??;
+        env.unless_cancelled(windows::open(env, &worker.id, &opening)).await??;
     }
     env.set_status(SessionStatus::Running, None).await?;
     shown(env).await;

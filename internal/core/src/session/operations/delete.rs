@@ -12,7 +12,7 @@ use crate::Error;
 use crate::files::worktree::{last_checkpoint, remove_worktree, risk};
 use crate::session::env::OpEnv;
 use crate::session::events::status_event;
-use crate::session::handle::Post;
+use crate::session::handle::Message;
 use crate::session::hooks::run_hook;
 use crate::session::windows::GRACE;
 
@@ -103,7 +103,7 @@ async fn try_delete(env: &OpEnv, known: &Managed, has_ended: &mut bool) -> Resul
 pub(super) async fn forget(env: &OpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let (done, forgotten) = oneshot::channel();
-    let post = Post::Forget(known.row.id.clone(), env.actor.clone(), done);
-    env.posts.send(post).await.map_err(|_| Error::ShuttingDown)?;
+    let post = Message::Forget(known.row.id.clone(), env.actor.clone(), done);
+    env.messages.send(post).await.map_err(|_| Error::ShuttingDown)?;
     forgotten.await.map_err(|_| Error::ShuttingDown)?
 }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::Error;
 use crate::session::env::OpEnv;
-use crate::session::handle::Post;
+use crate::session::handle::Message;
 use crate::session::hooks::close_window;
 use crate::session::windows::{self, GRACE};
 
@@ -62,7 +62,7 @@ pub(super) async fn remove_worker(env: &OpEnv) -> Result<(), Error> {
         .session(&known.row.name)
         .note(worker.name.clone());
     let (done, removed) = oneshot::channel();
-    let post = Post::RemoveWorker(env.id.clone(), worker.id, event, done);
-    env.posts.send(post).await.map_err(|_| Error::ShuttingDown)?;
+    let post = Message::RemoveWorker(env.id.clone(), worker.id, event, done);
+    env.messages.send(post).await.map_err(|_| Error::ShuttingDown)?;
     removed.await.map_err(|_| Error::ShuttingDown)?
 }

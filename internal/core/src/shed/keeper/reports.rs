@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shed_api::{Actor, Code, EventKind, ShedStatus};
 use shed_engine::{BoxState, Found};
 use shed_model::lane::{Job as LaneJob, Step};
-use shed_model::shed::life::{self, Denial, Occasion, Op, Repair, Seen};
+use shed_model::shed::life::{self, Denial, Occasion, Operation, Repair, Seen};
 
 use super::{Ended, Job, Keeper, tell};
 use crate::Error;
@@ -50,10 +50,10 @@ impl Keeper {
 
     pub(super) async fn finish(&mut self, result: Result<ShedStatus, OpError>) -> Option<Ended> {
         let job = self.lane.finish()?;
-        if job.operation == Op::Remove && result.is_ok() {
+        if job.operation == Operation::Remove && result.is_ok() {
             return self.finish_removal(job).await;
         }
-        let interrupted = self.lane.next_operation() == Some(Op::Remove);
+        let interrupted = self.lane.next_operation() == Some(Operation::Remove);
         let (status, reason) = match &result {
             Ok(status) => (Some(*status), None),
             Err(_) if interrupted => (None, None),
@@ -65,7 +65,7 @@ impl Keeper {
             tracing::error!(shed = %self.name, %error, "a shed's status was not written");
         }
         self.progress.send_modify(|progress| progress.done = Some(self.row.status));
-        self.desk.clear();
+        self.relay.clear();
         match result {
             Ok(_) => tell(job.waiters, || Ok(Answer::Done)),
             Err(error) => tell(job.waiters, || Err(Error::Failed(error.failure.clone()))),

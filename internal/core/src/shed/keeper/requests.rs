@@ -6,13 +6,13 @@ use shed_api::{Actor, ShedStatus};
 use shed_model::Rejection;
 use shed_model::lane::{self, Step};
 use shed_model::shed::ShedSpec;
-use shed_model::shed::life::{Denial, Facts, Op, Wish};
+use shed_model::shed::life::{Denial, Facts, Operation, Request};
 use shed_store::StoreError;
 
 use super::{Keeper, Waiter, Work, tell};
 use crate::Error;
 use crate::error::Failure;
-use crate::shed::handle::{Answer, Order, WishPost};
+use crate::shed::handle::{Answer, Order, RequestMessage};
 use crate::shed::operations::{OpEnv, run_op};
 use crate::shed::view::ProgressState;
 
@@ -29,12 +29,12 @@ impl Keeper {
         Work { actor, order, cancel: self.stop.child_token() }
     }
 
-    pub(super) async fn take_wish(&mut self, post: WishPost) {
-        let WishPost { wish, actor, mut order, answer } = post;
+    pub(super) async fn take_request(&mut self, post: RequestMessage) {
+        let RequestMessage { request, actor, mut order, answer } = post;
         let running = self.lane.running().map(|job| job.operation);
-        order.calls_off_creation = wish == Wish::Delete && running == Some(Op::Create);
+        order.cancels_creation = request == Request::Delete && running == Some(Operation::Create);
         let (facts, work) = (self.facts(), self.work(actor, order));
-        match self.lane.request(facts, wish, work, answer) {
+        match self.lane.request(facts, request, work, answer) {
             Step::Begin => self.begin().await,
             Step::Wait => {}
             Step::Cancel(denied) => {
@@ -90,31 +90,34 @@ impl Keeper {
         let op = job.operation;
         let Work { actor, order, cancel } = &mut job.payload;
         // A creation that is called off takes nothing along that was there before it.
-        order.keep_volumes |= order.calls_off_creation && !self.row.spec.made_volumes;
+        order.keep_volumes |= order.cancels_creation && !self.row.spec.made_volumes;
         let (actor, order, cancel) = (actor.clone(), order.clone(), cancel.clone());
         let (status, wanted) = match op {
-            Op::Create => (ShedStatus::Creating, Some(!order.no_start)),
-            Op::Start | Op::Unpause => (ShedStatus::Starting, Some(true)),
-            Op::Restart => (ShedStatus::Stopping, Some(true)),
-            Op::Stop => (ShedStatus::Stopping, Some(false)),
-            Op::Pause => (self.row.status, None),
-            Op::Rebuild => (ShedStatus::Stopping, None),
-            Op::Remove => (ShedStatus::Removing, Some(false)),
+            Operation::Create => (ShedStatus::Creating, Some(!order.no_start)),
+            Operation::Start | Operation::Unpause => (ShedStatus::Starting, Some(true)),
+            Operation::Restart => (ShedStatus::Stopping, Some(true)),
+            Operation::Stop => (ShedStatus::Stopping, Some(false)),
+            Operation::Pause => (self.row.status, None),
+            Operation::Rebuild => (ShedStatus::Stopping, None),
+            Operation::Remove => (ShedStatus::Removing, Some(false)),
         };
         let was = self.row.status;
         // Before the new status shows: whoever sees it must not take an earlier operation's progress for this one's.
         self.progress.send_replace(ProgressState::default());
-        let keep_volumes = (op == Op::Remove).then_some(order.keep_volumes);
+        let keep_volumes = (op == Operation::Remove).then_some(order.keep_volumes);
         let mut prepared = self.prepare(keep_volumes, status, wanted, &actor).await;
         // What frees space must be possible when there is none.
         if matches!(prepared, Err(StoreError::DiskFull))
-            && op == Op::Remove
+            && op == Operation::Remove
             && self.server.store.give_back()
         {
             prepared = self.prepare(keep_volumes, status, wanted, &actor).await;
         }
         prepared?;
-        self.fresh |= matches!(op, Op::Create | Op::Start | Op::Restart | Op::Rebuild);
+        self.fresh |= matches!(
+            op,
+            Operation::Create | Operation::Start | Operation::Restart | Operation::Rebuild
+        );
         let env = OpEnv {
             server: Arc::clone(&self.server),
             name: self.name.clone(),
@@ -122,7 +125,7 @@ impl Keeper {
             was,
             view: self.view.subscribe(),
             progress: self.progress.clone(),
-            desk: self.desk.clone(),
+            relay: self.relay.clone(),
             work: self.work.clone(),
             reports: self.reports.clone(),
             cancel,

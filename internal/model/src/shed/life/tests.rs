@@ -5,15 +5,15 @@ use super::*;
 /// A verdict in two letters: what is done (`B`egin, `J`oin, `Q`ueue, `I`nterrupt) and the operation, `D` and the denial, or
 /// `=` when it is so already.
 fn code(verdict: Verdict) -> String {
-    let op = |op: Op| match op {
-        Op::Create => 'c',
-        Op::Start => 's',
-        Op::Stop => 't',
-        Op::Restart => 'r',
-        Op::Pause => 'p',
-        Op::Unpause => 'u',
-        Op::Rebuild => 'b',
-        Op::Remove => 'x',
+    let op = |op: Operation| match op {
+        Operation::Create => 'c',
+        Operation::Start => 's',
+        Operation::Stop => 't',
+        Operation::Restart => 'r',
+        Operation::Pause => 'p',
+        Operation::Unpause => 'u',
+        Operation::Rebuild => 'b',
+        Operation::Remove => 'x',
     };
     match verdict {
         Verdict::Begin(it) => format!("B{}", op(it)),
@@ -36,8 +36,8 @@ fn code(verdict: Verdict) -> String {
     }
 }
 
-fn row(facts: Facts, ahead: Ahead<Op>) -> String {
-    let codes = Wish::ALL.map(|request| code(Rules::decide(facts, ahead, request)));
+fn row(facts: Facts, ahead: Ahead<Operation>) -> String {
+    let codes = Request::ALL.map(|request| code(Rules::decide(facts, ahead, request)));
     codes.join(" ")
 }
 
@@ -48,7 +48,7 @@ fn facts(status: ShedStatus) -> Facts {
 #[test]
 fn what_each_request_leads_to_in_each_status() {
     use ShedStatus::{Creating, Failed, Paused, Removing, Running, Starting, Stopped, Stopping};
-    // In the order of `Wish::ALL`: create, start, stop, restart, pause, unpause, rebuild, delete.
+    // In the order of `Request::ALL`: create, start, stop, restart, pause, unpause, rebuild, delete.
     let whole = [
         (Creating, "Bc Bs Bt Br Dr Dr Bb Bx"),
         (Starting, "Df Bs Bt Br Dr Dr Bb Bx"),
@@ -76,16 +76,16 @@ fn what_each_request_leads_to_in_each_status() {
 
 #[test]
 fn what_each_request_leads_to_behind_each_operation() {
-    // In the order of `Wish::ALL`: create, start, stop, restart, pause, unpause, rebuild, delete.
+    // In the order of `Request::ALL`: create, start, stop, restart, pause, unpause, rebuild, delete.
     let behind = [
-        (Op::Create, "Df Jc Qt Qr Qp Jc Qb Ix"),
-        (Op::Start, "Df Js Qt Qr Qp Js Qb Ix"),
-        (Op::Stop, "Df Qs Jt Qr Dr Dr Qb Ix"),
-        (Op::Restart, "Df Jr Qt Jr Qp Jr Qb Ix"),
-        (Op::Pause, "Df Dp Qt Qr Jp Qu Qb Ix"),
-        (Op::Unpause, "Df Ju Qt Qr Qp Ju Qb Ix"),
-        (Op::Rebuild, "Df Jb Qt Qr Qp Jb Jb Ix"),
-        (Op::Remove, "Dx Dx Dx Dx Dx Dx Dx Jx"),
+        (Operation::Create, "Df Jc Qt Qr Qp Jc Qb Ix"),
+        (Operation::Start, "Df Js Qt Qr Qp Js Qb Ix"),
+        (Operation::Stop, "Df Qs Jt Qr Dr Dr Qb Ix"),
+        (Operation::Restart, "Df Jr Qt Jr Qp Jr Qb Ix"),
+        (Operation::Pause, "Df Dp Qt Qr Jp Qu Qb Ix"),
+        (Operation::Unpause, "Df Ju Qt Qr Qp Ju Qb Ix"),
+        (Operation::Rebuild, "Df Jb Qt Qr Qp Jb Jb Ix"),
+        (Operation::Remove, "Dx Dx Dx Dx Dx Dx Dx Jx"),
     ];
     for (last, expected) in behind {
         for status in ShedStatus::ALL.iter().filter(|status| **status != ShedStatus::Stopped) {
@@ -100,7 +100,7 @@ fn what_each_request_leads_to_behind_each_operation() {
         }
         // A rebuild leaves a stopped shed stopped.
         let stopped = match last {
-            Op::Rebuild => "Df Qs Jb Qr Dr Dr Jb Ix",
+            Operation::Rebuild => "Df Qs Jb Qr Dr Dr Jb Ix",
             _ => expected,
         };
         let ahead = Ahead { running: Some(last), last: Some(last) };
@@ -110,8 +110,8 @@ fn what_each_request_leads_to_behind_each_operation() {
 
 #[test]
 fn an_operation_that_waited_begins_as_it_was_promised() {
-    let verdict = Rules::turn(facts(ShedStatus::Failed), Op::Pause);
-    assert_eq!(verdict, Verdict::Begin(Op::Pause));
+    let verdict = Rules::turn(facts(ShedStatus::Failed), Operation::Pause);
+    assert_eq!(verdict, Verdict::Begin(Operation::Pause));
 }
 
 #[test]
@@ -142,9 +142,9 @@ fn repair_of_every_difference() {
             let letters =
                 situations.map(|(wanted, occasion)| match repair(status, wanted, occasion, seen) {
                     Repair::Nothing => '-',
-                    Repair::Begin(Op::Create) => 'C',
-                    Repair::Begin(Op::Start) => 'S',
-                    Repair::Begin(Op::Remove) => 'X',
+                    Repair::Begin(Operation::Create) => 'C',
+                    Repair::Begin(Operation::Start) => 'S',
+                    Repair::Begin(Operation::Remove) => 'X',
                     Repair::Set(Stopped) => 's',
                     Repair::Set(Paused) => 'p',
                     other => panic!("{status} {wanted} {occasion:?} {seen:?}: {other:?}"),
