@@ -41,9 +41,9 @@ pub enum Error {
         /// Its name.
         session: String,
     },
-    /// The session was made by hand: shed remembers nothing of it, and so has nothing to change.
+    /// The session is unmanaged: it has no row that could change.
     #[error(
-        "session {session:?} of shed {shed:?} was made by hand: it has no title, tags, branch or workers"
+        "session {session:?} of shed {shed:?} is unmanaged: it has no title, tags, branch or workers"
     )]
     Unmanaged {
         /// The shed.
@@ -73,8 +73,8 @@ pub enum Error {
         /// How.
         how: String,
     },
-    /// The operation was called off by another.
-    #[error("it was called off")]
+    /// Another operation cancelled this one.
+    #[error("the operation was cancelled")]
     Cancelled,
     /// No such worker.
     #[error("no worker {worker:?} in session {session:?}")]

@@ -1,4 +1,4 @@
-//! A session: what was asked for, where it stands, and what may happen to it.
+//! A session: what it was created with, its status, and what may happen to it.
 
 pub mod batch;
 pub mod life;
@@ -20,99 +20,99 @@ use shed_api::worker::WorkerStatus;
 
 use crate::worker::WorkerRow;
 
-/// What was asked for of a session, and what was settled when it was made. New fields have defaults: rows of older
+/// What a session was created with, and what was decided then. New fields have defaults: rows of older
 /// versions are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionSpec {
-    /// What it works in.
+    /// `quick` in a directory, or `worktree`.
     pub kind: SessionType,
-    /// Any text for people.
+    /// Free text, at most 1024 bytes.
     #[serde(default)]
     pub title: Option<String>,
-    /// Words to find it by.
+    /// Tags, see [`crate::tag`].
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Where its workers begin.
+    /// The absolute path in the shed in which its workers start.
     pub directory: String,
-    /// The repository its worktree belongs to.
+    /// The path of the repository that its worktree belongs to.
     #[serde(default)]
     pub repo: Option<String>,
-    /// Its branch.
+    /// Its branch; absent without a worktree.
     #[serde(default)]
     pub branch: Option<String>,
     /// Whether the branch was made for it.
     #[serde(default)]
     pub made_branch: bool,
-    /// What its branch began at, as asked for or found.
+    /// What its branch started from: as requested, or the default branch.
     #[serde(default)]
     pub base: Option<String>,
-    /// That commit.
+    /// The commit of `base` when the branch was made.
     #[serde(default)]
     pub base_commit: Option<String>,
-    /// Take up a branch that exists.
+    /// Whether it uses a branch that existed.
     #[serde(default)]
     pub existing_branch: bool,
-    /// Fetch before the worktree is made.
+    /// Whether to fetch before the worktree is made.
     #[serde(default)]
     pub fetch: bool,
-    /// The checkpoint its files begin as: whose, and which.
+    /// The checkpoint to restore in a new fork: the session's id and the number. Absent once that is done.
     #[serde(default)]
     pub from_checkpoint: Option<(String, u64)>,
-    /// Whether its worktree is there (or it needs none).
+    /// Whether its worktree was made; true if it needs none.
     #[serde(default)]
     pub placed: bool,
-    /// Whether its setup is done (or it has none).
+    /// Whether its setup has succeeded; true if it has none.
     #[serde(default)]
     pub set_up: bool,
-    /// Whose worktree it works in, when it is not its own.
+    /// The id of the session whose worktree it shares.
     #[serde(default)]
     pub shares: Option<String>,
-    /// The template it was made from.
+    /// The name of its template.
     #[serde(default)]
     pub template: Option<String>,
-    /// What it may use.
+    /// Its limits.
     #[serde(default)]
     pub limits: SessionLimits,
-    /// How prompts are to be answered.
+    /// How its agents' questions are answered.
     #[serde(default)]
     pub auto_respond: Option<AutoRespond>,
     /// Whether its processes are confined.
     #[serde(default)]
     pub confine: bool,
-    /// Which block of ports is its own, from 0.
+    /// The number of its block of ports, see [`ports`].
     #[serde(default)]
     pub port_block: Option<u16>,
-    /// Added to its workers' environment.
+    /// Variables added to its workers' environments.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Run before the first worker.
+    /// The command that runs before the first worker, as argv.
     #[serde(default)]
     pub setup: Vec<String>,
-    /// Run before the worktree is removed.
+    /// The command that runs before the worktree is removed, as argv.
     #[serde(default)]
     pub teardown: Vec<String>,
-    /// Whether the session is forgotten when all its windows have closed by themselves.
+    /// Whether the session is deleted when its last window closes by itself.
     #[serde(default)]
     pub closes: bool,
-    /// Since when it runs, for its limit.
+    /// When it last became `running`; its runtime limit counts from here.
     #[serde(default)]
     pub running_since: Option<DateTime<Utc>>,
-    /// While it is being deleted: how.
+    /// The deletion in progress.
     #[serde(default)]
     pub deletion: Option<Deletion>,
 }
 
-/// A deletion that was begun.
+/// A deletion in progress, stored so that the server resumes it after a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletion {
-    /// Also where work would be lost. Whoever takes the deletion up again asks no less than whoever began it.
+    /// Whether uncommitted or unpushed work goes to the trash; otherwise it stops the deletion.
     pub force: bool,
-    /// What the session was before.
+    /// The session's status before it.
     pub was: SessionStatus,
 }
 
 impl SessionSpec {
-    /// Of a session that was made by hand and is remembered from now on.
+    /// Of an unmanaged tmux session that becomes managed.
     pub fn adopted(directory: String) -> Self {
         Self {
             kind: SessionType::Quick,
@@ -145,24 +145,24 @@ impl SessionSpec {
     }
 }
 
-/// A session's row.
+/// A session as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionRow {
-    /// Never changes.
+    /// Random; never changes.
     pub id: String,
-    /// Its shed.
+    /// Its shed's name.
     pub shed: String,
-    /// tmux's name of it.
+    /// Its name, also in tmux.
     pub name: String,
-    /// Where it stands.
+    /// Its status; never `stopped`.
     pub status: SessionStatus,
-    /// Why.
+    /// Why it has this status, in words.
     pub reason: Option<String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When its status last changed.
     pub status_since: DateTime<Utc>,
-    /// What was asked for.
+    /// What it was created with.
     pub spec: SessionSpec,
 }
 
@@ -220,7 +220,7 @@ impl SessionRow {
     }
 }
 
-/// What is remembered of a shed's sessions.
+/// The stored sessions of a shed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Remembered {
     /// Sessions, oldest first.
@@ -240,29 +240,29 @@ pub struct Unreadable {
     pub session: String,
     /// The session's or the worker's name.
     pub name: String,
-    /// Why.
+    /// Why it cannot be read.
     pub why: String,
 }
 
-/// The ids of all rows of a shed's sessions, those that cannot be read too.
+/// The ids of all stored sessions of a shed and of their workers, including rows that cannot be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionIds {
-    /// Of sessions.
+    /// Ids of sessions.
     pub sessions: BTreeSet<String>,
-    /// Of their workers.
+    /// Ids of workers.
     pub workers: BTreeSet<String>,
 }
 
-/// What a shed's tmux looked like.
+/// A stored listing of a shed's tmux server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayoutRow {
     /// When it was read.
     pub at: DateTime<Utc>,
-    /// Whether that was at an orderly stop: everything is in it.
+    /// Whether it was read at an orderly stop, so that nothing is missing in it.
     pub orderly: bool,
-    /// Which start of the shed it was.
+    /// The boot id of the shed's shed-init when it was read.
     pub boot: String,
-    /// The tmux listing.
+    /// The listing, as `shed_tmux` prints and parses it.
     pub body: String,
 }
 

@@ -1,4 +1,4 @@
-//! A shed: what was asked for, where it stands, and what may happen to it.
+//! A shed: what it was created with, its status, and what may happen to it.
 
 pub mod life;
 pub mod mounts;
@@ -11,55 +11,55 @@ use serde::{Deserialize, Serialize};
 use shed_api::shed::{GitIdentity, Limits, Mount, Network};
 use shed_api::{Code, ShedStatus};
 
-/// What was asked for. New fields have defaults: rows of older versions are read.
+/// What a shed was created with. New fields have defaults: rows of older versions are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShedSpec {
     /// The image's name.
     pub image: String,
-    /// Without credentials.
+    /// The URL of its repository, without credentials.
     #[serde(default)]
     pub repo: Option<String>,
-    /// The branch or tag asked for.
+    /// The branch or tag to clone; the default branch when absent.
     #[serde(default)]
     pub branch: Option<String>,
-    /// What it may use.
+    /// Its limits on CPUs, memory and processes.
     pub limits: Limits,
-    /// Its network.
+    /// What it can reach.
     #[serde(default)]
     pub network: Network,
-    /// Directories of the host, as resolved at creation.
+    /// Directories of the host that are mounted, as checked at creation.
     #[serde(default)]
     pub mounts: Vec<Mount>,
-    /// Its environment.
+    /// Variables added to the image's environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Whether `ssh -A` reaches into it.
+    /// Whether `ssh -A` forwards an agent into it.
     #[serde(default)]
     pub allow_agent_forwarding: bool,
-    /// Set in the clone.
+    /// The name and email that are set in the clone.
     #[serde(default)]
     pub git_identity: Option<GitIdentity>,
-    /// Whether the clone is done (or there is none to do).
+    /// Whether its clone is complete; true if it has no repository.
     #[serde(default)]
     pub cloned: bool,
-    /// Whether its creation made its volumes. A creation that is called off removes only those.
+    /// Whether its creation made its volumes. A cancelled creation removes only those.
     #[serde(default)]
     pub made_volumes: bool,
-    /// Whether a removal under way leaves the volumes.
+    /// Whether the removal in progress keeps the volumes.
     #[serde(default)]
     pub removal_keeps_volumes: bool,
 }
 
-/// A shed's row.
+/// A shed as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShedRow {
     /// Its name.
     pub name: String,
-    /// Where it stands.
+    /// Its status.
     pub status: ShedStatus,
-    /// Why, when it failed.
+    /// Why it failed or stopped, in words.
     pub reason: Option<String>,
-    /// The kind of failure.
+    /// The code of the failure.
     pub reason_code: Option<Code>,
     /// Whether people want it to run.
     pub wanted: bool,
@@ -67,17 +67,17 @@ pub struct ShedRow {
     pub created_at: DateTime<Utc>,
     /// When its status last changed.
     pub status_since: DateTime<Utc>,
-    /// What was asked for.
+    /// What it was created with.
     pub spec: ShedSpec,
 }
 
-/// A new status and what goes with it.
+/// A change of a shed's status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatusChange {
     /// The new status.
     pub status: ShedStatus,
-    /// Why, when it failed.
+    /// Why it failed or stopped.
     pub reason: Option<(Code, String)>,
-    /// A new answer to whether people want it to run.
+    /// Whether people want it to run from now on; unchanged when absent.
     pub wanted: Option<bool>,
 }

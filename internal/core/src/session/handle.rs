@@ -15,56 +15,56 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::Error;
 use crate::session::view::WorkView;
 
-/// How long a stop of the shed waits for what tmux looks like.
+/// How long a stop of the shed waits for tmux's layout.
 const STOPPING_LIMIT: Duration = Duration::from_secs(3);
 
-/// How a operation is answered.
+/// Where the result of an operation goes.
 pub(crate) type Answer = oneshot::Sender<Result<(), Error>>;
 
-/// What goes with a operation, and is not kept.
+/// The options of an operation. They are not stored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Order {
-    /// Restart: agents go on with their conversation.
+    /// Restart: agents resume their conversations.
     pub(crate) continues: bool,
-    /// Delete: also where work would be lost.
+    /// Delete: uncommitted and unpushed work goes to the trash.
     pub(crate) force: bool,
-    /// Create: nothing of it was ever begun.
+    /// Create: nothing of it was begun before.
     pub(crate) fresh: bool,
-    /// Which worker, by id.
+    /// Restart or remove a worker: its id.
     pub(crate) worker: Option<String>,
-    /// The worker to add.
+    /// Add a worker: its row.
     pub(crate) new_worker: Option<Box<WorkerRow>>,
-    /// What is to be different.
+    /// Patch: the changes.
     pub(crate) patch: Option<Box<PatchSession>>,
-    /// Terminate: why, in words.
+    /// Terminate: the reason, in words.
     pub(crate) why: Option<String>,
 }
 
-/// What may be posted.
+/// What a session keeper is sent.
 pub(crate) enum Message {
-    /// A session is to be.
+    /// Creates a session.
     Create(Box<Plan>, Actor, oneshot::Sender<Result<(), Error>>),
-    /// A tmux session made by hand is to be remembered; its windows stay as they are.
+    /// Manages a tmux session that was unmanaged; its windows stay as they are.
     Adopt(Box<SessionRow>, Actor, oneshot::Sender<Result<(), Error>>),
-    /// Somebody wants something of a session.
+    /// A request for an operation.
     Request(RequestMessage),
-    /// An operation changes what it works on.
+    /// An operation's change of its session.
     Change(ChangeMessage),
-    /// An operation is over.
+    /// The result of the operation on the session with this id.
     Done(String, Result<(), Error>),
-    /// Something became of a worker's command. Answered when it is written.
+    /// A report about a worker's command. Answered when it is written.
     Worker(WorkerReport, oneshot::Sender<Result<(), Error>>),
-    /// A session is forgotten: the last change of its operation.
+    /// Removes a session's rows: the last change of a deletion.
     Forget(String, Actor, oneshot::Sender<Result<(), Error>>),
-    /// So is a worker.
+    /// Removes a worker's row.
     RemoveWorker(String, String, NewEvent, oneshot::Sender<Result<(), Error>>),
-    /// A row that cannot be read is dropped, by its id.
+    /// Removes a row that cannot be read, by its id.
     DropRecord(String, Actor, oneshot::Sender<Result<(), Error>>),
-    /// The shed is about to be stopped in an orderly way.
+    /// The shed is about to stop in an orderly way.
     Stopping(oneshot::Sender<()>),
 }
 
-/// A operation, who has it, and what goes with it.
+/// A request for an operation.
 pub(crate) struct RequestMessage {
     pub(crate) session: String,
     pub(crate) operation: Operation,
@@ -81,7 +81,7 @@ pub(crate) struct ChangeMessage {
     pub(crate) done: oneshot::Sender<Result<Arc<Managed>, Error>>,
 }
 
-/// How everyone else reaches a session keeper.
+/// A handle of a session keeper.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkHandle {
     pub(crate) messages: mpsc::Sender<Message>,
@@ -89,12 +89,12 @@ pub(crate) struct WorkHandle {
 }
 
 impl WorkHandle {
-    /// Posts; an error if the keeper has ended.
+    /// Sends a message; an error if the keeper has ended.
     pub(crate) async fn post(&self, post: Message) -> Result<(), Error> {
         self.messages.send(post).await.map_err(|_| Error::ShuttingDown)
     }
 
-    /// The shed is about to stop: what tmux looks like is written first, if it can be told soon.
+    /// Before a stop of the shed: writes tmux's layout, if that is possible soon.
     pub(crate) async fn stopping(&self) {
         let (done, written) = oneshot::channel();
         if self.post(Message::Stopping(done)).await.is_ok() {
@@ -102,7 +102,7 @@ impl WorkHandle {
         }
     }
 
-    /// Posts a operation and waits for its end.
+    /// Sends a request and waits for the end of its operation.
     pub(crate) async fn request(
         &self,
         session: &str,

@@ -1,4 +1,4 @@
-//! What comes before a session's first worker: its worktree, and its setup.
+//! What a creation does before the first worker: the worktree and the setup.
 
 use shed_model::Rejection;
 use std::time::Duration;
@@ -79,7 +79,7 @@ fn git_start(base: Option<&str>) -> Result<GitStart, Error> {
     match base.strip_prefix("pr/").map(str::parse) {
         Some(Ok(number)) => Ok(GitStart::Pull(number)),
         Some(Err(_)) => Err(Error::Rejected(Rejection::Invalid(format!(
-            "{base:?} is no pull request: use pr/N"
+            "invalid pull request {base:?}; expected pr/NUMBER"
         )))),
         None => Ok(GitStart::Rev(Rev::try_from(base.to_owned())?)),
     }
@@ -117,14 +117,14 @@ pub(crate) async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> R
             .and_then(|known| known.workers.iter().find(|row| row.id == worker));
         row.is_none_or(|row| row.status == WorkerStatus::Exited)
     });
-    let late = || Error::TimedOut(format!("the {name} did not end in time"));
+    let late = || Error::TimedOut(format!("the {name} did not end within 30 minutes"));
     let ended = env.unless_cancelled(timeout(HOOK_LIMIT, ended)).await?;
     drop(ended.map_err(|_| late())?.map_err(|_| Error::ShuttingDown)?);
     let known = env.known()?;
     let row = known.workers.iter().find(|row| row.id == worker);
     match row.and_then(|row| row.exit.clone()) {
         Some(shed_api::stream::Exit::Code(0)) => {
-            // Its window has nothing more to show; its log stays.
+            // Its output stays in its log.
             close_window(env, &worker).await;
             Ok(())
         }

@@ -1,6 +1,6 @@
-//! The session keeper: the one task that may change what is remembered of a shed's sessions. Doors and operations post;
-//! it judges (`life`), writes, shows, and only then starts what acts. It follows the shed's own keeper by its view: a link
-//! that comes up is collected from, a table of tmux's is compared with what should be there.
+//! The session keeper of a shed: the one task that may change the rows of its sessions. Others send it messages; it decides
+//! (`shed_model::session::life`), writes, shows the change, and only then starts operations. It follows the view of the
+//! shed's keeper: it collects output from a new link, and compares each table of tmux with the rows.
 
 mod changes;
 mod exits;
@@ -32,12 +32,12 @@ use crate::session::table::Table;
 use crate::session::view::WorkView;
 use crate::shed::view::View;
 
-/// Posts that wait for the keeper.
+/// Messages that wait for the keeper.
 const INBOX: usize = 64;
-/// A session whose windows are gone is over when they are still gone after this: a shed that is being stopped from
-/// outside loses its windows a moment before its link.
+/// A session has ended when its windows are gone for this long: a shed that is stopped from outside loses its windows a
+/// moment before its link.
 const VANISH_GRACE: Duration = Duration::from_millis(1500);
-/// What tmux looks like is written this long after it changed, so that a burst is one write.
+/// tmux's layout is written this long after it changed, so that a burst is one write.
 const LAYOUT_PAUSE: Duration = Duration::from_secs(2);
 
 type Job = lane::Job<Operation, Work, Answer>;
@@ -47,7 +47,7 @@ type Job = lane::Job<Operation, Work, Answer>;
 struct Work {
     actor: Actor,
     order: Order,
-    /// Ends it early.
+    /// Cancels it.
     cancel: CancellationToken,
 }
 
@@ -66,17 +66,17 @@ struct Keeper {
     link: Option<BoxLink>,
     /// The table that was compared last.
     compared: Option<Arc<Table>>,
-    /// When the shed was first seen up since it came up anew.
+    /// When the shed was first seen running after its last start.
     came_up: Option<DateTime<Utc>>,
-    /// What is to be done for sessions that have to wait for a place, where it is not their creation.
+    /// By session: what begins when it gets a slot; its creation when absent.
     turns: HashMap<String, Job>,
-    /// Sessions whose end at their limit failed, and when it is tried again.
+    /// By session: when the next attempt to end it at its runtime limit may begin.
     not_before: HashMap<String, Instant>,
-    /// Sessions whose windows are gone, and when that is final.
+    /// By session: when its windows are gone for good.
     vanished: HashMap<String, Instant>,
-    /// When sessions that want checkpoints by the clock were looked at last.
+    /// By session: when its last timed checkpoint was made.
     checkpointed: HashMap<String, Instant>,
-    /// What was last written of tmux, and when the next is due.
+    /// The layout that was written last, and when the next is due.
     layout: Option<LayoutRow>,
     layout_due: Option<Instant>,
     stop: CancellationToken,
@@ -190,7 +190,7 @@ impl Keeper {
         }
     }
 
-    /// Whether what runs in the shed can be asked and changed.
+    /// Whether the shed runs and its link is up.
     fn can_act(&self) -> bool {
         let view = self.shed_view.borrow();
         view.link.is_some() && view.status() == ShedStatus::Running

@@ -1,4 +1,4 @@
-//! What tmux looks like, kept so that what was made by hand comes back after an orderly stop, and is missed after any other.
+//! tmux's layout, stored so that unmanaged sessions are restored after an orderly stop, and reported as lost after any other.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -19,14 +19,14 @@ const TMUX_LIMIT_MS: u64 = 10_000;
 /// How long a listing may take when the shed is about to stop.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 
-/// What of a listing is worth writing: not what moves by itself.
+/// The part of a listing that does not change by itself: when it changes, the listing is stored.
 pub(crate) fn structure(listing: &Listing) -> String {
     let mut text = String::new();
     for session in &listing.sessions {
         write!(text, "{}\0{}\0{}\0", session.id, session.name, session.mark).ok();
         for window in &session.windows {
             let WindowRow { id, index, name, mark, layout, panes, .. } = window;
-            // A window that is not named by hand has the name of what runs in it, which moves.
+            // A window without a mark is named after its running command, which changes.
             let name = if mark.is_empty() { "" } else { name.as_str() };
             write!(text, "{id}\0{index}\0{name}\0{mark}\0{layout}\0{}\0", panes.len()).ok();
         }
@@ -34,12 +34,12 @@ pub(crate) fn structure(listing: &Listing) -> String {
     text
 }
 
-/// The same of a listing's text; empty of one that cannot be read.
+/// [`structure`] of a listing's text; empty if the text cannot be parsed.
 pub(crate) fn structure_of(body: &str) -> String {
     parse_listing(body).map(|listing| structure(&listing)).unwrap_or_default()
 }
 
-/// Asks tmux for its state as it is now; `None` if there is no saying.
+/// Reads tmux's current state; `None` if that fails.
 pub(crate) async fn read(link: &BoxLink) -> Option<String> {
     let run = Run {
         argv: watch::list_argv(),
@@ -52,18 +52,18 @@ pub(crate) async fn read(link: &BoxLink) -> Option<String> {
     (whole && parse_listing(&ran.stdout).is_ok()).then_some(ran.stdout)
 }
 
-/// Makes again what was made by hand, if it was all written down; else says what is lost.
+/// Restores unmanaged sessions from a complete layout; else records them as lost.
 pub(crate) async fn restore(server: &Server, shed: &ShedName, link: &BoxLink, layout: &LayoutRow) {
     let Ok(listing) = parse_listing(&layout.body) else {
         return;
     };
     for session in &listing.sessions {
-        // What shed made, the keeper brings back.
+        // The keeper restores managed sessions.
         if !session.mark.is_empty() {
             continue;
         }
         let lost = if layout.orderly {
-            make_again(link, session).await.err()
+            restore_one(link, session).await.err()
         } else {
             Some("the shed was not stopped in an orderly way".to_owned())
         };
@@ -77,10 +77,10 @@ pub(crate) async fn restore(server: &Server, shed: &ShedName, link: &BoxLink, la
     }
 }
 
-async fn make_again(link: &BoxLink, session: &SessionRow) -> Result<(), String> {
-    // Names made by hand may hold what tmux would execute; such a session does not come back.
+async fn restore_one(link: &BoxLink, session: &SessionRow) -> Result<(), String> {
+    // Names of unmanaged sessions may contain formats that tmux would execute; such a session is not restored.
     if session.name.parse::<shed_api::SessionName>().is_err() {
-        return Err("its name is not one that shed gives to tmux".to_owned());
+        return Err("its name may contain a tmux format".to_owned());
     }
     let target = Target::Name(session.name.clone());
     let mut current = None;
@@ -111,7 +111,7 @@ async fn make_again(link: &BoxLink, session: &SessionRow) -> Result<(), String> 
     Ok(())
 }
 
-/// A window's name, without what tmux might take for a format.
+/// A window's name without tmux formats.
 fn safe_name(name: &str) -> String {
     let name = shed_api::name::printable(name).replace('#', "");
     if name.is_empty() { "shell".to_owned() } else { name }
@@ -124,7 +124,7 @@ async fn tmux(
 ) -> Result<String, String> {
     let run = Run { argv: argv.clone(), env: Vec::new(), directory, timeout_ms: TMUX_LIMIT_MS };
     let ran: Ran = match link.run_with(run).await {
-        // A directory that is gone: the window opens where windows open.
+        // The directory is gone: the window opens in the default directory.
         Err(crate::Error::Refused(shed_link::Refusal::NoDirectory { .. })) => {
             let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
             link.run_with(run).await.map_err(|error| error.to_string())?

@@ -1,5 +1,5 @@
-//! The operations on a session: what its keeper starts and waits for. They act on git, tmux and runners in the box, and
-//! change rows through the keeper: written before what they announce is done. Each can be begun again where it was left.
+//! The operations on a session, started by its keeper. They act on git, tmux and runners in the container, and change rows
+//! through the keeper, before they act. Each can be resumed after a crash of the server.
 
 mod create;
 mod delete;
@@ -17,15 +17,15 @@ use crate::Error;
 use crate::session::env::OpEnv;
 use crate::session::handle::Message;
 
-/// How long the table may take to show what was done.
+/// How long tmux's table may take to show a change.
 const SHOW_LIMIT: Duration = Duration::from_secs(2);
 /// Runs an operation to its end and reports it.
 pub(crate) async fn run(operation: Operation, env: OpEnv) {
     let (id, messages) = (env.id.clone(), env.messages.clone());
-    // A mistake of ours ends this operation and must not leave the session in the middle of it for ever.
+    // A panic ends this operation and must not block the session for ever.
     let ended = tokio::spawn(async move { dispatch(operation, &env).await }).await;
     let result = ended.unwrap_or_else(|_| {
-        let text = "the server made a mistake; its log has more";
+        let text = "internal error; see the server's log";
         Err(Error::Failed(crate::Failure::new(shed_api::Code::Internal, text)))
     });
     // The keeper is gone when this fails: the server is going away.
@@ -48,7 +48,7 @@ async fn dispatch(operation: Operation, env: &OpEnv) -> Result<(), Error> {
     }
 }
 
-/// Waits until the table shows the session, so that whoever made it can list it.
+/// Waits until the table shows the session, so that its creator can list it.
 async fn shown(env: &OpEnv) {
     let mut view = env.shed_view.clone();
     let link = env.link().ok();

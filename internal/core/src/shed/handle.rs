@@ -13,37 +13,37 @@ use crate::session::handle::WorkHandle;
 use crate::shed::credential_relay::CredentialRelay;
 use crate::shed::view::{ProgressState, View};
 
-/// What goes with a request, and is not kept.
+/// The options of an operation. They are not stored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Order {
-    /// Delete: leave the volumes.
+    /// Delete: keep the volumes.
     pub(crate) keep_volumes: bool,
     /// Delete: it interrupts a creation.
     pub(crate) cancels_creation: bool,
-    /// Create: leave it stopped.
+    /// Create: do not start it.
     pub(crate) no_start: bool,
-    /// Rebuild, retry: the new image.
+    /// Rebuild, or create again: the new image.
     pub(crate) image: Option<String>,
-    /// Create: with the password from its URL.
+    /// Create: the repository, with the password from its URL.
     pub(crate) repo: Option<Repo>,
     /// Create: what the creator lends.
     pub(crate) lend: Vec<Lend>,
 }
 
-/// What a door may post.
+/// What a keeper is sent.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// Somebody wants something.
+    /// A request for an operation.
     Request(RequestMessage),
-    /// What is asked for from now on; already true of the box.
+    /// A new specification, which the container has already.
     ShedSpec(Box<ShedSpec>, Actor, oneshot::Sender<Result<(), Error>>),
-    /// A session is about to appear, go or be renamed because of somebody.
+    /// A session of this name is about to appear, end or be renamed because of this person.
     Expect(String, Actor),
-    /// The engine was looked at.
+    /// What the engine reports about the container.
     Seen(Option<Box<Found>>, Occasion),
 }
 
-/// A request, who has it, and what goes with it.
+/// A request for an operation.
 #[derive(Debug)]
 pub(crate) struct RequestMessage {
     pub(crate) request: Request,
@@ -52,16 +52,16 @@ pub(crate) struct RequestMessage {
     pub(crate) answer: oneshot::Sender<Result<Answer, Error>>,
 }
 
-/// A request come true.
+/// The answer to a request that was not denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// It was done.
     Done,
-    /// It was so before.
+    /// Nothing had to be done.
     Already,
 }
 
-/// How everyone else reaches a keeper.
+/// A handle of a shed's keeper.
 #[derive(Debug, Clone)]
 pub(crate) struct KeeperHandle {
     pub(crate) messages: mpsc::Sender<Message>,
@@ -73,7 +73,7 @@ pub(crate) struct KeeperHandle {
 }
 
 impl KeeperHandle {
-    /// Posts a request and waits for its end.
+    /// Sends a request and waits for the end of its operation.
     pub(crate) async fn request(
         &self,
         request: Request,
@@ -84,7 +84,7 @@ impl KeeperHandle {
         answered.await.map_err(|_| Error::ShuttingDown)?
     }
 
-    /// Posts a request; the receiver tells its end.
+    /// Sends a request; the receiver gets the result of its operation.
     pub(crate) async fn send_request(
         &self,
         request: Request,

@@ -1,5 +1,6 @@
-//! The keeper: the one task that may change a shed. Doors post wishes; the keeper decides (`life`), writes the new status
-//! with its event, and only then acts. Operations run beside it and report back, so it always answers.
+//! The keeper of a shed: the one task that may change it. Others send it requests; it decides (`shed_model::shed::life`),
+//! writes the new status with its event, and only then starts the operation. Operations run beside it and report back, so
+//! that it always answers.
 
 mod news;
 mod reports;
@@ -28,9 +29,9 @@ use crate::shed::handle::{Answer, KeeperHandle, Message, Order};
 use crate::shed::operations::Report;
 use crate::shed::view::{ProgressState, View};
 
-/// Posts that wait for the keeper. Doors wait beyond that.
+/// Messages that wait for the keeper. Further senders wait.
 const INBOX: usize = 32;
-/// News of links that wait. shed-init waits beyond that.
+/// News of links that wait. Then shed-init waits.
 const NEWS: usize = 32;
 /// Reports of an operation that wait.
 const REPORTS: usize = 32;
@@ -44,7 +45,7 @@ type Job = lane::Job<Operation, Work, Waiter>;
 struct Work {
     actor: Actor,
     order: Order,
-    /// Ends it early.
+    /// Cancels it.
     cancel: CancellationToken,
 }
 
@@ -57,18 +58,18 @@ struct Keeper {
     progress: watch::Sender<ProgressState>,
     relay: CredentialRelay,
     work: WorkHandle,
-    /// Its operations.
+    /// The operations that run and wait.
     lane: Lane<Rules, Work, Waiter>,
     reports: mpsc::Sender<Report>,
-    /// Who asked for changes of sessions that are about to show.
+    /// By session name: who asked for a session that is about to appear or change, and when.
     expected: HashMap<String, (Actor, Instant)>,
-    /// Whether this keeper started the box, so that it knows that there was no session before the first it hears of.
+    /// Whether this keeper started the container: then the first sessions it sees are new.
     fresh: bool,
     /// Ends with the server, or with the shed.
     stop: CancellationToken,
 }
 
-/// Everything that can move a keeper.
+/// What a keeper reacts to.
 enum Turn {
     Pulse,
     Message(Option<Message>),
@@ -181,7 +182,7 @@ impl Keeper {
         }
     }
 
-    /// Asks shed-init for a sign of life. A frozen one has none.
+    /// Checks that shed-init answers. It cannot while the shed is paused.
     fn check_link(&self) {
         if self.row.status == ShedStatus::Running
             && self.lane.running().is_none()
@@ -261,7 +262,7 @@ impl Keeper {
     }
 }
 
-fn tell(
+fn answer_all(
     waiters: Vec<oneshot::Sender<Result<Answer, Error>>>,
     answer: impl Fn() -> Result<Answer, Error>,
 ) {

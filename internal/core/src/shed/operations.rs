@@ -1,5 +1,5 @@
-//! The operations on a shed: what the keeper starts and waits for. They act on engine and box, report steps, and never
-//! write a row themselves. Each can be begun again where it was left: after a crash of the server it is.
+//! The operations on a shed, started by its keeper. They act on engine and container, report steps, and never write a row
+//! themselves. Each can be resumed: after a crash of the server it is.
 
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -27,39 +27,39 @@ use shed_engine::STOP_LIMIT;
 use shed_engine::{BoxPlan, BoxState, Engine, Found};
 use shed_model::shed::life::Operation;
 
-/// How many of a box's last lines go into the reason of a failure.
+/// How many of a container's last log lines go into the reason of a failure.
 const SHOWN_LOG_LINES: u32 = 10;
 
-/// What an operation tells its keeper.
+/// What an operation reports to its keeper.
 #[derive(Debug)]
 pub(crate) enum Report {
     /// Another transitional status.
     Status(ShedStatus),
-    /// The box as it is now.
+    /// The container's current state.
     Found(Option<Box<Found>>),
-    /// Something learned that must be remembered.
+    /// A change of the specification to store.
     ShedSpec(SpecChange),
-    /// It is over: the status now, or what went wrong.
+    /// The end of the operation: the new status, or the failure.
     Finished(Result<ShedStatus, OpError>),
 }
 
-/// What went wrong, and where that leaves the shed.
+/// A failed operation, and the shed's status after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OpError {
     pub(crate) failure: Failure,
     pub(crate) after: After,
 }
 
-/// Where a failed operation leaves a shed.
+/// The status of a shed after a failed operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
     /// Failed, with the failure as its reason.
     Failed,
-    /// As it was: nothing had been done yet.
+    /// As before: nothing had been done yet.
     Was(ShedStatus),
-    /// As the engine says.
-    Look,
-    /// In the middle: it is begun again when the engine or the server is back.
+    /// As the engine reports its container.
+    Observed,
+    /// Transitional: the operation is resumed when the engine or the server is back.
     Later,
 }
 
@@ -71,14 +71,14 @@ impl<E: Into<Failure>> From<E> for OpError {
     }
 }
 
-/// Something learned that must be remembered.
+/// A change of a shed's specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SpecChange {
-    /// The image it is made from now.
+    /// Its container is made from this image.
     Image(String),
-    /// Its volumes are new.
+    /// Its creation made its volumes.
     MadeVolumes,
-    /// The clone is done.
+    /// Its clone is complete.
     Cloned,
 }
 
@@ -114,16 +114,16 @@ type Outcome = Result<ShedStatus, OpError>;
 /// Runs an operation to its end and reports it.
 pub(crate) async fn run_op(op: Operation, mut env: OpEnv) {
     let run = AssertUnwindSafe(run(op, &mut env)).catch_unwind();
-    // A mistake of ours ends this operation and must not leave the shed in the middle of it for ever.
+    // A panic ends this operation and must not leave the shed in a transitional status for ever.
     let mut result = run.await.unwrap_or_else(|_| {
-        let text = "the server made a mistake; its log has more";
+        let text = "internal error; see the server's log";
         Err(OpError::from(Failure::new(Code::Internal, text)))
     });
     if let (Err(error), Operation::Stop | Operation::Pause | Operation::Unpause | Operation::Remove) =
         (&mut result, op)
         && error.after == After::Failed
     {
-        error.after = After::Look;
+        error.after = After::Observed;
     }
     let found = env.engine().find(&env.name).await;
     if let Ok(found) = found {
@@ -155,15 +155,15 @@ impl OpEnv {
         self.reports.send(report).await.ok();
     }
 
-    /// Waits for a step that may take long and can be called off without leaving anything half done.
+    /// Waits for a step that may take long and can be cancelled without leaving anything half done.
     async fn unless_cancelled<T>(&self, step: impl Future<Output = T>) -> Result<T, Failure> {
         tokio::select! {
             done = step => Ok(done),
-            () = self.cancel.cancelled() => Err(Failure::new(Code::ShuttingDown, "it was called off")),
+            () = self.cancel.cancelled() => Err(Failure::new(Code::ShuttingDown, "the operation was cancelled")),
         }
     }
 
-    /// Says what is being done now.
+    /// Reports the current step.
     pub(crate) fn step(&self, text: impl Into<String>, percent: Option<u8>) {
         let step = Some((text.into(), percent));
         self.progress.send_if_modified(|progress| {
@@ -174,7 +174,7 @@ impl OpEnv {
     }
 }
 
-/// From nothing (or from where it failed) to running, or to stopped if that was asked for.
+/// Creates a shed, or continues a creation that failed.
 async fn create(env: &mut OpEnv) -> Outcome {
     make_box(env).await?;
     if env.order.no_start && env.row.spec.repo.is_none() {
@@ -200,7 +200,7 @@ async fn make_box(env: &OpEnv) -> Result<(), Failure> {
     if image != env.row.spec.image {
         env.report(Report::ShedSpec(SpecChange::Image(image.clone()))).await;
     }
-    env.step("making the container", None);
+    env.step("creating the container", None);
     let spec = &env.row.spec;
     let plan = BoxPlan {
         shed: env.name.clone(),
@@ -243,25 +243,25 @@ async fn bring_up(env: &mut OpEnv) -> Result<BoxLink, Failure> {
     let cancel = env.cancel.clone();
     let waited = tokio::select! {
         waited = timeout(HELLO_LIMIT, hello) => waited,
-        () = cancel.cancelled() => return Err(Failure::new(Code::ShuttingDown, "it was called off")),
+        () = cancel.cancelled() => return Err(Failure::new(Code::ShuttingDown, "the operation was cancelled")),
     };
     match waited {
         Ok(Some(link)) => Ok(link),
         Ok(None) => Err(no_hello(env, "its container ended at once").await),
         Err(_) => {
-            let failure = no_hello(env, "its shed-init did not say hello in 10 seconds").await;
+            let failure = no_hello(env, "its shed-init did not connect within 10 seconds").await;
             if ran_before {
-                // What works in there may be worth something, even if nobody can look.
+                // Its processes may hold work, even if they cannot be reached.
                 return Err(failure.hint(format!("shed restart {}", env.name)));
             }
-            // A box that never was of use only costs.
+            // Nothing in it is worth keeping.
             env.engine().stop(&env.name, Duration::ZERO).await.ok();
             Err(failure)
         }
     }
 }
 
-/// `None` if the box ended first.
+/// `None` if the container ended first.
 async fn wait_for_hello(
     view: &mut watch::Receiver<View>,
     stale: Option<BoxLink>,
@@ -279,7 +279,7 @@ async fn wait_for_hello(
             return Some(link);
         }
         if ended {
-            // The view may show how it was before the start; the engine knows.
+            // The view may be older than the start.
             let found = engine.find(name).await.ok().flatten();
             if found.is_none_or(|found| matches!(found.state, BoxState::Exited { .. })) {
                 return None;
@@ -294,15 +294,18 @@ async fn no_hello(env: &OpEnv, why: &str) -> Failure {
     let log = env.engine().logs(&env.name, SHOWN_LOG_LINES).await.unwrap_or_default();
     let lines: Vec<String> =
         log.lines().map(shed_api::name::printable).filter(|line| !line.trim().is_empty()).collect();
-    let last =
-        if lines.is_empty() { String::new() } else { format!("; it said: {}", lines.join(" | ")) };
+    let last = if lines.is_empty() {
+        String::new()
+    } else {
+        format!("; last lines: {}", lines.join(" | "))
+    };
     Failure::new(Code::StartFailed, format!("shed {:?} did not start: {why}{last}", env.name))
         .hint(format!("shed logs {}", env.name))
 }
 
 async fn start(env: &mut OpEnv) -> Outcome {
     match env.engine().find(&env.name).await? {
-        // Removed outside shed. The volumes have what matters.
+        // Its container was removed outside shed; its volumes have all data.
         None => make_box(env).await?,
         Some(found) if is_stranded(&found, &env.server.settings.program_dir) => {
             env.engine().remove_box(&env.name).await?;
@@ -314,7 +317,7 @@ async fn start(env: &mut OpEnv) -> Outcome {
     Ok(ShedStatus::Running)
 }
 
-/// Whether a box cannot start, because the data directory that it mounts is another one.
+/// Whether a container cannot start, because it mounts another data directory than this server's.
 fn is_stranded(found: &Found, program_dir: &Path) -> bool {
     let elsewhere = found.program_dir.as_deref().is_some_and(|dir| dir != program_dir);
     elsewhere && matches!(found.state, BoxState::Created | BoxState::Exited { .. })
@@ -333,7 +336,7 @@ async fn restart(env: &mut OpEnv) -> Outcome {
     start(env).await
 }
 
-/// The end of the old link is noticed a moment after the box's.
+/// Waits until the end of the old link is noticed, a moment after the container's.
 async fn forget_link(env: &mut OpEnv) {
     let gone = env.view.borrow().link.as_ref().map(BoxLink::gone);
     if let Some(gone) = gone {
@@ -351,7 +354,7 @@ async fn unpause(env: &OpEnv) -> Outcome {
     Ok(ShedStatus::Running)
 }
 
-/// A new container on the same volumes. The image is looked for before anything is taken away.
+/// Makes a new container on the same volumes. The image is looked up before anything is removed.
 async fn rebuild(env: &mut OpEnv) -> Outcome {
     let image = env.order.image.clone().unwrap_or_else(|| env.row.spec.image.clone());
     let quiet = |_: String, _: Option<u8>| {};
@@ -374,7 +377,7 @@ async fn rebuild(env: &mut OpEnv) -> Outcome {
 
 async fn remove(env: &OpEnv) -> Outcome {
     if env.order.keep_volumes {
-        // What is kept should be whole: let programs finish writing.
+        // The volumes are kept: let programs finish writing.
         env.engine().stop(&env.name, STOP_LIMIT).await?;
     }
     env.engine().remove_box(&env.name).await?;

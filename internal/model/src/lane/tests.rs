@@ -33,7 +33,7 @@ impl Model for shed::Rules {
     }
 
     fn start() -> shed::Facts {
-        shed::Facts { status: ShedStatus::Stopped, has_box: true, is_cloned: true }
+        shed::Facts { status: ShedStatus::Stopped, has_container: true, is_cloned: true }
     }
 
     fn after(facts: shed::Facts, operation: shed::Operation) -> shed::Facts {

@@ -1,4 +1,4 @@
-//! What is done with several sessions at once: which, and what would become of each. Pure.
+//! One operation on several sessions: which sessions, and a forecast for each. Pure.
 
 use shed_api::ShedStatus;
 use shed_api::git::Risk;
@@ -13,10 +13,10 @@ use crate::{Rejection, tag};
 
 /// The most sessions of one batch.
 pub const MAX_ITEMS: usize = 1_000;
-/// How many are worked on at once: each is processes in a shed.
+/// How many sessions of a batch are worked on at once: each needs processes in a shed.
 pub const AT_ONCE: usize = 8;
 
-/// Refuses a batch that makes no sense.
+/// Checks a batch.
 pub fn check(batch: &Batch) -> Result<(), Rejection> {
     let invalid = |text: &str| Err(Rejection::Invalid(text.to_owned()));
     match (&batch.filter, batch.ids.is_empty()) {
@@ -43,12 +43,12 @@ pub fn check(batch: &Batch) -> Result<(), Rejection> {
     tag::check(&batch.tags)
 }
 
-/// What is said when there are more.
+/// The rejection of a batch with more sessions than [`MAX_ITEMS`].
 pub fn too_many() -> Rejection {
     Rejection::TooLarge(format!("a batch is of at most {MAX_ITEMS} sessions"))
 }
 
-/// Whether a filter means this session. One made by hand is never meant: it has no id that lasts.
+/// Whether a filter selects this session. An unmanaged one is never selected: its id does not last.
 pub fn fits(filter: &BatchFilter, session: &Session) -> bool {
     let BatchFilter { shed, tag, status, agent } = filter;
     session.kind.is_some()
@@ -78,7 +78,7 @@ fn verdict(op: BatchOp, known: &Managed) -> Option<Verdict> {
     operation(op).map(|operation| life::decide_idle(facts, operation))
 }
 
-/// What there is nothing to do for; `None` if there is.
+/// Why there is nothing to do for a session; `None` if there is something.
 pub fn already(batch: &Batch, known: &Managed) -> Option<&'static str> {
     if batch.op == BatchOp::Tag {
         return missing_tags(batch, known).is_empty().then_some("has these tags already");
@@ -102,13 +102,13 @@ fn missing_tags(batch: &Batch, known: &Managed) -> Vec<String> {
     missing
 }
 
-/// A session's tags with those that are added.
+/// A session's tags after the batch has added its own.
 pub fn all_tags(batch: &Batch, known: &Managed) -> Vec<String> {
     let own = known.row.spec.tags.iter().cloned();
     own.chain(missing_tags(batch, known)).collect()
 }
 
-/// Whether the shed is asked what would be lost before it can be said what a batch would do.
+/// Whether a forecast needs to know from the shed what would be lost.
 pub fn needs_risk(batch: &Batch, known: &Managed, shed: ShedStatus) -> bool {
     batch.op == BatchOp::Delete && has_own_worktree(known) && shed != ShedStatus::Stopped
 }
@@ -118,7 +118,7 @@ fn has_own_worktree(known: &Managed) -> bool {
     spec.kind == SessionType::Worktree && spec.shares.is_none() && spec.placed
 }
 
-/// What a batch would do with a session, in words, or why it would not.
+/// What a batch would do with a session, in words, or why it would be rejected.
 pub fn forecast(
     batch: &Batch,
     known: &Managed,
@@ -206,7 +206,9 @@ fn deletion(
         return Ok(format!("{start}; its directory stays"));
     }
     let Some(risk) = risk else {
-        return Ok(format!("{start} with its worktree; what would be lost cannot be told before"));
+        return Ok(format!(
+            "{start} with its worktree; what would be lost is unknown while the shed is stopped"
+        ));
     };
     let lost = at_risk(risk);
     if lost.is_empty() {
@@ -431,7 +433,7 @@ mod tests {
                 Worktree,
                 Ended,
                 Stopped,
-                "would start shed a, then end no running worker and delete it with its worktree; what would be lost cannot be told before",
+                "would start shed a, then end no running worker and delete it with its worktree; what would be lost is unknown while the shed is stopped",
             ),
         ] {
             assert_eq!(said(op, kind, status, shed).as_deref(), Ok(expected), "{op} {status}");

@@ -1,48 +1,48 @@
-//! What may happen to a session that shed made. Pure.
+//! What may happen to a managed session. Pure.
 //!
 //! ```text
 //!   waiting ──▶ creating ──▶ running ◀──▶ frozen
 //!                  │            │  ▲
 //!                  ▼            ▼  │ restart
-//!                failed       ended┘        any ──▶ removing ──▶ (forgotten)
+//!                failed       ended┘        any ──▶ removing ──▶ (deleted)
 //! ```
 //!
-//! Of one session one thing is done at a time; what else is wanted waits. `stopped` is no status of its own: a session of
-//! a shed that does not run is shown so and comes back with it.
+//! One operation at a time runs on a session; other requests wait. `stopped` is never stored: a session of a shed that does
+//! not run is shown as stopped, and is restored with its shed.
 
 use shed_api::session::SessionStatus;
 
 use crate::lane::{self, Ahead, Life};
 
-/// What somebody wants of a session.
+/// What is done with a session: asked for by a person, or by the server itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// Make it what it was planned to be.
+    /// Make its worktree, run its setup and start its workers.
     Create,
-    /// Bring back what a stop of the shed took away.
+    /// Open its windows again after its shed has stopped and started.
     Restore,
     /// End its processes.
     Terminate,
     /// Start its workers (again).
     Restart,
-    /// End and forget it.
+    /// End its processes and remove its worktree and rows.
     Delete,
     /// Freeze its processes.
     Freeze,
-    /// Let them go on.
+    /// Let its processes go on.
     Thaw,
-    /// One more worker.
+    /// Add a worker.
     AddWorker,
     /// Start one worker again.
     RestartWorker,
-    /// One worker less.
+    /// Remove a worker.
     RemoveWorker,
-    /// Name, title, branch and the like.
+    /// Change its name, title, branch, tags or limits.
     Patch,
 }
 
 impl Operation {
-    /// All of them.
+    /// All operations.
     pub const ALL: [Self; 11] = [
         Self::Create,
         Self::Restore,
@@ -61,28 +61,28 @@ impl Operation {
 /// What to do about a request.
 pub type Verdict = lane::Verdict<Operation, Denial>;
 
-/// Why a operation is refused.
+/// Why an operation is denied. The text follows the session's name in a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
-    /// It goes.
+    /// It is being deleted.
     #[error("is being deleted")]
     Removing,
     /// It has no processes.
     #[error("has ended")]
     Ended,
-    /// It was never completely made.
-    #[error("failed and was not completely made")]
+    /// Its creation failed.
+    #[error("failed and was never completely created")]
     Failed,
-    /// It has not begun.
+    /// It waits for a slot.
     #[error("waits for its turn to run")]
     Waiting,
-    /// Its processes stand still.
+    /// Its processes are frozen.
     #[error("is frozen")]
     Frozen,
-    /// What is remembered does not fit what is there.
-    #[error("does not fit what is there")]
+    /// Its rows and its shed differ.
+    #[error("is inconsistent with the shed's actual state")]
     Orphaned,
-    /// The line is full.
+    /// Its lane is full.
     #[error("has too many operations waiting")]
     TooManyWaiting,
 }

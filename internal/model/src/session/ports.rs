@@ -1,12 +1,12 @@
-//! Ports that a session has for itself.
+//! Port numbers reserved for each session.
 
 use std::collections::BTreeSet;
 
 /// The first port of the first block.
 pub const FIRST_PORT: u16 = 20_000;
-/// How many ports a session has.
+/// How many ports a block has.
 pub const PORTS: u16 = 10;
-/// How many sessions of a shed have ports.
+/// How many blocks a shed has; further sessions get none.
 pub const PORT_BLOCKS: u16 = 1_000;
 
 /// The first port of a block.

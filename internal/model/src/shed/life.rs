@@ -1,4 +1,4 @@
-//! The life of a shed: which request leads where. Pure; the keeper acts on what is decided here.
+//! The life of a shed: what each request leads to in each status. Pure; the keeper carries the decisions out.
 //!
 //! ```text
 //!   (nothing) ──create──▶ creating ──────────────▶ running ◀──▶ paused
@@ -14,31 +14,31 @@
 //!   its container runs.
 //! * `starting`: until shed-init has said hello, at most ten seconds.
 //! * A shed whose container ends by itself is `stopped`, with the reason.
-//! * One operation at a time; a request that equals the one under way joins it, one that contradicts it waits, and one
-//!   during `removing` is denied.
+//! * One operation at a time; a request for the operation that runs joins it, a request that contradicts it waits, and
+//!   a request during `removing` is denied.
 
 use shed_api::ShedStatus;
 
 use crate::lane::{self, Ahead, Life};
 
-/// What somebody wants.
+/// What a person asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Request {
-    /// Be created: from nothing, or from where it failed.
+    /// Create it, or continue a creation that failed.
     Create,
-    /// It should run.
+    /// Start it if it does not run.
     Start,
-    /// It should not run.
+    /// Stop it if it runs.
     Stop,
-    /// It should run, newly started.
+    /// Stop it and start it again.
     Restart,
-    /// It should be frozen.
+    /// Freeze its processes.
     Pause,
-    /// It should be thawed.
+    /// Let its processes go on.
     Unpause,
-    /// It should have a new container.
+    /// Replace its container; its volumes stay.
     Rebuild,
-    /// It should be gone.
+    /// Delete it.
     Delete,
 }
 
@@ -64,7 +64,7 @@ pub enum Operation {
 }
 
 impl Request {
-    /// All of them.
+    /// All requests.
     pub const ALL: [Self; 8] = [
         Self::Create,
         Self::Start,
@@ -83,7 +83,7 @@ pub struct Facts {
     /// Its status; transitional while an operation runs.
     pub status: ShedStatus,
     /// Whether it has a container: a failed creation may have none.
-    pub has_box: bool,
+    pub has_container: bool,
     /// Whether its clone is complete; also true of a shed without a repository.
     pub is_cloned: bool,
 }
@@ -91,7 +91,7 @@ pub struct Facts {
 /// What to do about a request.
 pub type Verdict = lane::Verdict<Operation, Denial>;
 
-/// Why a request is not done. Follows the shed's name in a sentence.
+/// Why a request is denied. The text follows the shed's name in a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Denial {
     /// It is being deleted.
@@ -110,9 +110,9 @@ pub enum Denial {
     #[error("was never completely created")]
     NeverCreated,
     /// Its clone failed.
-    #[error("has not got its repository: the clone failed")]
+    #[error("has no repository: its clone failed")]
     NotCloned,
-    /// Too many wishes wait.
+    /// Too many operations wait.
     #[error("has too many operations waiting")]
     TooManyWaiting,
 }
@@ -145,7 +145,8 @@ impl Life for Rules {
             return Verdict::Interrupt(Operation::Remove);
         }
         // What counts is the status after everything that was accepted is done.
-        let then = Facts { status: outcome(last, facts.status), has_box: true, is_cloned: true };
+        let then =
+            Facts { status: outcome(last, facts.status), has_container: true, is_cloned: true };
         match decide_idle(then, request) {
             Verdict::Already => Verdict::Join(last),
             Verdict::Begin(op) if op == last => Verdict::Join(op),
@@ -154,7 +155,7 @@ impl Life for Rules {
         }
     }
 
-    /// The promise that was made when it was requested counts.
+    /// What was decided when it was requested stays decided.
     fn turn(_: Facts, operation: Operation) -> Verdict {
         Verdict::Begin(operation)
     }
@@ -178,17 +179,19 @@ pub(crate) fn outcome(op: Operation, status: ShedStatus) -> ShedStatus {
 
 fn decide_idle(facts: Facts, request: Request) -> Verdict {
     use ShedStatus::{Creating, Failed, Paused, Removing, Running, Starting, Stopped, Stopping};
-    let Facts { status, has_box, is_cloned } = facts;
+    let Facts { status, has_container, is_cloned } = facts;
     match (request, status) {
         (Request::Delete, _) => Verdict::Begin(Operation::Remove),
         (_, Removing) => Verdict::Deny(Denial::Removing),
         (Request::Create, Failed | Creating) => Verdict::Begin(Operation::Create),
         (Request::Create, _) => Verdict::Deny(Denial::NotFailed),
-        // Nothing under way in a transitional status: the server died in the middle and nobody took it up yet.
-        (Request::Start | Request::Restart | Request::Rebuild, Failed | Creating) if !has_box => {
+        // No operation runs in a transitional status: the server ended in the middle, and has not resumed it yet.
+        (Request::Start | Request::Restart | Request::Rebuild, Failed | Creating)
+            if !has_container =>
+        {
             Verdict::Deny(Denial::NeverCreated)
         }
-        // It would run without what it was made for, and nothing would tell.
+        // It would run without its repository, and nothing would show that.
         (Request::Start | Request::Restart | Request::Rebuild, Failed) if !is_cloned => {
             Verdict::Deny(Denial::NotCloned)
         }
@@ -210,7 +213,7 @@ fn decide_idle(facts: Facts, request: Request) -> Verdict {
     }
 }
 
-/// What the engine says of a shed's box when the server looks after a start or a pause of its own.
+/// The state of a shed's container, as the engine reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Seen {
     /// No box.
@@ -223,25 +226,25 @@ pub enum Seen {
     Ended,
 }
 
-/// What to do about a difference between what was remembered and what is seen.
+/// What to do about a difference between the stored status and the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
     /// They agree.
     Nothing,
-    /// Remember what is.
+    /// Store this status.
     Set(ShedStatus),
-    /// Finish what was begun, or start what people want to run.
+    /// Finish an operation that was interrupted, or start a shed that is wanted.
     Begin(Operation),
 }
 
-/// Compares a shed's remembered status with its box. Called when the server starts, when the engine is back, and when the
-/// engine tells of a change while nothing is under way.
+/// Compares a shed's stored status with its container. Called when the server starts, when the engine is reachable again,
+/// and when the engine reports a change while no operation runs.
 pub fn repair(status: ShedStatus, wanted: bool, occasion: Occasion, seen: Seen) -> Repair {
     use ShedStatus::{Creating, Failed, Paused, Removing, Running, Starting, Stopped, Stopping};
     match (status, seen) {
         (Removing, _) => Repair::Begin(Operation::Remove),
         (Creating, _) => Repair::Begin(Operation::Create),
-        // A failed shed stays failed until somebody does something about it.
+        // A failed shed stays failed until a person acts.
         (Failed, _) | (Running, Seen::Running) | (Paused, Seen::Paused) => Repair::Nothing,
         (Stopped, Seen::Ended | Seen::Nothing) if !wanted || occasion == Occasion::Change => {
             Repair::Nothing
@@ -257,12 +260,12 @@ pub fn repair(status: ShedStatus, wanted: bool, occasion: Occasion, seen: Seen) 
     }
 }
 
-/// Why [`repair`] is asked.
+/// Why [`repair`] is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Occasion {
     /// The server or the engine is back.
     Return,
-    /// The engine told of a change.
+    /// The engine reported a change.
     Change,
 }
 

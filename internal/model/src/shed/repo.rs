@@ -1,4 +1,4 @@
-//! What people write after `--repo`: a URL, `git@host:path` or `owner/repo`. Pure.
+//! The values of `--repo`: a URL, `git@host:path` or `owner/repo`. Pure.
 //!
 //! A password in a URL is used for the clone and never written down: not in a label, a row, a log or the clone's own
 //! configuration.
@@ -8,11 +8,11 @@ use std::fmt;
 /// A repository to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Repo {
-    /// What git is given: without password.
+    /// The URL for git, without a password.
     pub url: String,
     /// The host a credential is for, `host` or `host:port`; `None` for a path or ssh.
     pub credential_host: Option<String>,
-    /// The scheme that goes with it.
+    /// `https`, `http`, `ssh`, `git` or `file`.
     pub protocol: &'static str,
     /// User and password from the URL.
     pub credential: Option<(String, String)>,
@@ -25,14 +25,14 @@ impl fmt::Debug for Repo {
     }
 }
 
-/// Why a text is no repository.
+/// The text is not a repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{shown:?} is no repository: use a URL, git@host:path, or owner/repo for GitHub")]
+#[error("invalid repository {shown:?}; expected a URL, git@host:path, or owner/repo for GitHub")]
 pub struct RepoError {
     shown: String,
 }
 
-/// Reads what people write.
+/// Parses a value of `--repo`.
 pub fn parse(given: &str) -> Result<Repo, RepoError> {
     let error = || RepoError { shown: without_userinfo(given) };
     if given.is_empty()
@@ -94,7 +94,7 @@ fn parse_url(scheme: &str, rest: &str) -> Option<Repo> {
             }
             let credential = match userinfo.split_once(':') {
                 Some((user, password)) => Some((decode(user)?, decode(password)?)),
-                // A token alone is GitHub's and others' way of saying "user token, any password".
+                // GitHub and others take a token as the user name, with any password.
                 None if !userinfo.is_empty() => Some((decode(userinfo)?, String::new())),
                 None => None,
             };
@@ -109,7 +109,7 @@ fn parse_url(scheme: &str, rest: &str) -> Option<Repo> {
     }
 }
 
-/// Percent-decoding. A line break would let a value speak as another line of git's credential protocol.
+/// Percent-decoding. A line break would add a line to git's credential protocol.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -126,7 +126,7 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
 }
 
-/// What may be shown of a text that did not parse.
+/// The part of an invalid value that may be shown.
 fn without_userinfo(given: &str) -> String {
     let shown: String = given.chars().take(200).collect();
     match (shown.split_once("://"), shown.rsplit_once('@')) {
@@ -135,7 +135,7 @@ fn without_userinfo(given: &str) -> String {
     }
 }
 
-/// What git is told on its command line, after `git`.
+/// The arguments of `git` for the clone.
 pub fn clone_args(
     repo: &Repo,
     branch: Option<&str>,
@@ -143,7 +143,7 @@ pub fn clone_args(
 ) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut config = |text: String| args.extend(["-c".to_owned(), text]);
-    // Nobody's helpers but the one that was lent: an empty value forgets those before it.
+    // Only the lent helper is asked: an empty value removes the helpers configured before it.
     config("credential.helper=".to_owned());
     if let Some(helper) = credential_helper {
         config(format!("credential.helper={helper}"));
@@ -158,7 +158,7 @@ pub fn clone_args(
     args
 }
 
-/// The last thing git's progress says: text and percent.
+/// The newest line of git's progress output: text and percent.
 ///
 /// git writes `Receiving objects:  42% (420/1000), 1.2 MiB | 3 MiB/s` with carriage returns.
 pub fn progress(chunk: &str) -> Option<(String, Option<u8>)> {

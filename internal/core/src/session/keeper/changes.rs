@@ -58,7 +58,7 @@ impl Keeper {
         self.change(id, move |known| known.row = row, vec![event]).await.map(drop)
     }
 
-    /// The status of an operation that begins; of a deletion also how it was asked for.
+    /// Writes the status of an operation that begins, and the options of a deletion.
     pub(super) async fn enter_status(
         &mut self,
         id: &str,
@@ -71,7 +71,7 @@ impl Keeper {
         };
         let (now, before) = (self.now(), &known.row);
         let mut row = SessionRow { status, ..before.clone() };
-        // Of one that is taken up again it is remembered what the session was.
+        // A resumed deletion keeps the status from before its first attempt.
         row.spec.deletion = force.map(|force| {
             let was = before.spec.deletion.map_or(before.status, |deletion| deletion.was);
             Deletion { force, was }
@@ -97,7 +97,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Drops a row that cannot be read; of any other nothing is done.
+    /// Removes a row that cannot be read; leaves any other row.
     pub(super) async fn drop_record(&mut self, id: &str, actor: &Actor) -> Result<(), Error> {
         let record = self.view.borrow().unreadable.iter().find(|record| record.id == id).cloned();
         let Some(record) = record else {
@@ -108,7 +108,7 @@ impl Keeper {
             .session(&record.name)
             .note("its record could not be read");
         self.server.store.drop_record(id.to_owned(), event).await?;
-        // With a session go its workers' rows.
+        // The rows of its workers are removed with a session.
         self.show(|view| view.unreadable.retain(|it| it.id != id && it.session != id));
         Ok(())
     }

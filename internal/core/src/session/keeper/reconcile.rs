@@ -1,4 +1,4 @@
-//! Comparing what should be with what tmux lists: when a link comes up, and whenever the list changes.
+//! Comparing rows with tmux's table: when a link comes up, and whenever the table changes.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use shed_model::session::Managed;
 use shed_model::session::life::Operation;
 
 impl Keeper {
-    /// The shed's keeper shows something new.
+    /// Follows a change of the shed's view.
     pub(super) async fn take_view(&mut self) {
         let link = self.shed_view.borrow_and_update().link.clone();
         if link != self.link {
@@ -49,7 +49,7 @@ impl Keeper {
         }
     }
 
-    /// A shed that is stopped takes no place from others, and one that cannot begin anything does not stand in their line.
+    /// A stopped shed takes no slots, and a session that cannot begin does not wait for one.
     fn give_way(&self) {
         let is_stopped = self.shed_view.borrow().status() == ShedStatus::Stopped;
         for known in self.all() {
@@ -60,7 +60,7 @@ impl Keeper {
         }
     }
 
-    /// Compares what should be with what tmux says.
+    /// Compares the rows with tmux's table.
     pub(super) async fn compare(&mut self) {
         if !self.can_act() {
             return;
@@ -70,7 +70,7 @@ impl Keeper {
             view.table.clone().filter(|_| !view.table_is_old)
         };
         if let Some(Err(NoSessions::NoTmux)) = table.as_ref().map(|table| &table.sessions) {
-            // Nothing comes back where there is no tmux.
+            // Without tmux nothing is restored.
             return self.show(|view| view.reconciled = true);
         }
         let Some(table) = table.filter(|table| table.sessions.is_ok()) else {
@@ -104,7 +104,7 @@ impl Keeper {
         };
         self.vanished.remove(&row.id);
         if listed.name != row.name && listed.name.parse::<shed_api::SessionName>().is_ok() {
-            // Renamed by hand, inside.
+            // Renamed inside the shed.
             let name = listed.name.clone();
             let renamed = self.change(&row.id, |known| known.row.name = name, Vec::new());
             if let Err(error) = renamed.await {
@@ -113,13 +113,13 @@ impl Keeper {
         }
     }
 
-    /// The shed came up, or the server did: what is remembered meets what is there.
+    /// Brings rows and tmux together after a start of the shed or the server.
     async fn reconcile(&mut self, table: &Arc<Table>) {
         let same_boot = self.is_same_boot();
         for known in self.all() {
             let row = &known.row;
             if self.is_busy(&row.id) {
-                // What is being done began before the shed went: when it is over, the session may be missing.
+                // The operation began before the shed stopped: after it, the session may be missing.
                 if !same_boot && row.is_up() {
                     let job = self.own(Operation::Restore, Order::default());
                     self.insert(&row.id, job).await;
@@ -167,7 +167,7 @@ impl Keeper {
         self.admit().await;
     }
 
-    /// Whether a session should be there and tmux, asked since the shed came up, does not have it.
+    /// Whether a session should be in tmux and is not in a table read since the shed's start.
     pub(super) fn is_missing(&self, id: &str) -> bool {
         let view = self.shed_view.borrow();
         let table = view.table.as_ref().filter(|_| !view.table_is_old);
@@ -175,7 +175,7 @@ impl Keeper {
             && table.is_some_and(|table| table.marked(id).is_none())
     }
 
-    /// All its windows closed.
+    /// Ends a session whose windows have all closed.
     pub(super) async fn end_by_itself(&mut self, id: &str) {
         let Some(known) = self.known(id) else {
             return;
@@ -197,13 +197,13 @@ impl Keeper {
         running.any(|job| job.operation == Operation::Restore)
     }
 
-    /// Remembers what tmux looks like.
+    /// Writes tmux's layout.
     pub(super) async fn write_layout(&mut self, orderly: bool) {
         let Some(link) = self.link.clone() else {
             return;
         };
         if !orderly && self.is_restoring() {
-            // With this boot as the last one remembered, what is still to come back would be missed as if it had ended.
+            // With this boot stored, sessions that are not restored yet would count as ended.
             self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
             return;
         }
@@ -217,20 +217,19 @@ impl Keeper {
         match self.server.store.set_layout(self.shed.to_string(), row.clone()).await {
             Ok(()) => self.layout = Some(row),
             Err(error) => {
-                tracing::error!(shed = %self.shed, %error, "what tmux looks like was not written");
+                tracing::error!(shed = %self.shed, %error, "tmux's layout was not written");
             }
         }
     }
 
-    /// Whether what ended now ended with the shed: it is on its way down, or it came up again and what is told is from
-    /// before.
+    /// Whether a worker ended because the shed stopped: the shed is stopping, or has started again since the worker did.
     pub(super) fn ended_with_shed(&self, worker: &WorkerRow) -> bool {
         let status = self.shed_view.borrow().status();
         let up = matches!(status, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed);
         !up || self.came_up.is_some_and(|at| worker.started_at.is_none_or(|since| since < at))
     }
 
-    /// Whether the shed's tmux is the one that was last remembered.
+    /// Whether the shed has not restarted since the layout was written.
     fn is_same_boot(&self) -> bool {
         let boot = self.link.as_ref().map(|link| link.hello().boot.as_str());
         self.layout.as_ref().is_some_and(|row| Some(row.boot.as_str()) == boot)

@@ -23,7 +23,7 @@ use crate::session::windows::{FIRST_EPOCH, started_event};
 impl Keeper {
     pub(super) async fn create(&mut self, plan: Plan, actor: Actor, answer: Answer) {
         let Plan { mut session, mut worker } = plan;
-        // Others may have been made since it was planned.
+        // Another session may have got the port block since this one was planned.
         let taken = self.all().iter().filter_map(|known| known.row.spec.port_block).collect();
         if session.spec.port_block.is_none_or(|block| BTreeSet::contains(&taken, &block)) {
             session.spec.port_block = ports::free_block(&taken);
@@ -33,7 +33,7 @@ impl Keeper {
         if placed {
             session.status = SessionStatus::Creating;
             if session.spec.placed && session.spec.set_up {
-                // Nothing comes before its first start: one write for both.
+                // Nothing happens before its first start: one write for both.
                 worker.epoch = FIRST_EPOCH;
             }
         }
@@ -60,7 +60,7 @@ impl Keeper {
             let job = Job { operation: Operation::Create, payload, waiters: vec![answer] };
             self.insert(&id, job).await;
         } else {
-            // It is there, and its turn will come: that is all the caller waits for.
+            // The caller waits for its row, not for its turn.
             answer.send(Ok(())).ok();
         }
     }
@@ -83,7 +83,7 @@ impl Keeper {
         Work { actor, order, cancel: self.stop.child_token() }
     }
 
-    /// What the server does by itself.
+    /// A job that no person asked for.
     pub(super) fn own(&self, operation: Operation, order: Order) -> Job {
         Job { operation, payload: self.work(Actor::Server, order), waiters: Vec::new() }
     }
@@ -95,7 +95,7 @@ impl Keeper {
     pub(super) async fn take_request(&mut self, post: RequestMessage) {
         let RequestMessage { session, operation, actor, order, answer } = post;
         let Some(known) = self.known(&session) else {
-            return tell(vec![answer], Err(self.no_session(session)));
+            return answer_all(vec![answer], Err(self.no_session(session)));
         };
         let (facts, work) = (self.facts(&known.row), self.work(actor, order));
         let lane = self.lanes.entry(session.clone()).or_default();
@@ -122,11 +122,11 @@ impl Keeper {
                     job.payload.cancel.cancel();
                 }
             }
-            Step::Answer(waiters, lane::Answer::Already) => tell(waiters, Ok(())),
+            Step::Answer(waiters, lane::Answer::Already) => answer_all(waiters, Ok(())),
             Step::Answer(waiters, lane::Answer::Denied(denial)) => {
                 let (shed, session) = (self.shed.clone(), known.row.name.clone());
                 let denied = Rejection::Session { shed, session, denial };
-                tell(waiters, Err(Error::Rejected(denied)));
+                answer_all(waiters, Err(Error::Rejected(denied)));
             }
         }
     }
@@ -141,7 +141,7 @@ impl Keeper {
         }
     }
 
-    /// Begins what no rule denies: now, or next.
+    /// Begins a job that no rule denies, now or next.
     pub(super) async fn insert(&mut self, id: &str, job: Job) {
         let lane = self.lanes.entry(id.to_owned()).or_default();
         if matches!(lane.insert(job), Step::Begin) {
@@ -150,7 +150,7 @@ impl Keeper {
         }
     }
 
-    /// Begins what the session's lane runs.
+    /// Starts the operation that the session's lane runs.
     pub(super) async fn begin(&mut self, id: &str) {
         self.turns.remove(id);
         let Some(job) = self.lanes.get(id).and_then(Lane::running) else {
@@ -166,7 +166,7 @@ impl Keeper {
         };
         if let Err(error) = written {
             let job = self.lanes.get_mut(id).and_then(Lane::finish);
-            return tell(job.map(|job| job.waiters).unwrap_or_default(), Err(error));
+            return answer_all(job.map(|job| job.waiters).unwrap_or_default(), Err(error));
         }
         let env = OpEnv {
             server: Arc::clone(&self.server),
@@ -191,31 +191,31 @@ impl Keeper {
         if job.operation == Operation::Delete && result.is_ok() {
             self.resources.slots.leave(self.shed.as_str(), id);
             for job in self.lanes.remove(id).into_iter().flat_map(Lane::close) {
-                // It is gone, which is what a second deletion wanted.
+                // A second deletion has what it asked for.
                 let gone = match job.operation {
                     Operation::Delete => Ok(()),
                     _ => Err(self.no_session(id.to_owned())),
                 };
-                tell(job.waiters, gone);
+                answer_all(job.waiters, gone);
             }
         }
         self.settle_slot(id);
         if job.waiters.is_empty()
             && let Err(error) = &result
         {
-            tracing::warn!(shed = %self.shed, session = id, %error, "what was begun for a session failed");
+            tracing::warn!(shed = %self.shed, session = id, %error, "an operation that the server began failed");
         }
-        tell(job.waiters, result);
+        answer_all(job.waiters, result);
         self.take_turns(id).await;
         self.compare().await;
     }
 
-    /// Begins what waits for its turn.
+    /// Gives the next waiting operation its turn.
     pub(super) async fn take_turns(&mut self, id: &str) {
         loop {
             let Some(known) = self.known(id) else {
                 for job in self.lanes.remove(id).into_iter().flat_map(Lane::close) {
-                    tell(job.waiters, Err(self.no_session(id.to_owned())));
+                    answer_all(job.waiters, Err(self.no_session(id.to_owned())));
                 }
                 return;
             };
@@ -230,7 +230,7 @@ impl Keeper {
 }
 
 /// Answers the waiter of an operation. There is at most one: requests to sessions do not join.
-pub(super) fn tell(mut waiters: Vec<Answer>, result: Result<(), Error>) {
+pub(super) fn answer_all(mut waiters: Vec<Answer>, result: Result<(), Error>) {
     if let Some(waiter) = waiters.pop() {
         // A caller that is gone needs no answer.
         waiter.send(result).ok();

@@ -6,11 +6,11 @@ use shed_model::session::life::Operation;
 use shed_model::session::{SessionRow, Slot};
 
 use super::Keeper;
-use super::requests::tell;
+use super::requests::answer_all;
 use crate::session::handle::Order;
 
 impl Keeper {
-    /// Begins what it is the turn of.
+    /// Begins what has got a slot.
     pub(super) async fn admit(&mut self) {
         for known in self.all() {
             let row = &known.row;
@@ -26,7 +26,7 @@ impl Keeper {
         }
     }
 
-    /// Starts a session that has ended again when there is a place for it; until then it waits.
+    /// Restarts a session that has ended when there is a slot for it; until then it waits.
     pub(super) async fn begin_again(&mut self, row: &SessionRow) {
         if self.resources.slots.enter(self.shed.as_str(), &row.id, row.created_at) {
             return self.begin(&row.id).await;
@@ -39,9 +39,9 @@ impl Keeper {
         let waiters = std::mem::take(&mut job.waiters);
         if !waiters.is_empty() && waits.is_err() {
             self.resources.slots.leave(self.shed.as_str(), &row.id);
-            return tell(waiters, waits);
+            return answer_all(waiters, waits);
         }
-        tell(waiters, Ok(()));
+        answer_all(waiters, Ok(()));
         self.turns.insert(row.id.clone(), job);
     }
 
@@ -60,7 +60,7 @@ impl Keeper {
     pub(super) fn give_up_slots(&self) {
         for known in self.all() {
             self.resources.slots.leave(self.shed.as_str(), &known.row.id);
-            // Their directory goes with the shed.
+            // Their output directory is removed with the shed.
             known.workers.iter().for_each(|worker| self.resources.logs.drop_cell(&worker.id));
         }
     }

@@ -1,4 +1,4 @@
-//! What happens by itself: limits that are reached, checkpoints that are due, windows that stay away.
+//! What is due at a time: runtime limits, timed checkpoints, and the end of sessions whose windows are gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use shed_model::session::life::Operation;
 const RETRY_PAUSE: Duration = Duration::from_secs(30);
 
 impl Keeper {
-    /// When the next thing happens by itself.
+    /// When something is due next.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let limits = self.all().into_iter().filter_map(|known| {
             let id = &known.row.id;
@@ -55,7 +55,7 @@ impl Keeper {
             let left = row.runtime_left(self.now());
             let may = self.can_act() && !self.not_before.contains_key(&row.id);
             if may && left.is_some_and(|left| left.is_zero()) && !self.is_busy(&row.id) {
-                // What cannot be ended now is not tried without a pause.
+                // An attempt that fails is repeated after a pause.
                 self.not_before.insert(row.id.clone(), now + RETRY_PAUSE);
                 let order =
                     Order { why: Some("runtime limit reached".to_owned()), ..Order::default() };
@@ -72,7 +72,7 @@ impl Keeper {
         Some(last.map_or(now, |last| *last + period))
     }
 
-    /// Makes the checkpoints that are due. One that would be as the last one is not made.
+    /// Makes the checkpoints that are due. A checkpoint without changes is not made.
     fn make_checkpoints(&mut self) {
         let now = Instant::now();
         for known in self.all() {
@@ -85,7 +85,7 @@ impl Keeper {
             self.server.tasks.spawn(async move {
                 let made = worktree::timer_checkpoint(&server, &link, &known).await;
                 if let Err(error) = made {
-                    tracing::warn!(session = %known.row.name, %error, "no checkpoint was made by the clock");
+                    tracing::warn!(session = %known.row.name, %error, "a timed checkpoint failed");
                 }
             });
         }

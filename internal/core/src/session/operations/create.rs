@@ -13,17 +13,18 @@ use crate::session::env::OpEnv;
 use crate::session::hooks::{place, set_up};
 use crate::session::windows::{self, GRACE};
 
-/// Between a first try to end a called-off creation's processes and KILL.
+/// How long the processes of a cancelled creation have before they are killed.
 pub(crate) const NO_GRACE: Duration = Duration::from_millis(500);
 
-/// From a plan to a running session.
+/// Creates a planned session.
 pub(super) async fn create(env: &OpEnv) -> Result<(), Error> {
     match make(env).await {
         Ok(()) => Ok(()),
-        // What was called off is ended or deleted by whoever called it off.
+        // The operation that cancelled this one ends or deletes the session.
         Err(Error::Cancelled) => {
             undo(env).await;
-            env.set_status(SessionStatus::Failed, Some("it was called off".to_owned())).await?;
+            env.set_status(SessionStatus::Failed, Some("its creation was cancelled".to_owned()))
+                .await?;
             Err(Error::Cancelled)
         }
         Err(error) => {
@@ -34,8 +35,8 @@ pub(super) async fn create(env: &OpEnv) -> Result<(), Error> {
                 // Nothing was made: everything is as it was.
                 undo(env).await;
             }
-            // A worktree, and perhaps work in it, stays to be looked at; so does what a setup printed. And nobody else would
-            // ever hear of one that had to wait for its turn.
+            // A worktree stays, perhaps with work in it; so does a setup's output. A session that had to wait for its turn
+            // stays too: nothing else would report its failure.
             let hook_failed = matches!(error, Error::HookFailed { .. });
             if has_worktree || hook_failed || !env.order.fresh {
                 env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
@@ -47,7 +48,7 @@ pub(super) async fn create(env: &OpEnv) -> Result<(), Error> {
     }
 }
 
-/// Ends what a creation has begun. A worker that was never started has no runner to ask: its window's end is its end.
+/// Ends what a creation has begun. A worker that was never started has no runner: it ends with its window.
 async fn undo(env: &OpEnv) {
     let alive: Vec<WorkerRow> = match env.known() {
         Ok(known) => known.workers.iter().filter(|row| row.is_alive()).cloned().collect(),
@@ -65,13 +66,13 @@ async fn make(env: &OpEnv) -> Result<(), Error> {
     set_up(env).await?;
     let begun = !env.order.fresh;
     if begun {
-        // A start that was cut off by the end of the server may yet be told of.
+        // A start that the end of the server interrupted may still be reported.
         let mut view = env.view.clone();
-        let told = view.wait_for(|view| {
+        let reported = view.wait_for(|view| {
             let known = view.sessions.get(&env.id);
             known.is_none_or(|known| !known.workers.iter().any(WorkerRow::is_starting))
         });
-        timeout(SHOW_LIMIT, told).await.map(drop).ok();
+        timeout(SHOW_LIMIT, reported).await.map(drop).ok();
     }
     let workers = env.known()?.workers.clone();
     let runs = |row: &WorkerRow| begun && row.is_alive() && !row.is_starting();
@@ -84,7 +85,7 @@ async fn make(env: &OpEnv) -> Result<(), Error> {
     Ok(())
 }
 
-/// Starts all workers again; of a session that was never completely made, makes the rest.
+/// Starts all workers again, and completes a creation that failed.
 pub(super) async fn restart(env: &OpEnv) -> Result<(), Error> {
     end_everything(env, GRACE).await?;
     match make(env).await {

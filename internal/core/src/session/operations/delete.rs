@@ -1,4 +1,4 @@
-//! Deleting a session: nothing that only it has is lost without `force`, and with it all of that goes to the trash.
+//! Deleting a session. Uncommitted and unpushed work stops a deletion without `force`; with it, it goes to the trash.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::session::handle::Message;
 use crate::session::hooks::run_hook;
 use crate::session::windows::GRACE;
 
-/// Ends and forgets a session. What only it has goes to the trash.
+/// Ends and deletes a session.
 pub(super) async fn delete(env: &OpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let mut has_ended = false;
@@ -99,7 +99,7 @@ async fn try_delete(env: &OpEnv, known: &Managed, has_ended: &mut bool) -> Resul
     forget(env).await
 }
 
-/// The last change of a session: its rows go. Its output stays until it is tidied up.
+/// Removes a session's rows. Its output stays until it is tidied up.
 pub(super) async fn forget(env: &OpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let (done, forgotten) = oneshot::channel();

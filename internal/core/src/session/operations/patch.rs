@@ -13,7 +13,7 @@ use crate::files::git::git;
 use crate::session::env::OpEnv;
 use crate::session::windows::tmux;
 
-/// Changes what is said about a session. What git and tmux must agree to is asked of them first.
+/// Changes a session. git and tmux are changed first: they may refuse.
 pub(super) async fn patch(env: &OpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let Some(patch) = env.order.patch.clone() else {

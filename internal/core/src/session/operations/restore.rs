@@ -1,4 +1,4 @@
-//! Bringing back what a stop of the shed ended.
+//! Restoring a session after its shed has stopped and started.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::Error;
 use crate::session::env::OpEnv;
 use crate::session::windows;
 
-/// How long the collector may take to tell of what ended with the shed.
+/// How long the collector may take to report what ended with the shed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Brings back what went with the shed: names, windows, what was in them, commands that are to be started again.
+/// Restores a session: its windows with their past output, and the commands that are started again.
 pub(super) async fn restore(env: &OpEnv) -> Result<(), Error> {
     let link = env.link()?;
     settle(env).await;
@@ -54,7 +54,7 @@ fn resumes(env: &OpEnv, worker: &WorkerRow) -> bool {
     })
 }
 
-/// Waits until it is known how every worker ended.
+/// Waits until the end of every worker is reported.
 async fn settle(env: &OpEnv) {
     let mut view = env.view.clone();
     let settled = view.wait_for(|view| {

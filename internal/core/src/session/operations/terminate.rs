@@ -41,7 +41,7 @@ pub(super) async fn end_everything(env: &OpEnv, grace: Duration) -> Result<(), E
     stopped.into_iter().collect()
 }
 
-/// Ends what outlived the commands that had started it, as far as it can be found.
+/// Ends processes that outlived the commands that had started them, as far as they can be found.
 pub(super) async fn end_leftovers(env: &OpEnv) {
     let Ok(link) = env.link() else {
         return;
@@ -55,11 +55,11 @@ pub(super) async fn end_leftovers(env: &OpEnv) {
         if ours.is_empty() { Ok(()) } else { leftover::end_processes(&link, &ours).await }
     };
     if let Err(error) = ended.await {
-        tracing::warn!(shed = %env.shed, session = env.id, %error, "what commands left running was not ended");
+        tracing::warn!(shed = %env.shed, session = env.id, %error, "processes that commands left behind were not ended");
     }
 }
 
-/// Closes what is left of the session in tmux: windows made by hand among ours.
+/// Closes what is left of the session in tmux, including windows that are not workers.
 pub(super) async fn kill_session(env: &OpEnv) -> Result<(), Error> {
     let Ok(link) = env.link() else {
         // A shed that does not run has no tmux.

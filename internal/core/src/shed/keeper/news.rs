@@ -1,4 +1,4 @@
-//! What the link tells: it is up or down, what tmux looks like, which detached command ended.
+//! News from the link: that it is up or down, tmux's state, the end of detached commands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::Keeper;
 use crate::box_link::LinkNews;
 use crate::session::table::{SessionChange, Table, changes};
 
-/// How long a session's appearance is put down to whoever asked for it.
+/// How long a new session is attributed to the person who asked for it.
 pub(super) const EXPECTED_FOR: Duration = Duration::from_secs(10);
 
 impl Keeper {
@@ -57,7 +57,7 @@ impl Keeper {
         let news = match &known {
             Some(known) => changes(known.rows(), table.rows()),
             None if self.fresh => changes(&[], table.rows()),
-            // A server that was just started does not know what was there before it.
+            // After a start of the server, sessions that exist are not new.
             None => Vec::new(),
         };
         if !news.is_empty() {

@@ -7,7 +7,7 @@ use shed_engine::{BoxState, Found};
 use shed_model::lane::{Job as LaneJob, Step};
 use shed_model::shed::life::{self, Denial, Occasion, Operation, Repair, Seen};
 
-use super::{Ended, Job, Keeper, tell};
+use super::{Ended, Job, Keeper, answer_all};
 use crate::Error;
 use crate::box_link::link_dir;
 use crate::error::Failure;
@@ -39,7 +39,7 @@ impl Keeper {
         }
     }
 
-    /// A status in the middle of an operation; that it could not be written must not end the operation.
+    /// Writes the status of an operation in progress. A failure to write must not end the operation.
     pub(super) async fn log_failure(&mut self, from: ShedStatus, to: ShedStatus, actor: &Actor) {
         if from != to
             && let Err(error) = self.set_status(to, None, None, actor).await
@@ -67,8 +67,8 @@ impl Keeper {
         self.progress.send_modify(|progress| progress.done = Some(self.row.status));
         self.relay.clear();
         match result {
-            Ok(_) => tell(job.waiters, || Ok(Answer::Done)),
-            Err(error) => tell(job.waiters, || Err(Error::Failed(error.failure.clone()))),
+            Ok(_) => answer_all(job.waiters, || Ok(Answer::Done)),
+            Err(error) => answer_all(job.waiters, || Err(Error::Failed(error.failure.clone()))),
         }
         if self.turn() {
             self.begin().await;
@@ -88,7 +88,7 @@ impl Keeper {
             }
             After::Was(status) => (Some(status), None),
             After::Later => (None, None),
-            After::Look => {
+            After::Observed => {
                 let found = self.server.engine.find(&self.name).await.ok().flatten();
                 let status = match seen(found.as_ref()) {
                     Seen::Running => ShedStatus::Running,
@@ -108,7 +108,7 @@ impl Keeper {
         }
         let event = self.event(EventKind::ShedRemoved, job.payload.actor.clone());
         if !job.payload.order.keep_volumes {
-            // What its sessions worked on is gone, and with it what is remembered of them.
+            // The volumes of its sessions are gone, and their rows go too.
             if let Err(error) = self.server.store.forget_sessions(self.name.to_string()).await {
                 tracing::error!(shed = %self.name, %error, "its sessions were not forgotten");
             }
@@ -123,7 +123,7 @@ impl Keeper {
         let removed = self.server.store.remove_shed(self.name.to_string(), event).await;
         if let Err(error) = removed {
             let failure = Failure::from(error);
-            tell(job.waiters, || Err(Error::Failed(failure.clone())));
+            answer_all(job.waiters, || Err(Error::Failed(failure.clone())));
             return None;
         }
         self.show(|view| {
@@ -131,10 +131,10 @@ impl Keeper {
             view.link = None;
         });
         self.progress.send_modify(|progress| progress.done = Some(ShedStatus::Removing));
-        tell(job.waiters, || Ok(Answer::Done));
-        // What waited wants something of a shed that is gone.
+        answer_all(job.waiters, || Ok(Answer::Done));
+        // The shed of what waited is gone.
         for job in std::mem::take(&mut self.lane).close() {
-            tell(job.waiters, || Err(self.denied(Denial::Removing)));
+            answer_all(job.waiters, || Err(self.denied(Denial::Removing)));
         }
         Some(Ended::Removed)
     }

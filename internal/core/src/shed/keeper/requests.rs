@@ -9,7 +9,7 @@ use shed_model::shed::ShedSpec;
 use shed_model::shed::life::{Denial, Facts, Operation, Request};
 use shed_store::StoreError;
 
-use super::{Keeper, Waiter, Work, tell};
+use super::{Keeper, Waiter, Work, answer_all};
 use crate::Error;
 use crate::error::Failure;
 use crate::shed::handle::{Answer, Order, RequestMessage};
@@ -20,7 +20,7 @@ impl Keeper {
     pub(super) fn facts(&self) -> Facts {
         Facts {
             status: self.row.status,
-            has_box: self.view.borrow().has_box(),
+            has_container: self.view.borrow().has_box(),
             is_cloned: self.row.spec.cloned,
         }
     }
@@ -54,17 +54,17 @@ impl Keeper {
     }
 
     pub(super) fn answer(&self, waiters: Vec<Waiter>, answer: lane::Answer<Denial>) {
-        tell(waiters, || match answer {
+        answer_all(waiters, || match answer {
             lane::Answer::Already => Ok(Answer::Already),
             lane::Answer::Denied(denial) => Err(self.denied(denial)),
         });
     }
 
-    /// Begins what the lane runs, and what waits behind it if that fails.
+    /// Starts the operation that the lane runs; if that fails, the next that waits.
     pub(super) async fn begin(&mut self) {
         while let Err(failure) = self.try_begin().await {
             if let Some(job) = self.lane.finish() {
-                tell(job.waiters, || Err(Error::Failed(failure.clone())));
+                answer_all(job.waiters, || Err(Error::Failed(failure.clone())));
             }
             if !self.turn() {
                 return;
@@ -72,7 +72,7 @@ impl Keeper {
         }
     }
 
-    /// The turn of what waits; whether something is to begin.
+    /// Gives the next waiting operation its turn. Returns whether one is to start.
     pub(super) fn turn(&mut self) -> bool {
         while let Some(step) = self.lane.next(self.facts()) {
             match step {
@@ -89,7 +89,7 @@ impl Keeper {
         let Some(job) = self.lane.running_mut() else { return Ok(()) };
         let op = job.operation;
         let Work { actor, order, cancel } = &mut job.payload;
-        // A creation that is called off takes nothing along that was there before it.
+        // A cancelled creation removes no volume that existed before it.
         order.keep_volumes |= order.cancels_creation && !self.row.spec.made_volumes;
         let (actor, order, cancel) = (actor.clone(), order.clone(), cancel.clone());
         let (status, wanted) = match op {

@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn some(text: &str) -> Option<String> {
-    Some(text.to_owned())
-}
-
 fn worktree() -> NewSession {
     NewSession { kind: Some(SessionType::Worktree), ..NewSession::default() }
 }
@@ -20,30 +16,40 @@ fn is_invalid(result: &Result<(), Rejection>) -> bool {
 
 #[test]
 fn options_of_worktrees_need_a_worktree_of_their_own() {
-    let sharing = || NewSession { share: some("other"), ..worktree() };
+    let sharing = || NewSession { share: Some("other".to_owned()), ..worktree() };
     let good = [
         NewSession::default(),
         worktree(),
         sharing(),
-        NewSession { branch: some("b"), base: some("main"), fetch: true, ..worktree() },
-        NewSession { branch: some("b"), existing_branch: true, ..worktree() },
-        NewSession { directory: some("/workspace/x"), ..NewSession::default() },
+        NewSession {
+            branch: Some("b".to_owned()),
+            base: Some("main".to_owned()),
+            fetch: true,
+            ..worktree()
+        },
+        NewSession { branch: Some("b".to_owned()), existing_branch: true, ..worktree() },
+        NewSession { directory: Some("/workspace/x".to_owned()), ..NewSession::default() },
     ];
     for request in good {
         assert_eq!(check(&request), Ok(()), "{request:?}");
     }
     let bad = [
-        NewSession { branch: some("b"), ..NewSession::default() },
-        NewSession { base: some("b"), ..NewSession::default() },
+        NewSession { branch: Some("b".to_owned()), ..NewSession::default() },
+        NewSession { base: Some("b".to_owned()), ..NewSession::default() },
         NewSession { fetch: true, ..NewSession::default() },
-        NewSession { branch: some("b"), existing_branch: true, ..NewSession::default() },
+        NewSession { branch: Some("b".to_owned()), existing_branch: true, ..NewSession::default() },
         NewSession { existing_branch: true, ..NewSession::default() },
         NewSession { kind: Some(SessionType::Quick), fetch: true, ..NewSession::default() },
-        NewSession { branch: some("b"), ..sharing() },
-        NewSession { base: some("b"), ..sharing() },
-        NewSession { directory: some("/x"), ..sharing() },
+        NewSession { branch: Some("b".to_owned()), ..sharing() },
+        NewSession { base: Some("b".to_owned()), ..sharing() },
+        NewSession { directory: Some("/x".to_owned()), ..sharing() },
         NewSession { existing_branch: true, ..worktree() },
-        NewSession { branch: some("b"), base: some("c"), existing_branch: true, ..worktree() },
+        NewSession {
+            branch: Some("b".to_owned()),
+            base: Some("c".to_owned()),
+            existing_branch: true,
+            ..worktree()
+        },
         NewSession { setup: vec![String::new()], ..NewSession::default() },
         NewSession { teardown: vec![String::new()], ..NewSession::default() },
         NewSession { env: [("A=".to_owned(), String::new())].into(), ..NewSession::default() },
@@ -56,10 +62,10 @@ fn options_of_worktrees_need_a_worktree_of_their_own() {
 
 #[test]
 fn agents_and_commands_exclude_each_other() {
-    let agent = NewWorker { agent: some("claude"), ..NewWorker::default() };
+    let agent = NewWorker { agent: Some("claude".to_owned()), ..NewWorker::default() };
     let good = [
         NewWorker::default(),
-        NewWorker { prompt: some("p"), model: some("m"), ..agent.clone() },
+        NewWorker { prompt: Some("p".to_owned()), model: Some("m".to_owned()), ..agent.clone() },
         NewWorker { command: vec!["ls".to_owned(), String::new()], ..NewWorker::default() },
     ];
     for request in good {
@@ -67,9 +73,9 @@ fn agents_and_commands_exclude_each_other() {
     }
     let bad = [
         NewWorker { command: vec!["ls".to_owned()], ..agent.clone() },
-        NewWorker { prompt: some("p"), ..NewWorker::default() },
-        NewWorker { model: some("m"), ..NewWorker::default() },
-        NewWorker { prompt: some("a\0"), ..agent.clone() },
+        NewWorker { prompt: Some("p".to_owned()), ..NewWorker::default() },
+        NewWorker { model: Some("m".to_owned()), ..NewWorker::default() },
+        NewWorker { prompt: Some("a\0".to_owned()), ..agent.clone() },
         NewWorker { command: vec!["ls".to_owned(), "a\0".to_owned()], ..NewWorker::default() },
         NewWorker { env: [(String::new(), String::new())].into(), ..NewWorker::default() },
     ];
@@ -86,8 +92,10 @@ fn directories_are_absolute() {
     for (directory, good) in
         [("/", true), ("/a b", true), ("a", false), ("", false), ("/\0", false)]
     {
-        let result =
-            check_worker(&NewWorker { directory: some(directory), ..NewWorker::default() });
+        let result = check_worker(&NewWorker {
+            directory: Some(directory.to_owned()),
+            ..NewWorker::default()
+        });
         assert_eq!(result.is_ok(), good, "{directory:?}");
         assert_eq!(is_invalid(&result), !good, "{directory:?}");
     }
@@ -101,5 +109,8 @@ fn texts_have_limits() {
     let command = |n| vec!["c".to_owned(), "x".repeat(n)];
     assert_eq!(check_command(&command(122_879)), Ok(()));
     assert!(is_too_large(&check_command(&command(122_880))));
-    assert!(is_invalid(&check(&NewSession { title: some("\n"), ..NewSession::default() })));
+    assert!(is_invalid(&check(&NewSession {
+        title: Some("\n".to_owned()),
+        ..NewSession::default()
+    })));
 }

@@ -42,7 +42,7 @@ fn row(facts: Facts, ahead: Ahead<Operation>) -> String {
 }
 
 fn facts(status: ShedStatus) -> Facts {
-    Facts { status, has_box: true, is_cloned: true }
+    Facts { status, has_container: true, is_cloned: true }
 }
 
 #[test]
@@ -63,8 +63,9 @@ fn what_each_request_leads_to_in_each_status() {
     let without_box = "Bc Dn Bt Dn Dr Dr Dn Bx";
     let without_clone = "Bc Dc Bt Dc Dr Dr Dc Bx";
     for (status, expected) in whole {
-        let now =
-            |has_box, is_cloned| row(Facts { has_box, is_cloned, ..facts(status) }, Ahead::NOTHING);
+        let now = |has_container, is_cloned| {
+            row(Facts { has_container, is_cloned, ..facts(status) }, Ahead::NOTHING)
+        };
         assert_eq!(now(true, true), expected, "{status}");
         let boxless = if matches!(status, Creating | Failed) { without_box } else { expected };
         assert_eq!(now(false, true), boxless, "{status} without a container");
@@ -91,9 +92,9 @@ fn what_each_request_leads_to_behind_each_operation() {
         for status in ShedStatus::ALL.iter().filter(|status| **status != ShedStatus::Stopped) {
             for running in behind.map(|(op, _)| op) {
                 let ahead = Ahead { running: Some(running), last: Some(last) };
-                for (has_box, is_cloned) in [(true, true), (false, false)] {
+                for (has_container, is_cloned) in [(true, true), (false, false)] {
                     // What is missing now is there when the last operation is done.
-                    let now = Facts { status: *status, has_box, is_cloned };
+                    let now = Facts { status: *status, has_container, is_cloned };
                     assert_eq!(row(now, ahead), expected, "{last:?} in {status}");
                 }
             }
