@@ -149,7 +149,7 @@ async fn directories_are_removed_only_when_no_work_would_be_lost() {
     let left = clean(&test, &all).await;
     let stayed = [("worktree", all[2]), ("worktree", all[5]), ("worktree", all[6])];
     assert_eq!(named(&left), stayed);
-    assert!(left[0].detail.contains("it was kept: it has work that is nowhere else: 1 new file"));
+    assert!(left[0].detail.contains("has uncommitted or unpushed work: 1 new file"));
     assert!(left[1].detail.contains("something is in it"), "{left:?}");
     assert!(left[2].detail.contains("1 unpushed commit"), "{left:?}");
     assert!(root.join("dirty/new").exists() && root.join("plain/x").exists());
