@@ -115,7 +115,7 @@ fn copies_and_odd_headers_are_read() {
     let patch = whole(
         "diff --git a/old b/new\nsimilarity index 100\ncopy from old\ncopy to new\n\
          diff --git a/x b/x\nold mode 100648\nnew mode 10064\nindex 1..2\nGIT binary patch\n\
-         diff --git a/x b/y\n--- a/x\n+++ b/y\n:: -1 +1 ::\n-a\n+b\n",
+         diff --git a/x b/y\n--- a/x\n+++ b/y\n@@ -1 +1 @@\n-a\n+b\n",
     );
     let [copy, odd, renamed] = patch.files.as_slice() else { panic!("{patch:?}") };
     assert_eq!((copy.status, copy.path.as_str()), (FileStatus::Copied, "new"));
@@ -128,7 +128,7 @@ fn copies_and_odd_headers_are_read() {
 #[test]
 fn a_hunk_ends_with_the_lines_it_announced() {
     let patch = whole(
-        "diff --git a/x b/x\n:: -1,2 +1,2 :: f\n\n a\n b\n+c\n-d\n\n:: -9 +9 ::\n-y\n+z\n+w\n",
+        "diff --git a/x b/x\n@@ -1,2 +1,2 @@ f\n\n a\n b\n+c\n-d\n\n@@ -9 +9 @@\n-y\n+z\n+w\n",
     );
     let [first, second] = patch.files[0].hunks.as_slice() else { panic!("{patch:?}") };
     let texts = |hunk: &Hunk| hunk.lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>();
@@ -141,8 +141,8 @@ fn a_hunk_ends_with_the_lines_it_announced() {
 
 #[test]
 fn a_hunk_without_a_readable_range_is_passed_over() {
-    for range in ["", "-1 +1", "-1+1 ::", "+1 -1 ::", "-1,x +1 ::", "-1 +1, ::"] {
-        let patch = whole(&format!("diff --git a/x b/x\n:: {range}\n-a\n+b\n"));
+    for range in ["", "-1 +1", "-1+1 @@", "+1 -1 @@", "-1,x +1 @@", "-1 +1, @@"] {
+        let patch = whole(&format!("diff --git a/x b/x\n@@ {range}\n-a\n+b\n"));
         assert!(patch.files[0].hunks.is_empty(), "{range:?}");
     }
 }
