@@ -96,7 +96,7 @@ impl App {
         let lost = shed_model::at_risk(&risk);
         if !lost.is_empty() {
             return Err(Error::Rejected(Rejection::Invalid(format!(
-                "it has work that is nowhere else: {lost}"
+                "it has uncommitted or unpushed work: {lost}"
             ))));
         }
         let common_dir = facts.common_dir.as_deref().unwrap_or_default();
