@@ -35,6 +35,7 @@ use crate::output::viewers::Viewers;
 use crate::scheduler::admission::Slots;
 use crate::server::Server;
 use crate::session::Resources;
+use crate::session::list::Lists;
 use crate::settings::{Clock, Settings};
 use crate::shed::handle::{KeeperHandle, Message};
 use crate::shed::keeper;
@@ -61,6 +62,8 @@ pub struct App {
     /// What workers look like.
     pub(crate) previews: Previews,
     sheds: Sheds,
+    /// The last list of each shed's sessions.
+    pub(crate) lists: Lists,
     engine_state: watch::Receiver<EngineState>,
 }
 
@@ -118,6 +121,7 @@ impl App {
             viewers: Viewers::default(),
             previews: Previews::default(),
             sheds,
+            lists: Lists::default(),
             engine_state,
         })
     }

@@ -24,6 +24,7 @@ pub(crate) mod hooks;
 pub(crate) mod ids;
 pub(crate) mod keeper;
 pub(crate) mod layout;
+pub(crate) mod list;
 pub(crate) mod operations;
 pub(crate) mod settings;
 pub(crate) mod table;

@@ -14,6 +14,11 @@ pub(crate) fn item(value: &impl Serialize) -> Event {
     Event::default().data(serde_json::to_string(value).unwrap_or_default())
 }
 
+/// An item with text that is JSON already.
+pub(crate) fn json_item(json: &str) -> Event {
+    Event::default().data(json)
+}
+
 /// A response with these items, and heartbeats while there are none.
 pub(crate) fn respond(
     state: &State,

@@ -1,7 +1,9 @@
 //! What can be read: lists from memory, events from the store, and what only the engine knows.
 
+use std::sync::Arc;
+
 use shed_api::server::{Health, Info};
-use shed_api::session::SessionList;
+use shed_api::session::{SessionList, Warning};
 use shed_api::shed::{DiskUseList, Shed, ShedList, Stats, StatsList};
 use shed_api::{Event, Scope, ShedName, ShedStatus};
 use shed_model::Rejection;
@@ -9,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{App, EngineState};
 use crate::box_link::BoxLink;
-use crate::session::view::join;
+use crate::session::list::{self, Rows};
 use crate::shed::view::View;
 use crate::{Error, Person};
 use shed_engine::EngineError;
@@ -72,10 +74,29 @@ impl App {
         Ok(view.to_api())
     }
 
-    /// The sessions of one shed or of all the person may see. From memory; no shed is asked.
+    /// The sessions of one shed, or of all the person may see. Read from memory; no shed is asked.
     pub fn sessions(&self, person: &Person, name: Option<&ShedName>) -> Result<SessionList, Error> {
+        let (lists, warnings) = self.listed(person, name)?;
+        let sessions = lists.iter().flat_map(|rows| rows.sessions.iter().cloned()).collect();
+        Ok(SessionList { sessions, warnings })
+    }
+
+    /// The same as JSON. Sheds in which nothing changed since the last time cost a copy of its text.
+    pub fn sessions_json(&self, person: &Person, name: Option<&ShedName>) -> Result<String, Error> {
+        let (lists, warnings) = self.listed(person, name)?;
+        Ok(list::to_json(&lists, &warnings))
+    }
+
+    fn listed(
+        &self,
+        person: &Person,
+        name: Option<&ShedName>,
+    ) -> Result<(Vec<Arc<Rows>>, Vec<Warning>), Error> {
         let views = match name {
-            None => self.views(person),
+            None => {
+                self.lists.retain(|name| self.handle(name).is_some());
+                self.views(person)
+            }
             Some(name) => {
                 let handle = self.keeper(person, name, Scope::Read, "to see sessions")?;
                 let view = handle.view.borrow().clone();
@@ -83,22 +104,21 @@ impl App {
             }
         };
         let now = self.server.clock.now();
-        let sessions = views.iter().flat_map(|(name, view)| self.joined(name, view)).collect();
+        let lists = views.iter().map(|(name, view)| self.joined(name, view)).collect();
         let warnings = views.iter().filter_map(|(_, view)| {
             // In a list of all, a shed that is stopped on purpose is no news.
             let quiet = name.is_none() && matches!(view.status(), ShedStatus::Stopped);
             view.warning(now).filter(|_| !quiet)
         });
-        Ok(SessionList { sessions, warnings: warnings.collect() })
+        Ok((lists, warnings.collect()))
     }
 
-    /// The sessions of a shed: what tmux lists, and what shed remembers.
-    pub(crate) fn joined(&self, name: &ShedName, view: &View) -> Vec<shed_api::Session> {
+    /// The sessions of a shed: what tmux lists, joined with the managed ones.
+    pub(crate) fn joined(&self, name: &ShedName, view: &View) -> Arc<Rows> {
         let work = self.handle(name).map(|handle| handle.work.view.borrow().clone());
-        let work = work.unwrap_or_default();
-        let logs = &self.resources.logs;
+        let sources = (view.status(), work.unwrap_or_default(), view.table.clone());
         let now = self.server.clock.now();
-        join(name, view.status(), &work, view.table.as_deref(), now, &|worker| logs.end(worker))
+        self.lists.rows(name, sources, &self.resources.logs, now)
     }
 
     /// Moves whenever any shed's status, link or sessions do.

@@ -116,6 +116,7 @@ impl App {
         let handle = self.keeper(person, name, Scope::Read, "to see a session")?;
         let view = handle.view.borrow().clone();
         let rows = self.joined(name, &view);
+        let rows = &rows.sessions;
         let found = match target {
             SessionRef::Name(name) => {
                 let by_name = || rows.iter().find(|row| row.name == name.as_str());
@@ -136,7 +137,8 @@ impl App {
         id: &str,
     ) -> Result<Session, Error> {
         let view = handle.view.borrow().clone();
-        let found = self.joined(name, &view).into_iter().find(|row| row.id == id);
+        let rows = self.joined(name, &view);
+        let found = rows.sessions.iter().find(|row| row.id == id).cloned();
         found.ok_or_else(|| no_session(name, &named(id)))
     }
 

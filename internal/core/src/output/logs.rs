@@ -247,6 +247,12 @@ impl Logs {
         ends.get(worker).copied().unwrap_or(0)
     }
 
+    /// The same for several workers, in their order, as of one moment.
+    pub(crate) fn ends<'a>(&self, workers: impl Iterator<Item = &'a str>) -> Vec<u64> {
+        let ends = self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.map(|worker| ends.get(worker).copied().unwrap_or(0)).collect()
+    }
+
     fn note_end(&self, worker: &str, end: u64) {
         let mut ends = self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner);
         ends.insert(worker.to_owned(), end);

@@ -1,6 +1,6 @@
-//! The live table: a shed's sessions as its shed-init last told, in the words of the API. Pure.
+//! The live table: a shed's sessions as its shed-init last reported them, in the types of the API. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -14,14 +14,41 @@ use shed_tmux::{Listing, parse_listing};
 /// What is known of a shed's tmux.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
-    /// The sessions, or why there is no saying.
+    /// The sessions in the order of `listing`, or why they are not known.
     pub(crate) sessions: Result<Vec<Session>, NoSessions>,
-    /// What tmux said, as it was said; the same sessions.
+    /// The same sessions as tmux printed them, parsed.
     pub(crate) listing: Arc<Listing>,
-    /// That text.
+    /// The text that `listing` was parsed from.
     pub(crate) text: Arc<str>,
-    /// When it was read.
+    /// When shed-init read it, by the clock of the shed's host.
     pub(crate) at: DateTime<Utc>,
+    /// Built once per table, so that joining it with the rows of the database takes one look-up per row.
+    marks: Marks,
+}
+
+/// What shed marked, by mark.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Marks {
+    /// Positions in the listing, by the session's id.
+    sessions: HashMap<String, usize>,
+    /// Numbers of tmux windows (the 5 of `@5`), by the worker's id.
+    windows: HashMap<String, u32>,
+}
+
+impl Marks {
+    /// Where tmux lists a mark twice, the first counts.
+    fn of(listing: &Listing) -> Self {
+        let mut marks = Self::default();
+        for (position, row) in listing.sessions.iter().enumerate() {
+            if !row.mark.is_empty() {
+                marks.sessions.entry(row.mark.clone()).or_insert(position);
+            }
+            for window in row.windows.iter().filter(|window| !window.mark.is_empty()) {
+                marks.windows.entry(window.mark.clone()).or_insert(window.id);
+            }
+        }
+        marks
+    }
 }
 
 /// Why a shed's sessions are not known.
@@ -43,6 +70,7 @@ impl Table {
             listing: Arc::default(),
             text: Arc::from(""),
             at,
+            marks: Marks::default(),
         };
         match &picture.tmux {
             Tmux::Missing => no(NoSessions::NoTmux),
@@ -54,6 +82,7 @@ impl Table {
                         .iter()
                         .map(|row| session(shed, row, at, &picture.foreground))
                         .collect()),
+                    marks: Marks::of(&listing),
                     listing: Arc::new(listing),
                     text: Arc::from(text.as_str()),
                     at,
@@ -63,22 +92,21 @@ impl Table {
         }
     }
 
-    /// What shed marked a session with, if it made it.
-    pub(crate) fn mark_of(&self, session: &Session) -> Option<&str> {
-        let id = session.tmux_id.as_deref()?.strip_prefix('$')?.parse::<u32>().ok()?;
-        let row = self.listing.sessions.iter().find(|row| row.id == id)?;
-        (!row.mark.is_empty()).then_some(row.mark.as_str())
+    /// Every session with what shed marked it with; `None` for one that shed did not create.
+    pub(crate) fn with_marks(&self) -> impl Iterator<Item = (&Session, Option<&str>)> {
+        let rows = self.listing.sessions.iter();
+        let marks = rows.map(|row| (!row.mark.is_empty()).then_some(row.mark.as_str()));
+        self.rows().iter().zip(marks)
     }
 
     /// tmux's row of the session that shed marked so.
     pub(crate) fn marked(&self, mark: &str) -> Option<&SessionRow> {
-        self.listing.sessions.iter().find(|row| row.mark == mark)
+        self.listing.sessions.get(*self.marks.sessions.get(mark)?)
     }
 
     /// The id of the window that has this worker in it.
     pub(crate) fn window_of(&self, worker: &str) -> Option<String> {
-        let mut windows = self.listing.sessions.iter().flat_map(|row| &row.windows);
-        windows.find(|window| window.mark == worker).map(|window| format!("@{}", window.id))
+        self.marks.windows.get(worker).map(|id| format!("@{id}"))
     }
 
     /// The sessions; none where they are not known.
@@ -88,9 +116,18 @@ impl Table {
 
     /// The session a request points at.
     pub(crate) fn find(&self, target: &SessionRef) -> Option<&Session> {
-        self.rows().iter().find(|row| match target {
+        self.find_with_mark(target).map(|(row, _)| row)
+    }
+
+    /// The same with its mark.
+    pub(crate) fn find_with_mark(&self, target: &SessionRef) -> Option<(&Session, Option<&str>)> {
+        let tmux_id = match target {
+            SessionRef::Name(_) => String::new(),
+            SessionRef::Id(id) => format!("${id}"),
+        };
+        self.with_marks().find(|(row, _)| match target {
             SessionRef::Name(name) => row.name == name.as_str(),
-            SessionRef::Id(id) => row.tmux_id.as_deref() == Some(&format!("${id}")),
+            SessionRef::Id(_) => row.tmux_id.as_ref() == Some(&tmux_id),
         })
     }
 }
@@ -145,7 +182,7 @@ fn seconds(since_1970: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(since_1970, 0).unwrap_or_default()
 }
 
-/// What changed between two tables, as far as events tell it.
+/// A difference between two tables that is recorded as an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SessionChange {
     /// It appeared.
@@ -161,7 +198,7 @@ pub(crate) enum SessionChange {
     },
 }
 
-/// Compares by id, since names move. A restarted tmux uses its ids again, so the time of making counts too.
+/// Compares by id, since names move. A restarted tmux uses its ids again, so the time of creation is compared too.
 pub(crate) fn changes(before: &[Session], after: &[Session]) -> Vec<SessionChange> {
     let key = |row: &Session| (row.id.clone(), row.created_at);
     let mut old: BTreeMap<_, _> = before.iter().map(|row| (key(row), row)).collect();
@@ -195,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_by_id() {
+    fn sessions_are_compared_by_id() {
         let before = [row("$1", "a", 1), row("$2", "b", 1), row("$3", "c", 1)];
         let after = [row("$1", "a", 1), row("$2", "x", 1), row("$3", "c", 9)];
         let expected = [
@@ -208,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_parse_is_said_and_not_shown() {
+    fn a_listing_that_does_not_parse_is_an_error_and_shows_no_session() {
         let shed: ShedName = "s".parse().unwrap();
         let picture = Picture {
             tmux: Tmux::Listing("S garbage".to_owned()),

@@ -1,6 +1,6 @@
-//! What a shed's session keeper shows: one value, replaced whole; and how it is joined with what tmux says.
+//! What a shed's session keeper shows: one value, replaced whole; and how it is joined with what tmux lists.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -14,7 +14,7 @@ use shed_model::worker::WorkerRow;
 use crate::session::table::Table;
 use shed_model::session::{Managed, ports};
 
-/// Everything shed remembers of a shed's sessions.
+/// The managed sessions of a shed, as the database has them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WorkView {
     /// By id.
@@ -62,38 +62,45 @@ impl WorkView {
         match target {
             SessionRef::Name(name) => self.find(name.as_str()),
             SessionRef::Id(_) => {
-                let mark = table?.mark_of(table?.find(target)?)?;
-                self.sessions.get(mark)
+                let (_, mark) = table?.find_with_mark(target)?;
+                self.sessions.get(mark?)
             }
         }
     }
 }
 
-/// All sessions of a shed in the words of the API: what shed remembers, joined with what tmux lists, by name.
+/// Every worker of the managed sessions, in the order in which [`join`] takes their logs' ends.
+pub(crate) fn workers(work: &WorkView) -> impl Iterator<Item = &WorkerRow> {
+    work.sessions.values().flat_map(|known| &known.workers)
+}
+
+/// All sessions of a shed in the types of the API: the managed ones, joined by mark with what tmux lists, and the
+/// unmanaged ones. Sorted by name, then id. The time it takes grows with the number of sessions and no faster.
 pub(crate) fn join(
     name: &ShedName,
     shed: ShedStatus,
     work: &WorkView,
     table: Option<&Table>,
     now: DateTime<Utc>,
-    output_end: &dyn Fn(&str) -> u64,
+    ends: &[u64],
 ) -> Vec<Session> {
     let runs = matches!(shed, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed);
     let table = table.filter(|_| runs);
-    let mut sessions = Vec::new();
-    let mut marked = BTreeMap::new();
-    for session in table.map(Table::rows).unwrap_or_default() {
-        match table.and_then(|table| table.mark_of(session)) {
+    let mut sessions = Vec::with_capacity(work.sessions.len());
+    let mut marked = HashMap::new();
+    for (session, mark) in table.iter().flat_map(|table| table.with_marks()) {
+        match mark {
             Some(mark) if work.sessions.contains_key(mark) => {
-                marked.insert(mark.to_owned(), session);
+                marked.insert(mark, session);
             }
             Some(mark) if work.forgotten.iter().any(|id| id == mark) => {}
             _ => sessions.push(session.clone()),
         }
     }
+    let mut ends = ends.iter().copied();
     for (id, known) in &work.sessions {
-        let listed = marked.get(id).map(|session| (*session).clone());
-        sessions.push(one(shed, known, listed, table, now, output_end));
+        let listed = marked.get(id.as_str()).map(|session| (*session).clone());
+        sessions.push(one(shed, known, listed, table, now, &mut ends));
     }
     // Set aside, not forgotten: whatever else is there of it is untouched.
     for record in &work.unreadable {
@@ -124,7 +131,7 @@ fn one(
     listed: Option<Session>,
     table: Option<&Table>,
     now: DateTime<Utc>,
-    output_end: &dyn Fn(&str) -> u64,
+    ends: &mut dyn Iterator<Item = u64>,
 ) -> Session {
     let row = &known.row;
     let spec = &row.spec;
@@ -157,7 +164,7 @@ fn one(
         reason: row.reason.as_deref().map(printable),
         window: window(row),
         epoch: row.epoch,
-        output_end: output_end(&row.id),
+        output_end: ends.next().unwrap_or(0),
         created_at: row.created_at,
         started_at: row.started_at,
         ended_at: row.ended_at,

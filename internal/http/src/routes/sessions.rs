@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use shed_api::Problem;
 use shed_api::git::Risk;
@@ -23,8 +24,13 @@ const OBSERVE_PERIOD: Duration = Duration::from_secs(3);
 
 /// Lists the sessions of all sheds, from the server's memory.
 #[utoipa::path(get, path = "/api/sessions", tag = "sessions", responses((status = 200, body = SessionList)))]
-pub(crate) async fn all(Door(state): Door, Who(person): Who) -> Answer<Json<SessionList>> {
-    Ok(Json(state.app.sessions(&person, None)?))
+pub(crate) async fn all(Door(state): Door, Who(person): Who) -> Answer<Response> {
+    Ok(json(state.app.sessions_json(&person, None)?))
+}
+
+/// An answer whose body is JSON already.
+fn json(body: String) -> Response {
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// Returns the sessions of all sheds as an event stream: the whole list after each change, at most ten times a second. While
@@ -34,7 +40,7 @@ pub(crate) async fn all(Door(state): Door, Who(person): Who) -> Answer<Json<Sess
 pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
     let app = state.app.clone();
     let bell = app.bell();
-    let start = (app, person, bell, None::<SessionList>, Instant::now());
+    let start = (app, person, bell, None::<String>, Instant::now());
     let stream = futures_util::stream::unfold(
         start,
         async |(app, person, mut bell, known, mut observe_at)| {
@@ -43,9 +49,9 @@ pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
             let not_before = Instant::now() + pause;
             loop {
                 bell.borrow_and_update();
-                let now = app.sessions(&person, None).ok()?;
+                let now = app.sessions_json(&person, None).ok()?;
                 if known.as_ref() != Some(&now) && Instant::now() >= not_before {
-                    let item = event_stream::item(&now);
+                    let item = event_stream::json_item(&now);
                     return Some((item, (app, person, bell, Some(now), observe_at)));
                 }
                 tokio::select! {
@@ -70,8 +76,8 @@ pub(crate) async fn list(
     Door(state): Door,
     Who(person): Who,
     OfShed(name): OfShed,
-) -> Answer<Json<SessionList>> {
-    Ok(Json(state.app.sessions(&person, Some(&name))?))
+) -> Answer<Response> {
+    Ok(json(state.app.sessions_json(&person, Some(&name))?))
 }
 
 /// Creates a session. Starts the shed if it is stopped.
