@@ -261,7 +261,7 @@ async fn import_own_keys(app: &App) -> anyhow::Result<()> {
         }
     }
     lines.sort();
-    for added in app.credentials().import_own_keys(lines).await? {
+    for added in app.access().import_own_keys(lines).await? {
         tracing::info!(key = %added, "first start: authorized your own public key with scope admin");
     }
     Ok(())

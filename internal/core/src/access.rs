@@ -1,4 +1,6 @@
-//! Who asks, and what they may. Pure but for the secrets' hash.
+//! Who asks, and what they may do.
+
+pub(crate) mod keys;
 
 use shed_model::Rejection;
 use std::collections::BTreeSet;
@@ -8,13 +10,13 @@ use shed_api::{Actor, Scope, ShedName};
 
 use crate::Error;
 
-/// The beginning of every token, so that scanners for leaked secrets know one when they see it.
+/// The beginning of every token, by which scanners for leaked secrets recognize one.
 pub const TOKEN_PREFIX: &str = "shed_";
 
-/// Somebody with a credential. Made by the doors from what the caller proved, checked by every call of [`crate::App`].
+/// Somebody with a credential. Made by a door from what the caller proved, checked by every call of [`crate::App`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
-    /// Goes into every event.
+    /// Recorded in the events of what they do.
     pub actor: Actor,
     /// What they may do.
     pub scope: Scope,
@@ -36,7 +38,7 @@ impl Person {
         Self { actor, scope, sheds, local_uid: None }
     }
 
-    /// Whether they may see a shed. One they may not see does not exist for them.
+    /// Whether they may see a shed. A shed that they may not see does not exist for them.
     pub fn sees(&self, shed: &str) -> bool {
         self.sheds.as_ref().is_none_or(|sheds| sheds.contains(shed))
     }
@@ -52,7 +54,7 @@ impl Person {
         ))))
     }
 
-    /// Passes if they may do this with this shed. A shed they may not see is no shed.
+    /// Passes if they may do this with this shed. One that they may not see is not found.
     pub fn may_with(&self, shed: &ShedName, needed: Scope, what: &str) -> Result<(), Error> {
         if !self.sees(shed.as_str()) {
             return Err(Error::NoShed(shed.clone()));
@@ -60,7 +62,7 @@ impl Person {
         self.may(needed, what)
     }
 
-    /// Passes if what they ask concerns the whole server and they are not confined to some sheds.
+    /// Passes if their scope reaches `needed` and their credential is for all sheds.
     pub fn may_server(&self, needed: Scope, what: &str) -> Result<(), Error> {
         self.may(needed, what)?;
         if self.sheds.is_some() {
@@ -69,6 +71,39 @@ impl Person {
             ))));
         }
         Ok(())
+    }
+}
+
+/// Who asks, about which shed, and to do what. A service makes one for each call; what it calls takes it as one value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    pub(crate) person: &'a Person,
+    pub(crate) shed: &'a ShedName,
+    /// The scope that the action takes.
+    pub(crate) needs: Scope,
+    /// The first words of a refusal, as in "to delete a session".
+    pub(crate) action: &'static str,
+}
+
+impl<'a> Caller<'a> {
+    /// Somebody who wants to see something of a shed.
+    pub(crate) fn read(person: &'a Person, shed: &'a ShedName, action: &'static str) -> Self {
+        Self { person, shed, needs: Scope::Read, action }
+    }
+
+    /// Somebody who wants to change something in a shed.
+    pub(crate) fn drive(person: &'a Person, shed: &'a ShedName, action: &'static str) -> Self {
+        Self { person, shed, needs: Scope::Drive, action }
+    }
+
+    /// Passes if they may.
+    pub(crate) fn authorize(&self) -> Result<(), Error> {
+        self.person.may_with(self.shed, self.needs, self.action)
+    }
+
+    /// What goes into the events of what they do.
+    pub(crate) fn actor(&self) -> Actor {
+        self.person.actor.clone()
     }
 }
 

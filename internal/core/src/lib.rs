@@ -1,13 +1,27 @@
 //! The rules and the tasks of shed: what may happen to a shed, and making it happen.
 //!
-//! [`App`] is all that the doors know. Behind it, each shed has a keeper, the one task that may change it; what may
-//! happen is decided in pure functions (`life`, `access`, `mounts`, `repo`, `table`), what happens is done by operations
-//! (`ops`) on the engine's port and the shed's link. Nothing here knows HTTP, SSH or a container engine by name.
+//! | here | what |
+//! |---|---|
+//! | `app` | the [`App`] and its services, one for each noun: all that a door can ask for |
+//! | `access` | who asks, and what they may do |
+//! | `shed` | a shed's keeper, its operations, its creation; the registry of all keepers; the watch over the engine |
+//! | `session` | a shed's session keeper, its operations, and the list of sessions |
+//! | `exec` | commands, terminals and connections in a shed |
+//! | `output` | what workers print: logs, viewers, previews |
+//! | `files` | git in a shed: worktrees, diffs, checkpoints, the trash |
+//! | `scheduler` | how many sessions may run at once |
+//! | `housekeeping` | orphans and garbage |
+//! | `box_link`, `stream` | the link to shed-init, and the streams of processes |
+//! | `server`, `tasks`, `settings`, `error` | what all of them use |
+//!
+//! A keeper is the one task that may change its shed or its sessions. `shed-model` decides what may happen, in pure
+//! functions; operations do it. Nothing here knows HTTP, SSH or a container engine by name.
 
 mod access;
 mod app;
 mod box_link;
 mod error;
+mod exec;
 mod files;
 mod housekeeping;
 mod output;
@@ -20,19 +34,22 @@ mod stream;
 mod tasks;
 
 pub use access::{Person, TOKEN_PREFIX};
-pub use app::App;
-pub use app::credentials::Credentials;
-pub use app::exec::{Attach, Exec, ExecKind, Started};
-pub use app::forward::{Bind, Listening, Target};
-pub use app::previews::Shown;
-pub use app::sheds::{ProgressReader, Removal};
-pub use app::tree::DiffQuery;
-pub use app::viewer::{Hands, MAX_IMAGE_BYTES, Viewer, WatchWorker};
-pub use app::worker_output::OutputSearch;
+pub use app::{
+    App, Batches, Credentials, Events, Files, Forwards, Housekeeping, Output, Previews, Removal,
+    Sessions, Sheds, Status, Streams, Templates, Workers,
+};
 pub use error::{Error, Failure};
+pub use exec::forward::{Bind, Listening, Target};
+pub use exec::{Attach, Exec, ExecKind, Started};
+pub use files::diff::DiffQuery;
+pub use output::input_writer::{InputWriter, MAX_IMAGE_BYTES};
+pub use output::pages::OutputSearch;
+pub use output::preview_stream::Shown;
+pub use output::viewer::{Viewer, WatchWorker};
 pub use session::settings::SessionSettings;
 pub use settings::{Clock, Defaults, PULSE, Settings};
 pub use shed::clone::{KEPT, NOT_EMPTY};
+pub use shed::creation::ProgressReader;
 pub use shed::handle::Answer;
 pub use shed_model::shed::mounts::MountPolicy;
 pub use stream::{Connection, Control, Duplex, ExitWait, Running, n_readable, read_some};

@@ -1,8 +1,13 @@
-//! What workers print: the collector that receives it, the logs that keep it, and those who watch.
+//! What workers print: the collector that receives it, the logs that keep it, and the viewers and previews of it.
 
 pub(crate) mod collector;
 pub(crate) mod cursor;
 pub(crate) mod images;
+pub(crate) mod input_writer;
 pub(crate) mod logs;
+pub(crate) mod pages;
+pub(crate) mod preview_stream;
 pub(crate) mod previews;
+pub(crate) mod spool;
+pub(crate) mod viewer;
 pub(crate) mod viewers;

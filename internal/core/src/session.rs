@@ -26,9 +26,13 @@ pub(crate) mod keeper;
 pub(crate) mod layout;
 pub(crate) mod list;
 pub(crate) mod operations;
+pub(crate) mod requests;
+pub(crate) mod screen;
 pub(crate) mod settings;
 pub(crate) mod table;
+pub(crate) mod template_list;
 pub(crate) mod templates;
+pub(crate) mod unmanaged;
 pub(crate) mod view;
 pub(crate) mod windows;
 

@@ -48,7 +48,7 @@ fn resolve(state: &Weak<State>, request: &Request, id: &str, rest: &str) -> Answ
     let Who(person) = Who::of(request.extensions().get::<Caller>())?;
     let Door(door) = Door::from_weak(state)?;
     // Ids are hexadecimal, so a known id needs no percent-decoding.
-    let shed = door.app.shed_of(&person, id).ok_or_else(|| {
+    let shed = door.app.sessions().shed_of(&person, id).ok_or_else(|| {
         let shown: String = shed_api::name::printable(id).chars().take(MAX_SHOWN).collect();
         Refused::new(Code::SessionNotFound, format!("no session with id {shown:?}"))
     })?;

@@ -48,7 +48,7 @@ pub(crate) async fn person(state: &State, peer: &Peer, parts: &Parts) -> Result<
             });
             let token = token
                 .ok_or(Error::Unauthorized("missing token; expected Authorization: Bearer …"))?;
-            state.app.credentials().token_holder(token).await
+            state.app.access().token_holder(token).await
         }
     }
 }

@@ -35,7 +35,7 @@ impl Metrics {
             "Requests answered, by class of status",
             self.requests.clone(),
         );
-        let sheds = app.sheds(person).sheds;
+        let sheds = app.sheds().list(person).sheds;
         let by_status = Family::<Labels, Gauge>::default();
         for status in ShedStatus::ALL {
             let n_sheds = sheds.iter().filter(|shed| shed.status == *status).count();
@@ -47,7 +47,7 @@ impl Metrics {
         registry.register("links", "Sheds whose shed-init answers", gauge(n_links));
         let n_sessions: u32 = sheds.iter().map(|shed| shed.session_count).sum();
         registry.register("sessions", "tmux sessions", gauge(n_sessions as usize));
-        let ready = usize::from(app.health().ready);
+        let ready = usize::from(app.server().health().ready);
         registry.register("ready", "Whether the server is fully operational", gauge(ready));
         let resident = resident_bytes().unwrap_or_default();
         registry.register("resident_memory_bytes", "Memory of the server", gauge(resident));

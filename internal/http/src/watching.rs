@@ -8,7 +8,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use shed_api::stream::MAX_MESSAGE_BYTES;
 use shed_api::worker::{WorkerClientFrame, WorkerServerFrame};
 use shed_api::{Code, Problem};
-use shed_core::{Error, Hands, MAX_IMAGE_BYTES, Viewer};
+use shed_core::{Error, InputWriter, MAX_IMAGE_BYTES, Viewer};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -32,11 +32,16 @@ enum Request {
 }
 
 /// Serves a viewer until it or the client ends.
-pub(crate) async fn watch(state: &State, socket: WebSocket, mut viewer: Viewer, hands: Hands) {
+pub(crate) async fn watch(
+    state: &State,
+    socket: WebSocket,
+    mut viewer: Viewer,
+    writer: InputWriter,
+) {
     let (mut sink, stream) = socket.split();
     let (problems, mut queued_problems) = mpsc::channel(QUEUED_PROBLEMS);
     let stop = state.app.stopping();
-    let inbound = perform_requests(stream, &hands, &problems);
+    let inbound = perform_requests(stream, &writer, &problems);
     tokio::pin!(inbound);
     let outbound = async {
         let mut ping = pings(state);
@@ -89,7 +94,7 @@ fn text(frame: &WorkerServerFrame) -> Message {
 /// Performs the client's requests until it disconnects.
 async fn perform_requests(
     mut stream: Stream,
-    hands: &Hands,
+    writer: &InputWriter,
     problems: &mpsc::Sender<Problem>,
 ) -> CallerEnd {
     let (queue, mut queued) = mpsc::channel(QUEUED_REQUESTS);
@@ -101,8 +106,8 @@ async fn perform_requests(
     let act = async {
         while let Some(request) = queued.recv().await {
             report(match request {
-                Request::Input(bytes) => hands.input(bytes).await,
-                Request::Image { data, mime_type } => hands.image(&data, &mime_type).await,
+                Request::Input(bytes) => writer.input(bytes).await,
+                Request::Image { data, mime_type } => writer.image(&data, &mime_type).await,
             });
         }
     };
@@ -117,11 +122,11 @@ async fn perform_requests(
                         Request::Image { data, mime_type }
                     }
                     Ok(WorkerClientFrame::Resize { cols, rows }) => {
-                        hands.resize(cols, rows);
+                        writer.resize(cols, rows);
                         continue;
                     }
                     Ok(WorkerClientFrame::Primary) => {
-                        report(hands.claim());
+                        report(writer.claim());
                         continue;
                     }
                     Err(problem) => {

@@ -83,7 +83,7 @@ impl Forwarder {
         let connected = match self.visitor.shed() {
             Ok(shed) => {
                 let connected = tokio::select! {
-                    connected = self.app.connect(&self.visitor.person, &shed, &target) => connected,
+                    connected = self.app.forwards().connect(&self.visitor.person, &shed, &target) => connected,
                     () = self.channels.ended() => return,
                 };
                 connected.map_err(|error| Box::new(error.problem()))
@@ -107,7 +107,8 @@ impl Forwarder {
     /// Listens in the shed. `None` if that fails: SSH cannot carry the reason.
     pub(crate) async fn listen(&self, bind: &Bind) -> Option<Listening> {
         let shed: ShedName = self.visitor.shed().ok()?;
-        let listening = timeout(LISTEN_LIMIT, self.app.listen(&self.visitor.person, &shed, bind));
+        let listening =
+            timeout(LISTEN_LIMIT, self.app.forwards().listen(&self.visitor.person, &shed, bind));
         match listening.await {
             Ok(Ok(listening)) => Some(listening),
             Ok(Err(error)) => {

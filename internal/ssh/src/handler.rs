@@ -153,7 +153,7 @@ impl Handler {
         if !is_acceptable(key, algorithm) {
             return false;
         }
-        let known = self.door.app.credentials().knows_key(&fingerprint(key)).await;
+        let known = self.door.app.access().knows_key(&fingerprint(key)).await;
         known.unwrap_or_else(|error| {
             tracing::error!(%error, "cannot look up keys");
             false

@@ -118,7 +118,7 @@ async fn start(
     match (login, kind, tty) {
         (Login::Api, ..) => Err(invalid("_api runs no program; log in as a shed")),
         (Login::Shed(shed), kind, tty) => {
-            app.exec_ssh(&visitor.person, shed, Exec { kind, env, tty }).await
+            app.streams().ssh(&visitor.person, shed, Exec { kind, env, tty }).await
         }
         (Login::Session(shed, session), ExecKind::Shell, Some(tty)) => {
             let open = AttachOpen {
@@ -129,7 +129,7 @@ async fn start(
                 detach_others: false,
                 env: client_env.into_iter().collect(),
             };
-            app.attach(&visitor.person, shed, session, Attach { open, env }).await
+            app.streams().attach(&visitor.person, shed, session, Attach { open, env }).await
         }
         (Login::Session(_, session), ExecKind::Shell, None) => {
             Err(invalid(format!("session {session} needs a terminal; use ssh -t")))

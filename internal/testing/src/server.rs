@@ -100,8 +100,8 @@ impl TestApp {
     /// A running shed.
     pub async fn shed(&self, name: &str) -> Shed {
         let request = CreateShed { name: name.to_owned(), ..CreateShed::default() };
-        self.app.create(&self.admin, request).await.expect("a creation begins");
-        self.app.created(&self.admin, &shed_name(name)).await.expect("a shed runs")
+        self.app.sheds().create(&self.admin, request).await.expect("a creation begins");
+        self.app.sheds().created(&self.admin, &shed_name(name)).await.expect("a shed runs")
     }
 }
 
@@ -141,6 +141,6 @@ async fn open(
     let store = Store::open(dir).expect("a store");
     let opening = App::open(settings, store, Arc::clone(engine) as _, Clock::System);
     let app = host.run(opening).await.expect("an App");
-    app.settled().await;
+    app.server().settled().await;
     app
 }

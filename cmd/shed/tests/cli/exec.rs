@@ -229,7 +229,7 @@ async fn a_token_is_limited_to_its_scope() {
         sheds: Vec::new(),
         expires_in_seconds: None,
     };
-    let token = env.test.app.credentials().add_token(&env.test.admin, new).await.unwrap().token;
+    let token = env.test.app.access().add_token(&env.test.admin, new).await.unwrap().token;
     let run = async |token: &str, words: &[&str]| {
         let mut command = env.shed(words);
         command.env("SHED_TOKEN", token).env("SHED_SERVER", &address);

@@ -43,7 +43,7 @@ impl Remote {
         let public_key = std::fs::read_to_string(env.path("key.pub")).unwrap();
         let key =
             NewKey { name: "ann".to_owned(), public_key, scope: Scope::Drive, sheds: Vec::new() };
-        test.app.credentials().add_key(&test.admin, key).await.unwrap();
+        test.app.access().add_key(&test.admin, key).await.unwrap();
         let address = format!("ssh://127.0.0.1:{port}");
         Self { test, address, fingerprint: host_key.fingerprint() }
     }
@@ -302,7 +302,7 @@ async fn a_token_is_stored_for_its_server() {
         sheds: Vec::new(),
         expires_in_seconds: None,
     };
-    let issued = env.test.app.credentials().add_token(&env.test.admin, new).await.unwrap();
+    let issued = env.test.app.access().add_token(&env.test.admin, new).await.unwrap();
     let add = ["server", "add", &address, "-n", "web", "--token-file", "-"];
     env.run_with(&add, b"shed_nonsense\n").await.fails(6);
     env.run_with(&add, b"\n").await.fails(2);
@@ -312,6 +312,6 @@ async fn a_token_is_stored_for_its_server() {
     let listed = env.run(&["server", "list", "--json"]).await.json();
     assert!(!listed.to_string().contains(&issued.token), "{listed}");
     assert_eq!(env.run(&["-s", "web", "exec", "a", "echo", "hi"]).await.ok(), "hi\n");
-    env.test.app.credentials().remove_token(&env.test.admin, &issued.id).await.unwrap();
+    env.test.app.access().remove_token(&env.test.admin, &issued.id).await.unwrap();
     env.run(&["-s", "web", "list"]).await.fails(6);
 }

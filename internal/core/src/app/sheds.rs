@@ -1,53 +1,80 @@
-//! Sheds: create, change, request.
+//! Sheds: list, create, change and delete them, and what they use.
 
-use shed_api::git::Branch;
-use shed_model::{Rejection, env};
-use std::collections::VecDeque;
+use std::sync::Arc;
 
-use shed_api::shed::{CreateShed, Limits, PatchShed, Progress, RebuildShed, Shed};
-use shed_api::size::parse_size;
+use futures_util::future::join_all;
+use shed_api::shed::{
+    CreateShed, DiskUseList, PatchShed, RebuildShed, Shed, ShedList, Stats, StatsList,
+};
 use shed_api::{EventKind, Scope, ShedName, ShedStatus};
-use shed_model::NewEvent;
+use shed_engine::EngineError;
+use shed_model::shed::life::Request;
 use shed_model::shed::{ShedRow, ShedSpec};
+use shed_model::{NewEvent, Rejection};
 use shed_store::StoreError;
 use tokio::net::UnixStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use super::App;
-use super::start_keeper;
+use crate::access::Caller;
+use crate::server::Server;
+use crate::session::Resources;
+use crate::shed::creation::{self, ProgressReader};
+use crate::shed::handle::Answer;
 use crate::shed::handle::Order;
-use crate::shed::handle::{Answer, KeeperHandle, Message};
-use crate::shed::view::ProgressState;
+use crate::shed::registry::Registry;
+use crate::shed::spec;
 use crate::{Error, Person};
-use shed_engine::EngineError;
-use shed_model::shed::life::{Denial, Request};
-use shed_model::shed::repo::{self, Repo};
 
-/// The least memory a shed can live with.
-const MIN_MEMORY_BYTES: u64 = 16 << 20;
-/// The fewest processes a shed can live with: shed-init's two, tmux's two, a shell and what it starts.
-const MIN_PIDS: u32 = 16;
-/// An image's name.
-const MAX_IMAGE_BYTES: usize = 512;
+/// The most lines of a log that are returned.
+const MAX_LOG_LINES: u32 = 10_000;
 
-/// What a deletion leaves.
+/// What is left when a shed is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
-    /// Nothing.
+    /// Nothing is left.
     Everything,
-    /// The volumes.
+    /// Its volumes are kept.
     KeepVolumes,
 }
 
-impl App {
-    /// Begins to create a shed (or to take up a failed one) and returns it as it is then. The progress tells the rest.
+/// All sheds.
+#[derive(Clone)]
+pub struct Sheds {
+    pub(crate) server: Arc<Server>,
+    pub(crate) registry: Registry,
+    pub(crate) resources: Resources,
+}
+
+impl Sheds {
+    /// Every shed the person may see, by name.
+    pub fn list(&self, person: &Person) -> ShedList {
+        let views = self.registry.views(person);
+        ShedList { sheds: views.iter().map(|(_, view)| view.to_api()).collect() }
+    }
+
+    /// One shed.
+    pub fn get(&self, person: &Person, name: &ShedName) -> Result<Shed, Error> {
+        let handle = self.registry.keeper(&Caller::read(person, name, "to see a shed"))?;
+        let view = handle.view.borrow().clone();
+        Ok(view.to_api())
+    }
+
+    /// Changes whenever the status, the link or the sessions of any shed do; the value means nothing.
+    pub fn bell(&self) -> watch::Receiver<u64> {
+        self.server.bell.subscribe()
+    }
+
+    /// Begins to create a shed, or to retry the creation of a failed one, and returns the shed as it is then. Follow its
+    /// progress for the rest.
     pub async fn create(&self, person: &Person, request: CreateShed) -> Result<Shed, Error> {
         let name: ShedName = request.name.parse()?;
-        person.may_with(&name, Scope::Drive, "to create a shed")?;
+        let caller = Caller::drive(person, &name, "to create a shed");
+        caller.authorize()?;
         if request.retry {
-            return self.retry(person, &name, request).await;
+            creation::retry(&self.registry.keeper(&caller)?, &caller, request).await?;
+            return self.get(person, &name);
         }
-        let (spec, repo) = self.specify(person, &request)?;
+        let (spec, repo) = spec::specify(&self.server.settings, person, &request)?;
         let now = self.server.clock.now();
         let row = ShedRow {
             name: name.to_string(),
@@ -60,357 +87,151 @@ impl App {
             spec,
         };
         let mut event =
-            NewEvent::new(now, EventKind::ShedStatus, person.actor.clone()).shed(name.as_str());
+            NewEvent::new(now, EventKind::ShedStatus, caller.actor()).shed(name.as_str());
         event.status = Some(ShedStatus::Creating);
         match self.server.store.add_shed(row.clone(), event).await {
             Err(StoreError::Exists(_)) => return Err(Error::ShedExists(name)),
             added => added?,
         }
         // From here on the shed exists, whatever becomes of the caller: the rest is the keeper's.
-        start_keeper(&self.server, &self.resources, &self.sheds, name.clone(), row).await?;
+        self.registry.start(&self.server, &self.resources, name.clone(), row).await?;
         let order =
             Order { no_start: request.no_start, repo, lend: request.lend, ..Order::default() };
-        let handle = self.keeper(person, &name, Scope::Drive, "to create a shed")?;
-        handle.begin_creation(person, order).await?;
-        self.shed(person, &name)
+        self.registry.keeper(&caller)?.begin_creation(caller.actor(), order).await?;
+        self.get(person, &name)
     }
 
-    async fn retry(
-        &self,
-        person: &Person,
-        name: &ShedName,
-        request: CreateShed,
-    ) -> Result<Shed, Error> {
-        let handle = self.keeper(person, name, Scope::Drive, "to create a shed")?;
-        let repo = request.repo.as_deref().map(parse_repo).transpose()?;
-        let status = handle.view.borrow().status();
-        if status != ShedStatus::Failed {
-            return Err(Error::Rejected(Rejection::Shed {
-                shed: name.clone(),
-                denial: Denial::NotFailed,
-            }));
-        }
-        if let Some(image) = &request.image {
-            check_image(image)?;
-        }
-        if let Some(branch) = &request.branch {
-            check_branch(branch, repo.is_some())?;
-        }
-        if let Some(repo) = &repo {
-            let spec = ShedSpec {
-                repo: Some(repo.url.clone()),
-                branch: request.branch.clone(),
-                ..handle.view.borrow().row.spec.clone()
-            };
-            handle.set_spec(person, spec).await?;
-        }
-        let order = Order { image: request.image, repo, lend: request.lend, ..Order::default() };
-        handle.begin_creation(person, order).await?;
-        self.shed(person, name)
+    /// The progress of a creation.
+    pub fn progress(&self, person: &Person, name: &ShedName) -> Result<ProgressReader, Error> {
+        let handle = self.registry.keeper(&Caller::read(person, name, "to see a shed"))?;
+        Ok(ProgressReader::new(handle.progress))
     }
 
-    /// Checks a request and fills in what it does not say.
-    fn specify(
-        &self,
-        person: &Person,
-        request: &CreateShed,
-    ) -> Result<(ShedSpec, Option<Repo>), Error> {
-        let defaults = &self.settings().defaults;
-        let repo = request.repo.as_deref().map(parse_repo).transpose()?;
-        if request.no_start && repo.is_some() {
-            let text = "a shed that is not started cannot clone: leave out --no-start or --repo";
-            return Err(Error::Rejected(Rejection::Invalid(text.to_owned())));
-        }
-        if let Some(branch) = &request.branch {
-            check_branch(branch, repo.is_some())?;
-        }
-        let image = request.image.clone().unwrap_or_else(|| defaults.image.clone());
-        check_image(&image)?;
-        let limits =
-            limits(defaults.limits, request.cpus, request.memory.as_deref(), request.pids)?;
-        if !request.mounts.is_empty() {
-            person.may(Scope::Admin, "to mount directories of the host")?;
-        }
-        for mount in &request.mounts {
-            self.settings().mounts.check(
-                mount,
-                person.local_uid,
-                "/home/dev",
-                crate::shed::mounts::look_up,
-            )?;
-        }
-        let mut env = defaults.env.clone();
-        env.extend(request.env.clone());
-        env::check(env.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
-        let mounts = defaults.mounts.iter().chain(&request.mounts).cloned().collect();
-        let spec = ShedSpec {
-            image,
-            repo: repo.as_ref().map(|repo| repo.url.clone()),
-            branch: request.branch.clone(),
-            limits,
-            network: request.network.unwrap_or(defaults.network),
-            mounts,
-            env,
-            allow_agent_forwarding: request.allow_agent_forwarding,
-            git_identity: request.git_identity.clone(),
-            cloned: repo.is_none(),
-            made_volumes: false,
-            removal_keeps_volumes: false,
-        };
-        Ok((spec, repo))
+    /// Waits until a creation has ended. An error if it failed.
+    pub async fn created(&self, person: &Person, name: &ShedName) -> Result<Shed, Error> {
+        let handle = self.registry.keeper(&Caller::read(person, name, "to see a shed"))?;
+        creation::ended(&self.server, &handle, name).await?;
+        self.get(person, name)
     }
 
-    /// Makes a request come true and waits for it.
+    /// One connection of a clone that asks for a credential its creator lends. Only the creator gets it.
+    pub fn lend(&self, person: &Person, name: &ShedName, id: &str) -> Result<UnixStream, Error> {
+        let caller = Caller::drive(person, name, "to lend credentials to a clone");
+        let taken = self.registry.keeper(&caller)?.relay.take(id, &person.actor);
+        taken.ok_or_else(|| {
+            Error::Rejected(Rejection::NotFound("clone that waits for this".to_owned()))
+        })
+    }
+
+    /// Starts, stops or pauses a shed and waits for it.
     pub async fn request(
         &self,
         person: &Person,
         name: &ShedName,
         request: Request,
     ) -> Result<(Answer, Shed), Error> {
-        let handle = self.keeper(person, name, Scope::Drive, "to start and stop a shed")?;
-        let answer = handle.request(request, person.actor.clone(), Order::default()).await?;
-        Ok((answer, self.shed(person, name)?))
+        let caller = Caller::drive(person, name, "to start and stop a shed");
+        let handle = self.registry.keeper(&caller)?;
+        let answer = handle.request(request, caller.actor(), Order::default()).await?;
+        Ok((answer, self.get(person, name)?))
     }
 
-    /// A new container on the same volumes; waits for it.
+    /// Replaces the container and keeps the volumes; waits for it.
     pub async fn rebuild(
         &self,
         person: &Person,
         name: &ShedName,
         request: RebuildShed,
     ) -> Result<Shed, Error> {
-        let handle = self.keeper(person, name, Scope::Drive, "to rebuild a shed")?;
-        if let Some(image) = &request.image {
-            check_image(image)?;
-        }
+        let caller = Caller::drive(person, name, "to rebuild a shed");
+        let handle = self.registry.keeper(&caller)?;
+        request.image.as_deref().map_or(Ok(()), spec::check_image)?;
         let order = Order { image: request.image, ..Order::default() };
-        handle.request(Request::Rebuild, person.actor.clone(), order).await?;
-        self.shed(person, name)
+        handle.request(Request::Rebuild, caller.actor(), order).await?;
+        self.get(person, name)
     }
 
-    /// Deletes a shed and waits for it. One that is being created is called off first.
+    /// Deletes a shed and waits for it. A creation that is under way is cancelled first.
     pub async fn delete(
         &self,
         person: &Person,
         name: &ShedName,
         removal: Removal,
     ) -> Result<(), Error> {
-        let handle = self.keeper(person, name, Scope::Drive, "to delete a shed")?;
+        let caller = Caller::drive(person, name, "to delete a shed");
+        let handle = self.registry.keeper(&caller)?;
         let order = Order { keep_volumes: removal == Removal::KeepVolumes, ..Order::default() };
-        handle.request(Request::Delete, person.actor.clone(), order).await?;
-        Ok(())
+        handle.request(Request::Delete, caller.actor(), order).await.map(drop)
     }
 
-    /// Changes limits and options while it runs.
+    /// Changes limits and options, also of a shed that runs.
     pub async fn patch(
         &self,
         person: &Person,
         name: &ShedName,
         request: PatchShed,
     ) -> Result<Shed, Error> {
-        let handle = self.keeper(person, name, Scope::Drive, "to change a shed")?;
+        let caller = Caller::drive(person, name, "to change a shed");
+        let handle = self.registry.keeper(&caller)?;
         let (spec, has_box) = {
             let view = handle.view.borrow();
             (view.row.spec.clone(), view.has_box())
         };
-        let limits = limits(spec.limits, request.cpus, request.memory.as_deref(), request.pids)?;
+        let memory = request.memory.as_deref();
+        let limits = spec::limits(spec.limits, request.cpus, memory, request.pids)?;
         if limits != spec.limits && has_box {
             self.server.engine.limit(name, limits).await?;
         }
         let allow = request.allow_agent_forwarding.unwrap_or(spec.allow_agent_forwarding);
-        handle.set_spec(person, ShedSpec { limits, allow_agent_forwarding: allow, ..spec }).await?;
-        self.shed(person, name)
+        let spec = ShedSpec { limits, allow_agent_forwarding: allow, ..spec };
+        handle.set_spec(caller.actor(), spec).await?;
+        self.get(person, name)
     }
 
-    /// How a creation goes.
-    pub fn progress(&self, person: &Person, name: &ShedName) -> Result<ProgressReader, Error> {
-        let handle = self.keeper(person, name, Scope::Read, "to see a shed")?;
-        let known = ProgressState::default();
-        Ok(ProgressReader { state: handle.progress, known, news: VecDeque::new() })
-    }
-
-    /// Waits until nothing is under way any more, and says how it ended.
-    pub async fn created(&self, person: &Person, name: &ShedName) -> Result<Shed, Error> {
-        let handle = self.keeper(person, name, Scope::Read, "to see a shed")?;
-        let mut progress = handle.progress.clone();
-        let stop = self.stopping();
-        tokio::select! {
-            // The keeper ends with its shed or with the server.
-            done = progress.wait_for(|state| state.done.is_some()) => {
-                drop(done.map_err(|_| Error::ShuttingDown)?);
-            }
-            // The creation goes on with the next server.
-            () = stop.cancelled() => return Err(Error::ShuttingDown),
-        }
-        let row = handle.view.borrow().row.clone();
-        match (row.status, &row.reason) {
-            (ShedStatus::Failed, Some(text)) => {
-                let code = row.reason_code.unwrap_or(shed_api::Code::Internal);
-                let hint = format!("shed create {name} --retry");
-                Err(Error::Failed(crate::Failure::new(code, text.clone()).hint(hint)))
-            }
-            (ShedStatus::Creating, _) if stop.is_cancelled() => Err(Error::ShuttingDown),
-            (ShedStatus::Creating, _) => {
-                let text = "the creation goes on when the engine is back";
-                Err(EngineError::Unreachable(text.to_owned()).into())
-            }
-            _ => self.shed(person, name),
+    /// The last lines that a shed's first process printed.
+    pub async fn logs(
+        &self,
+        person: &Person,
+        name: &ShedName,
+        n_lines: u32,
+    ) -> Result<String, Error> {
+        self.registry.keeper(&Caller::read(person, name, "to see a log"))?;
+        match self.server.engine.logs(name, n_lines.min(MAX_LOG_LINES)).await {
+            Err(EngineError::NoBox(_)) => Ok(String::new()),
+            logs => Ok(logs?),
         }
     }
 
-    /// One connection of a clone that asks for something its creator lends. Only the creator is given it.
-    pub fn lend(&self, person: &Person, name: &ShedName, id: &str) -> Result<UnixStream, Error> {
-        let handle = self.keeper(person, name, Scope::Drive, "to lend credentials to a clone")?;
-        let taken = handle.relay.take(id, &person.actor);
-        taken.ok_or_else(|| {
-            Error::Rejected(Rejection::NotFound("clone that waits for this".to_owned()))
-        })
-    }
-}
-
-impl KeeperHandle {
-    /// Posts the creation and waits until it has begun, so that its progress is its own and no earlier one's.
-    async fn begin_creation(&self, person: &Person, order: Order) -> Result<(), Error> {
-        self.relay.open_for(person.actor.clone());
-        let ended = self.send_request(Request::Create, person.actor.clone(), order).await?;
-        let mut view = self.view.clone();
-        tokio::select! {
-            biased;
-            // The keeper lives as long as the shed; a creation that is over at once has begun, too.
-            begun = view.wait_for(|view| view.status() != ShedStatus::Failed) => {
-                begun.map(drop).map_err(|_| Error::ShuttingDown)
-            }
-            ended = ended => ended.map_err(|_| Error::ShuttingDown)?.map(drop),
+    /// What a running shed uses now.
+    pub async fn stats(&self, person: &Person, name: &ShedName) -> Result<Stats, Error> {
+        let caller = Caller::read(person, name, "to see what a shed uses");
+        let status = self.registry.keeper(&caller)?.view.borrow().status();
+        if status != ShedStatus::Running {
+            return Err(Error::Rejected(Rejection::NotRunning { shed: name.clone(), status }));
         }
+        Ok(self.server.engine.stats(name).await?)
     }
 
-    async fn set_spec(&self, person: &Person, spec: ShedSpec) -> Result<(), Error> {
-        let (answer, answered) = oneshot::channel();
-        let post = Message::ShedSpec(Box::new(spec), person.actor.clone(), answer);
-        self.messages.send(post).await.map_err(|_| Error::ShuttingDown)?;
-        answered.await.map_err(|_| Error::ShuttingDown)?
+    /// What all running sheds use now.
+    pub async fn all_stats(&self, person: &Person) -> Result<StatsList, Error> {
+        let views = self.registry.views(person);
+        let running = views.iter().filter(|(_, view)| view.status() == ShedStatus::Running);
+        let answers = join_all(running.map(|(name, _)| self.server.engine.stats(name))).await;
+        // A shed that was stopped meanwhile is left out.
+        let answers = answers.into_iter().filter(|it| !matches!(it, Err(EngineError::NoBox(_))));
+        Ok(StatsList { stats: answers.collect::<Result<_, _>>()? })
     }
-}
 
-/// Reads a creation's progress. A reader who comes late gets what still matters.
-#[derive(Debug)]
-pub struct ProgressReader {
-    state: watch::Receiver<ProgressState>,
-    known: ProgressState,
-    news: VecDeque<Progress>,
-}
-
-impl ProgressReader {
-    /// The next news; `None` after [`Progress::Done`] or when the shed is gone.
-    pub async fn next(&mut self) -> Option<Progress> {
-        loop {
-            if let Some(news) = self.news.pop_front() {
-                return Some(news);
-            }
-            if self.known.done.is_some() {
-                return None;
-            }
-            let now = self.state.borrow_and_update().clone();
-            self.news.extend(now.news_since(&self.known));
-            self.known = now;
-            if self.news.is_empty() {
-                self.state.changed().await.ok()?;
-            }
+    /// What sheds and kept volumes occupy on disk.
+    pub async fn disk(&self, person: &Person) -> Result<DiskUseList, Error> {
+        person.may(Scope::Read, "to see what is on disk")?;
+        let mut disk = self.server.engine.disk().await?;
+        disk.retain(|row| person.sees(&row.name));
+        let known = self.registry.handles();
+        for row in &mut disk {
+            row.kept = !known.iter().any(|(name, _)| name.as_str() == row.name);
         }
-    }
-}
-
-fn parse_repo(given: &str) -> Result<Repo, Error> {
-    repo::parse(given).map_err(|error| Error::Rejected(Rejection::Invalid(error.to_string())))
-}
-
-fn check_branch(branch: &str, has_repo: bool) -> Result<(), Error> {
-    if !has_repo {
-        return Err(Error::Rejected(Rejection::Invalid(
-            "a branch was given without a repository".to_owned(),
-        )));
-    }
-    Branch::try_from(branch.to_owned())?;
-    Ok(())
-}
-
-fn check_image(image: &str) -> Result<(), Error> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
-    let good = !image.is_empty()
-        && image.len() <= MAX_IMAGE_BYTES
-        && image.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && image.chars().all(plain);
-    if good {
-        Ok(())
-    } else {
-        Err(Error::Rejected(Rejection::Invalid(format!("{image:?} is no image name"))))
-    }
-}
-
-fn limits(
-    before: Limits,
-    cpus: Option<f64>,
-    memory: Option<&str>,
-    pids: Option<u32>,
-) -> Result<Limits, Error> {
-    let cpus = cpus.unwrap_or(before.cpus);
-    if !(cpus.is_finite() && (0.01..=4096.0).contains(&cpus)) {
-        return Err(Error::Rejected(Rejection::Invalid(format!(
-            "{cpus} CPUs is no sensible limit"
-        ))));
-    }
-    let memory_bytes = match memory {
-        Some(text) => parse_size(text)
-            .map_err(|error| Error::Rejected(Rejection::Invalid(error.to_string())))?,
-        None => before.memory_bytes,
-    };
-    if memory_bytes < MIN_MEMORY_BYTES {
-        return Err(Error::Rejected(Rejection::Invalid(
-            "a shed needs at least 16M of memory".to_owned(),
-        )));
-    }
-    let pids = pids.unwrap_or(before.pids);
-    if pids < MIN_PIDS {
-        return Err(Error::Rejected(Rejection::Invalid(format!(
-            "a shed needs at least {MIN_PIDS} processes"
-        ))));
-    }
-    Ok(Limits { cpus, memory_bytes, pids })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_outside_sense_are_refused() {
-        let before = Limits { cpus: 2.0, memory_bytes: 4 << 30, pids: 100 };
-        assert_eq!(limits(before, None, None, None).unwrap(), before);
-        assert_eq!(limits(before, Some(0.5), Some("1G"), Some(64)).unwrap().memory_bytes, 1 << 30);
-        for (cpus, memory, pids) in [
-            (Some(0.0), None, None),
-            (Some(f64::NAN), None, None),
-            (Some(-1.0), None, None),
-            (None, Some("1M"), None),
-            (None, Some("x"), None),
-            (None, None, Some(1)),
-        ] {
-            assert!(limits(before, cpus, memory, pids).is_err(), "{cpus:?} {memory:?} {pids:?}");
-        }
-    }
-
-    #[test]
-    fn names_of_images_branches_and_variables_are_plain() {
-        for good in ["debian", "ghcr.io/a/b:1.2", "a@sha256:abc"] {
-            assert!(check_image(good).is_ok());
-        }
-        for bad in ["", "-v", "a b", "a;b", "/etc"] {
-            assert!(check_image(bad).is_err());
-        }
-        assert!(check_branch("feature/x", true).is_ok());
-        for bad in ["", "-x", "a..b", "a b", "a:b"] {
-            assert!(check_branch(bad, true).is_err());
-        }
-        assert!(check_branch("x", false).is_err());
+        disk.sort_by(|a, b| (&a.name, &a.what).cmp(&(&b.name, &b.what)));
+        Ok(DiskUseList { disk })
     }
 }

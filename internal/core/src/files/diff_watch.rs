@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Error;
-use crate::app::tree::numbers;
 use crate::box_link::BoxLink;
+use crate::files::diff::numbers;
 use crate::server::Server;
 use crate::stream::{Running, read_some, start};
 use shed_model::session::Managed;

@@ -13,7 +13,7 @@ use shed_link::{Ran, Refusal, Run, Status};
 use crate::Error;
 use crate::box_link::BoxLink;
 use crate::files::git::{git, unexpected};
-use crate::output::collector::spool_dir;
+use crate::output::spool::spool_dir;
 use crate::session::templates::{
     self, File, IN_REPOSITORY, MAX_TEMPLATE_BYTES, MAX_TEMPLATES, SUFFIX,
 };

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::box_link::BoxLink;
 use crate::output::logs::{Cell, Logs};
+pub(crate) use crate::output::spool::spool_dir;
 use crate::server::Server;
 use crate::session::handle::{Message, WorkHandle};
 use crate::stream::{socket_pair, to_tokio};
@@ -33,11 +34,6 @@ const ACK_PERIOD: Duration = Duration::from_secs(2);
 const ACK_BYTES: u64 = 8 << 20;
 /// After a collector that went away, or a disk that was full.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// Under which directory of the worktrees' volume spools are.
-pub(crate) fn spool_dir(link: &BoxLink) -> String {
-    format!("{}/.shed/spool", link.hello().worktrees)
-}
 
 /// Collects until the link ends.
 pub(crate) async fn run(

@@ -29,7 +29,7 @@ pub(crate) struct Cursor {
 
 /// The result of reading on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum Following {
     /// The position is no longer in the log, belongs to an earlier epoch, or is too far behind.
     Lost,
     /// What follows.
@@ -52,7 +52,7 @@ pub(crate) struct Next {
 }
 
 /// Reads on from a position. With `is_over` no output follows, so an incomplete character at the end is sent as it is.
-pub(crate) fn look(reader: &Reader, cursor: Cursor, is_over: bool) -> Result<Look, Error> {
+pub(crate) fn follow(reader: &Reader, cursor: Cursor, is_over: bool) -> Result<Following, Error> {
     let status = reader.status()?;
     let is_here = (status.start..=status.end).contains(&cursor.offset);
     if status.epoch.unwrap_or(0) != cursor.epoch
@@ -60,18 +60,18 @@ pub(crate) fn look(reader: &Reader, cursor: Cursor, is_over: bool) -> Result<Loo
         || cursor.offset < status.base
         || status.end - cursor.offset > MAX_BEHIND
     {
-        return Ok(Look::Lost);
+        return Ok(Following::Lost);
     }
     let page = reader.range(cursor.offset, MAX_OUTPUT_BYTES)?;
     let is_same = page.bytes.is_empty() || page.epoch.unwrap_or(0) == cursor.epoch;
     if page.gap_before > 0 || !is_same {
-        return Ok(Look::Lost);
+        return Ok(Following::Lost);
     }
     let is_all = page.end >= status.end;
     let (text, n_bytes) = text(&page.bytes, is_over && is_all);
     let cursor = Cursor { offset: cursor.offset + n_bytes as u64, ..cursor };
     let size = status.size.unwrap_or(USUAL);
-    Ok(Look::Next(Next { text, cursor, size, more: !is_all, at_ms: status.at_ms }))
+    Ok(Following::Next(Next { text, cursor, size, more: !is_all, at_ms: status.at_ms }))
 }
 
 /// Draws the screen and its history, less of it with `refresh`: for a viewer that fell behind.
@@ -107,9 +107,9 @@ mod tests {
     }
 
     fn next(log: &Log, cursor: Cursor, is_over: bool) -> Next {
-        match look(&log.reader(), cursor, is_over).unwrap() {
-            Look::Next(next) => next,
-            Look::Lost => panic!("lost"),
+        match follow(&log.reader(), cursor, is_over).unwrap() {
+            Following::Next(next) => next,
+            Following::Lost => panic!("lost"),
         }
     }
 
@@ -136,7 +136,7 @@ mod tests {
         let page = next(&log, START, false);
         assert_eq!((page.text.len(), page.more), (MAX_OUTPUT_BYTES, true));
         let lost = |log: &Log, offset, epoch| {
-            look(&log.reader(), Cursor { offset, epoch }, false).unwrap() == Look::Lost
+            follow(&log.reader(), Cursor { offset, epoch }, false).unwrap() == Following::Lost
         };
         assert!(lost(&log, MAX_BEHIND + 1, 1) && lost(&log, MAX_BEHIND, 2));
         log.append(1, MAX_BEHIND, 0, b"y").unwrap();
@@ -154,7 +154,7 @@ mod tests {
         log.append(1, 10, 0, b"def").unwrap();
         let first = next(&log, START, false);
         assert_eq!((first.text.as_str(), first.more), ("abc", true));
-        assert_eq!(look(&log.reader(), first.cursor, false).unwrap(), Look::Lost);
+        assert_eq!(follow(&log.reader(), first.cursor, false).unwrap(), Following::Lost);
         let all = draw(Some(&log.reader()), false).unwrap();
         assert_eq!(all.end, 13);
     }

@@ -224,7 +224,7 @@ fn draw_on(
 
 /// What an observer was sent.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Sent {
     size: Option<Size>,
     rows: BTreeMap<u16, String>,
 }
@@ -232,7 +232,7 @@ pub(crate) struct Told {
 /// The rows to send: of the last `n_rows` up to the last that is not blank, those that differ from what was sent, and a
 /// blank for each row that was sent below. The flag says whether they are the whole preview. `None` if nothing changed.
 pub(crate) fn changes(
-    told: &mut Told,
+    sent: &mut Sent,
     shot: &Shot,
     n_rows: u16,
 ) -> Option<(bool, Vec<PreviewLine>)> {
@@ -240,17 +240,17 @@ pub(crate) fn changes(
     let n_used = shot.rows.iter().rposition(|row| !row.is_empty()).map_or(0, |last| last + 1);
     let n_used = u16::try_from(n_used).unwrap_or(u16::MAX);
     let first = n_used.saturating_sub(n_rows);
-    let whole = told.size != shot.size;
+    let whole = sent.size != shot.size;
     if whole {
-        *told = Told { size: shot.size, rows: BTreeMap::new() };
+        *sent = Sent { size: shot.size, rows: BTreeMap::new() };
     }
-    told.rows.retain(|row, _| *row >= first);
+    sent.rows.retain(|row, _| *row >= first);
     let mut lines = Vec::new();
     for (row, text) in (0..).zip(&shot.rows).skip(usize::from(first)) {
-        let known = told.rows.get(&row);
+        let known = sent.rows.get(&row);
         let is_seen = row < n_used || known.is_some();
         if is_seen && known != Some(text) {
-            told.rows.insert(row, text.clone());
+            sent.rows.insert(row, text.clone());
             lines.push(PreviewLine { row, text: text.clone() });
         }
     }
@@ -267,8 +267,8 @@ mod tests {
         Shot { size: Some(Size { cols: 80, rows: n_rows }), rows }
     }
 
-    fn told(told: &mut Told, rows: &[&str]) -> Option<(bool, Vec<(u16, String)>)> {
-        let (whole, lines) = changes(told, &shot(rows), 2)?;
+    fn sent(sent: &mut Sent, rows: &[&str]) -> Option<(bool, Vec<(u16, String)>)> {
+        let (whole, lines) = changes(sent, &shot(rows), 2)?;
         Some((whole, lines.into_iter().map(|line| (line.row, line.text)).collect()))
     }
 
@@ -278,24 +278,24 @@ mod tests {
 
     #[test]
     fn first_whole_and_then_what_changed() {
-        let mut known = Told::default();
+        let mut known = Sent::default();
         assert_eq!(changes(&mut known, &Shot::default(), 2), None);
-        assert_eq!(told(&mut known, &["a", "", "", ""]), Some((true, lines(&[(0, "a")]))));
-        assert_eq!(told(&mut known, &["a", "", "", ""]), None);
-        let next = told(&mut known, &["a", "", "c", ""]);
+        assert_eq!(sent(&mut known, &["a", "", "", ""]), Some((true, lines(&[(0, "a")]))));
+        assert_eq!(sent(&mut known, &["a", "", "", ""]), None);
+        let next = sent(&mut known, &["a", "", "c", ""]);
         assert_eq!(next, Some((false, lines(&[(1, ""), (2, "c")]))));
-        assert_eq!(told(&mut known, &["x", "", "c", ""]), None, "above what is shown");
-        let cleared = told(&mut known, &["x", "", "", ""]);
+        assert_eq!(sent(&mut known, &["x", "", "c", ""]), None, "above what is shown");
+        let cleared = sent(&mut known, &["x", "", "", ""]);
         assert_eq!(cleared, Some((false, lines(&[(0, "x"), (2, "")]))));
         // A resized terminal is sent whole.
-        let other = told(&mut known, &["x", ""]);
+        let other = sent(&mut known, &["x", ""]);
         assert_eq!(other, Some((true, lines(&[(0, "x")]))));
     }
 
     #[test]
     fn a_blank_screen_is_told_once() {
-        let mut known = Told::default();
-        assert_eq!(told(&mut known, &["", ""]), Some((true, Vec::new())));
-        assert_eq!(told(&mut known, &["", ""]), None);
+        let mut known = Sent::default();
+        assert_eq!(sent(&mut known, &["", ""]), Some((true, Vec::new())));
+        assert_eq!(sent(&mut known, &["", ""]), None);
     }
 }

@@ -115,12 +115,12 @@ pub(crate) fn find(view: &WorkView, session: &str, worker: &str) -> Option<Worke
 
 /// A viewer on a worker's list. Dropping it removes the viewer.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Viewing {
     watched: Arc<Watched>,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for Viewing {
     fn drop(&mut self) {
         self.watched.list.send_modify(|list| list.leave(self.id, Instant::now().into_std()));
     }
@@ -134,7 +134,7 @@ impl Viewers {
         name: Option<String>,
         drives: bool,
         size: Option<Size>,
-    ) -> Result<Place, Error> {
+    ) -> Result<Viewing, Error> {
         let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let watched = all.entry(subject.worker.clone()).or_insert_with(|| {
             let (typing, typed) = mpsc::channel(INPUT_QUEUE);
@@ -154,7 +154,7 @@ impl Viewers {
                 "the worker has the maximum number of viewers".to_owned(),
             ))
         })?;
-        Ok(Place { watched, id })
+        Ok(Viewing { watched, id })
     }
 
     /// Removes a list without viewers; false if it has any.
@@ -168,13 +168,13 @@ impl Viewers {
     }
 }
 
-impl Place {
+impl Viewing {
     /// Changes whenever the list does.
     pub(crate) fn changes(&self) -> watch::Receiver<ViewerList> {
         self.watched.list.subscribe()
     }
 
-    /// The viewer's id in [`Place::changes`].
+    /// The viewer's id in [`Viewing::changes`].
     pub(crate) fn id(&self) -> u64 {
         self.id
     }

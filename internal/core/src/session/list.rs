@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use chrono::{DateTime, Utc};
 use shed_api::session::{Session, Warning};
-use shed_api::{ShedName, ShedStatus};
+use shed_api::{SessionRef, ShedName, ShedStatus};
 
+use crate::Error;
 use crate::output::logs::Logs;
 use crate::session::table::Table;
 use crate::session::view::{self, WorkView};
+use crate::settings::Clock;
+use crate::shed::entered::no_session;
+use crate::shed::handle::KeeperHandle;
 
 /// A shed's sessions and what they were built from.
 #[derive(Debug)]
@@ -53,28 +56,64 @@ impl Rows {
 }
 
 /// The last list of each shed. Clones are the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Lists {
+    logs: Logs,
+    clock: Clock,
     /// Locked for single look-ups.
     last: Arc<Mutex<HashMap<ShedName, Arc<Rows>>>>,
 }
 
 impl Lists {
-    /// The sessions of a shed as they are: the last list if nothing in it changed, otherwise a new one.
-    pub(crate) fn rows(
+    pub(crate) fn new(logs: Logs, clock: Clock) -> Self {
+        Self { logs, clock, last: Arc::default() }
+    }
+
+    /// The sessions of a shed as its keepers show them now.
+    pub(crate) fn of(&self, shed: &ShedName, handle: &KeeperHandle) -> Arc<Rows> {
+        let (status, table) = {
+            let view = handle.view.borrow();
+            (view.status(), view.table.clone())
+        };
+        self.rows(shed, (status, handle.work.view.borrow().clone(), table))
+    }
+
+    /// One of them, by name, by tmux's id, or by id.
+    pub(crate) fn find(
+        &self,
+        shed: &ShedName,
+        handle: &KeeperHandle,
+        target: &SessionRef,
+    ) -> Result<Session, Error> {
+        let rows = self.of(shed, handle);
+        let by = |is: &dyn Fn(&Session) -> bool| rows.sessions.iter().find(|row| is(row));
+        let found = match target {
+            SessionRef::Name(name) => {
+                let name = name.as_str();
+                by(&|row| row.id == name).or_else(|| by(&|row| row.name == name))
+            }
+            SessionRef::Id(id) => {
+                let id = format!("${id}");
+                by(&|row| row.tmux_id.as_ref() == Some(&id))
+            }
+        };
+        found.cloned().ok_or_else(|| no_session(shed, target))
+    }
+
+    /// The last list if nothing in it changed, otherwise a new one.
+    fn rows(
         &self,
         shed: &ShedName,
         (status, work, table): (ShedStatus, Arc<WorkView>, Option<Arc<Table>>),
-        logs: &Logs,
-        now: DateTime<Utc>,
     ) -> Arc<Rows> {
-        let ends = logs.ends(view::workers(&work).map(|row| row.id.as_str()));
+        let ends = self.logs.ends(view::workers(&work).map(|row| row.id.as_str()));
         let sources = Sources { status, work, table, ends };
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).get(shed).cloned();
         if let Some(last) = last.filter(|last| last.sources.are(&sources)) {
             return last;
         }
         let Sources { status, work, table, ends } = &sources;
+        let now = self.clock.now();
         let sessions = view::join(shed, *status, work, table.as_deref(), now, ends);
         let rows = Arc::new(Rows { sessions, json: OnceLock::new(), sources });
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +121,7 @@ impl Lists {
         rows
     }
 
-    /// Drops the lists of sheds that are not there any more.
+    /// Drops the lists of sheds that do not exist any more.
     pub(crate) fn retain(&self, is_there: impl Fn(&ShedName) -> bool) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.retain(|name, _| is_there(name));
@@ -111,6 +150,7 @@ pub(crate) fn to_json(lists: &[Arc<Rows>], warnings: &[Warning]) -> String {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use chrono::DateTime;
     use shed_api::session::SessionList;
     use shed_link::{Picture, Tmux};
     use shed_model::session::{Managed, SessionRow, SessionSpec, plan};
@@ -215,20 +255,20 @@ mod tests {
     fn a_list_is_built_again_only_after_a_change() {
         let dir = tempfile::tempdir().unwrap();
         let logs = Logs::new(dir.path().to_owned(), 1 << 20);
-        let (lists, now) = (Lists::default(), DateTime::UNIX_EPOCH);
+        let lists = Lists::new(logs.clone(), Clock::System);
         let (work, table) = (work(0..3), table(&[0, 1, 2]));
         let running = (ShedStatus::Running, Arc::clone(&work), Some(Arc::clone(&table)));
-        let first = lists.rows(&shed(), running.clone(), &logs, now);
-        assert!(Arc::ptr_eq(&first, &lists.rows(&shed(), running.clone(), &logs, now)));
+        let first = lists.rows(&shed(), running.clone());
+        assert!(Arc::ptr_eq(&first, &lists.rows(&shed(), running.clone())));
 
         let paused = (ShedStatus::Paused, work, Some(table));
-        let frozen = lists.rows(&shed(), paused, &logs, now);
+        let frozen = lists.rows(&shed(), paused);
         assert_ne!(first.sessions, frozen.sessions);
 
         let cell = logs.open("a", "w1", None).unwrap();
         logs.write(&cell, |log| log.begin_epoch(1, 1).map(drop), true).unwrap();
         logs.write(&cell, |log| log.append(1, 0, 2, b"printed").map(drop), false).unwrap();
-        let printed = lists.rows(&shed(), running, &logs, now);
+        let printed = lists.rows(&shed(), running);
         let end = |rows: &Rows| rows.sessions[1].workers[0].output_end;
         assert!(end(&printed) > end(&first));
     }
@@ -237,10 +277,9 @@ mod tests {
     fn the_json_is_that_of_the_list() {
         let dir = tempfile::tempdir().unwrap();
         let logs = Logs::new(dir.path().to_owned(), 1 << 20);
-        let now = DateTime::UNIX_EPOCH;
         let rows = |work: Arc<WorkView>| {
             let sources = (ShedStatus::Stopped, work, None);
-            Lists::default().rows(&shed(), sources, &logs, now)
+            Lists::new(logs.clone(), Clock::System).rows(&shed(), sources)
         };
         let lists = [rows(work(0..2)), rows(work(0..0)), rows(work(2..3))];
         let warnings = vec![Warning {

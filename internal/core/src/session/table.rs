@@ -11,7 +11,7 @@ use shed_link::{Picture, Tmux};
 use shed_tmux::listing::{SessionRow, WindowRow};
 use shed_tmux::{Listing, parse_listing};
 
-/// What is known of a shed's tmux.
+/// A shed's tmux as it was reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
     /// The sessions in the order of `listing`, or why they are not known.
@@ -56,12 +56,12 @@ impl Marks {
 pub(crate) enum NoSessions {
     /// There is no tmux in its image.
     NoTmux,
-    /// In words.
+    /// tmux or shed-init failed; why.
     Down(String),
 }
 
 impl Table {
-    /// Reads what shed-init sent. It comes from a shed: nothing in it is trusted to parse.
+    /// Reads what shed-init sent. It comes from a shed, so it may be anything.
     pub(crate) fn read(shed: &ShedName, picture: &Picture) -> Self {
         let at_ms = i64::try_from(picture.at_ms).unwrap_or_default();
         let at = DateTime::from_timestamp_millis(at_ms).unwrap_or_default();
@@ -109,12 +109,12 @@ impl Table {
         self.marks.windows.get(worker).map(|id| format!("@{id}"))
     }
 
-    /// The sessions; none where they are not known.
+    /// The sessions; none if they are not known.
     pub(crate) fn rows(&self) -> &[Session] {
         self.sessions.as_deref().unwrap_or_default()
     }
 
-    /// The session a request points at.
+    /// The session that a request names.
     pub(crate) fn find(&self, target: &SessionRef) -> Option<&Session> {
         self.find_with_mark(target).map(|(row, _)| row)
     }
@@ -164,7 +164,7 @@ fn window(row: &WindowRow, foreground: &BTreeMap<u32, String>) -> Window {
         id: format!("%{}", pane.id),
         title: printable(&pane.title),
         active: pane.active,
-        // Of a worker tmux sees the runner; what runs in it shed-init knows.
+        // tmux sees a worker's runner; shed-init knows the command in it.
         command: printable(foreground.get(&pane.pid).unwrap_or(&pane.command)),
         directory: printable(&pane.directory),
         pid: pane.pid,

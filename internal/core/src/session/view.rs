@@ -19,19 +19,19 @@ use shed_model::session::{Managed, ports};
 pub(crate) struct WorkView {
     /// By id.
     pub(crate) sessions: BTreeMap<String, Arc<Managed>>,
-    /// Rows that cannot be read.
+    /// Rows that this version cannot read.
     pub(crate) unreadable: Vec<Unreadable>,
-    /// Sessions that were deleted last: tmux may list one a moment longer.
+    /// The ids of the sessions that were deleted last: tmux may list one a moment longer.
     pub(crate) forgotten: VecDeque<String>,
-    /// Whether what is remembered was compared with what is there since the shed last came up.
+    /// Whether the rows were compared with the shed's actual state since it last started.
     pub(crate) reconciled: bool,
 }
 
-/// So many deleted sessions are not shown though tmux lists them.
+/// The most deleted sessions that are hidden from the list although tmux has them.
 const MAX_FORGOTTEN: usize = 64;
 
 impl WorkView {
-    /// Forgets a session.
+    /// Removes a session.
     pub(crate) fn forget(&mut self, id: &str) {
         self.sessions.remove(id);
         self.forgotten.push_back(id.to_owned());
@@ -53,7 +53,7 @@ impl WorkView {
         self.sessions.get(name_or_id).or_else(by_name)
     }
 
-    /// The one a request points at. `$3` is tmux's and is looked up in its table.
+    /// The one that a request names. tmux's ids, like `$3`, are looked up in its table.
     pub(crate) fn resolve(
         &self,
         table: Option<&Table>,
@@ -102,7 +102,7 @@ pub(crate) fn join(
         let listed = marked.get(id.as_str()).map(|session| (*session).clone());
         sessions.push(one(shed, known, listed, table, now, &mut ends));
     }
-    // Set aside, not forgotten: whatever else is there of it is untouched.
+    // Shown, so that somebody deals with it: its files and processes are untouched.
     for record in &work.unreadable {
         if work.sessions.contains_key(&record.session) {
             continue;

@@ -12,20 +12,20 @@ use crate::box_link::BoxLink;
 use crate::session::table::{NoSessions, Table};
 use shed_engine::{BoxState, Found};
 
-/// A shed as of now.
+/// A shed as it is now.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    /// What is remembered.
+    /// Its row in the database.
     pub(crate) row: Arc<ShedRow>,
-    /// What the engine last said; `None` if there is no box, or nobody has looked yet.
+    /// What the engine reported last; `None` if there is no container, or the engine was not asked yet.
     pub(crate) found: Option<Arc<Found>>,
-    /// The live link.
+    /// The link to its shed-init, while that is connected.
     pub(crate) link: Option<BoxLink>,
-    /// Its sessions; stays, ageing, while the link is down.
+    /// Its sessions; those reported last while the link is down.
     pub(crate) table: Option<Arc<Table>>,
-    /// The live link has told nothing yet: the table is from before it.
+    /// The table is older than the link, which has reported nothing yet.
     pub(crate) table_is_old: bool,
-    /// It is deleted; the last view.
+    /// It was deleted; this is the last view.
     pub(crate) gone: bool,
 }
 
@@ -34,7 +34,7 @@ impl View {
         self.row.status
     }
 
-    /// Whether it can be entered: it runs, or it failed late enough that its box does.
+    /// Whether it can be entered: it runs, or it failed and its container still runs.
     pub(crate) fn can_be_entered(&self) -> bool {
         self.link.is_some() && matches!(self.status(), ShedStatus::Running | ShedStatus::Failed)
     }
@@ -43,12 +43,12 @@ impl View {
         self.found.is_some()
     }
 
-    /// Whether the engine says that the box's first process ended.
+    /// Whether the engine reports that the container's first process ended.
     pub(crate) fn box_ended(&self) -> bool {
         self.found.as_ref().is_some_and(|found| matches!(found.state, BoxState::Exited { .. }))
     }
 
-    /// The shed in the words of the API.
+    /// The shed in the types of the API.
     pub(crate) fn to_api(&self) -> Shed {
         let ShedRow { name, status, reason, reason_code, created_at, status_since, spec, .. } =
             &*self.row;
@@ -78,14 +78,14 @@ impl View {
         LinkState {
             connected: hello.is_some(),
             version: hello.map(|hello| hello.version.clone()),
-            // All programs of a release have its version; a box mounts the newest shed-init when it starts.
+            // All programs of a release have its version; a container mounts the newest shed-init when it starts.
             outdated: hello.is_some_and(|hello| hello.version != env!("CARGO_PKG_VERSION")),
             tmux: hello.and_then(|hello| hello.tmux.clone()),
             user: hello.map(|hello| hello.user.clone()),
         }
     }
 
-    /// The sessions to show: none of a shed that does not run.
+    /// The sessions that tmux lists; none of a shed that does not run.
     pub(crate) fn sessions(&self) -> &[shed_api::Session] {
         match (&self.table, self.status()) {
             (Some(table), ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed) => {
@@ -95,7 +95,7 @@ impl View {
         }
     }
 
-    /// What a reader of the sessions should know.
+    /// Why the list of its sessions is incomplete or old, if it is.
     pub(crate) fn warning(&self, now: DateTime<Utc>) -> Option<Warning> {
         let age_ms = self
             .table
@@ -132,19 +132,19 @@ impl View {
     }
 }
 
-/// How a creation goes, as a state: a reader who comes late misses nothing that still matters.
+/// The progress of a creation, as a state: a reader who comes late misses nothing that still matters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProgressState {
-    /// What is being done, and how far in percent.
+    /// The step under way, and its progress in percent if that is known.
     pub(crate) step: Option<(String, Option<u8>)>,
-    /// What waits to be lent.
+    /// Connections that wait for a credential of the creator, by id.
     pub(crate) lends: Vec<(String, shed_api::shed::Lend)>,
-    /// How it ended.
+    /// The status at its end; `None` while it goes on.
     pub(crate) done: Option<ShedStatus>,
 }
 
 impl ProgressState {
-    /// What to tell a reader who knows `before`.
+    /// What is new for a reader who knows `before`.
     pub(crate) fn news_since(&self, before: &Self) -> Vec<Progress> {
         let mut news = Vec::new();
         if self.step != before.step

@@ -17,13 +17,13 @@ async fn only_a_proven_key_counts_as_used() {
         scope: Scope::Drive,
         sheds: Vec::new(),
     };
-    let key = test.app.credentials().add_key(&test.admin, request).await.unwrap();
+    let key = test.app.access().add_key(&test.admin, request).await.unwrap();
     let last_used =
-        async || test.app.credentials().keys(&test.admin).await.unwrap().keys[0].last_used_at;
-    assert!(test.app.credentials().knows_key(&key.fingerprint).await.unwrap());
-    assert!(!test.app.credentials().knows_key("SHA256:other").await.unwrap());
+        async || test.app.access().keys(&test.admin).await.unwrap().keys[0].last_used_at;
+    assert!(test.app.access().knows_key(&key.fingerprint).await.unwrap());
+    assert!(!test.app.access().knows_key("SHA256:other").await.unwrap());
     assert_eq!(last_used().await, None);
-    let holder = test.app.credentials().key_holder(&key.fingerprint).await.unwrap().unwrap();
+    let holder = test.app.access().key_holder(&key.fingerprint).await.unwrap().unwrap();
     assert_eq!((holder.actor, holder.scope), (Actor::Key("laptop".to_owned()), Scope::Drive));
     assert!(last_used().await.is_some());
 }

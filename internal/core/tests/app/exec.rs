@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use crate::support::{open, problem, run, session, sh, shed, until, words};
 
 async fn started(test: &TestApp, open: ExecOpen) -> Running {
-    match test.app.exec(&test.admin, &shed("a"), open).await.unwrap() {
+    match test.app.streams().exec(&test.admin, &shed("a"), open).await.unwrap() {
         Started::Running(running) => *running,
         Started::Detached(_) => panic!("it is detached"),
     }
@@ -35,8 +35,12 @@ async fn arguments_pass_unchanged_and_exit_statuses_are_exact() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let odd = ["printf", "%s|", "a b", "$HOME", "'q'", "*", "", "x\ny", "-n"];
-    let result =
-        test.app.exec_to_end(&test.admin, &shed("a"), run(&odd), Vec::new()).await.unwrap();
+    let result = test
+        .app
+        .streams()
+        .exec_to_end(&test.admin, &shed("a"), run(&odd), Vec::new())
+        .await
+        .unwrap();
     assert_eq!(result.stdout, "a b|$HOME|'q'|*||x\ny|-n|");
     let result = sh(&test, "a", "echo out; echo err >&2; exit 7").await;
     assert_eq!((result.exit, result.signal), (7, None));
@@ -50,16 +54,20 @@ async fn a_command_that_cannot_run_reports_why() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let name = shed("a");
-    let missing =
-        test.app.exec_to_end(&test.admin, &name, run(&["no-such-program"]), Vec::new()).await;
+    let missing = test
+        .app
+        .streams()
+        .exec_to_end(&test.admin, &name, run(&["no-such-program"]), Vec::new())
+        .await;
     let missing = problem(missing);
     assert_eq!(missing.code, Code::ExecFailed);
     assert!(missing.detail.contains("no-such-program"), "{}", missing.detail);
     let mut lost = run(&["true"]);
     lost.directory = Some("/no/such/dir".to_owned());
-    let lost = problem(test.app.exec_to_end(&test.admin, &name, lost, Vec::new()).await);
+    let lost = problem(test.app.streams().exec_to_end(&test.admin, &name, lost, Vec::new()).await);
     assert!(lost.detail.contains("/no/such/dir"), "{}", lost.detail);
-    let empty = problem(test.app.exec_to_end(&test.admin, &name, run(&[]), Vec::new()).await);
+    let empty =
+        problem(test.app.streams().exec_to_end(&test.admin, &name, run(&[]), Vec::new()).await);
     assert_eq!(empty.code, Code::InvalidRequest);
 }
 
@@ -69,8 +77,12 @@ async fn bytes_pass_unchanged_both_ways() {
     test.shed("a").await;
     let bytes: Vec<u8> =
         (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let result =
-        test.app.exec_to_end(&test.admin, &shed("a"), run(&["cat"]), bytes.clone()).await.unwrap();
+    let result = test
+        .app
+        .streams()
+        .exec_to_end(&test.admin, &shed("a"), run(&["cat"]), bytes.clone())
+        .await
+        .unwrap();
     let exact = result.stdout_base64.expect("these bytes are no text");
     let back = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, exact).unwrap();
     assert!(back == bytes);
@@ -82,7 +94,8 @@ async fn a_command_that_takes_too_long_is_ended() {
     test.shed("a").await;
     let mut slow = run(&["sh", "-c", "trap '' TERM; sleep 1000"]);
     slow.timeout = Some(0.1);
-    let late = problem(test.app.exec_to_end(&test.admin, &shed("a"), slow, Vec::new()).await);
+    let late =
+        problem(test.app.streams().exec_to_end(&test.admin, &shed("a"), slow, Vec::new()).await);
     assert_eq!(late.code, Code::TimedOut);
 }
 
@@ -119,7 +132,7 @@ async fn a_terminal_has_its_size_from_the_first_byte_and_a_known_term() {
         root: false,
         env: BTreeMap::new(),
     };
-    let mut running = test.app.console(&test.admin, &shed("a"), console).await.unwrap();
+    let mut running = test.app.streams().console(&test.admin, &shed("a"), console).await.unwrap();
     running.input.as_mut().unwrap().write_all(b"stty size; echo T=$TERM; exit 3\r").await.unwrap();
     let seen = until(&mut running, "T=xterm-256color").await;
     assert!(seen.contains("33 101"), "{seen}");
@@ -137,7 +150,7 @@ async fn with_session(name: &str, line: &str) -> TestApp {
         env: BTreeMap::from([("MARK".to_owned(), "of-session".to_owned())]),
         ..NewSession::default()
     };
-    test.app.new_session(&test.admin, &shed("a"), request).await.unwrap();
+    test.app.sessions().create(&test.admin, &shed("a"), request).await.unwrap();
     test
 }
 
@@ -155,7 +168,7 @@ async fn a_command_in_a_session_has_its_context_and_an_exact_status() {
     let output = String::from_utf8(read_all(&mut running).await).unwrap();
     assert_eq!(output, "/tmp\r\nof-session\r\ntty\r\n");
     assert_eq!(running.exit.wait().await, Some(Exit::Code(42)));
-    let work = || test.app.session(&test.admin, &shed("a"), &session("work")).unwrap();
+    let work = || test.app.sessions().get(&test.admin, &shed("a"), &session("work")).unwrap();
     eventually("the window's end", async || (work().window_count == 1).then_some(())).await;
 }
 
@@ -166,7 +179,7 @@ async fn the_window_of_a_session_command_is_visible_and_takes_no_focus() {
         started(&test, in_session(&["sh", "-c", "echo look-here; exec sleep 1000"])).await;
     until(&mut running, "look-here").await;
     let windows = eventually("the window", async || {
-        let now = test.app.session(&test.admin, &shed("a"), &session("work")).unwrap();
+        let now = test.app.sessions().get(&test.admin, &shed("a"), &session("work")).unwrap();
         (now.windows.len() == 2).then_some(now.windows)
     })
     .await;
@@ -174,7 +187,7 @@ async fn the_window_of_a_session_command_is_visible_and_takes_no_focus() {
     // A caller that goes away ends it, and the window with it.
     drop(running);
     eventually("the window's end", async || {
-        let now = test.app.session(&test.admin, &shed("a"), &session("work")).unwrap();
+        let now = test.app.sessions().get(&test.admin, &shed("a"), &session("work")).unwrap();
         (now.window_count == 1).then_some(())
     })
     .await;
@@ -197,19 +210,21 @@ async fn a_session_command_that_dies_by_a_signal_reports_it() {
     let mut running = started(&test, in_session(&["sh", "-c", "kill -TERM $$"])).await;
     read_all(&mut running).await;
     assert_eq!(running.exit.wait().await, Some(Exit::Signal("TERM".to_owned())));
-    let missing =
-        problem(test.app.exec(&test.admin, &shed("a"), in_session(&["no-such-program"])).await);
+    let missing = problem(
+        test.app.streams().exec(&test.admin, &shed("a"), in_session(&["no-such-program"])).await,
+    );
     assert_eq!(missing.code, Code::ExecFailed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_session_and_piped_input_are_refused() {
     let test = with_session("other", "exec cat").await;
-    let missing = problem(test.app.exec(&test.admin, &shed("a"), in_session(&["true"])).await);
+    let missing =
+        problem(test.app.streams().exec(&test.admin, &shed("a"), in_session(&["true"])).await);
     assert_eq!(missing.code, Code::SessionNotFound);
     let piped = ExecOpen { stdin: true, ..in_session(&["true"]) };
     assert_eq!(
-        problem(test.app.exec(&test.admin, &shed("a"), piped).await).code,
+        problem(test.app.streams().exec(&test.admin, &shed("a"), piped).await).code,
         Code::InvalidRequest
     );
 }
@@ -221,13 +236,14 @@ async fn a_detached_command_reports_its_end_as_an_event() {
         let mut detached = open(&["sh", "-c", "exit 5"]);
         detached.detach = true;
         detached.exec.session = session;
-        let Started::Detached(id) = test.app.exec(&test.admin, &shed("a"), detached).await.unwrap()
+        let Started::Detached(id) =
+            test.app.streams().exec(&test.admin, &shed("a"), detached).await.unwrap()
         else {
             panic!("it is not detached");
         };
         let note = format!("{id} exit 5");
         eventually("the event", async || {
-            let events = test.app.events(&test.admin, 0, Some(&shed("a"))).await.unwrap();
+            let events = test.app.events().list(&test.admin, 0, Some(&shed("a"))).await.unwrap();
             events
                 .iter()
                 .any(|event| {
@@ -245,7 +261,7 @@ async fn sessions_and_their_commands_outlive_the_shed_init_worker() {
     let mut running =
         started(&test, in_session(&["sh", "-c", "echo one; read x; echo two-$x; exit 9"])).await;
     until(&mut running, "one").await;
-    let before = test.app.session(&test.admin, &shed("a"), &session("work")).unwrap();
+    let before = test.app.sessions().get(&test.admin, &shed("a"), &session("work")).unwrap();
     let pid = test.engine.pid("a").unwrap();
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     let worker = children
@@ -260,13 +276,13 @@ async fn sessions_and_their_commands_outlive_the_shed_init_worker() {
     let killed = std::process::Command::new("kill").args(["-ABRT", worker]).status().unwrap();
     assert!(killed.success());
     eventually("the new link", async || {
-        let events = test.app.events(&test.admin, 0, Some(&shed("a"))).await.unwrap();
+        let events = test.app.events().list(&test.admin, 0, Some(&shed("a"))).await.unwrap();
         let n_links = events.iter().filter(|event| event.kind == EventKind::LinkUp).count();
         (n_links == 2).then_some(())
     })
     .await;
     let after = eventually("the command's window", async || {
-        let now = test.app.session(&test.admin, &shed("a"), &session("work")).ok()?;
+        let now = test.app.sessions().get(&test.admin, &shed("a"), &session("work")).ok()?;
         now.windows.iter().any(|window| window.name == "exec").then_some(now)
     })
     .await;

@@ -25,7 +25,7 @@ async fn a_port_in_a_shed_is_reached_with_half_close() {
     });
     for host in ["127.0.0.1", "localhost"] {
         let target = Target::Tcp(host.to_owned(), port);
-        let connection = test.app.connect(&test.admin, &shed("a"), &target).await;
+        let connection = test.app.forwards().connect(&test.admin, &shed("a"), &target).await;
         let mut stream = connection.unwrap().into_stream();
         stream.write_all(b"hello").await.unwrap();
         stream.shutdown().await.unwrap();
@@ -35,12 +35,12 @@ async fn a_port_in_a_shed_is_reached_with_half_close() {
     }
     let closed = Target::Tcp("127.0.0.1".to_owned(), 1);
     assert_eq!(
-        problem(test.app.connect(&test.admin, &shed("a"), &closed).await).code,
+        problem(test.app.forwards().connect(&test.admin, &shed("a"), &closed).await).code,
         Code::ConnectFailed
     );
     let hostile = Target::Tcp("-oProxyCommand=id".to_owned(), 1);
     assert_eq!(
-        problem(test.app.connect(&test.admin, &shed("a"), &hostile).await).code,
+        problem(test.app.forwards().connect(&test.admin, &shed("a"), &hostile).await).code,
         Code::InvalidRequest
     );
 }
@@ -57,7 +57,7 @@ async fn a_socket_file_in_a_shed_is_reached() {
     });
     let target = Target::Unix(path.to_str().unwrap().to_owned());
     let mut stream =
-        test.app.connect(&test.admin, &shed("a"), &target).await.unwrap().into_stream();
+        test.app.forwards().connect(&test.admin, &shed("a"), &target).await.unwrap().into_stream();
     let mut said = String::new();
     stream.read_to_string(&mut said).await.unwrap();
     assert_eq!(said, "hi");
@@ -68,7 +68,7 @@ async fn a_listener_in_a_shed_hands_out_connections_and_ends_when_dropped() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let bind = Bind::Tcp("localhost".to_owned(), 0);
-    let mut listening = test.app.listen(&test.admin, &shed("a"), &bind).await.unwrap();
+    let mut listening = test.app.forwards().listen(&test.admin, &shed("a"), &bind).await.unwrap();
     let port = listening.port;
     let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let (connection, host, _) = listening.accept().await.unwrap();
@@ -88,12 +88,13 @@ async fn a_listener_in_a_shed_hands_out_connections_and_ends_when_dropped() {
 async fn agents_are_forwarded_only_where_the_shed_allows_it() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    let refused = problem(test.app.listen(&test.admin, &shed("a"), &Bind::Agent).await);
+    let refused = problem(test.app.forwards().listen(&test.admin, &shed("a"), &Bind::Agent).await);
     assert_eq!(refused.code, Code::Forbidden);
     let patch =
         shed_api::shed::PatchShed { allow_agent_forwarding: Some(true), ..Default::default() };
-    test.app.patch(&test.admin, &shed("a"), patch).await.unwrap();
-    let listening = test.app.listen(&test.admin, &shed("a"), &Bind::Agent).await.unwrap();
+    test.app.sheds().patch(&test.admin, &shed("a"), patch).await.unwrap();
+    let listening =
+        test.app.forwards().listen(&test.admin, &shed("a"), &Bind::Agent).await.unwrap();
     let path = listening.path.clone().unwrap();
     assert!(std::path::Path::new(&path).exists());
     drop(listening);

@@ -20,16 +20,20 @@ async fn a_shed_is_created_stopped_started_and_deleted() {
     let made = test.shed("a").await;
     assert_eq!(made.status, ShedStatus::Running);
     assert!(made.link.connected);
-    let (answer, stopped) = test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+    let (answer, stopped) =
+        test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     assert_eq!((answer, stopped.status), (Answer::Done, ShedStatus::Stopped));
-    let (answer, _) = test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+    let (answer, _) =
+        test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     assert_eq!(answer, Answer::Already);
-    let (_, started) = test.app.request(&test.admin, &shed("a"), Request::Start).await.unwrap();
+    let (_, started) =
+        test.app.sheds().request(&test.admin, &shed("a"), Request::Start).await.unwrap();
     assert_eq!(started.status, ShedStatus::Running);
-    test.app.delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
-    assert_eq!(problem(test.app.shed(&test.admin, &shed("a"))).code, Code::ShedNotFound);
+    test.app.sheds().delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
+    assert_eq!(problem(test.app.sheds().get(&test.admin, &shed("a"))).code, Code::ShedNotFound);
     assert!(!test.engine.workspace("a").exists());
-    let again = problem(test.app.delete(&test.admin, &shed("a"), Removal::Everything).await);
+    let again =
+        problem(test.app.sheds().delete(&test.admin, &shed("a"), Removal::Everything).await);
     assert_eq!(again.code, Code::ShedNotFound);
 }
 
@@ -37,9 +41,9 @@ async fn a_shed_is_created_stopped_started_and_deleted() {
 async fn every_change_of_status_is_an_event_with_its_actor() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    test.app.request(&test.admin, &shed("a"), Request::Restart).await.unwrap();
-    test.app.delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
-    let events = test.app.events(&test.admin, 0, Some(&shed("a"))).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Restart).await.unwrap();
+    test.app.sheds().delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
+    let events = test.app.events().list(&test.admin, 0, Some(&shed("a"))).await.unwrap();
     let changes = events.iter().filter(|event| event.kind == EventKind::ShedStatus);
     let told: Vec<_> =
         changes.map(|event| (event.status.unwrap().as_str(), event.actor.as_str())).collect();
@@ -60,24 +64,27 @@ async fn every_change_of_status_is_an_event_with_its_actor() {
 async fn a_second_shed_of_a_name_is_a_conflict() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    assert_eq!(problem(test.app.create(&test.admin, create("a")).await).code, Code::ShedExists);
+    assert_eq!(
+        problem(test.app.sheds().create(&test.admin, create("a")).await).code,
+        Code::ShedExists
+    );
     let retry = CreateShed { retry: true, ..create("a") };
-    assert_eq!(problem(test.app.create(&test.admin, retry).await).code, Code::ShedExists);
+    assert_eq!(problem(test.app.sheds().create(&test.admin, retry).await).code, Code::ShedExists);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_image_fails_the_shed_and_a_retry_with_another_succeeds() {
     let test = TestApp::start().await;
     let request = CreateShed { image: Some("missing/image".to_owned()), ..create("a") };
-    test.app.create(&test.admin, request).await.unwrap();
-    let failed = problem(test.app.created(&test.admin, &shed("a")).await);
+    test.app.sheds().create(&test.admin, request).await.unwrap();
+    let failed = problem(test.app.sheds().created(&test.admin, &shed("a")).await);
     assert_eq!(failed.code, Code::ImageNotFound);
     assert_eq!(failed.hint.as_deref(), Some("shed create a --retry"));
-    let start = problem(test.app.request(&test.admin, &shed("a"), Request::Start).await);
+    let start = problem(test.app.sheds().request(&test.admin, &shed("a"), Request::Start).await);
     assert_eq!(start.code, Code::Busy);
     let retry = CreateShed { retry: true, image: Some("good".to_owned()), ..create("a") };
-    test.app.create(&test.admin, retry).await.unwrap();
-    let healed = test.app.created(&test.admin, &shed("a")).await.unwrap();
+    test.app.sheds().create(&test.admin, retry).await.unwrap();
+    let healed = test.app.sheds().created(&test.admin, &shed("a")).await.unwrap();
     assert_eq!((healed.status, healed.image.as_str()), (ShedStatus::Running, "good"));
 }
 
@@ -86,7 +93,7 @@ async fn a_kept_volume_is_reused() {
     let test = TestApp::start().await;
     test.shed("a").await;
     sh(&test, "a", "echo precious > file").await;
-    test.app.delete(&test.admin, &shed("a"), Removal::KeepVolumes).await.unwrap();
+    test.app.sheds().delete(&test.admin, &shed("a"), Removal::KeepVolumes).await.unwrap();
     assert!(test.engine.workspace("a").join("file").exists());
     test.shed("a").await;
     assert_eq!(sh(&test, "a", "cat file").await.stdout, "precious\n");
@@ -97,16 +104,16 @@ async fn cancelling_a_creation_keeps_volumes_that_existed_before() {
     let test = TestApp::start().await;
     test.shed("a").await;
     sh(&test, "a", "echo precious > file").await;
-    test.app.delete(&test.admin, &shed("a"), Removal::KeepVolumes).await.unwrap();
+    test.app.sheds().delete(&test.admin, &shed("a"), Removal::KeepVolumes).await.unwrap();
     let request = CreateShed { image: Some("slow".to_owned()), ..create("a") };
-    test.app.create(&test.admin, request).await.unwrap();
-    let mut progress = test.app.progress(&test.admin, &shed("a")).unwrap();
+    test.app.sheds().create(&test.admin, request).await.unwrap();
+    let mut progress = test.app.sheds().progress(&test.admin, &shed("a")).unwrap();
     progress.next().await.unwrap();
-    test.app.delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
+    test.app.sheds().delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
     assert!(test.engine.workspace("a").join("file").exists());
     // One that is over and deleted on purpose is gone.
     test.shed("a").await;
-    test.app.delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
+    test.app.sheds().delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
     assert!(!test.engine.workspace("a").exists());
 }
 
@@ -114,13 +121,13 @@ async fn cancelling_a_creation_keeps_volumes_that_existed_before() {
 async fn a_failed_clone_leaves_an_enterable_shed_and_no_partial_checkout() {
     let test = TestApp::start().await;
     let request = CreateShed { repo: Some("file:///nowhere/at/all.git".to_owned()), ..create("a") };
-    test.app.create(&test.admin, request).await.unwrap();
-    let failed = problem(test.app.created(&test.admin, &shed("a")).await);
+    test.app.sheds().create(&test.admin, request).await.unwrap();
+    let failed = problem(test.app.sheds().created(&test.admin, &shed("a")).await);
     assert_eq!(failed.code, Code::CloneFailed);
     assert!(failed.detail.contains("file:///nowhere/at/all.git"), "{}", failed.detail);
     assert!(failed.detail.contains("fatal:"), "{}", failed.detail);
     assert_eq!(failed.hint.as_deref(), Some("shed create a --retry"));
-    assert_eq!(test.app.shed(&test.admin, &shed("a")).unwrap().status, ShedStatus::Failed);
+    assert_eq!(test.app.sheds().get(&test.admin, &shed("a")).unwrap().status, ShedStatus::Failed);
     assert_eq!(sh(&test, "a", "ls -A").await.stdout, "");
 }
 
@@ -143,8 +150,8 @@ async fn a_clone_is_in_the_workspace_with_the_callers_identity() {
         shed_api::shed::GitIdentity { name: "Me \"x\"".to_owned(), email: "me@x".to_owned() };
     let repo = Some(format!("file://{}", bare.display()));
     let request = CreateShed { repo, git_identity: Some(identity), ..create("a") };
-    test.app.create(&test.admin, request).await.unwrap();
-    let made = test.app.created(&test.admin, &shed("a")).await.unwrap();
+    test.app.sheds().create(&test.admin, request).await.unwrap();
+    let made = test.app.sheds().created(&test.admin, &shed("a")).await.unwrap();
     assert_eq!(made.status, ShedStatus::Running);
     let seen =
         sh(&test, "a", "cat .hidden; ls -A; git status --porcelain; git config user.name").await;
@@ -157,12 +164,12 @@ async fn a_rebuild_keeps_the_volumes_and_a_bad_image_changes_nothing() {
     test.shed("a").await;
     sh(&test, "a", "echo 1 > file").await;
     let bad = RebuildShed { image: Some("missing".to_owned()) };
-    let failed = problem(test.app.rebuild(&test.admin, &shed("a"), bad).await);
+    let failed = problem(test.app.sheds().rebuild(&test.admin, &shed("a"), bad).await);
     assert_eq!(failed.code, Code::ImageNotFound);
-    let before = test.app.shed(&test.admin, &shed("a")).unwrap();
+    let before = test.app.sheds().get(&test.admin, &shed("a")).unwrap();
     assert_eq!((before.status, before.image.as_str()), (ShedStatus::Running, "shed-base:latest"));
     let good = RebuildShed { image: Some("other".to_owned()) };
-    let after = test.app.rebuild(&test.admin, &shed("a"), good).await.unwrap();
+    let after = test.app.sheds().rebuild(&test.admin, &shed("a"), good).await.unwrap();
     assert_eq!((after.status, after.image.as_str()), (ShedStatus::Running, "other"));
     assert_eq!(sh(&test, "a", "cat file").await.stdout, "1\n");
 }
@@ -171,14 +178,17 @@ async fn a_rebuild_keeps_the_volumes_and_a_bad_image_changes_nothing() {
 async fn a_paused_shed_refuses_commands_with_a_hint() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    let (_, paused) = test.app.request(&test.admin, &shed("a"), Request::Pause).await.unwrap();
+    let (_, paused) =
+        test.app.sheds().request(&test.admin, &shed("a"), Request::Pause).await.unwrap();
     assert_eq!(paused.status, ShedStatus::Paused);
     let refused = test
         .app
+        .streams()
         .exec_to_end(&test.admin, &shed("a"), crate::support::run(&["true"]), Vec::new())
         .await;
     assert_eq!(problem(refused).hint.as_deref(), Some("shed unpause a"));
-    let (_, running) = test.app.request(&test.admin, &shed("a"), Request::Unpause).await.unwrap();
+    let (_, running) =
+        test.app.sheds().request(&test.admin, &shed("a"), Request::Unpause).await.unwrap();
     assert_eq!(running.status, ShedStatus::Running);
     assert_eq!(sh(&test, "a", "echo back").await.stdout, "back\n");
 }
@@ -191,10 +201,10 @@ async fn a_restarted_server_finds_its_sheds_and_their_sessions() {
         name: Some("work".to_owned()),
         ..shed_api::session::NewSession::default()
     };
-    let before = test.app.new_session(&test.admin, &shed("a"), request).await.unwrap();
+    let before = test.app.sessions().create(&test.admin, &shed("a"), request).await.unwrap();
     test.restart().await;
     let after = eventually("the session", async || {
-        test.app.session(&test.admin, &shed("a"), &crate::support::session("work")).ok()
+        test.app.sessions().get(&test.admin, &shed("a"), &crate::support::session("work")).ok()
     })
     .await;
     assert_eq!((after.id, after.created_at), (before.id, before.created_at));
@@ -204,7 +214,7 @@ async fn a_restarted_server_finds_its_sheds_and_their_sessions() {
 async fn only_a_closed_server_writes_a_stop_event() {
     let mut test = TestApp::start().await;
     let ends = async |test: &TestApp| {
-        let events = test.app.events(&test.admin, 0, None).await.unwrap();
+        let events = test.app.events().list(&test.admin, 0, None).await.unwrap();
         let n = |kind| events.iter().filter(|event| event.kind == kind).count();
         (n(EventKind::ServerStarted), n(EventKind::ServerStopped))
     };
@@ -219,11 +229,12 @@ async fn what_ran_when_the_engine_went_down_runs_again_when_it_is_back() {
     let test = TestApp::start().await;
     test.shed("a").await;
     test.shed("b").await;
-    test.app.request(&test.admin, &shed("b"), Request::Stop).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("b"), Request::Stop).await.unwrap();
     test.engine.set_down(true);
     let pid = test.engine.pid("a").unwrap();
-    eventually("the engine's loss", async || (!test.app.health().ready).then_some(())).await;
-    let refused = problem(test.app.request(&test.admin, &shed("b"), Request::Start).await);
+    eventually("the engine's loss", async || (!test.app.server().health().ready).then_some(()))
+        .await;
+    let refused = problem(test.app.sheds().request(&test.admin, &shed("b"), Request::Start).await);
     assert_eq!(refused.code, Code::EngineUnreachable);
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(),
@@ -233,7 +244,7 @@ async fn what_ran_when_the_engine_went_down_runs_again_when_it_is_back() {
     eventually("the end of a", async || test.engine.pid("a").is_none().then_some(())).await;
     test.engine.set_down(false);
     eventually("the return of a", async || {
-        let now = test.app.shed(&test.admin, &shed("a")).unwrap();
+        let now = test.app.sheds().get(&test.admin, &shed("a")).unwrap();
         (now.status == ShedStatus::Running && test.engine.pid("a").is_some()).then_some(())
     })
     .await;
@@ -252,7 +263,7 @@ async fn a_container_that_ends_by_itself_is_stopped_with_a_reason_and_starts_on_
     )
     .unwrap();
     let stopped = eventually("the end", async || {
-        Some(test.app.shed(&test.admin, &shed("a")).unwrap())
+        Some(test.app.sheds().get(&test.admin, &shed("a")).unwrap())
             .filter(|now| now.status == ShedStatus::Stopped)
     })
     .await;
@@ -265,11 +276,11 @@ async fn limits_change_while_it_runs() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let patch = PatchShed { memory: Some("1G".to_owned()), pids: Some(99), ..PatchShed::default() };
-    let after = test.app.patch(&test.admin, &shed("a"), patch).await.unwrap();
+    let after = test.app.sheds().patch(&test.admin, &shed("a"), patch).await.unwrap();
     assert_eq!((after.limits.memory_bytes, after.limits.pids), (1 << 30, 99));
     let bad = PatchShed { memory: Some("1X".to_owned()), ..PatchShed::default() };
     assert_eq!(
-        problem(test.app.patch(&test.admin, &shed("a"), bad).await).code,
+        problem(test.app.sheds().patch(&test.admin, &shed("a"), bad).await).code,
         Code::InvalidRequest
     );
 }
@@ -280,20 +291,20 @@ async fn scopes_and_shed_lists_are_enforced() {
     test.shed("a").await;
     let reader = Person::holder(shed_api::Actor::Token("r".to_owned()), Scope::Read, Vec::new());
     assert_eq!(
-        problem(test.app.request(&reader, &shed("a"), Request::Stop).await).code,
+        problem(test.app.sheds().request(&reader, &shed("a"), Request::Stop).await).code,
         Code::Forbidden
     );
-    assert_eq!(problem(test.app.create(&reader, create("b")).await).code, Code::Forbidden);
-    assert_eq!(test.app.sheds(&reader).sheds.len(), 1);
+    assert_eq!(problem(test.app.sheds().create(&reader, create("b")).await).code, Code::Forbidden);
+    assert_eq!(test.app.sheds().list(&reader).sheds.len(), 1);
     let other =
         Person::holder(shed_api::Actor::Token("o".to_owned()), Scope::Admin, vec!["b".to_owned()]);
-    assert!(test.app.sheds(&other).sheds.is_empty());
+    assert!(test.app.sheds().list(&other).sheds.is_empty());
     assert_eq!(
-        problem(test.app.request(&other, &shed("a"), Request::Stop).await).code,
+        problem(test.app.sheds().request(&other, &shed("a"), Request::Stop).await).code,
         Code::ShedNotFound
     );
-    assert_eq!(problem(test.app.credentials().keys(&other).await).code, Code::Forbidden);
-    assert!(test.app.events(&other, 0, None).await.unwrap().is_empty());
+    assert_eq!(problem(test.app.access().keys(&other).await).code, Code::Forbidden);
+    assert!(test.app.events().list(&other, 0, None).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,13 +326,13 @@ async fn a_stuck_shed_init_is_detected_and_reported() {
     // Its socket is open and nobody reads: what is shown must not pass for news.
     eventually("a warning", async || {
         test.jump(Duration::from_secs(1)).await;
-        let list = test.app.sessions(&test.admin, Some(&shed("a"))).unwrap();
+        let list = test.app.sessions().list(&test.admin, Some(&shed("a"))).unwrap();
         list.warnings.first().filter(|warning| warning.code == Code::ShedUnreachable).map(drop)
     })
     .await;
     signal("-CONT");
     eventually("it is back", async || {
-        let list = test.app.sessions(&test.admin, Some(&shed("a"))).unwrap();
+        let list = test.app.sessions().list(&test.admin, Some(&shed("a"))).unwrap();
         list.warnings.is_empty().then_some(())
     })
     .await;

@@ -10,7 +10,7 @@ use shed_testing::{TestApp, eventually};
 use crate::support::{problem, repository, session, sh, shed, words};
 
 async fn make(test: &TestApp, request: NewSession) -> Session {
-    test.app.new_session(&test.admin, &shed("a"), request).await.unwrap()
+    test.app.sessions().create(&test.admin, &shed("a"), request).await.unwrap()
 }
 
 fn kept(name: &str) -> NewSession {
@@ -53,7 +53,7 @@ async fn sessions_are_made_from_templates_of_the_server_and_the_repository() {
     }
     std::os::unix::fs::symlink("/etc/passwd", repository.join("link.toml")).unwrap();
     std::fs::create_dir(repository.join("dir.toml")).unwrap();
-    let list = async || test.app.templates(&test.admin, &shed("a")).await.unwrap().templates;
+    let list = async || test.app.templates().list(&test.admin, &shed("a")).await.unwrap().templates;
     let all = list().await;
     let good: Vec<_> = all
         .iter()
@@ -85,7 +85,7 @@ async fn sessions_are_made_from_templates_of_the_server_and_the_repository() {
     assert_eq!(make(&test, own).await.tags, ["mine"]);
     let name = shed("a");
     let new = async |template: &str| {
-        problem(test.app.new_session(&test.admin, &name, from_template(template)).await)
+        problem(test.app.sessions().create(&test.admin, &name, from_template(template)).await)
     };
     let broken = new("broken").await;
     assert_eq!(broken.code, Code::InvalidRequest);
@@ -97,14 +97,14 @@ async fn sessions_are_made_from_templates_of_the_server_and_the_repository() {
         let code = new(hostile).await.code;
         assert!(matches!(code, Code::InvalidName | Code::NotFound), "{hostile}: {code:?}");
     }
-    assert!(test.app.check_template("title = 'x'").is_ok());
-    assert_eq!(problem(test.app.check_template("x")).code, Code::InvalidRequest);
+    assert!(test.app.templates().check("title = 'x'").is_ok());
+    assert_eq!(problem(test.app.templates().check("x")).code, Code::InvalidRequest);
 
-    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     let stopped = list().await;
     assert!(stopped.iter().all(|it| it.source == "server"), "{stopped:?}");
     assert_eq!(stopped.len(), 3);
-    let status = test.app.shed(&test.admin, &shed("a")).unwrap().status;
+    let status = test.app.sheds().get(&test.admin, &shed("a")).unwrap().status;
     assert_eq!(status, shed_api::ShedStatus::Stopped);
 }
 
@@ -113,7 +113,7 @@ fn batch(op: BatchOp, ids: &[&Session]) -> Batch {
 }
 
 async fn run(test: &TestApp, batch: Batch) -> Vec<BatchItem> {
-    test.app.batch(&test.admin, batch).await.unwrap().items
+    test.app.batches().run(&test.admin, batch).await.unwrap().items
 }
 
 fn code(item: &BatchItem) -> Option<Code> {
@@ -138,7 +138,7 @@ async fn a_batch_reports_each_session_and_a_dry_run_changes_nothing() {
     let all = [&one, &risky, &missing, &clean];
 
     let dry = |op, ids: &[&Session]| Batch { dry_run: true, ..batch(op, ids) };
-    let before = test.app.sessions(&test.admin, None).unwrap().sessions;
+    let before = test.app.sessions().list(&test.admin, None).unwrap().sessions;
     let items = run(&test, dry(BatchOp::Delete, &all)).await;
     let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
     assert_eq!(ids, all.map(|session| session.id.as_str()));
@@ -150,7 +150,7 @@ async fn a_batch_reports_each_session_and_a_dry_run_changes_nothing() {
     assert!(effect(&items[3]).contains("nothing would be lost"));
     let forced = Batch { force: true, ..dry(BatchOp::Delete, &[&risky]) };
     assert!(effect(&run(&test, forced).await[0]).contains("to the trash would go: 1 changed file"));
-    let after = test.app.sessions(&test.admin, None).unwrap().sessions;
+    let after = test.app.sessions().list(&test.admin, None).unwrap().sessions;
     let stable = |list: &[Session]| -> Vec<_> {
         list.iter().map(|it| (it.id.clone(), it.status, it.workers.clone())).collect()
     };
@@ -167,7 +167,8 @@ async fn a_batch_reports_each_session_and_a_dry_run_changes_nothing() {
     assert!(run(&test, input).await.iter().all(|item| effect(item) == "typed"));
     eventually("the text", async || {
         let (shed, session) = (shed("a"), session("clean"));
-        let screen = test.app.output(&test.admin, &shed, &session, None, false).await.unwrap();
+        let screen =
+            test.app.sessions().screen(&test.admin, &shed, &session, None, false).await.unwrap();
         screen.contains("hello").then_some(())
     })
     .await;
@@ -181,14 +182,15 @@ async fn a_batch_reports_each_session_and_a_dry_run_changes_nothing() {
     let items = run(&test, end.clone()).await;
     assert_eq!(items.iter().map(effect).collect::<Vec<_>>(), ["ended", "ended"]);
     assert!(run(&test, end).await.iter().all(|item| effect(item) == "has ended already"));
-    let get = |name: &str| test.app.session(&test.admin, &shed("a"), &session(name)).unwrap();
+    let get =
+        |name: &str| test.app.sessions().get(&test.admin, &shed("a"), &session(name)).unwrap();
     assert_eq!(get("one").status, SessionStatus::Ended);
     assert_eq!(get("risky").status, SessionStatus::Running);
 
     let items = run(&test, batch(BatchOp::Delete, &all)).await;
     assert_eq!(code(&items[1]), Some(Code::WorkWouldBeLost));
     assert_eq!((effect(&items[0]), effect(&items[3])), ("deleted", "deleted"));
-    let left = test.app.sessions(&test.admin, None).unwrap().sessions;
+    let left = test.app.sessions().list(&test.admin, None).unwrap().sessions;
     assert_eq!(left.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["risky"]);
 }
 
@@ -201,21 +203,26 @@ async fn a_batch_is_limited_to_its_callers_sheds() {
     let elsewhere = Person::holder(actor.clone(), Scope::Admin, vec!["b".to_owned()]);
     let reader = Person::holder(actor, Scope::Read, Vec::new());
     let delete = batch(BatchOp::Delete, &[&one]);
-    let items = test.app.batch(&elsewhere, delete.clone()).await.unwrap().items;
+    let items = test.app.batches().run(&elsewhere, delete.clone()).await.unwrap().items;
     assert_eq!((code(&items[0]), &items[0].name), (Some(Code::SessionNotFound), &None));
     let all = Batch { ids: Vec::new(), filter: Some(BatchFilter::default()), ..delete.clone() };
-    assert!(test.app.batch(&elsewhere, all).await.unwrap().items.is_empty());
+    assert!(test.app.batches().run(&elsewhere, all).await.unwrap().items.is_empty());
     let filter = BatchFilter { shed: Some("a".to_owned()), ..BatchFilter::default() };
     let there = Batch { ids: Vec::new(), filter: Some(filter), ..delete.clone() };
-    assert_eq!(problem(test.app.batch(&elsewhere, there).await).code, Code::ShedNotFound);
-    assert_eq!(problem(test.app.batch(&reader, delete.clone()).await).code, Code::Forbidden);
+    assert_eq!(problem(test.app.batches().run(&elsewhere, there).await).code, Code::ShedNotFound);
+    assert_eq!(
+        problem(test.app.batches().run(&reader, delete.clone()).await).code,
+        Code::Forbidden
+    );
     let dry = Batch { dry_run: true, ..delete };
-    assert!(effect(&test.app.batch(&reader, dry).await.unwrap().items[0]).contains("would end"));
+    assert!(
+        effect(&test.app.batches().run(&reader, dry).await.unwrap().items[0]).contains("would end")
+    );
     // Nobody is hit by being called like another's id.
     make(&test, kept(&one.id)).await;
     let items = run(&test, batch(BatchOp::Terminate, &[&one])).await;
     assert_eq!(code(&items[0]), None);
-    let both = test.app.sessions(&test.admin, None).unwrap().sessions;
+    let both = test.app.sessions().list(&test.admin, None).unwrap().sessions;
     let running: Vec<&str> = both
         .iter()
         .filter(|it| it.status == SessionStatus::Running)
@@ -234,12 +241,12 @@ async fn a_deleted_session_is_restored_from_the_trash() {
     let directory = made.directory.unwrap();
     let commit = format!("cd {directory} && echo two > a && git commit -qam second");
     sh(&test, "a", &commit).await;
-    test.app.delete_session(&test.admin, &name, &session("lost"), true).await.unwrap();
-    let trash = async || test.app.trash(&test.admin, &name).await.unwrap();
+    test.app.sessions().delete(&test.admin, &name, &session("lost"), true).await.unwrap();
+    let trash = async || test.app.files().trash(&test.admin, &name).await.unwrap();
     let tip = trash().await.into_iter().find(|it| it.subject == "second").unwrap();
     assert!(tip.name.starts_with("refs/shed/trash/"), "{tip:?}");
     let restore = async |trashed: &str, branch: &str| {
-        test.app.restore_trash(&test.admin, &name, trashed, branch).await
+        test.app.files().restore_trash(&test.admin, &name, trashed, branch).await
     };
     let gone = "refs/shed/trash/20200101/none";
     assert_eq!(problem(restore(gone, "back").await).code, Code::NotFound);
@@ -254,7 +261,7 @@ async fn a_deleted_session_is_restored_from_the_trash() {
     assert_eq!(sh(&test, "a", "git log -1 --format=%s back").await.stdout, "second\n");
     assert!(!trash().await.iter().any(|it| it.name == tip.name));
     let reader = Person::holder(Actor::Token("t".to_owned()), Scope::Read, Vec::new());
-    assert!(test.app.trash(&reader, &name).await.is_ok());
-    let refused = test.app.restore_trash(&reader, &name, &tip.name, "again").await;
+    assert!(test.app.files().trash(&reader, &name).await.is_ok());
+    let refused = test.app.files().restore_trash(&reader, &name, &tip.name, "again").await;
     assert_eq!(problem(refused).code, Code::Forbidden);
 }

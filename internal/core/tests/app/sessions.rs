@@ -18,7 +18,7 @@ fn new(name: &str) -> NewSession {
 }
 
 fn names(test: &TestApp) -> Vec<String> {
-    let list = test.app.sessions(&test.admin, None).unwrap();
+    let list = test.app.sessions().list(&test.admin, None).unwrap();
     list.sessions.into_iter().map(|row| row.name).collect()
 }
 
@@ -39,22 +39,22 @@ async fn sessions_are_created_listed_renamed_and_ended() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let name = shed("a");
-    let made = test.app.new_session(&test.admin, &name, new("work")).await.unwrap();
+    let made = test.app.sessions().create(&test.admin, &name, new("work")).await.unwrap();
     assert_eq!((made.name.as_str(), made.attached, made.window_count), ("work", false, 1));
-    let twice = test.app.new_session(&test.admin, &name, new("work")).await;
+    let twice = test.app.sessions().create(&test.admin, &name, new("work")).await;
     assert_eq!(problem(twice).code, Code::SessionExists);
-    test.app.new_session(&test.admin, &name, new("workshop")).await.unwrap();
-    let prefix = test.app.delete_session(&test.admin, &name, &session("wor"), false).await;
+    test.app.sessions().create(&test.admin, &name, new("workshop")).await.unwrap();
+    let prefix = test.app.sessions().delete(&test.admin, &name, &session("wor"), false).await;
     assert_eq!(problem(prefix).code, Code::SessionNotFound);
     let patch = PatchSession { name: Some("play".to_owned()), ..PatchSession::default() };
     let renamed =
-        test.app.patch_session(&test.admin, &name, &session("work"), patch).await.unwrap();
+        test.app.sessions().patch(&test.admin, &name, &session("work"), patch).await.unwrap();
     assert_eq!(renamed.id, made.id);
-    test.app.delete_session(&test.admin, &name, &session(&made.id), false).await.unwrap();
+    test.app.sessions().delete(&test.admin, &name, &session(&made.id), false).await.unwrap();
     assert_eq!(names(&test), ["workshop"]);
-    let bad = test.app.new_session(&test.admin, &name, new("#(id)")).await;
+    let bad = test.app.sessions().create(&test.admin, &name, new("#(id)")).await;
     assert_eq!(problem(bad).code, Code::InvalidName);
-    let events = test.app.events(&test.admin, 0, Some(&name)).await.unwrap();
+    let events = test.app.events().list(&test.admin, 0, Some(&name)).await.unwrap();
     let told: Vec<_> = events
         .iter()
         .filter(|event| {
@@ -84,10 +84,14 @@ async fn a_new_session_gets_its_directory_environment_and_command() {
         env: BTreeMap::from([("X".to_owned(), "y;".to_owned())]),
         ..new("work")
     };
-    test.app.new_session(&test.admin, &shed("a"), request).await.unwrap();
+    test.app.sessions().create(&test.admin, &shed("a"), request).await.unwrap();
     eventually("the output", async || {
-        let output =
-            test.app.output(&test.admin, &shed("a"), &session("work"), None, false).await.unwrap();
+        let output = test
+            .app
+            .sessions()
+            .screen(&test.admin, &shed("a"), &session("work"), None, false)
+            .await
+            .unwrap();
         output.starts_with("/\ny;\n").then_some(())
     })
     .await;
@@ -103,7 +107,7 @@ async fn changes_made_in_tmux_show_within_100_ms() {
     // The first session by hand, so that the watch is surely up.
     by_hand(&test, &["new-session", "-d", "-s", "zero"]);
     eventually("zero", async || (names(&test) == ["zero"]).then_some(())).await;
-    let mut bell = test.app.bell();
+    let mut bell = test.app.sheds().bell();
     let steps: [Step<'_>; 5] = [
         (&["new-session", "-d", "-s", "one.two"], |test| {
             names(test).contains(&"one_two".to_owned())
@@ -127,12 +131,12 @@ async fn changes_made_in_tmux_show_within_100_ms() {
 }
 
 fn windows(test: &TestApp) -> u32 {
-    let list = test.app.sessions(&test.admin, None).unwrap();
+    let list = test.app.sessions().list(&test.admin, None).unwrap();
     list.sessions.iter().find(|row| row.name == "null").map_or(0, |row| row.window_count)
 }
 
 fn panes(test: &TestApp) -> usize {
-    let list = test.app.sessions(&test.admin, None).unwrap();
+    let list = test.app.sessions().list(&test.admin, None).unwrap();
     let session = list.sessions.iter().find(|row| row.name == "null");
     session.map_or(0, |row| row.windows.iter().map(|window| window.panes.len()).sum())
 }
@@ -141,10 +145,10 @@ fn panes(test: &TestApp) -> usize {
 async fn a_killed_tmux_server_is_noticed_and_the_watch_goes_on() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    test.app.new_session(&test.admin, &shed("a"), new("one")).await.unwrap();
+    test.app.sessions().create(&test.admin, &shed("a"), new("one")).await.unwrap();
     by_hand(&test, &["kill-server"]);
     eventually("the end of all sessions", async || names(&test).is_empty().then_some(())).await;
-    test.app.new_session(&test.admin, &shed("a"), new("two")).await.unwrap();
+    test.app.sessions().create(&test.admin, &shed("a"), new("two")).await.unwrap();
     assert_eq!(names(&test), ["two"]);
 }
 
@@ -152,14 +156,14 @@ async fn a_killed_tmux_server_is_noticed_and_the_watch_goes_on() {
 async fn hooks_that_a_reload_removes_are_set_again() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    test.app.new_session(&test.admin, &shed("a"), new("one")).await.unwrap();
+    test.app.sessions().create(&test.admin, &shed("a"), new("one")).await.unwrap();
     by_hand(&test, &["set-hook", "-g", "window-linked", "display-message hi"]);
     // Noticed by itself; the listing that follows repairs the hook.
     by_hand(&test, &["new-session", "-d", "-s", "two"]);
     eventually("two", async || (names(&test).len() == 2).then_some(())).await;
     by_hand(&test, &["new-window", "-d", "-t", "=one:"]);
     eventually("the window", async || {
-        let list = test.app.sessions(&test.admin, None).unwrap();
+        let list = test.app.sessions().list(&test.admin, None).unwrap();
         (list.sessions[0].window_count == 2).then_some(())
     })
     .await;
@@ -171,20 +175,24 @@ async fn text_and_keys_are_typed() {
     test.shed("a").await;
     let (name, work) = (shed("a"), session("work"));
     let request = NewSession { command: words(&["cat"]), ..new("work") };
-    test.app.new_session(&test.admin, &name, request).await.unwrap();
+    test.app.sessions().create(&test.admin, &name, request).await.unwrap();
     let text = "-n $(id) 'q' ;";
     let input = Input { text: Some(text.to_owned()), enter: true, ..Input::default() };
-    test.app.input(&test.admin, &name, &work, input).await.unwrap();
+    test.app.sessions().input(&test.admin, &name, &work, input).await.unwrap();
     eventually("the echo", async || {
-        let output = test.app.output(&test.admin, &name, &work, Some(100), false).await.unwrap();
+        let output =
+            test.app.sessions().screen(&test.admin, &name, &work, Some(100), false).await.unwrap();
         (output.matches(text).count() == 2).then_some(())
     })
     .await;
     let keys = Input { keys: words(&["C-c"]), ..Input::default() };
-    test.app.input(&test.admin, &name, &work, keys).await.unwrap();
+    test.app.sessions().input(&test.admin, &name, &work, keys).await.unwrap();
     eventually("the end", async || names(&test).is_empty().then_some(())).await;
-    let gone =
-        test.app.input(&test.admin, &name, &work, Input { enter: true, ..Input::default() }).await;
+    let gone = test
+        .app
+        .sessions()
+        .input(&test.admin, &name, &work, Input { enter: true, ..Input::default() })
+        .await;
     assert_eq!(problem(gone).code, Code::SessionNotFound);
 }
 
@@ -193,7 +201,7 @@ async fn attach_creates_shows_and_leaves_a_session() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let (name, work) = (shed("a"), session("work"));
-    let mut running = test.app.attach(&test.admin, &name, &work, attach()).await.unwrap();
+    let mut running = test.app.streams().attach(&test.admin, &name, &work, attach()).await.unwrap();
     let input = running.input.as_mut().unwrap();
     input.write_all(b"echo so-$((40+2)); stty size\r").await.unwrap();
     let seen = until(&mut running, "so-42").await;
@@ -202,7 +210,11 @@ async fn attach_creates_shows_and_leaves_a_session() {
         if seen.contains("23 80") { seen } else { seen + &until(&mut running, "23 80").await };
     assert!(seen.contains("23 80"));
     eventually("attached", async || {
-        test.app.session(&test.admin, &name, &work).ok().filter(|row| row.attached_clients == 1)
+        test.app
+            .sessions()
+            .get(&test.admin, &name, &work)
+            .ok()
+            .filter(|row| row.attached_clients == 1)
     })
     .await;
     running.control.resize(100, 30);
@@ -213,7 +225,7 @@ async fn attach_creates_shows_and_leaves_a_session() {
     until(&mut running, "[detached (from session work)]").await;
     assert_eq!(running.exit.wait().await, Some(shed_api::stream::Exit::Code(0)));
     eventually("detached", async || {
-        test.app.session(&test.admin, &name, &work).ok().filter(|row| !row.attached)
+        test.app.sessions().get(&test.admin, &name, &work).ok().filter(|row| !row.attached)
     })
     .await;
 }
@@ -226,8 +238,8 @@ async fn the_second_of_two_attaches_with_new_is_refused() {
     let mut new = attach();
     new.open.new = true;
     let (one, two) = tokio::join!(
-        test.app.attach(&test.admin, &name, &work, new.clone()),
-        test.app.attach(&test.admin, &name, &work, new.clone())
+        test.app.streams().attach(&test.admin, &name, &work, new.clone()),
+        test.app.streams().attach(&test.admin, &name, &work, new.clone())
     );
     assert_eq!(u8::from(one.is_ok()) + u8::from(two.is_ok()), 1);
     let refused = if one.is_ok() { problem(two) } else { problem(one) };
@@ -240,16 +252,19 @@ async fn a_reader_sees_and_cannot_type() {
     test.shed("a").await;
     let (name, work) = (shed("a"), session("work"));
     let reader = Person::holder(shed_api::Actor::Key("r".to_owned()), Scope::Read, Vec::new());
-    let missing = test.app.attach(&reader, &name, &work, attach()).await;
+    let missing = test.app.streams().attach(&reader, &name, &work, attach()).await;
     assert_eq!(problem(missing).code, Code::SessionNotFound);
     let request =
         NewSession { command: words(&["sh", "-c", "echo visible; exec cat"]), ..new("work") };
-    test.app.new_session(&test.admin, &name, request).await.unwrap();
-    let mut running = test.app.attach(&reader, &name, &work, attach()).await.unwrap();
+    test.app.sessions().create(&test.admin, &name, request).await.unwrap();
+    let mut running = test.app.streams().attach(&reader, &name, &work, attach()).await.unwrap();
     assert!(running.input.is_none());
     until(&mut running, "visible").await;
-    let typed =
-        test.app.input(&reader, &name, &work, Input { enter: true, ..Input::default() }).await;
+    let typed = test
+        .app
+        .sessions()
+        .input(&reader, &name, &work, Input { enter: true, ..Input::default() })
+        .await;
     assert_eq!(problem(typed).code, Code::Forbidden);
 }
 
@@ -257,13 +272,13 @@ async fn a_reader_sees_and_cannot_type() {
 async fn commands_and_activity_are_current_while_somebody_watches() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    test.app.new_session(&test.admin, &shed("a"), new("work")).await.unwrap();
+    test.app.sessions().create(&test.admin, &shed("a"), new("work")).await.unwrap();
     by_hand(&test, &["set-option", "-g", "automatic-rename", "off"]);
     let input = Input { text: Some("exec sleep 1000".to_owned()), enter: true, ..Input::default() };
-    test.app.input(&test.admin, &shed("a"), &session("work"), input).await.unwrap();
+    test.app.sessions().input(&test.admin, &shed("a"), &session("work"), input).await.unwrap();
     eventually("the command", async || {
-        test.app.look(&test.admin);
-        let list = test.app.sessions(&test.admin, None).unwrap();
+        test.app.sessions().observe(&test.admin);
+        let list = test.app.sessions().list(&test.admin, None).unwrap();
         (list.sessions[0].command.as_deref() == Some("sleep")).then_some(())
     })
     .await;
@@ -273,13 +288,13 @@ async fn commands_and_activity_are_current_while_somebody_watches() {
 async fn reading_a_session_does_not_start_a_stopped_shed() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     let (name, work) = (shed("a"), session("work"));
-    let read = problem(test.app.output(&test.admin, &name, &work, None, false).await);
-    let ended = problem(test.app.delete_session(&test.admin, &name, &work, false).await);
+    let read = problem(test.app.sessions().screen(&test.admin, &name, &work, None, false).await);
+    let ended = problem(test.app.sessions().delete(&test.admin, &name, &work, false).await);
     assert_eq!((read.code, ended.code), (Code::NotRunning, Code::NotRunning));
-    assert_eq!(test.app.shed(&test.admin, &name).unwrap().status, ShedStatus::Stopped);
+    assert_eq!(test.app.sheds().get(&test.admin, &name).unwrap().status, ShedStatus::Stopped);
     // Making one does.
-    test.app.new_session(&test.admin, &name, new("work")).await.unwrap();
-    assert_eq!(test.app.shed(&test.admin, &name).unwrap().status, ShedStatus::Running);
+    test.app.sessions().create(&test.admin, &name, new("work")).await.unwrap();
+    assert_eq!(test.app.sheds().get(&test.admin, &name).unwrap().status, ShedStatus::Running);
 }

@@ -44,6 +44,7 @@ pub(crate) fn open(argv: &[&str]) -> ExecOpen {
 
 pub(crate) async fn sh(test: &TestApp, name: &str, line: &str) -> ExecResult {
     test.app
+        .streams()
         .exec_to_end(&test.admin, &shed(name), run(&["sh", "-c", line]), Vec::new())
         .await
         .unwrap()

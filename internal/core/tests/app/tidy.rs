@@ -14,15 +14,16 @@ use shed_testing::{TestApp, eventually};
 use crate::support::{kept, problem, repository, session, sh, shed, words};
 
 async fn make(test: &TestApp, request: NewSession) -> Session {
-    test.app.new_session(&test.admin, &shed("a"), request).await.unwrap()
+    test.app.sessions().create(&test.admin, &shed("a"), request).await.unwrap()
 }
 
 async fn orphans(test: &TestApp) -> Vec<Orphan> {
-    test.app.orphans(&test.admin, &shed("a")).await.unwrap().orphans
+    test.app.housekeeping().orphans(&test.admin, &shed("a")).await.unwrap().orphans
 }
 
 async fn clean(test: &TestApp, names: &[&str]) -> Vec<Orphan> {
-    let cleaned = test.app.clean_orphans(&test.admin, &shed("a"), words(names)).await;
+    let cleaned =
+        test.app.housekeeping().clean_orphans(&test.admin, &shed("a"), words(names)).await;
     cleaned.unwrap().orphans
 }
 
@@ -58,19 +59,24 @@ async fn unmanaged_tmux_sessions_are_found_adopted_and_ended() {
     let hint = |name: &str| found.iter().find(|it| it.name == name).unwrap().hint.clone();
     assert_eq!(hint("hand"), "shed sessions adopt a hand");
     assert_eq!(hint("lost"), "shed sessions adopt a lost");
-    test.app.adopt_session(&test.admin, &shed("a"), &session("lost")).await.unwrap();
+    test.app.sessions().adopt(&test.admin, &shed("a"), &session("lost")).await.unwrap();
     let odd = odd.name.clone();
     eventually("it is adopted", async || (orphans(&test).await.len() == 2).then_some(())).await;
     let left = clean(&test, &[&odd]).await;
     assert_eq!(named(&left), [("session", "hand")]);
     let listed = sh(&test, "a", "tmux list-sessions -F '#S'").await.stdout;
     assert_eq!(listed, "hand\nlost\nours\n");
-    let unknown = test.app.clean_orphans(&test.admin, &shed("a"), words(&["hand", "ours"])).await;
+    let unknown = test
+        .app
+        .housekeeping()
+        .clean_orphans(&test.admin, &shed("a"), words(&["hand", "ours"]))
+        .await;
     assert_eq!(problem(unknown).code, Code::NotFound);
     assert_eq!(named(&orphans(&test).await), [("session", "hand")]);
     let reader = Person::holder(Actor::Token("t".to_owned()), Scope::Read, Vec::new());
-    assert!(test.app.orphans(&reader, &shed("a")).await.is_ok());
-    let refused = test.app.clean_orphans(&reader, &shed("a"), words(&["hand"])).await;
+    assert!(test.app.housekeeping().orphans(&reader, &shed("a")).await.is_ok());
+    let refused =
+        test.app.housekeeping().clean_orphans(&reader, &shed("a"), words(&["hand"])).await;
     assert_eq!(problem(refused).code, Code::Forbidden);
 }
 
@@ -85,7 +91,8 @@ async fn orphaned_processes_are_found_and_ended() {
     make(&test, kept("left", &["sh", "-c", line])).await;
     make(&test, kept("ours", &["sleep", "1002"])).await;
     eventually("the worker's end", async || {
-        let worker = test.app.worker(&test.admin, &shed("a"), &session("left"), "sh").unwrap();
+        let worker =
+            test.app.workers().get(&test.admin, &shed("a"), &session("left"), "sh").unwrap();
         (worker.status == WorkerStatus::Exited).then_some(())
     })
     .await;
@@ -156,7 +163,7 @@ async fn directories_are_removed_only_when_no_work_would_be_lost() {
     let branches = sh(&test, "a", "git for-each-ref --format='%(refname)' refs/heads").await.stdout;
     // What shed would have made goes, into the trash; what is called otherwise stays.
     assert!(!branches.contains("shed/safe") && branches.contains("heads/keep"), "{branches}");
-    let trash = test.app.trash(&test.admin, &shed("a")).await.unwrap();
+    let trash = test.app.files().trash(&test.admin, &shed("a")).await.unwrap();
     assert!(trash.iter().any(|it| it.name.ends_with("/safe")), "{trash:?}");
     assert!(root.join("ours/a").exists());
 }
@@ -192,7 +199,8 @@ async fn an_unreadable_row_is_listed_and_can_be_removed() {
     .await;
     let found = eventually("the shed is up", async || {
         let found = orphans(&test).await;
-        let up = test.app.session(&test.admin, &shed("a"), &session("good")).ok()?.window_count;
+        let up =
+            test.app.sessions().get(&test.admin, &shed("a"), &session("good")).ok()?.window_count;
         (up == 1).then_some(found)
     })
     .await;
@@ -200,11 +208,11 @@ async fn an_unreadable_row_is_listed_and_can_be_removed() {
     assert_eq!(named(&found), [("record", bad.id.as_str())]);
     assert!(found[0].detail.contains("session \"bad\" cannot be read"), "{found:?}");
     let gc = Gc { older_than_days: Some(0), ..Gc::default() };
-    let report = test.app.gc(&test.admin, &shed("a"), gc).await.unwrap();
+    let report = test.app.housekeeping().gc(&test.admin, &shed("a"), gc).await.unwrap();
     assert!(!report.items.iter().any(|item| item.remove), "{report:?}");
-    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     assert_eq!(named(&orphans(&test).await), [("record", bad.id.as_str())]);
-    test.app.request(&test.admin, &shed("a"), Request::Start).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Start).await.unwrap();
     let left = clean(&test, &[&bad.id]).await;
     assert!(!left.iter().any(|it| it.kind == "record"), "{left:?}");
     test.restart().await;
@@ -242,7 +250,8 @@ async fn gc_removes_only_old_data_without_a_session() {
     let tree = NewSession { kind: Some(SessionType::Worktree), ..kept("ours", &["echo", "hi"]) };
     let made = make(&test, tree).await;
     eventually("the worker's end", async || {
-        let worker = test.app.worker(&test.admin, &shed("a"), &session("ours"), "echo").unwrap();
+        let worker =
+            test.app.workers().get(&test.admin, &shed("a"), &session("ours"), "echo").unwrap();
         (worker.status == WorkerStatus::Exited).then_some(())
     })
     .await;
@@ -281,8 +290,9 @@ async fn gc_removes_only_old_data_without_a_session() {
     let listed = async || sh(&test, "a", "git for-each-ref --format='%(refname)' refs/shed").await;
     let before = listed().await.stdout;
 
-    let run =
-        async |gc: Gc| -> GcReport { test.app.gc(&test.admin, &shed("a"), gc).await.unwrap() };
+    let run = async |gc: Gc| -> GcReport {
+        test.app.housekeeping().gc(&test.admin, &shed("a"), gc).await.unwrap()
+    };
     let dry = run(Gc { dry_run: true, older_than_days: None }).await;
     let going = going_of(&dry);
     let expected = [
@@ -329,9 +339,9 @@ async fn gc_removes_only_old_data_without_a_session() {
     assert_eq!(branches, "refs/heads/shed/ours\nrefs/heads/shed/stray\n");
     let reader = Person::holder(Actor::Token("t".to_owned()), Scope::Read, Vec::new());
     let look = Gc { dry_run: true, older_than_days: None };
-    assert!(test.app.gc(&reader, &shed("a"), look).await.is_ok());
+    assert!(test.app.housekeeping().gc(&reader, &shed("a"), look).await.is_ok());
     assert_eq!(
-        problem(test.app.gc(&reader, &shed("a"), Gc::default()).await).code,
+        problem(test.app.housekeeping().gc(&reader, &shed("a"), Gc::default()).await).code,
         Code::Forbidden
     );
 }
@@ -348,6 +358,6 @@ async fn processes_that_outlive_a_command_end_with_its_session() {
         found.iter().any(|it| it.detail.contains("sleep 1004")).then_some(())
     })
     .await;
-    test.app.terminate_session(&test.admin, &shed("a"), &session("left")).await.unwrap();
+    test.app.sessions().terminate(&test.admin, &shed("a"), &session("left")).await.unwrap();
     assert_eq!(orphans(&test).await, []);
 }

@@ -41,7 +41,7 @@ fn worktree(name: &str) -> NewSession {
 }
 
 async fn make(test: &TestApp, request: NewSession) -> Session {
-    test.app.new_session(&test.admin, &shed("a"), request).await.unwrap()
+    test.app.sessions().create(&test.admin, &shed("a"), request).await.unwrap()
 }
 
 async fn inside(test: &TestApp, made: &Session, line: &str) -> String {
@@ -64,17 +64,17 @@ async fn a_worktree_session_has_files_and_a_branch_of_its_own() {
     // What is opened by hand in it begins there too.
     let pane = &made.windows[0].panes[0];
     assert_eq!(Some(&pane.directory), made.directory.as_ref());
-    let taken = test.app.new_session(&test.admin, &shed("a"), worktree("fix")).await;
+    let taken = test.app.sessions().create(&test.admin, &shed("a"), worktree("fix")).await;
     assert_eq!(problem(taken).code, Code::SessionExists);
     // A branch that is there already leaves everything as it was.
     sh(&test, "a", "git branch shed/other").await;
-    let refused = test.app.new_session(&test.admin, &shed("a"), worktree("other")).await;
+    let refused = test.app.sessions().create(&test.admin, &shed("a"), worktree("other")).await;
     assert_eq!(problem(refused).code, Code::Conflict);
-    assert!(test.app.session(&test.admin, &shed("a"), &session("other")).is_err());
+    assert!(test.app.sessions().get(&test.admin, &shed("a"), &session("other")).is_err());
     assert_eq!(sh(&test, "a", "git worktree list | wc -l").await.stdout.trim(), "2");
     // The branch goes by another name.
     let patch = PatchSession { branch: Some("topic/x".to_owned()), ..PatchSession::default() };
-    let renamed = test.app.patch_session(&test.admin, &shed("a"), &session("fix"), patch).await;
+    let renamed = test.app.sessions().patch(&test.admin, &shed("a"), &session("fix"), patch).await;
     assert_eq!(renamed.unwrap().branch.as_deref(), Some("topic/x"));
     assert_eq!(inside(&test, &made, "git branch --show-current").await, "topic/x\n");
 }
@@ -90,17 +90,17 @@ async fn uncommitted_work_is_deleted_only_with_force_and_goes_to_the_trash() {
     )
     .await;
     let (name, fix) = (shed("a"), session("fix"));
-    let refused = problem(test.app.delete_session(&test.admin, &name, &fix, false).await);
+    let refused = problem(test.app.sessions().delete(&test.admin, &name, &fix, false).await);
     assert_eq!(refused.code, Code::WorkWouldBeLost);
     assert!(
         refused.detail.contains("1 unpushed commit") && refused.detail.contains("1 new file"),
         "{refused:?}"
     );
-    let risk = test.app.session_risk(&test.admin, &name, &fix).await.unwrap();
+    let risk = test.app.sessions().risk(&test.admin, &name, &fix).await.unwrap();
     assert_eq!((risk.unpushed, risk.untracked), (1, 1));
     assert_eq!(inside(&test, &made, "cat untracked").await, "more\n");
-    test.app.delete_session(&test.admin, &name, &fix, true).await.unwrap();
-    assert!(test.app.session(&test.admin, &name, &fix).is_err());
+    test.app.sessions().delete(&test.admin, &name, &fix, true).await.unwrap();
+    assert!(test.app.sessions().get(&test.admin, &name, &fix).is_err());
     let refs =
         sh(&test, "a", "git for-each-ref --format='%(refname)' refs/shed/trash").await.stdout;
     assert!(refs.contains("/fix\n") && refs.contains("/fix.ckpt\n"), "{refs}");
@@ -109,7 +109,7 @@ async fn uncommitted_work_is_deleted_only_with_force_and_goes_to_the_trash() {
     assert_eq!(sh(&test, "a", "git branch --list 'shed/*'").await.stdout, "");
     // Nothing to lose, nothing to ask.
     make(&test, worktree("idle")).await;
-    test.app.delete_session(&test.admin, &name, &session("idle"), false).await.unwrap();
+    test.app.sessions().delete(&test.admin, &name, &session("idle"), false).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,9 +117,9 @@ async fn a_diff_follows_the_files() {
     let test = with_repository().await;
     let made = make(&test, worktree("fix")).await;
     let (name, fix) = (shed("a"), session("fix"));
-    let none = test.app.diff_numbers(&test.admin, &name, &fix).await.unwrap();
+    let none = test.app.files().diff_numbers(&test.admin, &name, &fix).await.unwrap();
     assert_eq!((none.files, none.ahead), (0, 0));
-    let mut watched = test.app.diff_watch(&test.admin, &name, &fix).await.unwrap();
+    let mut watched = test.app.files().diff_watch(&test.admin, &name, &fix).await.unwrap();
     watched.wait_for(Option::is_some).await.unwrap();
     inside(&test, &made, "echo four >> a.txt; printf 'x\\ny\\n' > new.txt").await;
     let told = watched.wait_for(|now| now.as_ref().is_some_and(|now| now.insertions == 3));
@@ -128,17 +128,19 @@ async fn a_diff_follows_the_files() {
     inside(&test, &made, "git add -A && git commit -qm mine").await;
     let told = watched.wait_for(|now| now.as_ref().is_some_and(|now| now.ahead == 1));
     tokio::time::timeout(std::time::Duration::from_secs(20), told).await.unwrap().unwrap();
-    let (diff, text) = test.app.diff(&test.admin, &name, &fix, DiffQuery::default()).await.unwrap();
+    let (diff, text) =
+        test.app.files().diff(&test.admin, &name, &fix, DiffQuery::default()).await.unwrap();
     assert_eq!((diff.n_files, diff.insertions, diff.patch.len()), (2, 3, 2));
     assert!(String::from_utf8_lossy(&text).contains("+four"));
     let query = DiffQuery { from: Some("head".to_owned()), ..DiffQuery::default() };
-    let (clean, _) = test.app.diff(&test.admin, &name, &fix, query).await.unwrap();
+    let (clean, _) = test.app.files().diff(&test.admin, &name, &fix, query).await.unwrap();
     assert_eq!(clean.n_files, 0);
     // A quick session in the same repository sees what is not committed there.
     let quick = NewSession { name: Some("quick".to_owned()), ..NewSession::default() };
     make(&test, quick).await;
     sh(&test, "a", "echo edit > b.txt").await;
-    let numbers = test.app.diff_numbers(&test.admin, &name, &session("quick")).await.unwrap();
+    let numbers =
+        test.app.files().diff_numbers(&test.admin, &name, &session("quick")).await.unwrap();
     assert_eq!((numbers.files, numbers.insertions), (1, 1));
 }
 
@@ -152,7 +154,7 @@ async fn a_timer_makes_checkpoints_of_what_has_changed() {
     let made = make(&test, NewSession { limits: Some(limits), ..worktree("fix") }).await;
     let (name, fix) = (shed("a"), session("fix"));
     let kinds = async || -> Vec<String> {
-        let list = test.app.checkpoints(&test.admin, &name, &fix).await.unwrap();
+        let list = test.app.files().checkpoints(&test.admin, &name, &fix).await.unwrap();
         list.checkpoints.into_iter().map(|checkpoint| checkpoint.kind).collect()
     };
     let timed = async |n: usize| {
@@ -171,7 +173,7 @@ async fn a_timer_makes_checkpoints_of_what_has_changed() {
     test.jump(60 * MINUTE).await;
     timed(3).await;
     let actors = async || -> Vec<String> {
-        let events = test.app.events(&test.admin, 0, None).await.unwrap().into_iter();
+        let events = test.app.events().list(&test.admin, 0, None).await.unwrap().into_iter();
         let made = events.filter(|event| event.kind == EventKind::CheckpointMade);
         made.map(|event| event.actor).collect()
     };
@@ -184,35 +186,46 @@ async fn checkpoints_are_made_restored_and_forked() {
     let made = make(&test, worktree("fix")).await;
     let (name, fix) = (shed("a"), session("fix"));
     inside(&test, &made, "echo draft > notes && printf '\\000\\001' > bin && git add bin").await;
-    let first = test.app.checkpoint(&test.admin, &name, &fix, "before the storm").await.unwrap();
+    let first = test
+        .app
+        .files()
+        .make_checkpoint(&test.admin, &name, &fix, "before the storm")
+        .await
+        .unwrap();
     assert_eq!((first.checkpoint.n, first.unchanged), (1, false));
-    let same = test.app.checkpoint(&test.admin, &name, &fix, "").await.unwrap();
+    let same = test.app.files().make_checkpoint(&test.admin, &name, &fix, "").await.unwrap();
     assert!(same.unchanged);
     inside(&test, &made, "rm notes && mkdir notes && echo x > notes/x && echo broken > a.txt")
         .await;
-    let back = test.app.restore_checkpoint(&test.admin, &name, &fix, 1, Vec::new()).await.unwrap();
+    let back =
+        test.app.files().restore_checkpoint(&test.admin, &name, &fix, 1, Vec::new()).await.unwrap();
     assert!(back.n_files >= 2, "{back:?}");
     assert_eq!(inside(&test, &made, "cat notes a.txt").await, "draft\none\ntwo\nthree\n");
     // What was there before is a checkpoint too.
-    let list = test.app.checkpoints(&test.admin, &name, &fix).await.unwrap().checkpoints;
+    let list = test.app.files().checkpoints(&test.admin, &name, &fix).await.unwrap().checkpoints;
     assert_eq!(list.len(), 2);
     let safety = back.safety.n;
-    test.app.restore_checkpoint(&test.admin, &name, &fix, safety, Vec::new()).await.unwrap();
+    test.app
+        .files()
+        .restore_checkpoint(&test.admin, &name, &fix, safety, Vec::new())
+        .await
+        .unwrap();
     assert_eq!(inside(&test, &made, "cat notes/x").await, "x\n");
     let request = NewSession {
         name: Some("again".to_owned()),
         command: words(&["sleep", "1000"]),
         ..NewSession::default()
     };
-    let fork = test.app.fork_checkpoint(&test.admin, &name, &fix, 1, request).await.unwrap();
+    let fork =
+        test.app.files().fork_checkpoint(&test.admin, &name, &fix, 1, request).await.unwrap();
     assert_eq!(fork.branch.as_deref(), Some("shed/again"));
     assert_eq!(
         inside(&test, &fork, "cat notes; git status --short").await,
         "draft\n?? bin\n?? notes\n"
     );
-    let none = test.app.restore_checkpoint(&test.admin, &name, &fix, 99, Vec::new()).await;
+    let none = test.app.files().restore_checkpoint(&test.admin, &name, &fix, 99, Vec::new()).await;
     assert_eq!(problem(none).code, Code::NotFound);
-    let events = test.app.events(&test.admin, 0, None).await.unwrap();
+    let events = test.app.events().list(&test.admin, 0, None).await.unwrap();
     let n = |kind| events.iter().filter(|event| event.kind == kind).count();
     assert_eq!((n(EventKind::CheckpointMade), n(EventKind::CheckpointRestored)), (1, 2));
 }
@@ -224,21 +237,21 @@ async fn setup_runs_first_and_reports_why_it_failed() {
     let setup = words(&["sh", "-c", "echo preparing $SHED_BRANCH; cp a.txt ready"]);
     let made = make(&test, NewSession { setup, ..worktree("good") }).await;
     inside(&test, &made, "test -e ready").await;
-    let log = test.app.output_page(&test.admin, &name, &good, "setup", 0, None).await.unwrap();
+    let log = test.app.output().page(&test.admin, &name, &good, "setup", 0, None).await.unwrap();
     assert_eq!(log.text, "preparing shed/good\r\n");
     let setup = words(&["sh", "-c", "echo no luck; test -e lucky"]);
     let bad = NewSession { setup, ..worktree("bad") };
-    let failed = problem(test.app.new_session(&test.admin, &name, bad).await);
+    let failed = problem(test.app.sessions().create(&test.admin, &name, bad).await);
     assert_eq!(failed.code, Code::ExecFailed);
     let bad = session("bad");
-    let row = test.app.session(&test.admin, &name, &bad).unwrap();
+    let row = test.app.sessions().get(&test.admin, &name, &bad).unwrap();
     assert_eq!(row.status, SessionStatus::Failed);
-    let log = test.app.output_page(&test.admin, &name, &bad, "setup", 0, None).await.unwrap();
+    let log = test.app.output().page(&test.admin, &name, &bad, "setup", 0, None).await.unwrap();
     assert_eq!(log.text, "no luck\r\n");
     // Mended, it goes on where it failed.
     inside(&test, &row, "touch lucky").await;
     let mended =
-        test.app.restart_session(&test.admin, &name, &bad, Restart::default()).await.unwrap();
+        test.app.sessions().restart(&test.admin, &name, &bad, Restart::default()).await.unwrap();
     assert_eq!(mended.status, SessionStatus::Running);
 }
 
@@ -246,19 +259,19 @@ async fn setup_runs_first_and_reports_why_it_failed() {
 async fn a_repository_that_cannot_be_branched_leaves_nothing_behind() {
     let test = TestApp::start().await;
     test.shed("a").await;
-    let none = problem(test.app.new_session(&test.admin, &shed("a"), worktree("x")).await);
+    let none = problem(test.app.sessions().create(&test.admin, &shed("a"), worktree("x")).await);
     assert_eq!(none.code, Code::GitFailed, "{none:?}");
-    assert!(test.app.sessions(&test.admin, None).unwrap().sessions.is_empty());
+    assert!(test.app.sessions().list(&test.admin, None).unwrap().sessions.is_empty());
     let bad = NewSession { base: Some("no-such-ref".to_owned()), ..worktree("x") };
     let test = with_repository().await;
-    let none = problem(test.app.new_session(&test.admin, &shed("a"), bad).await);
+    let none = problem(test.app.sessions().create(&test.admin, &shed("a"), bad).await);
     assert_eq!(none.code, Code::NotFound, "{none:?}");
     assert_eq!(
         sh(&test, "a", "git branch --list 'shed/*'; git worktree list | wc -l").await.stdout.trim(),
         "1"
     );
     eventually("no session", async || {
-        test.app.sessions(&test.admin, None).unwrap().sessions.is_empty().then_some(())
+        test.app.sessions().list(&test.admin, None).unwrap().sessions.is_empty().then_some(())
     })
     .await;
 }
@@ -276,11 +289,11 @@ async fn work_that_is_deleted_with_force_is_complete_in_the_trash() {
     )
     .await;
     let (name, big) = (shed("a"), session("big"));
-    let refused = test.app.delete_session(&test.admin, &name, &big, true).await;
+    let refused = test.app.sessions().delete(&test.admin, &name, &big, true).await;
     assert!(problem(refused).detail.contains("\"inner"), "a repository in it cannot be kept");
     inside(&test, &made, "rm -rf inner").await;
-    test.app.delete_session(&test.admin, &name, &big, true).await.unwrap();
-    let trash = test.app.trash(&test.admin, &name).await.unwrap();
+    test.app.sessions().delete(&test.admin, &name, &big, true).await.unwrap();
+    let trash = test.app.files().trash(&test.admin, &name).await.unwrap();
     let kept = trash.iter().find(|entry| entry.name.contains(".ckpt")).unwrap();
     let size = sh(&test, "a", &format!("git cat-file -s {}:big.bin", kept.name)).await;
     assert_eq!(size.stdout.trim(), "12000000", "{size:?}");
@@ -293,7 +306,7 @@ async fn commits_of_the_sessions_branch_count_whatever_is_checked_out() {
     inside(&test, &made, "git commit -q --allow-empty -m work && git switch -q --detach main")
         .await;
     let (name, fix) = (shed("a"), session("fix"));
-    let refused = test.app.delete_session(&test.admin, &name, &fix, false).await;
+    let refused = test.app.sessions().delete(&test.admin, &name, &fix, false).await;
     assert_eq!(problem(refused).code, Code::WorkWouldBeLost);
     assert_eq!(inside(&test, &made, "git log -1 --format=%s shed/fix").await, "work\n");
 }

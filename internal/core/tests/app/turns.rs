@@ -15,16 +15,16 @@ use shed_testing::{TestApp, eventually, wait};
 use crate::support::{kept, problem, session, sh, shed, words};
 
 async fn make_in(test: &TestApp, name: &str, request: NewSession) -> Session {
-    test.app.new_session(&test.admin, &shed(name), request).await.unwrap()
+    test.app.sessions().create(&test.admin, &shed(name), request).await.unwrap()
 }
 
 fn get(test: &TestApp, in_shed: &str, name: &str) -> Session {
-    test.app.session(&test.admin, &shed(in_shed), &session(name)).unwrap()
+    test.app.sessions().get(&test.admin, &shed(in_shed), &session(name)).unwrap()
 }
 
 async fn status(test: &TestApp, in_shed: &str, name: &str, expected: SessionStatus) -> Session {
     eventually(&format!("{name} is {expected}"), async || {
-        let found = test.app.session(&test.admin, &shed(in_shed), &session(name));
+        let found = test.app.sessions().get(&test.admin, &shed(in_shed), &session(name));
         let found = found.map_err(|error| format!("{error:?}"))?;
         if found.status == expected { Ok(found) } else { Err(format!("{found:?}")) }
     })
@@ -56,14 +56,14 @@ async fn a_stopped_shed_delays_no_waiting_session() {
     make_in(&test, "a", kept("first", &long)).await;
     assert_eq!(make_in(&test, "b", kept("second", &long)).await.status, SessionStatus::Waiting);
     assert_eq!(make_in(&test, "a", kept("third", &long)).await.status, SessionStatus::Waiting);
-    test.app.request(&test.admin, &shed("b"), Request::Stop).await.unwrap();
-    test.app.terminate_session(&test.admin, &shed("a"), &session("first")).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("b"), Request::Stop).await.unwrap();
+    test.app.sessions().terminate(&test.admin, &shed("a"), &session("first")).await.unwrap();
     // The older one cannot run now.
     status(&test, "a", "third", SessionStatus::Running).await;
     // What went with its shed takes no place either.
-    test.app.request(&test.admin, &shed("b"), Request::Start).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("b"), Request::Start).await.unwrap();
     assert_eq!(get(&test, "b", "second").status, SessionStatus::Waiting);
-    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     status(&test, "b", "second", SessionStatus::Running).await;
 }
 
@@ -73,12 +73,12 @@ async fn a_restarted_session_waits_for_a_slot() {
     test.shed("a").await;
     let (name, long) = (shed("a"), ["sleep", "1000"]);
     make_in(&test, "a", kept("first", &long)).await;
-    test.app.terminate_session(&test.admin, &name, &session("first")).await.unwrap();
+    test.app.sessions().terminate(&test.admin, &name, &session("first")).await.unwrap();
     make_in(&test, "a", kept("second", &long)).await;
     let again = Restart::default();
-    let told = test.app.restart_session(&test.admin, &name, &session("first"), again).await;
+    let told = test.app.sessions().restart(&test.admin, &name, &session("first"), again).await;
     assert_eq!(told.unwrap().status, SessionStatus::Waiting);
-    test.app.terminate_session(&test.admin, &name, &session("second")).await.unwrap();
+    test.app.sessions().terminate(&test.admin, &name, &session("second")).await.unwrap();
     let first = status(&test, "a", "first", SessionStatus::Running).await;
     assert_eq!(first.workers[0].epoch, 2);
 }
@@ -94,7 +94,7 @@ async fn a_session_that_fails_after_waiting_reports_why() {
         ..kept("second", &["cat"])
     };
     assert_eq!(make_in(&test, "a", worktree).await.status, SessionStatus::Waiting);
-    test.app.terminate_session(&test.admin, &shed("a"), &session("first")).await.unwrap();
+    test.app.sessions().terminate(&test.admin, &shed("a"), &session("first")).await.unwrap();
     let failed = status(&test, "a", "second", SessionStatus::Failed).await;
     assert!(failed.reason.unwrap().contains("no-such-ref"));
 }
@@ -110,12 +110,12 @@ async fn a_refused_operation_does_not_delay_the_next() {
         ..kept("work", &["cat"])
     };
     let (name, work) = (shed("a"), session("work"));
-    let making = test.app.new_session(&test.admin, &name, request);
+    let making = test.app.sessions().create(&test.admin, &name, request);
     let others = async {
         status(&test, "a", "work", SessionStatus::Creating).await;
         let more = NewWorker { command: words(&["cat"]), ..NewWorker::default() };
-        let adding = test.app.add_worker(&test.admin, &name, &work, more);
-        let patching = test.app.freeze_session(&test.admin, &name, &work, true);
+        let adding = test.app.workers().add(&test.admin, &name, &work, more);
+        let patching = test.app.sessions().freeze(&test.admin, &name, &work, true);
         let third = async {
             // The other two were posted before.
             tokio::task::yield_now().await;
@@ -128,7 +128,7 @@ async fn a_refused_operation_does_not_delay_the_next() {
     assert_eq!(problem(added).code, Code::Busy);
     assert_eq!(problem(frozen).code, Code::Busy);
     assert_eq!(get(&test, "a", "work").status, SessionStatus::Failed);
-    test.app.delete_session(&test.admin, &name, &work, true).await.unwrap();
+    test.app.sessions().delete(&test.admin, &name, &work, true).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +150,7 @@ async fn an_interrupted_deletion_resumes_without_force() {
     let app = test.app.clone();
     let admin = test.admin.clone();
     let deleting = tokio::spawn(async move {
-        app.delete_session(&admin, &shed("a"), &session("work"), false).await
+        app.sessions().delete(&admin, &shed("a"), &session("work"), false).await
     });
     eventually("the teardown", async || began.exists().then_some(())).await;
     let precious = directory.join("precious.txt");
@@ -161,13 +161,13 @@ async fn an_interrupted_deletion_resumes_without_force() {
     .await;
     drop(deleting);
     let kept = eventually("what became of it", async || {
-        let found = test.app.session(&test.admin, &shed("a"), &session("work")).ok()?;
+        let found = test.app.sessions().get(&test.admin, &shed("a"), &session("work")).ok()?;
         (found.status != SessionStatus::Removing).then_some(found)
     })
     .await;
     assert!(kept.reason.unwrap().contains("1 new file"));
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "not committed");
-    test.app.delete_session(&test.admin, &shed("a"), &session("work"), true).await.unwrap();
+    test.app.sessions().delete(&test.admin, &shed("a"), &session("work"), true).await.unwrap();
     assert!(!directory.exists());
 }
 
@@ -181,11 +181,11 @@ async fn a_frozen_session_stays_frozen_when_its_deletion_is_refused() {
     std::fs::write(PathBuf::from(made.directory.unwrap()).join("new.txt"), "not committed")
         .unwrap();
     let (name, work) = (shed("a"), session("work"));
-    test.app.freeze_session(&test.admin, &name, &work, true).await.unwrap();
-    let refused = test.app.delete_session(&test.admin, &name, &work, false).await;
+    test.app.sessions().freeze(&test.admin, &name, &work, true).await.unwrap();
+    let refused = test.app.sessions().delete(&test.admin, &name, &work, false).await;
     assert_eq!(problem(refused).code, Code::WorkWouldBeLost);
     assert_eq!(get(&test, "a", "work").status, SessionStatus::Frozen);
-    let thawed = test.app.freeze_session(&test.admin, &name, &work, false).await.unwrap();
+    let thawed = test.app.sessions().freeze(&test.admin, &name, &work, false).await.unwrap();
     assert_eq!(thawed.status, SessionStatus::Running);
 }
 
@@ -201,17 +201,17 @@ async fn a_runtime_limit_that_passed_while_the_shed_was_stopped_applies_when_it_
     make_in(&test, "a", limited("endless", u64::MAX)).await;
     make_in(&test, "a", limited("short", 3600)).await;
     let (name, short) = (shed("a"), session("short"));
-    test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
-    assert_eq!(test.app.shed(&test.admin, &name).unwrap().status, ShedStatus::Stopped);
+    test.app.sheds().request(&test.admin, &name, Request::Stop).await.unwrap();
+    assert_eq!(test.app.sheds().get(&test.admin, &name).unwrap().status, ShedStatus::Stopped);
     let over = SessionLimits { runtime_seconds: Some(0), ..SessionLimits::default() };
     let patch = PatchSession { limits: Some(over), ..PatchSession::default() };
-    test.app.patch_session(&test.admin, &name, &short, patch).await.unwrap();
+    test.app.sessions().patch(&test.admin, &name, &short, patch).await.unwrap();
     // It comes back with its shed, and only then its time counts.
-    test.app.request(&test.admin, &name, Request::Start).await.unwrap();
+    test.app.sheds().request(&test.admin, &name, Request::Start).await.unwrap();
     status(&test, "a", "endless", SessionStatus::Running).await;
     let short = status(&test, "a", "short", SessionStatus::Ended).await;
     assert_eq!(short.workers[0].epoch, 2, "it was ended while its shed was stopped");
-    assert_eq!(short.reason.as_deref(), Some("runtime limit reached"));
+    assert_eq!(short.reason.as_deref(), Some("its time is over"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,7 +229,7 @@ async fn sessions_created_at_once_have_different_names_and_ports() {
         ports.push(
             eventually("its port", async || {
                 let name = shed("a");
-                let page = test.app.output_page(&test.admin, &name, &id, worker, 0, None);
+                let page = test.app.output().page(&test.admin, &name, &id, worker, 0, None);
                 page.await.ok().map(|page| page.text).filter(|text| text.ends_with('\n'))
             })
             .await,
@@ -257,9 +257,9 @@ async fn a_worker_that_cannot_start_reports_why() {
     make_in(&test, "a", agent).await;
     test.restart_with(|settings| drop(settings.sessions.agents.remove("helper"))).await;
     let (name, work, again) = (shed("a"), session("work"), Restart::default());
-    let started = test.app.restart_worker(&test.admin, &name, &work, "helper", again).await;
+    let started = test.app.workers().restart(&test.admin, &name, &work, "helper", again).await;
     assert!(started.is_err());
-    let worker = test.app.worker(&test.admin, &name, &work, "helper").unwrap();
+    let worker = test.app.workers().get(&test.admin, &name, &work, "helper").unwrap();
     assert_eq!(worker.status, WorkerStatus::Exited);
     assert!(worker.reason.unwrap().contains("helper"));
 }
@@ -272,10 +272,10 @@ async fn sessions_are_restored_after_a_restore_was_interrupted() {
     make_in(&test, "a", shell).await;
     let name = shed("a");
     for _ in 0..8 {
-        test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
-        test.app.request(&test.admin, &name, Request::Start).await.unwrap();
+        test.app.sheds().request(&test.admin, &name, Request::Stop).await.unwrap();
+        test.app.sheds().request(&test.admin, &name, Request::Start).await.unwrap();
         // Its window is there before all of it is.
-        let now = async || test.app.session(&test.admin, &name, &session("default")).ok();
+        let now = async || test.app.sessions().get(&test.admin, &name, &session("default")).ok();
         let has_window =
             |now: &Option<Session>| now.as_ref().is_some_and(|it| it.window_count == 1);
         wait::until("its window", now, has_window).await;

@@ -14,12 +14,12 @@ async fn make(test: &TestApp, line: &str) {
         keep: Some(true),
         ..NewSession::default()
     };
-    test.app.new_session(&test.admin, &shed("a"), request).await.unwrap();
+    test.app.sessions().create(&test.admin, &shed("a"), request).await.unwrap();
 }
 
-fn watch(test: &TestApp, from: (u64, u64), once: bool) -> (Viewer, shed_core::Hands) {
+fn watch(test: &TestApp, from: (u64, u64), once: bool) -> (Viewer, shed_core::InputWriter) {
     let how = WatchWorker { from: Some(from), once, ..WatchWorker::default() };
-    test.app.watch_worker(&test.admin, &shed("a"), &session("work"), "sh", how).unwrap()
+    test.app.workers().watch(&test.admin, &shed("a"), &session("work"), "sh", &how).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,18 +70,24 @@ async fn a_connected_viewer_sees_the_worker_after_its_shed_restarts() {
     test.shed("a").await;
     make(&test, "exec cat").await;
     let (mut viewer, hands) = watch(&test, (0, 1), false);
-    test.app.request(&test.admin, &shed("a"), shed_model::shed::life::Request::Stop).await.unwrap();
+    test.app
+        .sheds()
+        .request(&test.admin, &shed("a"), shed_model::shed::life::Request::Stop)
+        .await
+        .unwrap();
     until(&mut viewer, |frame| *frame == Frame::Activity { state: Activity::Unknown }).await;
     let typed = hands.input(b"nobody".to_vec()).await.unwrap_err();
     assert_eq!(typed.problem().code, shed_api::Code::NotRunning);
     test.app
+        .sheds()
         .request(&test.admin, &shed("a"), shed_model::shed::life::Request::Start)
         .await
         .unwrap();
     until(&mut viewer, |frame| matches!(frame, Frame::Exit { epoch: 1, .. })).await;
     let restart = shed_api::worker::Restart::default();
     test.app
-        .restart_worker(&test.admin, &shed("a"), &session("work"), "sh", restart)
+        .workers()
+        .restart(&test.admin, &shed("a"), &session("work"), "sh", restart)
         .await
         .unwrap();
     until(&mut viewer, |frame| matches!(frame, Frame::History { epoch: 2, .. })).await;

@@ -11,11 +11,11 @@ use shed_testing::{TestApp, eventually};
 use crate::support::{kept, problem, session, sh, shed, words};
 
 async fn make(test: &TestApp, request: NewSession) -> Session {
-    test.app.new_session(&test.admin, &shed("a"), request).await.unwrap()
+    test.app.sessions().create(&test.admin, &shed("a"), request).await.unwrap()
 }
 
 fn get(test: &TestApp, name: &str) -> Session {
-    test.app.session(&test.admin, &shed("a"), &session(name)).unwrap()
+    test.app.sessions().get(&test.admin, &shed("a"), &session(name)).unwrap()
 }
 
 async fn worker_when(
@@ -25,7 +25,7 @@ async fn worker_when(
     fits: impl Fn(&Worker) -> bool,
 ) -> Worker {
     eventually("the worker", async || {
-        let found = test.app.worker(&test.admin, &shed("a"), &session(name), worker);
+        let found = test.app.workers().get(&test.admin, &shed("a"), &session(name), worker);
         let found = found.map_err(|error| format!("{error:?}"))?;
         if fits(&found) { Ok(found) } else { Err(format!("{found:?}")) }
     })
@@ -37,7 +37,7 @@ async fn printed(test: &TestApp, name: &str, worker: &str) -> String {
     let (mut text, mut from) = (String::new(), 0);
     loop {
         let (shed, session) = (shed("a"), session(name));
-        let page = test.app.output_page(&test.admin, &shed, &session, worker, from, None);
+        let page = test.app.output().page(&test.admin, &shed, &session, worker, from, None);
         let page = page.await.unwrap();
         text += &page.text;
         from = page.end;
@@ -60,21 +60,22 @@ async fn a_session_has_an_id_and_a_worker_with_complete_output() {
     assert_eq!(printed(&test, "work", "sh").await, "one\r\nwork/sh\r\n");
     // The window stays, and so does the session, by name, by id and by tmux's own.
     let by_id: SessionRef = made.id.parse().unwrap();
-    let again = test.app.session(&test.admin, &shed("a"), &by_id).unwrap();
+    let again = test.app.sessions().get(&test.admin, &shed("a"), &by_id).unwrap();
     assert_eq!(again.tmux_id, made.tmux_id);
     let by_tmux: SessionRef = made.tmux_id.unwrap().parse().unwrap();
-    assert_eq!(test.app.session(&test.admin, &shed("a"), &by_tmux).unwrap().id, made.id);
-    let screen = test.app.output(&test.admin, &shed("a"), &by_id, None, false).await.unwrap();
+    assert_eq!(test.app.sessions().get(&test.admin, &shed("a"), &by_tmux).unwrap().id, made.id);
+    let screen =
+        test.app.sessions().screen(&test.admin, &shed("a"), &by_id, None, false).await.unwrap();
     assert!(screen.contains("work/sh"), "{screen}");
     // Once more: the same log goes on, with another epoch.
     let restart = Restart::default();
     let name = session("work");
-    test.app.restart_worker(&test.admin, &shed("a"), &name, "sh", restart).await.unwrap();
+    test.app.workers().restart(&test.admin, &shed("a"), &name, "sh", restart).await.unwrap();
     let second = worker_when(&test, "work", "sh", |row| row.epoch == 2 && row.exit.is_some()).await;
     assert_eq!(second.exit, Some(Exit::Code(7)));
     assert_eq!(printed(&test, "work", "sh").await, "one\r\nwork/sh\r\n".repeat(2));
-    test.app.delete_session(&test.admin, &shed("a"), &by_id, false).await.unwrap();
-    assert!(test.app.sessions(&test.admin, None).unwrap().sessions.is_empty());
+    test.app.sessions().delete(&test.admin, &shed("a"), &by_id, false).await.unwrap();
+    assert!(test.app.sessions().list(&test.admin, None).unwrap().sessions.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,23 +85,23 @@ async fn workers_are_added_and_removed() {
     make(&test, NewSession { name: Some("work".to_owned()), ..NewSession::default() }).await;
     let (name, work) = (shed("a"), session("work"));
     let request = NewWorker { command: words(&["sleep", "1000"]), ..NewWorker::default() };
-    let added = test.app.add_worker(&test.admin, &name, &work, request.clone()).await.unwrap();
+    let added = test.app.workers().add(&test.admin, &name, &work, request.clone()).await.unwrap();
     assert_eq!((added.name.as_str(), added.status), ("sleep", WorkerStatus::Running));
-    let second = test.app.add_worker(&test.admin, &name, &work, request.clone()).await.unwrap();
+    let second = test.app.workers().add(&test.admin, &name, &work, request.clone()).await.unwrap();
     assert_eq!(second.name, "sleep-2");
     let named = NewWorker { name: Some("sleep".to_owned()), ..request };
-    let taken = test.app.add_worker(&test.admin, &name, &work, named).await;
+    let taken = test.app.workers().add(&test.admin, &name, &work, named).await;
     assert_eq!(problem(taken).code, Code::WorkerExists);
     eventually("three windows", async || (get(&test, "work").window_count == 3).then_some(()))
         .await;
-    test.app.remove_worker(&test.admin, &name, &work, "sleep").await.unwrap();
+    test.app.workers().remove(&test.admin, &name, &work, "sleep").await.unwrap();
     eventually("two windows", async || (get(&test, "work").window_count == 2).then_some(())).await;
     let names: Vec<String> = get(&test, "work").workers.into_iter().map(|row| row.name).collect();
     assert_eq!(names, ["shell", "sleep-2"]);
-    let gone = test.app.worker(&test.admin, &name, &work, "sleep");
+    let gone = test.app.workers().get(&test.admin, &name, &work, "sleep");
     assert_eq!(problem(gone).code, Code::WorkerNotFound);
     let missing = NewWorker { command: words(&["no-such-program"]), ..NewWorker::default() };
-    let refused = problem(test.app.add_worker(&test.admin, &name, &work, missing).await);
+    let refused = problem(test.app.workers().add(&test.admin, &name, &work, missing).await);
     assert_eq!(refused.code, Code::ExecFailed, "{refused:?}");
     assert!(refused.detail.contains("no-such-program"), "{refused:?}");
 }
@@ -113,11 +114,11 @@ async fn a_session_ends_restarts_freezes_and_thaws() {
     let line = "trap '' HUP; i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done";
     make(&test, kept("work", &["sh", "-c", line])).await;
     let end = async || {
-        let page = test.app.output_page(&test.admin, &name, &work, "sh", 0, None).await;
+        let page = test.app.output().page(&test.admin, &name, &work, "sh", 0, None).await;
         page.unwrap().log_end
     };
     eventually("some output", async || (end().await > 10).then_some(())).await;
-    let frozen = test.app.freeze_session(&test.admin, &name, &work, true).await.unwrap();
+    let frozen = test.app.sessions().freeze(&test.admin, &name, &work, true).await.unwrap();
     assert_eq!(frozen.status, SessionStatus::Frozen);
     // What was printed before may still be on its way; then a while brings nothing new.
     let still = eventually("silence", async || {
@@ -126,16 +127,16 @@ async fn a_session_ends_restarts_freezes_and_thaws() {
         (end().await == before).then_some(before)
     })
     .await;
-    test.app.freeze_session(&test.admin, &name, &work, false).await.unwrap();
+    test.app.sessions().freeze(&test.admin, &name, &work, false).await.unwrap();
     eventually("more output", async || (end().await > still).then_some(())).await;
-    let ended = test.app.terminate_session(&test.admin, &name, &work).await.unwrap();
+    let ended = test.app.sessions().terminate(&test.admin, &name, &work).await.unwrap();
     assert_eq!((ended.status, ended.window_count), (SessionStatus::Ended, 0));
     assert_eq!(ended.workers[0].status, WorkerStatus::Exited);
     assert!(sh(&test, "a", "pgrep -fc 'i=$((i+1))' || true").await.stdout.trim() <= "1");
     let input = shed_api::session::Input { enter: true, ..Default::default() };
-    let refused = problem(test.app.input(&test.admin, &name, &work, input).await);
+    let refused = problem(test.app.sessions().input(&test.admin, &name, &work, input).await);
     assert_eq!(refused.code, Code::Busy);
-    let again = test.app.restart_session(&test.admin, &name, &work, Restart::default()).await;
+    let again = test.app.sessions().restart(&test.admin, &name, &work, Restart::default()).await;
     assert_eq!(again.unwrap().status, SessionStatus::Running);
     assert_eq!(get(&test, "work").workers[0].epoch, 2);
 }
@@ -158,13 +159,13 @@ async fn titles_and_tags_are_data() {
         ..PatchSession::default()
     };
     let target = session(&made.name);
-    let changed = test.app.patch_session(&test.admin, &shed("a"), &target, patch).await.unwrap();
+    let changed = test.app.sessions().patch(&test.admin, &shed("a"), &target, patch).await.unwrap();
     assert_eq!((changed.name.as_str(), changed.id.as_str()), ("other", made.id.as_str()));
     assert_eq!(changed.tags, ["x", "y z"]);
     // Renamed by hand in tmux, it is still the same.
     sh(&test, "a", "tmux rename-session -t =other mine").await;
     let mine = eventually("the new name", async || {
-        test.app.session(&test.admin, &shed("a"), &session("mine")).ok()
+        test.app.sessions().get(&test.admin, &shed("a"), &session("mine")).ok()
     })
     .await;
     assert_eq!((mine.id, mine.title.as_deref()), (made.id, Some("日本")));
@@ -180,12 +181,12 @@ async fn a_session_is_removed_when_its_shell_exits() {
         enter: true,
         ..Default::default()
     };
-    test.app.input(&test.admin, &shed("a"), &session("work"), input).await.unwrap();
+    test.app.sessions().input(&test.admin, &shed("a"), &session("work"), input).await.unwrap();
     eventually("no session", async || {
-        test.app.sessions(&test.admin, None).unwrap().sessions.is_empty().then_some(())
+        test.app.sessions().list(&test.admin, None).unwrap().sessions.is_empty().then_some(())
     })
     .await;
-    let events = test.app.events(&test.admin, 0, None).await.unwrap();
+    let events = test.app.events().list(&test.admin, 0, None).await.unwrap();
     assert!(events.iter().any(|event| event.kind == EventKind::SessionRemoved));
 }
 
@@ -218,17 +219,17 @@ async fn sessions_are_restored_with_their_shed() {
         restart: true,
         ..NewWorker::default()
     };
-    test.app.add_worker(&test.admin, &name, &work, again).await.unwrap();
+    test.app.workers().add(&test.admin, &name, &work, again).await.unwrap();
     sh(&test, "a", "tmux new-session -d -s hand -c /tmp; tmux split-window -d -t hand:").await;
     eventually("the session made by hand", async || {
-        test.app.session(&test.admin, &name, &session("hand")).ok()
+        test.app.sessions().get(&test.admin, &name, &session("hand")).ok()
     })
     .await;
-    test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
+    test.app.sheds().request(&test.admin, &name, Request::Stop).await.unwrap();
     assert_eq!(get(&test, "work").status, SessionStatus::Stopped);
-    test.app.request(&test.admin, &name, Request::Start).await.unwrap();
+    test.app.sheds().request(&test.admin, &name, Request::Start).await.unwrap();
     let back = eventually("the session", async || {
-        let found = test.app.session(&test.admin, &name, &work).ok()?;
+        let found = test.app.sessions().get(&test.admin, &name, &work).ok()?;
         eprintln!(
             "S {:?} {:?} {} {:?}",
             found.status,
@@ -257,11 +258,16 @@ async fn sessions_are_restored_with_their_shed() {
     assert_eq!(restarted.await.epoch, 2);
     let target = work.clone();
     eventually("the past in the window", async || {
-        let screen = test.app.output(&test.admin, &name, &target, Some(100), false).await.unwrap();
-        (screen.contains("was here") && screen.contains("stopped with the shed")).then_some(())
+        let screen = test
+            .app
+            .sessions()
+            .screen(&test.admin, &name, &target, Some(100), false)
+            .await
+            .unwrap();
+        (screen.contains("was here") && screen.contains("ended with the shed")).then_some(())
     })
     .await;
-    let hand = test.app.session(&test.admin, &name, &session("hand")).unwrap();
+    let hand = test.app.sessions().get(&test.admin, &name, &session("hand")).unwrap();
     assert_eq!(hand.windows[0].panes.len(), 2);
 }
 
@@ -278,15 +284,15 @@ async fn a_session_without_a_free_slot_waits() {
     assert_eq!((second.status, second.window_count), (SessionStatus::Waiting, 0));
     make(&test, kept("three", &long)).await;
     // Whoever leaves the line is not waited for.
-    test.app.delete_session(&test.admin, &name, &session("two"), false).await.unwrap();
-    test.app.terminate_session(&test.admin, &name, &session("one")).await.unwrap();
+    test.app.sessions().delete(&test.admin, &name, &session("two"), false).await.unwrap();
+    test.app.sessions().terminate(&test.admin, &name, &session("one")).await.unwrap();
     eventually("its turn", async || {
         (get(&test, "three").status == SessionStatus::Running).then_some(())
     })
     .await;
     // One whose command has ended makes room, though its window stays.
     make(&test, kept("four", &["true"])).await;
-    test.app.remove_worker(&test.admin, &name, &session("three"), "sleep").await.unwrap();
+    test.app.workers().remove(&test.admin, &name, &session("three"), "sleep").await.unwrap();
     worker_when(&test, "four", "true", |row| row.exit == Some(Exit::Code(0))).await;
 }
 
@@ -301,7 +307,7 @@ async fn a_session_is_terminated_at_its_runtime_limit() {
         (found.status == SessionStatus::Ended).then_some(found)
     })
     .await;
-    assert_eq!(ended.reason.as_deref(), Some("runtime limit reached"));
+    assert_eq!(ended.reason.as_deref(), Some("its time is over"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -322,19 +328,19 @@ async fn sessions_of_a_killed_shed_are_restored_or_reported_lost() {
     drop(store);
     test.engine.kill("a");
     test.restart().await;
-    test.app.request(&test.admin, &name, Request::Start).await.unwrap();
+    test.app.sheds().request(&test.admin, &name, Request::Start).await.unwrap();
     let back = eventually("the shell", async || {
-        let found = test.app.session(&test.admin, &name, &session("shell")).ok()?;
+        let found = test.app.sessions().get(&test.admin, &name, &session("shell")).ok()?;
         let runs = found.workers[0].status == WorkerStatus::Running;
         (found.window_count == 1 && runs).then_some(found)
     })
     .await;
     assert_eq!((back.workers[0].status, back.workers[0].epoch), (WorkerStatus::Running, 2));
     let work = get(&test, "work");
-    assert_eq!(work.workers[0].reason.as_deref(), Some("stopped with the shed"));
+    assert_eq!(work.workers[0].reason.as_deref(), Some("it was ended with the shed"));
     assert_eq!(printed(&test, "work", "sh").await, "precious\r\n");
     let lost = eventually("the loss to be told", async || {
-        let events = test.app.events(&test.admin, 0, None).await.unwrap();
+        let events = test.app.events().list(&test.admin, 0, None).await.unwrap();
         events.into_iter().find(|event| event.kind == EventKind::SessionLost)
     })
     .await;
@@ -347,17 +353,18 @@ async fn an_unmanaged_session_is_adopted() {
     test.shed("a").await;
     let (name, hand) = (shed("a"), session("hand"));
     sh(&test, "a", "tmux new-session -d -s hand -c /").await;
-    let found = eventually("it", async || test.app.session(&test.admin, &name, &hand).ok()).await;
+    let found =
+        eventually("it", async || test.app.sessions().get(&test.admin, &name, &hand).ok()).await;
     assert!(found.id.starts_with('$') && found.kind.is_none());
     let title = PatchSession { title: Some("mine".to_owned()), ..PatchSession::default() };
-    let refused = test.app.patch_session(&test.admin, &name, &hand, title.clone()).await;
+    let refused = test.app.sessions().patch(&test.admin, &name, &hand, title.clone()).await;
     assert_eq!(problem(refused).code, Code::Conflict);
-    let adopted = test.app.adopt_session(&test.admin, &name, &hand).await.unwrap();
+    let adopted = test.app.sessions().adopt(&test.admin, &name, &hand).await.unwrap();
     assert_eq!(adopted.id.len(), 32);
-    let titled = test.app.patch_session(&test.admin, &name, &hand, title).await.unwrap();
+    let titled = test.app.sessions().patch(&test.admin, &name, &hand, title).await.unwrap();
     assert_eq!((titled.id, titled.title.as_deref()), (adopted.id, Some("mine")));
     let worker = NewWorker { command: words(&["sleep", "9"]), ..NewWorker::default() };
-    test.app.add_worker(&test.admin, &name, &hand, worker).await.unwrap();
+    test.app.workers().add(&test.admin, &name, &hand, worker).await.unwrap();
     eventually("two windows", async || (get(&test, "hand").window_count == 2).then_some(())).await;
 }
 
@@ -368,7 +375,7 @@ async fn a_confined_session_writes_only_in_its_directory() {
     let line =
         "echo yes > here && echo in; (echo no > /var/tmp/shed-outside) 2>/dev/null || echo out";
     let request = NewSession { confine: true, ..kept("work", &["sh", "-c", line]) };
-    match test.app.new_session(&test.admin, &shed("a"), request).await {
+    match test.app.sessions().create(&test.admin, &shed("a"), request).await {
         Ok(made) => {
             assert!(made.confined);
             worker_when(&test, "work", "sh", |row| row.exit.is_some()).await;
@@ -377,7 +384,7 @@ async fn a_confined_session_writes_only_in_its_directory() {
         // A kernel without it: refused with the reason, not run unconfined.
         Err(error) => {
             assert_eq!(error.problem().code, Code::ConfineUnavailable);
-            assert!(test.app.sessions(&test.admin, None).unwrap().sessions.is_empty());
+            assert!(test.app.sessions().list(&test.admin, None).unwrap().sessions.is_empty());
         }
     }
 }

@@ -48,7 +48,7 @@ async fn a_foreign_container_of_that_name_is_a_conflict_and_stays() {
     test.engine.stop(&shed("a"), limit).await.unwrap();
     assert!(test.engine.start(&shed("a")).await.is_err());
     assert!(test.engine.pause(&shed("a")).await.is_err());
-    test.app.delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
+    test.app.sheds().delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
     assert_eq!(test.field("a", "{{.Id}} {{.State.Status}}"), format!("{stranger} running"));
     docker(&["rm", "-f", &stranger]);
     assert_eq!(test.create(create("a")).await.unwrap().status, ShedStatus::Running);
@@ -65,7 +65,7 @@ async fn a_foreign_volume_of_that_name_is_a_conflict_and_stays() {
     // The other two had been made and are gone again.
     let volumes = || docker(&["volume", "ls", "-q", "--filter", &format!("label={run}")]);
     assert_eq!(volumes(), volume);
-    test.app.delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
+    test.app.sheds().delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
     assert_eq!(volumes(), volume);
     let (is_there, _, _) = try_docker(&["container", "inspect", &test.container("a")]);
     assert!(!is_there);
@@ -96,7 +96,7 @@ async fn a_volume_in_use_is_named_and_stays() {
         "shed-test-busybox:latest",
         "true",
     ]);
-    let refused = test.app.delete(&test.admin, &shed("a"), Removal::Everything).await;
+    let refused = test.app.sheds().delete(&test.admin, &shed("a"), Removal::Everything).await;
     let refused = problem(refused);
     assert_eq!(refused.code, Code::Conflict);
     assert!(

@@ -8,7 +8,8 @@ use crate::support::{TestDocker, docker, shed};
 
 async fn becomes(test: &TestDocker, status: ShedStatus) -> shed_api::shed::Shed {
     eventually(status.as_str(), async || {
-        Some(test.app.shed(&test.admin, &shed("a")).unwrap()).filter(|now| now.status == status)
+        Some(test.app.sheds().get(&test.admin, &shed("a")).unwrap())
+            .filter(|now| now.status == status)
     })
     .await
 }
@@ -34,7 +35,7 @@ async fn a_container_that_was_started_paused_or_unpaused_is_detected() {
     becomes(&test, ShedStatus::Paused).await;
     docker(&["unpause", &test.container("a")]);
     becomes(&test, ShedStatus::Running).await;
-    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     docker(&["start", &test.container("a")]);
     becomes(&test, ShedStatus::Running).await;
     assert_eq!(test.sh("a", "echo up").await, "up\n");

@@ -92,7 +92,7 @@ async fn the_link_is_out_of_reach_for_dev_and_hangs_up_on_root() {
     let swapped = test.root("a", swap).await;
     assert_eq!(swapped.matches("Read-only file system").count(), 2, "{swapped}");
     // shed-init's own link is as it was.
-    assert!(test.app.shed(&test.admin, &shed("a")).unwrap().link.connected);
+    assert!(test.app.sheds().get(&test.admin, &shed("a")).unwrap().link.connected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +126,7 @@ async fn the_engine_s_socket_is_never_mounted() {
         // Either by the rules, which refuse symbolic links, or by the engine.
         let refused = problem(test.create(request).await);
         assert!(matches!(refused.code, Code::EngineFailed | Code::Forbidden), "{refused:?}");
-        test.app.delete(&test.admin, &shed("a"), shed_core::Removal::Everything).await.ok();
+        test.app.sheds().delete(&test.admin, &shed("a"), shed_core::Removal::Everything).await.ok();
     }
 }
 
@@ -148,8 +148,8 @@ async fn mounts_are_as_requested() {
     let mut admin = test.admin.clone();
     admin.local_uid = Some(1000);
     let request = CreateShed { name: "a".to_owned(), mounts, ..CreateShed::default() };
-    test.app.create(&admin, request).await.unwrap();
-    test.app.created(&admin, &shed("a")).await.unwrap();
+    test.app.sheds().create(&admin, request).await.unwrap();
+    test.app.sheds().created(&admin, &shed("a")).await.unwrap();
     assert_eq!(
         test.sh("a", "cat /in/f; touch /in/g 2>&1 | grep -o Read-only; echo bye > /out/f").await,
         "helloRead-only\n"

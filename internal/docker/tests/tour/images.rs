@@ -16,7 +16,7 @@ async fn console(test: &TestDocker, line: &str) -> (String, Option<Exit>) {
         root: false,
         env: std::collections::BTreeMap::new(),
     };
-    let mut running = test.app.console(&test.admin, &shed("a"), open).await.unwrap();
+    let mut running = test.app.streams().console(&test.admin, &shed("a"), open).await.unwrap();
     running.input.as_mut().unwrap().write_all(line.as_bytes()).await.unwrap();
     let (mut seen, mut buffer) = (Vec::new(), vec![0; 4096]);
     loop {
@@ -42,9 +42,9 @@ async fn an_image_with_only_busybox_gets_a_user_and_reports_that_tmux_is_missing
     assert!(seen.contains("24 80"), "{seen}");
     assert_eq!(exit, Some(Exit::Code(3)));
     let refused =
-        test.app.new_session(&test.admin, &shed("a"), new_session_request("work", &[])).await;
+        test.app.sessions().create(&test.admin, &shed("a"), new_session_request("work", &[])).await;
     assert_eq!(problem(refused).code, Code::TmuxNotAvailable);
-    let list = test.app.sessions(&test.admin, None).unwrap();
+    let list = test.app.sessions().list(&test.admin, None).unwrap();
     assert_eq!(list.warnings[0].code, Code::TmuxNotAvailable);
 }
 
@@ -64,7 +64,7 @@ async fn an_image_with_another_name_for_uid_1000_keeps_it() {
     let (seen, exit) = console(&test, "exit 0\r").await;
     assert_eq!(exit, Some(Exit::Code(0)), "{seen}");
     let refused =
-        test.app.new_session(&test.admin, &shed("a"), new_session_request("work", &[])).await;
+        test.app.sessions().create(&test.admin, &shed("a"), new_session_request("work", &[])).await;
     let refused = problem(refused);
     assert!(refused.hint.unwrap().contains("apt-get install -y tmux"));
 }
@@ -79,7 +79,7 @@ async fn a_missing_image_is_reported_quickly_and_a_retry_with_another_works() {
     assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
     assert_eq!(missing.code, Code::ImageNotFound);
     assert!(missing.detail.contains("no-such-image-anywhere:1"), "{}", missing.detail);
-    let failed = test.app.shed(&test.admin, &shed("a")).unwrap();
+    let failed = test.app.sheds().get(&test.admin, &shed("a")).unwrap();
     assert_eq!(
         (failed.status, failed.reason_code),
         (ShedStatus::Failed, Some(Code::ImageNotFound))
@@ -94,7 +94,7 @@ async fn an_image_name_that_is_a_path_of_the_engines_api_is_refused() {
     let test = TestDocker::start().await;
     test.shed_of("a", "shed-test-busybox:latest").await;
     let image = Some(format!("a/../../containers/{}", test.container("a")));
-    let refused = test.app.rebuild(&test.admin, &shed("a"), RebuildShed { image }).await;
+    let refused = test.app.sheds().rebuild(&test.admin, &shed("a"), RebuildShed { image }).await;
     assert_eq!(problem(refused).code, Code::ImageNotFound);
     assert_eq!(test.sh("a", "echo here").await, "here\n");
 }
@@ -136,7 +136,7 @@ async fn an_images_command_user_healthcheck_and_labels_are_ignored() {
         "a",
         "{{range .Mounts}}{{if eq .Destination \"/anonymous\"}}{{.Name}}{{end}}{{end}}",
     );
-    test.app.delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
+    test.app.sheds().delete(&test.admin, &shed("a"), Removal::Everything).await.unwrap();
     let volumes = docker(&["volume", "ls", "-q"]);
     assert!(!volumes.contains(&anonymous), "an anonymous volume was left behind");
 }

@@ -15,21 +15,23 @@ async fn a_shed_is_created_used_stopped_started_restarted_and_deleted() {
     assert_eq!((made.status, made.link.user.as_deref()), (ShedStatus::Running, Some("dev")));
     assert_eq!(made.container_id.unwrap(), test.field("a", "{{.Id}}"));
     test.sh("a", "echo kept > /workspace/f; echo kept > ~/f; echo kept > /worktrees/f").await;
-    let (answer, stopped) = test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
+    let (answer, stopped) =
+        test.app.sheds().request(&test.admin, &name, Request::Stop).await.unwrap();
     assert_eq!((answer, stopped.status), (Answer::Done, ShedStatus::Stopped));
     assert_eq!(test.field("a", "{{.State.Status}} {{.State.ExitCode}}"), "exited 0");
-    let (answer, _) = test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
+    let (answer, _) = test.app.sheds().request(&test.admin, &name, Request::Stop).await.unwrap();
     assert_eq!(answer, Answer::Already);
-    let (_, started) = test.app.request(&test.admin, &name, Request::Start).await.unwrap();
+    let (_, started) = test.app.sheds().request(&test.admin, &name, Request::Start).await.unwrap();
     assert_eq!(started.status, ShedStatus::Running);
     assert_eq!(test.sh("a", "cat /workspace/f ~/f /worktrees/f").await, "kept\nkept\nkept\n");
     let before = test.pid("a");
-    let (_, restarted) = test.app.request(&test.admin, &name, Request::Restart).await.unwrap();
+    let (_, restarted) =
+        test.app.sheds().request(&test.admin, &name, Request::Restart).await.unwrap();
     assert_eq!(restarted.status, ShedStatus::Running);
     assert_ne!(test.pid("a"), before);
     assert_eq!(test.sh("a", "hostname; pwd").await, "a\n/workspace\n");
-    test.app.delete(&test.admin, &name, Removal::Everything).await.unwrap();
-    assert!(test.app.sheds(&test.admin).sheds.is_empty());
+    test.app.sheds().delete(&test.admin, &name, Removal::Everything).await.unwrap();
+    assert!(test.app.sheds().list(&test.admin).sheds.is_empty());
     assert_eq!(things_of(&test), "");
 }
 
@@ -46,14 +48,15 @@ async fn a_paused_shed_is_frozen_and_can_be_stopped() {
     let test = TestDocker::start().await;
     test.shed("a").await;
     let name = shed("a");
-    let (_, paused) = test.app.request(&test.admin, &name, Request::Pause).await.unwrap();
+    let (_, paused) = test.app.sheds().request(&test.admin, &name, Request::Pause).await.unwrap();
     assert_eq!(paused.status, ShedStatus::Paused);
     assert_eq!(test.field("a", "{{.State.Status}}"), "paused");
-    let (_, running) = test.app.request(&test.admin, &name, Request::Unpause).await.unwrap();
+    let (_, running) =
+        test.app.sheds().request(&test.admin, &name, Request::Unpause).await.unwrap();
     assert_eq!(running.status, ShedStatus::Running);
     assert_eq!(test.sh("a", "echo back").await, "back\n");
-    test.app.request(&test.admin, &name, Request::Pause).await.unwrap();
-    test.app.request(&test.admin, &name, Request::Stop).await.unwrap();
+    test.app.sheds().request(&test.admin, &name, Request::Pause).await.unwrap();
+    test.app.sheds().request(&test.admin, &name, Request::Stop).await.unwrap();
     assert_eq!(test.field("a", "{{.State.Status}}"), "exited");
 }
 
@@ -63,14 +66,16 @@ async fn a_rebuild_has_a_new_container_and_the_same_volumes() {
     let before = test.shed("a").await;
     test.sh("a", "echo kept > /workspace/f; echo kept > ~/f").await;
     test.root("a", "touch /in-the-container").await;
-    let same = test.app.rebuild(&test.admin, &shed("a"), RebuildShed::default()).await.unwrap();
+    let same =
+        test.app.sheds().rebuild(&test.admin, &shed("a"), RebuildShed::default()).await.unwrap();
     assert_ne!(same.container_id, before.container_id);
     assert_eq!(
         test.sh("a", "cat /workspace/f ~/f; ls /in-the-container || echo gone").await,
         "kept\nkept\ngone\n"
     );
     let image = Some("shed-test-notmux:latest".to_owned());
-    let other = test.app.rebuild(&test.admin, &shed("a"), RebuildShed { image }).await.unwrap();
+    let other =
+        test.app.sheds().rebuild(&test.admin, &shed("a"), RebuildShed { image }).await.unwrap();
     assert_eq!(
         (other.status, other.image.as_str()),
         (ShedStatus::Running, "shed-test-notmux:latest")
@@ -87,9 +92,9 @@ async fn kept_volumes_are_reused() {
     let test = TestDocker::start().await;
     test.shed("a").await;
     test.sh("a", "echo kept > /workspace/f").await;
-    test.app.delete(&test.admin, &shed("a"), Removal::KeepVolumes).await.unwrap();
+    test.app.sheds().delete(&test.admin, &shed("a"), Removal::KeepVolumes).await.unwrap();
     assert_eq!(things_of(&test), "P-a-home\nP-a-workspace\nP-a-worktrees");
-    let disk = test.app.disk(&test.admin).await.unwrap().disk;
+    let disk = test.app.sheds().disk(&test.admin).await.unwrap().disk;
     assert!(disk.iter().all(|row| row.name == "a" && row.kept), "{disk:?}");
     test.shed("a").await;
     assert_eq!(test.sh("a", "cat /workspace/f").await, "kept\n");
@@ -134,15 +139,15 @@ async fn a_restarted_server_finds_its_sheds_and_adopts_unknown_ones() {
     test.restart(Database::Lost).await;
     assert_eq!(test.sh("a", "echo $A").await, "b=c\n");
     assert_eq!(test.pid("a"), pid);
-    let found = test.app.shed(&test.admin, &shed("a")).unwrap();
+    let found = test.app.sheds().get(&test.admin, &shed("a")).unwrap();
     let known = |shed: shed_api::shed::Shed| {
         (shed.created_at, shed.image, shed.limits, shed.network, shed.mounts, shed.env)
     };
     assert_eq!(known(found), known(made));
-    assert_eq!(test.app.shed(&test.admin, &shed("b")).unwrap().status, ShedStatus::Stopped);
+    assert_eq!(test.app.sheds().get(&test.admin, &shed("b")).unwrap().status, ShedStatus::Stopped);
     // Another server has nothing to do with them.
     test.settings.server_id = "another".to_owned();
     test.options.server_id = "another".to_owned();
     test.restart(Database::Lost).await;
-    assert!(test.app.sheds(&test.admin).sheds.is_empty());
+    assert!(test.app.sheds().list(&test.admin).sheds.is_empty());
 }

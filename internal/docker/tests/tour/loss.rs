@@ -65,25 +65,25 @@ async fn sheds_keep_running_while_the_engine_is_away_and_reconnect() {
     let test = TestDocker::with(|_, options| options.host = Some(proxy.host())).await;
     test.shed("a").await;
     test.shed("b").await;
-    test.app.request(&test.admin, &shed("b"), Request::Stop).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("b"), Request::Stop).await.unwrap();
     proxy.cut();
     let missing = eventually("the loss", async || {
-        let missing = test.app.health().missing.join(" ");
+        let missing = test.app.server().health().missing.join(" ");
         missing.contains("engine.sock").then_some(missing)
     })
     .await;
     assert!(missing.contains("systemctl start docker"), "{missing}");
     // The link needs no engine.
     assert_eq!(test.sh("a", "echo still").await, "still\n");
-    let refused = problem(test.app.request(&test.admin, &shed("b"), Request::Start).await);
+    let refused = problem(test.app.sheds().request(&test.admin, &shed("b"), Request::Start).await);
     assert_eq!(refused.code, Code::EngineUnreachable);
     // What happens meanwhile is seen at the return.
     docker(&["kill", &test.container("a")]);
     proxy.mend();
-    eventually("the return", async || test.app.health().ready.then_some(())).await;
+    eventually("the return", async || test.app.server().health().ready.then_some(())).await;
     for name in ["a", "b"] {
         eventually("both run", async || {
-            let now = test.app.shed(&test.admin, &shed(name)).unwrap();
+            let now = test.app.sheds().get(&test.admin, &shed(name)).unwrap();
             (now.status == ShedStatus::Running && now.link.connected).then_some(())
         })
         .await;
@@ -92,7 +92,7 @@ async fn sheds_keep_running_while_the_engine_is_away_and_reconnect() {
     // Changes are heard again.
     docker(&["kill", &test.container("a")]);
     eventually("the end of a", async || {
-        let now = test.app.shed(&test.admin, &shed("a")).unwrap();
+        let now = test.app.sheds().get(&test.admin, &shed("a")).unwrap();
         (now.status == ShedStatus::Stopped).then_some(())
     })
     .await;
@@ -103,9 +103,9 @@ async fn a_server_starts_without_its_engine_and_connects_later() {
     let dir = tempfile::tempdir().unwrap();
     let proxy = Proxy::new(dir.path());
     let test = TestDocker::with(|_, options| options.host = Some(proxy.host())).await;
-    assert!(!test.app.health().ready);
+    assert!(!test.app.server().health().ready);
     proxy.mend();
-    eventually("the engine", async || test.app.health().ready.then_some(())).await;
+    eventually("the engine", async || test.app.server().health().ready.then_some(())).await;
     test.shed_of("a", "shed-test-busybox:latest").await;
 }
 

@@ -55,7 +55,7 @@ async fn the_network_is_shared_and_created_again_after_removal() {
     let told = docker(&["network", "inspect", "--format", icc, &test.options.network]);
     assert_eq!(told, format!("false {}", test.settings.server_id));
     for name in ["a", "b"] {
-        test.app.request(&test.admin, &shed(name), Request::Stop).await.unwrap();
+        test.app.sheds().request(&test.admin, &shed(name), Request::Stop).await.unwrap();
     }
     docker(&["network", "rm", &test.options.network]);
     assert_eq!(test.sh("a", "ls /sys/class/net").await, "eth0\nlo\n");

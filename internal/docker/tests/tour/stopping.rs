@@ -20,9 +20,9 @@ async fn an_idle_shed_stops_in_under_half_a_second() {
     let mut best = Duration::MAX;
     for _ in 0..3 {
         let start = Instant::now();
-        test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+        test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
         best = best.min(start.elapsed());
-        test.app.request(&test.admin, &shed("a"), Request::Start).await.unwrap();
+        test.app.sheds().request(&test.admin, &shed("a"), Request::Start).await.unwrap();
     }
     eprintln!("idle stop: {best:?}");
     assert!(best < IDLE_STOP, "{best:?}");
@@ -38,7 +38,7 @@ async fn a_program_that_ends_on_term_is_waited_for() {
         test.exec("a", &["test", "-e", "ready"]).await.ok().filter(|ran| ran.exit == 0)
     })
     .await;
-    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     assert_eq!(test.field("a", "{{.State.ExitCode}}"), "0");
     assert_eq!(test.sh("a", "cat told").await, "done\n");
 }

@@ -104,13 +104,13 @@ impl TestDocker {
     /// Creates and waits for the end of it.
     pub(crate) async fn create(&self, request: CreateShed) -> Result<Shed, Error> {
         let name = shed(&request.name);
-        self.app.create(&self.admin, request).await?;
-        self.app.created(&self.admin, &name).await
+        self.app.sheds().create(&self.admin, request).await?;
+        self.app.sheds().created(&self.admin, &name).await
     }
 
     /// Runs words in a shed as `dev`.
     pub(crate) async fn exec(&self, name: &str, argv: &[&str]) -> Result<ExecResult, Error> {
-        self.app.exec_to_end(&self.admin, &shed(name), request(argv), Vec::new()).await
+        self.app.streams().exec_to_end(&self.admin, &shed(name), request(argv), Vec::new()).await
     }
 
     /// Runs a line of shell in a shed as `dev`, and returns what it printed.
@@ -125,8 +125,12 @@ impl TestDocker {
 
     async fn sh_with(&self, name: &str, line: &str, root: bool) -> String {
         let request = ExecRequest { root, ..request(&["sh", "-c", line]) };
-        let ran =
-            self.app.exec_to_end(&self.admin, &shed(name), request, Vec::new()).await.unwrap();
+        let ran = self
+            .app
+            .streams()
+            .exec_to_end(&self.admin, &shed(name), request, Vec::new())
+            .await
+            .unwrap();
         assert_eq!(ran.exit, 0, "{line}: {}{}", ran.stdout, ran.stderr);
         ran.stdout
     }
@@ -173,7 +177,7 @@ async fn open(dir: &Path, settings: &Settings, engine: &Arc<DockerEngine>) -> (A
     let store = Store::open(dir).unwrap();
     let engine = Arc::clone(engine) as _;
     let app = App::open(settings.clone(), store.clone(), engine, Clock::System).await.unwrap();
-    app.settled().await;
+    app.server().settled().await;
     (app, store)
 }
 
@@ -218,12 +222,12 @@ pub(crate) async fn new_session(
     command: &[&str],
 ) -> Session {
     let request = new_session_request(session, command);
-    test.app.new_session(&test.admin, &shed(name), request).await.unwrap()
+    test.app.sessions().create(&test.admin, &shed(name), request).await.unwrap()
 }
 
 /// The id of a session, if it is in the live table and the table is true.
 pub(crate) fn id_of(test: &TestDocker, name: &str, session: &str) -> Option<String> {
-    let list = test.app.sessions(&test.admin, Some(&shed(name))).unwrap();
+    let list = test.app.sessions().list(&test.admin, Some(&shed(name))).unwrap();
     let row = list.sessions.into_iter().find(|row| row.name == session);
     row.filter(|_| list.warnings.is_empty()).map(|row| row.id)
 }

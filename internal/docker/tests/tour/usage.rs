@@ -31,7 +31,7 @@ async fn limits_hold_from_the_start_and_change_while_it_runs() {
         pids: Some(99),
         ..PatchShed::default()
     };
-    let after = test.app.patch(&test.admin, &shed("a"), patch).await.unwrap();
+    let after = test.app.sheds().patch(&test.admin, &shed("a"), patch).await.unwrap();
     assert_eq!((after.limits.memory_bytes, after.limits.pids), (200 << 20, 99));
     assert_eq!(shown(), format!("1500000000 {0} {0} 99", 200 << 20));
     // As the kernel has them, whichever kind of cgroup this is.
@@ -40,10 +40,10 @@ async fn limits_hold_from_the_start_and_change_while_it_runs() {
     assert_eq!(test.sh("a", line).await, format!("99\n{}\n", 200 << 20));
     // More CPUs than there are is as many as there are.
     let patch = PatchShed { cpus: Some(4000.0), ..PatchShed::default() };
-    test.app.patch(&test.admin, &shed("a"), patch).await.unwrap();
+    test.app.sheds().patch(&test.admin, &shed("a"), patch).await.unwrap();
     // Down again, below what it was.
     let patch = PatchShed { memory: Some("64M".to_owned()), ..PatchShed::default() };
-    test.app.patch(&test.admin, &shed("a"), patch).await.unwrap();
+    test.app.sheds().patch(&test.admin, &shed("a"), patch).await.unwrap();
     assert_eq!(test.field("a", "{{.HostConfig.Memory}}"), (64 << 20).to_string());
 }
 
@@ -61,7 +61,7 @@ async fn a_busy_shed_is_measured() {
     // Cache is not memory in use.
     test.sh("a", "head -c 100000000 /dev/zero > big; cat big > /dev/null").await;
     let stats = shed_testing::eventually("the numbers", async || {
-        let stats = test.app.stats(&test.admin, &shed("a")).await.unwrap();
+        let stats = test.app.sheds().stats(&test.admin, &shed("a")).await.unwrap();
         (stats.cpus > 0.2 && stats.memory_bytes > 30_000_000).then_some(stats)
     })
     .await;
@@ -70,11 +70,12 @@ async fn a_busy_shed_is_measured() {
     assert_eq!(stats.memory_limit_bytes, 512 << 20);
     // Two of shed-init, tmux and its watch, the shell.
     assert!((4..30).contains(&stats.pids), "{stats:?}");
-    let (_, stopped) = test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+    let (_, stopped) =
+        test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
     assert_eq!(stopped.status, ShedStatus::Stopped);
-    let refused = test.app.stats(&test.admin, &shed("a")).await;
+    let refused = test.app.sheds().stats(&test.admin, &shed("a")).await;
     assert_eq!(problem(refused).code, Code::NotRunning);
-    assert!(test.app.all_stats(&test.admin).await.unwrap().stats.is_empty());
+    assert!(test.app.sheds().all_stats(&test.admin).await.unwrap().stats.is_empty());
     let direct = shed_engine::Engine::stats(&*test.engine, &shed("a")).await;
     assert!(matches!(direct, Err(shed_engine::EngineError::NoBox(_))), "{direct:?}");
 }
@@ -85,7 +86,7 @@ async fn disk_use_is_reported_by_volume_and_container() {
     test.shed("a").await;
     test.sh("a", "head -c 3000000 /dev/zero > /workspace/f; head -c 2000000 /dev/zero > ~/f").await;
     test.root("a", "head -c 1000000 /dev/zero > /in-the-container").await;
-    let disk = test.app.disk(&test.admin).await.unwrap().disk;
+    let disk = test.app.sheds().disk(&test.admin).await.unwrap().disk;
     let told: Vec<(&str, &str, u64, bool)> = disk
         .iter()
         .map(|row| (row.name.as_str(), row.what.as_str(), row.n_bytes / 1_000_000, row.kept))
@@ -107,19 +108,19 @@ async fn logs_are_what_the_first_process_printed_without_frames_or_control_chara
     let printed = async |line: &str, last: &str| {
         test.root("a", line).await;
         shed_testing::eventually("the log", async || {
-            let logs = test.app.logs(&test.admin, &shed("a"), 100).await.unwrap();
+            let logs = test.app.sheds().logs(&test.admin, &shed("a"), 100).await.unwrap();
             logs.ends_with(last).then_some(())
         })
         .await;
     };
     printed("printf 'one\\ntwo\\033[31m\\a\\n\\303\\274\\n' > /proc/1/fd/1", "ü\n").await;
     printed("echo three > /proc/1/fd/2", "three\n").await;
-    let logs = test.app.logs(&test.admin, &shed("a"), 3).await.unwrap();
+    let logs = test.app.sheds().logs(&test.admin, &shed("a"), 3).await.unwrap();
     assert_eq!(logs, "two[31m\nü\nthree\n");
-    assert_eq!(test.app.logs(&test.admin, &shed("a"), 1).await.unwrap(), "three\n");
+    assert_eq!(test.app.sheds().logs(&test.admin, &shed("a"), 1).await.unwrap(), "three\n");
     // They are still there when it is not running, and are none when there is no container.
-    test.app.request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
-    assert!(test.app.logs(&test.admin, &shed("a"), 100).await.unwrap().contains("three"));
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+    assert!(test.app.sheds().logs(&test.admin, &shed("a"), 100).await.unwrap().contains("three"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

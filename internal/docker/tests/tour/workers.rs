@@ -12,7 +12,7 @@ use crate::support::{Database, TestDocker, docker, shed, words};
 /// The shed of these tests.
 pub(crate) const SHED: &str = "a";
 /// What the container's end is called on a worker that is not started again.
-const WITH_SHED: &str = "stopped with the shed";
+const WITH_SHED: &str = "it was ended with the shed";
 /// Lines that the workers print at each start: more than a screen.
 const N_LINES: usize = 300;
 /// Data, never anything else.
@@ -33,11 +33,11 @@ pub(crate) fn kept(name: &str, argv: &[&str]) -> NewSession {
 }
 
 pub(crate) async fn make(test: &TestDocker, request: NewSession) -> Session {
-    test.app.new_session(&test.admin, &shed(SHED), request).await.unwrap()
+    test.app.sessions().create(&test.admin, &shed(SHED), request).await.unwrap()
 }
 
 pub(crate) fn get(test: &TestDocker, name: &str) -> Option<Session> {
-    test.app.session(&test.admin, &shed(SHED), &target(name)).ok()
+    test.app.sessions().get(&test.admin, &shed(SHED), &target(name)).ok()
 }
 
 fn worker<'a>(session: &'a Session, name: &str) -> &'a Worker {
@@ -53,7 +53,7 @@ pub(crate) async fn printed(test: &TestDocker, session: &str, worker: &str) -> S
     let (mut text, mut from) = (String::new(), 0);
     loop {
         let (shed, session) = (shed(SHED), target(session));
-        let page = test.app.output_page(&test.admin, &shed, &session, worker, from, None);
+        let page = test.app.output().page(&test.admin, &shed, &session, worker, from, None);
         let page = page.await.unwrap();
         assert_eq!((page.gap, page.start), (0, from), "some of it is lost");
         text += &page.text;
@@ -92,7 +92,7 @@ async fn two_workers(test: &TestDocker) -> Session {
         keep: Some(true),
         ..NewWorker::default()
     };
-    test.app.add_worker(&test.admin, &shed(SHED), &target("work"), once).await.unwrap();
+    test.app.workers().add(&test.admin, &shed(SHED), &target("work"), once).await.unwrap();
     eventually("what both print", async || {
         let whole = printed(test, "work", "sh").await == lines("again")
             && printed(test, "work", "once").await == lines("once");
@@ -145,12 +145,12 @@ async fn scrollback(test: &TestDocker, worker_name: &str, what: &str) {
 }
 
 pub(crate) async fn until_status(test: &TestDocker, status: ShedStatus) {
-    let now = async || test.app.shed(&test.admin, &shed(SHED)).unwrap().status;
+    let now = async || test.app.sheds().get(&test.admin, &shed(SHED)).unwrap().status;
     wait::until("the shed's status", now, |now| *now == status).await;
 }
 
 pub(crate) async fn wish(test: &TestDocker, wish: Request) {
-    test.app.request(&test.admin, &shed(SHED), wish).await.unwrap();
+    test.app.sheds().request(&test.admin, &shed(SHED), wish).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,7 +164,7 @@ async fn workers_are_restored_after_a_stop_and_a_rebuild() {
     wish(&test, Request::Start).await;
     is_back(&test, &before, 2).await;
     let container = test.field(SHED, "{{.Id}}");
-    test.app.rebuild(&test.admin, &shed(SHED), RebuildShed::default()).await.unwrap();
+    test.app.sheds().rebuild(&test.admin, &shed(SHED), RebuildShed::default()).await.unwrap();
     assert_ne!(test.field(SHED, "{{.Id}}"), container);
     is_back(&test, &before, 3).await;
     let owned = test.sh(SHED, "find / -xdev -name owned 2> /dev/null || true").await;
@@ -236,7 +236,7 @@ async fn unmanaged_sessions_are_restored_after_an_orderly_stop_and_reported_lost
     until_status(&test, ShedStatus::Stopped).await;
     wish(&test, Request::Start).await;
     let lost = eventually("word of the loss", async || {
-        let events = test.app.events(&test.admin, 0, None).await.unwrap();
+        let events = test.app.events().list(&test.admin, 0, None).await.unwrap();
         events.into_iter().find(|event| event.kind == EventKind::SessionLost)
     })
     .await;
@@ -253,11 +253,13 @@ async fn a_frozen_session_of_workers_stays_frozen_through_a_pause() {
     make(&test, kept("other", &["sh", "-c", line])).await;
     let name = shed(SHED);
     let end = async |session: &str| {
-        let page = test.app.output_page(&test.admin, &name, &target(session), "sh", 0, None).await;
+        let page =
+            test.app.output().page(&test.admin, &name, &target(session), "sh", 0, None).await;
         page.unwrap().log_end
     };
     eventually("some output", async || (end("work").await > 10).then_some(())).await;
-    let frozen = test.app.freeze_session(&test.admin, &name, &target("work"), true).await.unwrap();
+    let frozen =
+        test.app.sessions().freeze(&test.admin, &name, &target("work"), true).await.unwrap();
     assert_eq!(frozen.status, SessionStatus::Frozen);
     // Asked of the kernel: nothing of the tree moves.
     let states = "for p in $(pgrep -f 'i=0; while'); do cut -d' ' -f3,4 /proc/$p/stat; done";
@@ -279,6 +281,6 @@ async fn a_frozen_session_of_workers_stays_frozen_through_a_pause() {
     let at = end("other").await;
     eventually("the other goes on", async || (end("other").await > at + 100).then_some(())).await;
     assert_eq!(end("work").await, frozen_at, "what is frozen printed");
-    test.app.freeze_session(&test.admin, &name, &target("work"), false).await.unwrap();
+    test.app.sessions().freeze(&test.admin, &name, &target("work"), false).await.unwrap();
     eventually("it goes on", async || (end("work").await > frozen_at + 10).then_some(())).await;
 }

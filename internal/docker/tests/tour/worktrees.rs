@@ -15,7 +15,7 @@ fn worktree(name: &str) -> NewSession {
 }
 
 async fn refused(test: &TestDocker, request: NewSession) -> shed_api::Problem {
-    problem(test.app.new_session(&test.admin, &shed(SHED), request).await)
+    problem(test.app.sessions().create(&test.admin, &shed(SHED), request).await)
 }
 
 /// Makes the repository that worktrees are made of.
@@ -37,22 +37,24 @@ async fn worktree_sessions_are_kept_on_their_volume() {
                   findmnt -no TARGET -T .";
     assert_eq!(test.sh(SHED, inside).await, "secret\n/worktrees\n");
     let name = shed(SHED);
-    let numbers = test.app.diff_numbers(&test.admin, &name, &target("fix")).await.unwrap();
+    let numbers = test.app.files().diff_numbers(&test.admin, &name, &target("fix")).await.unwrap();
     assert_eq!((numbers.files, numbers.insertions, numbers.deletions), (2, 2, 0), "{numbers:?}");
     let fix = target("fix");
-    let taken = test.app.checkpoint(&test.admin, &name, &fix, "by hand").await.unwrap();
+    let taken =
+        test.app.files().make_checkpoint(&test.admin, &name, &fix, "by hand").await.unwrap();
     test.sh(SHED, "cd /worktrees/fix && rm new.txt && echo worse > a.txt").await;
     // All of it outlives the container.
-    test.app.rebuild(&test.admin, &name, RebuildShed::default()).await.unwrap();
+    test.app.sheds().rebuild(&test.admin, &name, RebuildShed::default()).await.unwrap();
     let n = taken.checkpoint.n;
-    test.app.restore_checkpoint(&test.admin, &name, &fix, n, Vec::new()).await.unwrap();
+    test.app.files().restore_checkpoint(&test.admin, &name, &fix, n, Vec::new()).await.unwrap();
     assert_eq!(test.sh(SHED, "cd /worktrees/fix && cat a.txt new.txt").await, "one\ntwo\nnew\n");
-    let (diff, _) = test.app.diff(&test.admin, &name, &fix, DiffQuery::default()).await.unwrap();
+    let (diff, _) =
+        test.app.files().diff(&test.admin, &name, &fix, DiffQuery::default()).await.unwrap();
     assert_eq!(diff.files.len(), 2, "{diff:?}");
-    let kept = problem(test.app.delete_session(&test.admin, &name, &fix, false).await);
+    let kept = problem(test.app.sessions().delete(&test.admin, &name, &fix, false).await);
     assert_eq!(kept.code, Code::WorkWouldBeLost);
     assert_eq!(test.sh(SHED, "cat /worktrees/fix/new.txt").await, "new\n");
-    test.app.delete_session(&test.admin, &name, &fix, true).await.unwrap();
+    test.app.sessions().delete(&test.admin, &name, &fix, true).await.unwrap();
     let left = "ls /worktrees; git worktree list | wc -l; git for-each-ref refs/shed/trash | wc -l";
     let left = test.sh(SHED, left).await;
     assert!(left.starts_with("1\n") && !left.ends_with("\n0\n"), "{left}");
@@ -105,10 +107,10 @@ async fn hostile_names_of_workers_and_branches_are_refused_or_treated_as_data() 
     assert_eq!(make(&test, title).await.name, "x-touch-tmp-owned");
     let patch = PatchSession { branch: Some("-d".to_owned()), ..PatchSession::default() };
     let data = target("data");
-    let bad = problem(test.app.patch_session(&test.admin, &shed(SHED), &data, patch).await);
+    let bad = problem(test.app.sessions().patch(&test.admin, &shed(SHED), &data, patch).await);
     assert_eq!(bad.code, Code::InvalidRequest);
     let typed = Input { text: Some("#(touch /tmp/owned)".to_owned()), ..Input::default() };
-    test.app.input(&test.admin, &shed(SHED), &data, typed).await.unwrap();
+    test.app.sessions().input(&test.admin, &shed(SHED), &data, typed).await.unwrap();
     let directory = NewSession {
         directory: Some("/tmp/#(touch owned)".to_owned()),
         ..kept("elsewhere", &["sleep", "1000"])
@@ -148,7 +150,7 @@ async fn an_unwritable_worktree_volume_is_reported_and_loses_nothing() {
     test.sh(SHED, "cd /worktrees/fix && echo mine > mine.txt").await;
     let (name, fix) = (shed(SHED), target("fix"));
     // Nothing may be open for writing on a mount that becomes read-only.
-    test.app.terminate_session(&test.admin, &name, &fix).await.unwrap();
+    test.app.sessions().terminate(&test.admin, &name, &fix).await.unwrap();
     in_mounts(&test, &["mount", "-o", "remount,bind,ro", "/worktrees"]);
     let refs = test.sh(SHED, "git for-each-ref").await;
     let failed = refused(&test, worktree("other")).await;
@@ -163,12 +165,12 @@ async fn an_unwritable_worktree_volume_is_reported_and_loses_nothing() {
     assert!(failed.detail.contains("Read-only file system"), "{failed:?}");
     // tmux had it for a moment.
     eventually("its end", async || get(&test, "quick").is_none().then_some(())).await;
-    let failed = problem(test.app.delete_session(&test.admin, &name, &fix, true).await);
+    let failed = problem(test.app.sessions().delete(&test.admin, &name, &fix, true).await);
     assert_eq!(failed.code, Code::GitFailed, "{failed:?}");
     assert_eq!(test.sh(SHED, "cat /worktrees/fix/mine.txt").await, "mine\n");
     in_mounts(&test, &["mount", "-o", "remount,bind,rw", "/worktrees"]);
     make(&test, worktree("other")).await;
-    test.app.delete_session(&test.admin, &name, &fix, true).await.unwrap();
+    test.app.sessions().delete(&test.admin, &name, &fix, true).await.unwrap();
 }
 
 /// A volume for worktrees that is a small disk, with the marks of the server's own.
@@ -239,7 +241,7 @@ async fn workers_are_confined_or_the_reason_is_reported() {
             &["sh", "-c", "echo x > /workspace/out; echo $? > /tmp/status; exec sleep 1000"],
         )
     };
-    match test.app.new_session(&test.admin, &shed(SHED), request).await {
+    match test.app.sessions().create(&test.admin, &shed(SHED), request).await {
         // A kernel and an engine that have it. The session's own directory is the workspace.
         Ok(made) => assert!(made.confined),
         Err(error) => {

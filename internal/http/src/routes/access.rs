@@ -11,7 +11,7 @@ use crate::extract::{Answer, Body, Door, OfId, Who};
 #[utoipa::path(get, path = "/api/keys", tag = "access",
     responses((status = 200, body = KeyList), (status = 403, body = Problem)))]
 pub(crate) async fn keys(Door(state): Door, Who(person): Who) -> Answer<Json<KeyList>> {
-    Ok(Json(state.app.credentials().keys(&person).await?))
+    Ok(Json(state.app.access().keys(&person).await?))
 }
 
 /// Adds an SSH key that may log in. Needs scope admin.
@@ -22,7 +22,7 @@ pub(crate) async fn add_key(
     Who(person): Who,
     Body(request): Body<NewKey>,
 ) -> Answer<(StatusCode, Json<Key>)> {
-    Ok((StatusCode::CREATED, Json(state.app.credentials().add_key(&person, request).await?)))
+    Ok((StatusCode::CREATED, Json(state.app.access().add_key(&person, request).await?)))
 }
 
 /// Removes an SSH key. Its open connections are not ended. Needs scope admin.
@@ -33,7 +33,7 @@ pub(crate) async fn remove_key(
     Who(person): Who,
     OfId(id): OfId,
 ) -> Answer<StatusCode> {
-    state.app.credentials().remove_key(&person, &id).await?;
+    state.app.access().remove_key(&person, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -41,7 +41,7 @@ pub(crate) async fn remove_key(
 #[utoipa::path(get, path = "/api/tokens", tag = "access",
     responses((status = 200, body = TokenList), (status = 403, body = Problem)))]
 pub(crate) async fn tokens(Door(state): Door, Who(person): Who) -> Answer<Json<TokenList>> {
-    Ok(Json(state.app.credentials().tokens(&person).await?))
+    Ok(Json(state.app.access().tokens(&person).await?))
 }
 
 /// Creates an API token and returns its secret, which is shown only once. Needs scope admin.
@@ -52,7 +52,7 @@ pub(crate) async fn add_token(
     Who(person): Who,
     Body(request): Body<NewToken>,
 ) -> Answer<(StatusCode, Json<IssuedToken>)> {
-    Ok((StatusCode::CREATED, Json(state.app.credentials().add_token(&person, request).await?)))
+    Ok((StatusCode::CREATED, Json(state.app.access().add_token(&person, request).await?)))
 }
 
 /// Revokes an API token; it is refused from the next request on. Needs scope admin.
@@ -63,6 +63,6 @@ pub(crate) async fn remove_token(
     Who(person): Who,
     OfId(id): OfId,
 ) -> Answer<StatusCode> {
-    state.app.credentials().remove_token(&person, &id).await?;
+    state.app.access().remove_token(&person, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -32,5 +32,5 @@ pub(crate) async fn to_end(
             return Err(Refused::new(Code::InvalidRequest, text));
         }
     };
-    Ok(Json(state.app.exec_to_end(&person, &name, request, stdin).await?))
+    Ok(Json(state.app.streams().exec_to_end(&person, &name, request, stdin).await?))
 }

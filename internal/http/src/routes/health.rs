@@ -23,7 +23,7 @@ pub(crate) async fn live() -> &'static str {
 #[utoipa::path(get, path = "/api/health/ready", tag = "server",
     responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub(crate) async fn ready(Door(state): Door, _: Who) -> (StatusCode, Json<Health>) {
-    let health = state.app.health();
+    let health = state.app.server().health();
     let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health))
 }
@@ -31,7 +31,7 @@ pub(crate) async fn ready(Door(state): Door, _: Who) -> (StatusCode, Json<Health
 /// Returns the server's name, version and ports, and the caller's scope.
 #[utoipa::path(get, path = "/api/info", tag = "server", responses((status = 200, body = Info)))]
 pub(crate) async fn info(Door(state): Door, Who(person): Who) -> Json<Info> {
-    Json(state.app.info(&person, state.options.ssh_port, state.options.http_port))
+    Json(state.app.server().info(&person, state.options.ssh_port, state.options.http_port))
 }
 
 /// Returns metrics in the text format of Prometheus.
@@ -83,7 +83,7 @@ pub(crate) async fn events(
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let last_seen = text("last-event-id").and_then(|id| id.trim().parse().ok());
     let after = last_seen.or(params.after).unwrap_or(0);
-    let first = state.app.events(&person, after, shed.as_ref()).await?;
+    let first = state.app.events().list(&person, after, shed.as_ref()).await?;
     if text(ACCEPT.as_str()).is_some_and(|accept| accept.contains("application/json")) {
         return Ok(Json(EventList { events: first }).into_response());
     }
@@ -107,7 +107,7 @@ fn follow(
         page: std::collections::VecDeque<Event>,
         bell: tokio::sync::watch::Receiver<i64>,
     }
-    let bell = app.event_bell();
+    let bell = app.events().bell();
     let reader = Reader { app, person, shed, after, page: first.into(), bell };
     futures_util::stream::unfold(reader, async |mut reader| {
         let stop = reader.app.stopping();
@@ -123,8 +123,12 @@ fn follow(
             }
             // Marked as seen before the rows are read, so that rows written meanwhile ring again.
             reader.bell.borrow_and_update();
-            let page =
-                reader.app.events(&reader.person, reader.after, reader.shed.as_ref()).await.ok()?;
+            let page = reader
+                .app
+                .events()
+                .list(&reader.person, reader.after, reader.shed.as_ref())
+                .await
+                .ok()?;
             reader.page = page.into();
             if reader.page.is_empty() {
                 tokio::select! {

@@ -20,7 +20,7 @@ pub(crate) async fn batch(
     Who(person): Who,
     Body(request): Body<Batch>,
 ) -> Answer<Json<BatchResult>> {
-    Ok(Json(state.app.batch(&person, request).await?))
+    Ok(Json(state.app.batches().run(&person, request).await?))
 }
 
 /// Lists the templates for sessions of a shed: the server's and, if the shed runs, those of its repository.
@@ -31,7 +31,7 @@ pub(crate) async fn templates(
     Who(person): Who,
     OfShed(name): OfShed,
 ) -> Answer<Json<TemplateList>> {
-    Ok(Json(state.app.templates(&person, &name).await?))
+    Ok(Json(state.app.templates().list(&person, &name).await?))
 }
 
 /// Parses a template as it would be parsed when a session is created from it. If it is invalid, the problem has the line
@@ -43,7 +43,7 @@ pub(crate) async fn check_template(
     Who(_): Who,
     Body(request): Body<CheckTemplate>,
 ) -> Answer<Json<Template>> {
-    Ok(Json(state.app.check_template(&request.text)?))
+    Ok(Json(state.app.templates().check(&request.text)?))
 }
 
 /// Removes old data of deleted sessions, and reports all data that is kept for sessions and why. A dry run needs only scope
@@ -56,7 +56,7 @@ pub(crate) async fn gc(
     OfShed(name): OfShed,
     OptionalBody(request): OptionalBody<Gc>,
 ) -> Answer<Json<GcReport>> {
-    Ok(Json(state.app.gc(&person, &name, request).await?))
+    Ok(Json(state.app.housekeeping().gc(&person, &name, request).await?))
 }
 
 /// Lists tmux sessions, worktrees, processes and records in a shed that no managed session owns.
@@ -67,7 +67,7 @@ pub(crate) async fn orphans(
     Who(person): Who,
     OfShed(name): OfShed,
 ) -> Answer<Json<OrphanList>> {
-    Ok(Json(state.app.orphans(&person, &name).await?))
+    Ok(Json(state.app.housekeeping().orphans(&person, &name).await?))
 }
 
 /// Removes the named orphans and returns those that are left. A worktree is removed only if it has no uncommitted or
@@ -81,7 +81,7 @@ pub(crate) async fn clean(
     OfShed(name): OfShed,
     Body(request): Body<CleanOrphans>,
 ) -> Answer<Json<OrphanList>> {
-    Ok(Json(state.app.clean_orphans(&person, &name, request.names).await?))
+    Ok(Json(state.app.housekeeping().clean_orphans(&person, &name, request.names).await?))
 }
 
 /// Lists deleted branches and checkpoints of a shed's repositories that can be restored.
@@ -92,7 +92,7 @@ pub(crate) async fn trash(
     Who(person): Who,
     OfShed(name): OfShed,
 ) -> Answer<Json<TrashList>> {
-    Ok(Json(TrashList { trash: state.app.trash(&person, &name).await? }))
+    Ok(Json(TrashList { trash: state.app.files().trash(&person, &name).await? }))
 }
 
 /// Creates a branch from an entry of the trash, and removes the entry.
@@ -107,6 +107,6 @@ pub(crate) async fn restore(
     Body(request): Body<RestoreTrash>,
 ) -> Answer<StatusCode> {
     let RestoreTrash { name: trashed, branch } = request;
-    state.app.restore_trash(&person, &name, &trashed, &branch).await?;
+    state.app.files().restore_trash(&person, &name, &trashed, &branch).await?;
     Ok(StatusCode::NO_CONTENT)
 }

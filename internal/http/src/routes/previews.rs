@@ -35,7 +35,8 @@ pub(crate) async fn previews(
 ) -> Answer<Response> {
     let shed = params.shed.map(|shed| shed.parse::<ShedName>()).transpose()?;
     let session = params.session.map(|session| session.parse::<SessionRef>()).transpose()?;
-    let previews = state.app.previews(&person, Shown { shed, session, rows: params.rows })?;
+    let previews =
+        state.app.previews().watch(&person, Shown { shed, session, rows: params.rows })?;
     let items = previews.map(|preview| event_stream::item(&preview));
     Ok(event_stream::respond(&state, items))
 }

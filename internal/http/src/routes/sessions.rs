@@ -25,7 +25,7 @@ const OBSERVE_PERIOD: Duration = Duration::from_secs(3);
 /// Lists the sessions of all sheds, from the server's memory.
 #[utoipa::path(get, path = "/api/sessions", tag = "sessions", responses((status = 200, body = SessionList)))]
 pub(crate) async fn all(Door(state): Door, Who(person): Who) -> Answer<Response> {
-    Ok(json(state.app.sessions_json(&person, None)?))
+    Ok(json(state.app.sessions().list_json(&person, None)?))
 }
 
 /// An answer whose body is JSON already.
@@ -39,7 +39,7 @@ fn json(body: String) -> Response {
     responses((status = 200, body = SessionList, content_type = "text/event-stream")))]
 pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
     let app = state.app.clone();
-    let bell = app.bell();
+    let bell = app.sheds().bell();
     let start = (app, person, bell, None::<String>, Instant::now());
     let stream = futures_util::stream::unfold(
         start,
@@ -49,7 +49,7 @@ pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
             let not_before = Instant::now() + pause;
             loop {
                 bell.borrow_and_update();
-                let now = app.sessions_json(&person, None).ok()?;
+                let now = app.sessions().list_json(&person, None).ok()?;
                 if known.as_ref() != Some(&now) && Instant::now() >= not_before {
                     let item = event_stream::json_item(&now);
                     return Some((item, (app, person, bell, Some(now), observe_at)));
@@ -58,7 +58,7 @@ pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
                     rung = bell.changed(), if Instant::now() >= not_before => rung.ok()?,
                     () = sleep_until(not_before), if Instant::now() < not_before => {}
                     () = sleep_until(observe_at) => {
-                        app.look(&person);
+                        app.sessions().observe(&person);
                         observe_at = Instant::now() + OBSERVE_PERIOD;
                     }
                     () = stop.cancelled() => return None,
@@ -77,7 +77,7 @@ pub(crate) async fn list(
     Who(person): Who,
     OfShed(name): OfShed,
 ) -> Answer<Response> {
-    Ok(json(state.app.sessions_json(&person, Some(&name))?))
+    Ok(json(state.app.sessions().list_json(&person, Some(&name))?))
 }
 
 /// Creates a session. Starts the shed if it is stopped.
@@ -91,7 +91,7 @@ pub(crate) async fn create(
     OfShed(name): OfShed,
     Body(request): Body<NewSession>,
 ) -> Answer<(StatusCode, Json<Session>)> {
-    Ok((StatusCode::CREATED, Json(state.app.new_session(&person, &name, request).await?)))
+    Ok((StatusCode::CREATED, Json(state.app.sessions().create(&person, &name, request).await?)))
 }
 
 /// Returns one session.
@@ -103,7 +103,7 @@ pub(crate) async fn show(
     Who(person): Who,
     OfSession(name, session): OfSession,
 ) -> Answer<Json<Session>> {
-    Ok(Json(state.app.session(&person, &name, &session)?))
+    Ok(Json(state.app.sessions().get(&person, &name, &session)?))
 }
 
 /// Changes a session's name, title, tags, limits, branch, or the way prompts are answered.
@@ -116,7 +116,7 @@ pub(crate) async fn patch(
     OfSession(name, session): OfSession,
     Body(request): Body<PatchSession>,
 ) -> Answer<Json<Session>> {
-    Ok(Json(state.app.patch_session(&person, &name, &session, request).await?))
+    Ok(Json(state.app.sessions().patch(&person, &name, &session, request).await?))
 }
 
 /// Options of a deletion.
@@ -139,7 +139,7 @@ pub(crate) async fn delete(
     OfSession(name, session): OfSession,
     Params(params): Params<DeleteParams>,
 ) -> Answer<StatusCode> {
-    state.app.delete_session(&person, &name, &session, params.force).await?;
+    state.app.sessions().delete(&person, &name, &session, params.force).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -152,7 +152,7 @@ pub(crate) async fn terminate(
     Who(person): Who,
     OfSession(name, session): OfSession,
 ) -> Answer<Json<Session>> {
-    Ok(Json(state.app.terminate_session(&person, &name, &session).await?))
+    Ok(Json(state.app.sessions().terminate(&person, &name, &session).await?))
 }
 
 /// Restarts a session's workers. Those that run are ended first.
@@ -165,7 +165,7 @@ pub(crate) async fn restart(
     OfSession(name, session): OfSession,
     OptionalBody(restart): OptionalBody<Restart>,
 ) -> Answer<Json<Session>> {
-    Ok(Json(state.app.restart_session(&person, &name, &session, restart).await?))
+    Ok(Json(state.app.sessions().restart(&person, &name, &session, restart).await?))
 }
 
 /// Freezes all processes of a session's workers.
@@ -177,7 +177,7 @@ pub(crate) async fn freeze(
     Who(person): Who,
     OfSession(name, session): OfSession,
 ) -> Answer<Json<Session>> {
-    Ok(Json(state.app.freeze_session(&person, &name, &session, true).await?))
+    Ok(Json(state.app.sessions().freeze(&person, &name, &session, true).await?))
 }
 
 /// Lets frozen processes of a session continue.
@@ -189,7 +189,7 @@ pub(crate) async fn thaw(
     Who(person): Who,
     OfSession(name, session): OfSession,
 ) -> Answer<Json<Session>> {
-    Ok(Json(state.app.freeze_session(&person, &name, &session, false).await?))
+    Ok(Json(state.app.sessions().freeze(&person, &name, &session, false).await?))
 }
 
 /// Turns an unmanaged tmux session into a managed one. Its windows are left unchanged.
@@ -201,7 +201,7 @@ pub(crate) async fn adopt(
     Who(person): Who,
     OfSession(name, session): OfSession,
 ) -> Answer<Json<Session>> {
-    Ok(Json(state.app.adopt_session(&person, &name, &session).await?))
+    Ok(Json(state.app.sessions().adopt(&person, &name, &session).await?))
 }
 
 /// Reports the uncommitted and unpushed work that deleting a session would lose.
@@ -213,7 +213,7 @@ pub(crate) async fn risk(
     Who(person): Who,
     OfSession(name, session): OfSession,
 ) -> Answer<Json<Risk>> {
-    Ok(Json(state.app.session_risk(&person, &name, &session).await?))
+    Ok(Json(state.app.sessions().risk(&person, &name, &session).await?))
 }
 
 /// Types text or presses keys in the active pane of a session.
@@ -226,7 +226,7 @@ pub(crate) async fn input(
     OfSession(name, session): OfSession,
     Body(request): Body<Input>,
 ) -> Answer<StatusCode> {
-    state.app.input(&person, &name, &session, request).await?;
+    state.app.sessions().input(&person, &name, &session, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -252,6 +252,7 @@ pub(crate) async fn output(
     OfSession(name, session): OfSession,
     Params(params): Params<OutputParams>,
 ) -> Answer<Json<Output>> {
-    let output = state.app.output(&person, &name, &session, params.lines, params.ansi).await?;
+    let output =
+        state.app.sessions().screen(&person, &name, &session, params.lines, params.ansi).await?;
     Ok(Json(Output { output }))
 }

@@ -23,7 +23,7 @@ const LOG_LINES: u32 = 200;
 /// Lists the sheds that the caller may access, sorted by name.
 #[utoipa::path(get, path = "/api/sheds", tag = "sheds", responses((status = 200, body = ShedList)))]
 pub(crate) async fn list(Door(state): Door, Who(person): Who) -> Json<ShedList> {
-    Json(state.app.sheds(&person))
+    Json(state.app.sheds().list(&person))
 }
 
 /// Options of a creation.
@@ -48,11 +48,11 @@ pub(crate) async fn create(
     Body(request): Body<CreateShed>,
 ) -> Answer<(StatusCode, Json<Shed>)> {
     let name = request.name.parse()?;
-    let shed = state.app.create(&person, request).await?;
+    let shed = state.app.sheds().create(&person, request).await?;
     if !params.wait {
         return Ok((StatusCode::ACCEPTED, Json(shed)));
     }
-    Ok((StatusCode::CREATED, Json(state.app.created(&person, &name).await?)))
+    Ok((StatusCode::CREATED, Json(state.app.sheds().created(&person, &name).await?)))
 }
 
 /// Returns one shed.
@@ -63,7 +63,7 @@ pub(crate) async fn show(
     Who(person): Who,
     OfShed(name): OfShed,
 ) -> Answer<Json<Shed>> {
-    Ok(Json(state.app.shed(&person, &name)?))
+    Ok(Json(state.app.sheds().get(&person, &name)?))
 }
 
 /// Changes limits and options of a shed, also while it runs.
@@ -76,7 +76,7 @@ pub(crate) async fn patch(
     OfShed(name): OfShed,
     Body(request): Body<PatchShed>,
 ) -> Answer<Json<Shed>> {
-    Ok(Json(state.app.patch(&person, &name, request).await?))
+    Ok(Json(state.app.sheds().patch(&person, &name, request).await?))
 }
 
 /// Options of a deletion.
@@ -100,7 +100,7 @@ pub(crate) async fn delete(
     Params(params): Params<DeleteParams>,
 ) -> Answer<StatusCode> {
     let removal = if params.keep_volume { Removal::KeepVolumes } else { Removal::Everything };
-    state.app.delete(&person, &name, removal).await?;
+    state.app.sheds().delete(&person, &name, removal).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -110,7 +110,7 @@ async fn change(
     OfShed(name): OfShed,
     request: Request,
 ) -> Answer<(HeaderMap, Json<Shed>)> {
-    let (answer, shed) = state.app.request(&person, &name, request).await?;
+    let (answer, shed) = state.app.sheds().request(&person, &name, request).await?;
     let mut headers = HeaderMap::new();
     if answer == Wished::Already {
         headers.insert(ALREADY, HeaderValue::from_static("true"));
@@ -153,7 +153,7 @@ pub(crate) async fn rebuild(
     OfShed(name): OfShed,
     OptionalBody(request): OptionalBody<RebuildShed>,
 ) -> Answer<Json<Shed>> {
-    Ok(Json(state.app.rebuild(&person, &name, request).await?))
+    Ok(Json(state.app.sheds().rebuild(&person, &name, request).await?))
 }
 
 /// Returns the progress of a creation as an event stream of `Progress` objects. It ends with the creation.
@@ -164,7 +164,7 @@ pub(crate) async fn progress(
     Who(person): Who,
     OfShed(name): OfShed,
 ) -> Answer<Response> {
-    let reader = state.app.progress(&person, &name)?;
+    let reader = state.app.sheds().progress(&person, &name)?;
     let stop = state.app.stopping();
     let stream = futures_util::stream::unfold((reader, stop), async |(mut reader, stop)| {
         let progress = tokio::select! {
@@ -194,7 +194,7 @@ pub(crate) async fn logs(
     OfShed(name): OfShed,
     Params(params): Params<LogParams>,
 ) -> Answer<String> {
-    Ok(state.app.logs(&person, &name, params.lines.unwrap_or(LOG_LINES)).await?)
+    Ok(state.app.sheds().logs(&person, &name, params.lines.unwrap_or(LOG_LINES)).await?)
 }
 
 /// Returns the current resource usage of a running shed.
@@ -205,17 +205,17 @@ pub(crate) async fn stats(
     Who(person): Who,
     OfShed(name): OfShed,
 ) -> Answer<Json<Stats>> {
-    Ok(Json(state.app.stats(&person, &name).await?))
+    Ok(Json(state.app.sheds().stats(&person, &name).await?))
 }
 
 /// Returns the current resource usage of all running sheds.
 #[utoipa::path(get, path = "/api/stats", tag = "sheds", responses((status = 200, body = StatsList)))]
 pub(crate) async fn all_stats(Door(state): Door, Who(person): Who) -> Answer<Json<StatsList>> {
-    Ok(Json(state.app.all_stats(&person).await?))
+    Ok(Json(state.app.sheds().all_stats(&person).await?))
 }
 
 /// Returns the disk usage of sheds and kept volumes.
 #[utoipa::path(get, path = "/api/df", tag = "sheds", responses((status = 200, body = DiskUseList)))]
 pub(crate) async fn disk(Door(state): Door, Who(person): Who) -> Answer<Json<DiskUseList>> {
-    Ok(Json(state.app.disk(&person).await?))
+    Ok(Json(state.app.sheds().disk(&person).await?))
 }

@@ -45,7 +45,7 @@ pub(super) fn upgrade<F: Future<Output = ()> + Send + 'static>(
 /// Checks permissions before the upgrade, so that a refusal is an HTTP status and not a frame.
 fn may(state: &State, person: &Person, name: &ShedName, needed: Scope, what: &str) -> Answer<()> {
     person.may_with(name, needed, what)?;
-    state.app.shed(person, name)?;
+    state.app.sheds().get(person, name)?;
     Ok(())
 }
 
@@ -87,7 +87,8 @@ pub(crate) async fn exec(
             return;
         };
         let until = if open.wait_for_output { DrainUntil::Closed } else { DrainUntil::Quiet };
-        match with_pings(&state, &mut socket, state.app.exec(&person, &name, open)).await {
+        match with_pings(&state, &mut socket, state.app.streams().exec(&person, &name, open)).await
+        {
             Ok(Started::Running(running)) => copy_process(&state, socket, *running, until).await,
             Ok(Started::Detached(id)) => {
                 send_last(&mut socket, &ServerFrame::Detached { id }).await;
@@ -113,7 +114,7 @@ pub(crate) async fn attach(
             return;
         };
         let env = open.env.clone().into_iter().collect();
-        let attached = state.app.attach(&person, &name, &session, Attach { open, env });
+        let attached = state.app.streams().attach(&person, &name, &session, Attach { open, env });
         run_terminal(&state, socket, attached).await;
     })
 }
@@ -132,7 +133,7 @@ pub(crate) async fn console(
         let Some(open) = opened::<ConsoleOpen>(&state, &mut socket).await else {
             return;
         };
-        run_terminal(&state, socket, state.app.console(&person, &name, open)).await;
+        run_terminal(&state, socket, state.app.streams().console(&person, &name, open)).await;
     })
 }
 
@@ -153,7 +154,7 @@ pub(crate) async fn forward(
     let port: u16 = path.get("port").and_then(|port| port.parse().ok()).ok_or_else(bad)?;
     upgrade(state, socket, MAX_MESSAGE_BYTES, async move |state, mut socket| {
         let target = Target::Tcp("localhost".to_owned(), port);
-        let connected = state.app.connect(&person, &name, &target);
+        let connected = state.app.forwards().connect(&person, &name, &target);
         match with_pings(&state, &mut socket, connected).await {
             Ok(connection) => copy_connection(&state, socket, connection.into_stream()).await,
             Err(error) => refuse(&mut socket, error.problem()).await,
@@ -175,7 +176,7 @@ pub(crate) async fn lend(
     may(&state, &person, &name, Scope::Drive, "to lend credentials to a clone")?;
     let id = path.get("id").cloned().unwrap_or_default();
     upgrade(state, socket, MAX_MESSAGE_BYTES, async move |state, mut socket| {
-        match state.app.lend(&person, &name, &id) {
+        match state.app.sheds().lend(&person, &name, &id) {
             Ok(connection) => copy_connection(&state, socket, Box::new(connection)).await,
             Err(error) => refuse(&mut socket, Error::problem(&error)).await,
         }

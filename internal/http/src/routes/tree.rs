@@ -66,7 +66,7 @@ pub(crate) async fn diff(
 ) -> Answer<Response> {
     let DiffParams { from, to, path, stat, format } = params;
     let query = DiffQuery { from, to, path, stat_only: stat };
-    let (diff, patch) = state.app.diff(&person, &name, &session, query).await?;
+    let (diff, patch) = state.app.files().diff(&person, &name, &session, query).await?;
     Ok(match format {
         Format::Json => Json(diff).into_response(),
         Format::Patch => {
@@ -86,7 +86,7 @@ pub(crate) async fn numbers(
     Who(person): Who,
     OfSession(name, session): OfSession,
 ) -> Answer<Json<DiffNumbers>> {
-    Ok(Json(state.app.diff_numbers(&person, &name, &session).await?))
+    Ok(Json(state.app.files().diff_numbers(&person, &name, &session).await?))
 }
 
 /// Returns the numbers of changed files, lines and commits as an event stream, with an item after each change. It ends with
@@ -100,7 +100,7 @@ pub(crate) async fn watch_numbers(
     Who(person): Who,
     OfSession(name, session): OfSession,
 ) -> Answer<Response> {
-    let mut numbers = state.app.diff_watch(&person, &name, &session).await?;
+    let mut numbers = state.app.files().diff_watch(&person, &name, &session).await?;
     // If the numbers are known already, they are the first item.
     numbers.mark_changed();
     let stop = state.app.stopping();
@@ -129,7 +129,7 @@ pub(crate) async fn checkpoints(
     Who(person): Who,
     OfSession(name, session): OfSession,
 ) -> Answer<Json<CheckpointList>> {
-    Ok(Json(state.app.checkpoints(&person, &name, &session).await?))
+    Ok(Json(state.app.files().checkpoints(&person, &name, &session).await?))
 }
 
 /// Creates a checkpoint of a session's files. If nothing has changed since the last one, returns that with status 200.
@@ -143,7 +143,8 @@ pub(crate) async fn checkpoint(
     OfSession(name, session): OfSession,
     OptionalBody(request): OptionalBody<NewCheckpoint>,
 ) -> Answer<(StatusCode, Json<MadeCheckpoint>)> {
-    let made = state.app.checkpoint(&person, &name, &session, &request.message).await?;
+    let made =
+        state.app.files().make_checkpoint(&person, &name, &session, &request.message).await?;
     let status = if made.unchanged { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(made)))
 }
@@ -157,7 +158,7 @@ pub(crate) async fn show(
     Who(person): Who,
     OfCheckpoint(name, session, n): OfCheckpoint,
 ) -> Answer<Json<Checkpoint>> {
-    Ok(Json(state.app.checkpoint_by_number(&person, &name, &session, n).await?))
+    Ok(Json(state.app.files().checkpoint(&person, &name, &session, n).await?))
 }
 
 /// Restores all or some of a session's files from a checkpoint. The state before is saved as a checkpoint of its own.
@@ -171,7 +172,8 @@ pub(crate) async fn restore(
     OfCheckpoint(name, session, n): OfCheckpoint,
     OptionalBody(request): OptionalBody<RestoreCheckpoint>,
 ) -> Answer<Json<RestoredCheckpoint>> {
-    let restored = state.app.restore_checkpoint(&person, &name, &session, n, request.paths).await?;
+    let restored =
+        state.app.files().restore_checkpoint(&person, &name, &session, n, request.paths).await?;
     Ok(Json(restored))
 }
 
@@ -186,6 +188,6 @@ pub(crate) async fn fork(
     OfCheckpoint(name, session, n): OfCheckpoint,
     Body(request): Body<NewSession>,
 ) -> Answer<(StatusCode, Json<Session>)> {
-    let made = state.app.fork_checkpoint(&person, &name, &session, n, request).await?;
+    let made = state.app.files().fork_checkpoint(&person, &name, &session, n, request).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }

@@ -64,10 +64,10 @@ pub(crate) async fn worker(
         name: params.viewer,
         size: both("cols and rows", params.cols, params.rows)?,
     };
-    let (viewer, hands) = state.app.watch_worker(&person, &name, &session, &worker, how)?;
+    let (viewer, writer) = state.app.workers().watch(&person, &name, &session, &worker, &how)?;
     let max_bytes =
-        if hands.is_read_only() { MAX_READER_MESSAGE_BYTES } else { MAX_VIEWER_MESSAGE_BYTES };
+        if writer.is_read_only() { MAX_READER_MESSAGE_BYTES } else { MAX_VIEWER_MESSAGE_BYTES };
     upgrade(state, socket, max_bytes, async move |state, socket| {
-        watch(&state, socket, viewer, hands).await;
+        watch(&state, socket, viewer, writer).await;
     })
 }

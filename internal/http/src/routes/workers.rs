@@ -28,7 +28,7 @@ pub(crate) async fn list(
     Who(person): Who,
     OfSession(name, session): OfSession,
 ) -> Answer<Json<WorkerList>> {
-    Ok(Json(state.app.workers(&person, &name, &session)?))
+    Ok(Json(state.app.workers().list(&person, &name, &session)?))
 }
 
 /// Adds a worker to a session. Answers when its command runs or has ended.
@@ -42,7 +42,7 @@ pub(crate) async fn add(
     OfSession(name, session): OfSession,
     Body(request): Body<NewWorker>,
 ) -> Answer<(StatusCode, Json<Worker>)> {
-    let added = state.app.add_worker(&person, &name, &session, request).await?;
+    let added = state.app.workers().add(&person, &name, &session, request).await?;
     Ok((StatusCode::CREATED, Json(added)))
 }
 
@@ -55,7 +55,7 @@ pub(crate) async fn show(
     Who(person): Who,
     OfWorker(name, session, worker): OfWorker,
 ) -> Answer<Json<Worker>> {
-    Ok(Json(state.app.worker(&person, &name, &session, &worker)?))
+    Ok(Json(state.app.workers().get(&person, &name, &session, &worker)?))
 }
 
 /// Ends a worker's command, closes its window and removes the worker.
@@ -67,7 +67,7 @@ pub(crate) async fn remove(
     Who(person): Who,
     OfWorker(name, session, worker): OfWorker,
 ) -> Answer<StatusCode> {
-    state.app.remove_worker(&person, &name, &session, &worker).await?;
+    state.app.workers().remove(&person, &name, &session, &worker).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -82,7 +82,7 @@ pub(crate) async fn restart(
     OfWorker(name, session, worker): OfWorker,
     OptionalBody(restart): OptionalBody<Restart>,
 ) -> Answer<Json<Worker>> {
-    Ok(Json(state.app.restart_worker(&person, &name, &session, &worker, restart).await?))
+    Ok(Json(state.app.workers().restart(&person, &name, &session, &worker, restart).await?))
 }
 
 /// Selects a part of the output.
@@ -113,16 +113,16 @@ pub(crate) async fn output(
     let app = &state.app;
     let page = match params {
         PageParams { from: None, max: None, lines: Some(lines), wait: None } => {
-            app.output_tail(&person, &name, &session, &worker, lines).await?
+            app.output().tail(&person, &name, &session, &worker, lines).await?
         }
         PageParams { from, max, lines: None, wait } => {
             let from = from.unwrap_or(0);
-            let page = app.output_page(&person, &name, &session, &worker, from, max).await?;
+            let page = app.output().page(&person, &name, &session, &worker, from, max).await?;
             match wait {
                 Some(wait) if page.start == page.end => {
                     let wait = Duration::from_secs(wait);
-                    app.await_output(&person, &name, &session, &worker, from, wait).await?;
-                    app.output_page(&person, &name, &session, &worker, from, max).await?
+                    app.output().wait(&person, &name, &session, &worker, from, wait).await?;
+                    app.output().page(&person, &name, &session, &worker, from, max).await?
                 }
                 _ => page,
             }
@@ -158,7 +158,7 @@ pub(crate) async fn cast(
     Params(params): Params<CastParams>,
 ) -> Answer<Response> {
     let CastParams { from, to } = params;
-    let cast = state.app.output_cast(&person, &name, &session, &worker, from, to).await?;
+    let cast = state.app.output().cast(&person, &name, &session, &worker, from, to).await?;
     Ok(([(CONTENT_TYPE, ASCIICAST)], cast).into_response())
 }
 
@@ -188,5 +188,5 @@ pub(crate) async fn search(
 ) -> Answer<Json<OutputHits>> {
     let SearchParams { q: text, from, max } = params;
     let search = OutputSearch { text, from, max_hits: max.unwrap_or(DEFAULT_HITS) };
-    Ok(Json(state.app.search_output(&person, &name, &session, &worker, search).await?))
+    Ok(Json(state.app.output().search(&person, &name, &session, &worker, search).await?))
 }

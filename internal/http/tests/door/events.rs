@@ -68,7 +68,7 @@ async fn make_events(door: &Door, n_events: usize) {
             sheds: Vec::new(),
             expires_in_seconds: None,
         };
-        door.test.app.credentials().add_token(&door.test.admin, request).await.unwrap();
+        door.test.app.access().add_token(&door.test.admin, request).await.unwrap();
     }
 }
 

@@ -42,7 +42,7 @@ async fn a_preview_is_complete_at_first_and_then_has_changed_rows() {
     let quiet = session(&door, "quiet", "printf 'a\\nb\\nc\\n'; exec sleep 1000").await;
     let line = "echo top; i=0; while :; do i=$((i+1)); printf '\\rtick %s' $i; sleep 0.01; done";
     let busy = session(&door, "busy", line).await;
-    assert_eq!(door.test.app.n_preview_models(), 0, "nobody looks");
+    assert_eq!(door.test.app.previews().n_models(), 0, "nobody looks");
     let mut stream = previews(&door, "?rows=2").await;
     let mut seen: BTreeMap<String, Vec<(Instant, Value)>> = BTreeMap::new();
     let start = Instant::now();
@@ -66,16 +66,16 @@ async fn a_preview_is_complete_at_first_and_then_has_changed_rows() {
         assert_eq!(lines.len(), 1, "only what changed: {item}");
         assert!(text(&lines[0]).starts_with("tick"));
     }
-    assert_eq!(door.test.app.n_preview_models(), 2);
+    assert_eq!(door.test.app.previews().n_models(), 2);
     // Another one who looks shares the models.
     let mut other = previews(&door, "?shed=a&session=busy").await;
     assert_eq!(other.next().await["whole"], true);
-    assert_eq!(door.test.app.n_preview_models(), 2);
+    assert_eq!(door.test.app.previews().n_models(), 2);
     drop((stream, other));
     // Models are kept for a while, in case somebody watches again.
     eventually("no model", async || {
         door.test.jump(Duration::from_secs(1)).await;
-        (door.test.app.n_preview_models() == 0).then_some(())
+        (door.test.app.previews().n_models() == 0).then_some(())
     })
     .await;
 }

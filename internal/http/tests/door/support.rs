@@ -97,7 +97,7 @@ impl Door {
             sheds: sheds.iter().map(|name| (*name).to_owned()).collect(),
             expires_in_seconds: None,
         };
-        self.test.app.credentials().add_token(&self.test.admin, request).await.unwrap().token
+        self.test.app.access().add_token(&self.test.admin, request).await.unwrap().token
     }
 
     /// A token that was good for no time at all.
@@ -108,7 +108,7 @@ impl Door {
             sheds: Vec::new(),
             expires_in_seconds: Some(0),
         };
-        self.test.app.credentials().add_token(&self.test.admin, request).await.unwrap().token
+        self.test.app.access().add_token(&self.test.admin, request).await.unwrap().token
     }
 
     pub(crate) async fn unix(&self) -> UnixStream {

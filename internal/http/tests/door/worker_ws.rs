@@ -128,7 +128,7 @@ fn test_names(door: &Door) -> (shed_core::Person, shed_api::ShedName, shed_api::
 
 fn output_end(door: &Door) -> u64 {
     let (person, shed, session) = test_names(door);
-    door.test.app.worker(&person, &shed, &session, "sh").unwrap().output_end
+    door.test.app.workers().get(&person, &shed, &session, "sh").unwrap().output_end
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,7 +313,7 @@ async fn the_end_and_a_new_start_of_the_command_are_reported() {
     assert_eq!(view.find("problem").await["problem"]["code"], "busy");
     let (person, shed, session) = test_names(&door);
     let app = door.test.app.clone();
-    app.restart_worker(&person, &shed, &session, "sh", Restart::default()).await.unwrap();
+    app.workers().restart(&person, &shed, &session, "sh", Restart::default()).await.unwrap();
     let history = view.find("history").await;
     assert_eq!(history["epoch"], 2);
     let again = view.find("exit").await;
@@ -324,7 +324,7 @@ async fn the_end_and_a_new_start_of_the_command_are_reported() {
     assert_eq!(once.next().await, json!({ "type": "activity", "state": "unknown" }));
     assert_eq!(once.next().await["exitCode"], 7);
     assert_eq!(once.close_code().await, CloseCode::Normal);
-    app.remove_worker(&person, &shed, &session, "sh").await.unwrap();
+    app.workers().remove(&person, &shed, &session, "sh").await.unwrap();
     assert_eq!(view.find("problem").await["problem"]["code"], "worker-not-found");
     assert_eq!(view.close_code().await, CloseCode::Normal);
 }

@@ -39,15 +39,14 @@ impl russh::server::Handler for Handler {
         if !is_acceptable(key.public_key, key.algorithm) {
             return Ok(self.refuse_key(user, key.public_key));
         }
-        let person =
-            match self.door.app.credentials().key_holder(&fingerprint(key.public_key)).await {
-                Ok(Some(person)) => person,
-                Ok(None) => return Ok(self.refuse_key(user, key.public_key)),
-                Err(error) => {
-                    tracing::error!(%error, "cannot look up keys");
-                    return Ok(Auth::reject());
-                }
-            };
+        let person = match self.door.app.access().key_holder(&fingerprint(key.public_key)).await {
+            Ok(Some(person)) => person,
+            Ok(None) => return Ok(self.refuse_key(user, key.public_key)),
+            Err(error) => {
+                tracing::error!(%error, "cannot look up keys");
+                return Ok(Auth::reject());
+            }
+        };
         let login = Login::parse(user).map_err(|error| Box::new(error.problem()));
         self.visitor = Some(Arc::new(Visitor { person, login, endpoints: self.endpoints }));
         Ok(Auth::Accept)

@@ -64,8 +64,13 @@ async fn the_api_gets_the_bytes_and_the_person() {
             root: true,
             env: std::collections::BTreeMap::new(),
         };
-        let refused =
-            door.test.app.console(&person, &"a".parse().unwrap(), root).await.unwrap_err();
+        let refused = door
+            .test
+            .app
+            .streams()
+            .console(&person, &"a".parse().unwrap(), root)
+            .await
+            .unwrap_err();
         assert!(refused.problem().detail.contains("needs scope admin"));
     }
 }

@@ -203,7 +203,7 @@ async fn an_agent_is_forwarded_only_if_the_shed_allows_it() {
     };
     assert!(list("-A").await.text().starts_with("[]\n"));
     let patch = PatchShed { allow_agent_forwarding: Some(true), ..PatchShed::default() };
-    door.test.app.patch(&door.test.admin, &"a".parse().unwrap(), patch).await.unwrap();
+    door.test.app.sheds().patch(&door.test.admin, &"a".parse().unwrap(), patch).await.unwrap();
     assert!(list("-a").await.text().starts_with("[]\n"));
     let lent = list("-A").await;
     assert_eq!(lent.status, Some(0), "{lent:?}");

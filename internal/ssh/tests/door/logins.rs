@@ -35,10 +35,10 @@ async fn a_removed_key_is_refused() {
     door.configure("drive");
     assert_eq!(as_user(&door, "a").await.text(), "in\n");
     let (app, admin) = (&door.test.app, &door.test.admin);
-    let keys = app.credentials().keys(admin).await.unwrap();
+    let keys = app.access().keys(admin).await.unwrap();
     let key = keys.keys.iter().find(|key| key.name == "drive").unwrap();
     assert!(key.last_used_at.is_some());
-    app.credentials().remove_key(admin, &key.id).await.unwrap();
+    app.access().remove_key(admin, &key.id).await.unwrap();
     assert_eq!(as_user(&door, "a").await.status, Some(255));
 }
 
@@ -62,7 +62,7 @@ async fn other_key_types_are_accepted_and_weak_keys_are_not() {
             scope: Scope::Drive,
             sheds: Vec::new(),
         };
-        let added = door.test.app.credentials().add_key(&door.test.admin, key).await;
+        let added = door.test.app.access().add_key(&door.test.admin, key).await;
         door.configure(&name);
         let mut ssh = door.ssh("a", &["-T"]);
         // Without this, the client itself refuses the key.
@@ -112,7 +112,7 @@ async fn a_key_for_other_sheds_sees_none() {
 async fn a_login_starts_a_stopped_shed() {
     let door = Door::open().await;
     let (app, admin) = (&door.test.app, &door.test.admin);
-    app.request(admin, &"a".parse().unwrap(), Request::Stop).await.unwrap();
+    app.sheds().request(admin, &"a".parse().unwrap(), Request::Stop).await.unwrap();
     assert_eq!(as_user(&door, "a").await.text(), "in\n");
 }
 

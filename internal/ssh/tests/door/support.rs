@@ -77,7 +77,7 @@ impl Door {
         let public_key = self.keygen(name).await;
         let sheds = sheds.iter().map(|shed| (*shed).to_owned()).collect();
         let key = NewKey { name: name.to_owned(), public_key, scope, sheds };
-        self.test.app.credentials().add_key(&self.test.admin, key).await.unwrap();
+        self.test.app.access().add_key(&self.test.admin, key).await.unwrap();
     }
 
     /// Makes a key nobody knows.

@@ -31,8 +31,11 @@ async fn a_session_is_made_attached_to_and_lives_on() {
         assert_eq!(status, Some(0), "{seen}");
         assert!(seen.contains("[detached (from session work)]"), "{seen}");
     }
-    let sessions =
-        door.test.app.session(&door.test.admin, &"a".parse().unwrap(), &"work".parse().unwrap());
+    let sessions = door.test.app.sessions().get(
+        &door.test.admin,
+        &"a".parse().unwrap(),
+        &"work".parse().unwrap(),
+    );
     assert_eq!(sessions.unwrap().name, "work");
 }
 

@@ -1,35 +1,18 @@
-//! Keys and tokens: who is who, and who may change that.
+//! Keys and tokens.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use sha2::{Digest as _, Sha256};
 use shed_api::access::{IssuedToken, Key, KeyList, NewKey, NewToken, Token, TokenList};
-use shed_api::{Actor, EventKind, Scope, ShedName};
+use shed_api::{Actor, EventKind, Scope};
 use shed_model::NewEvent;
 use shed_model::Rejection;
 use shed_model::access::TokenRow;
 use shed_store::Store;
 
-use super::App;
+use crate::access::keys::{label, new_secret, read_key, shed_names};
 use crate::access::{TOKEN_PREFIX, hash};
 use crate::settings::Clock;
 use crate::{Error, Person};
 
-/// The key types that are taken. RSA is for verification of users' own old keys only; the host key is never RSA.
-const KEY_TYPES: &[&str] = &[
-    "ssh-ed25519",
-    "sk-ssh-ed25519@openssh.com",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-    "ssh-rsa",
-];
-/// A key's line. An RSA key of 16384 bits has about 2,800 characters.
-const MAX_KEY_BYTES: usize = 8 << 10;
-/// A name of a key or token.
-const MAX_LABEL_CHARS: usize = 100;
-/// The mark that says: the starting user's own keys were imported.
+/// The mark in the database that the starting user's own keys were imported.
 const IMPORTED: &str = "imported-own-keys";
 
 /// Keys and tokens of a server, whether it runs or not.
@@ -39,20 +22,13 @@ pub struct Credentials {
     clock: Clock,
 }
 
-impl App {
-    /// Keys and tokens.
-    pub fn credentials(&self) -> Credentials {
-        Credentials::new(self.server.store.clone(), self.server.clock)
-    }
-}
-
 impl Credentials {
-    /// Those in this store.
+    /// The keys and tokens in this store.
     pub fn new(store: Store, clock: Clock) -> Self {
         Self { store, clock }
     }
 
-    /// Whoever holds this token.
+    /// The holder of this token.
     pub async fn token_holder(&self, secret: &str) -> Result<Person, Error> {
         const REFUSED: Error = Error::Unauthorized("the token is unknown or has expired");
         if !secret.starts_with(TOKEN_PREFIX) || secret.len() > 256 {
@@ -66,15 +42,15 @@ impl Credentials {
         Ok(Person::holder(Actor::Token(token.name), token.scope, token.sheds))
     }
 
-    /// Whoever holds the key with this fingerprint (`SHA256:…`), proven by the caller.
+    /// The holder of the key with this fingerprint (`SHA256:…`), which the caller has proven to hold.
     pub async fn key_holder(&self, fingerprint: &str) -> Result<Option<Person>, Error> {
         let now = self.clock.now();
         let key = self.store.use_key(fingerprint.to_owned(), now).await?;
         Ok(key.map(|key| Person::holder(Actor::Key(key.name), key.scope, key.sheds)))
     }
 
-    /// Whether somebody holds the key with this fingerprint. Asked before the caller has proven anything; it does not
-    /// count as a use of the key.
+    /// Whether a key with this fingerprint exists. Asked before the caller has proven anything, so it does not count as a
+    /// use of the key.
     pub async fn knows_key(&self, fingerprint: &str) -> Result<bool, Error> {
         Ok(self.store.keys().await?.iter().any(|key| key.fingerprint == fingerprint))
     }
@@ -146,7 +122,7 @@ impl Credentials {
         Ok(TokenList { tokens: self.store.tokens().await? })
     }
 
-    /// Makes a token and shows its secret, once.
+    /// Creates a token and returns its secret, which is not stored.
     pub async fn add_token(
         &self,
         person: &Person,
@@ -161,7 +137,7 @@ impl Credentials {
         let expires_at = match expires_at {
             Some(None) => {
                 return Err(Error::Rejected(Rejection::Invalid(
-                    "that is too far in the future".to_owned(),
+                    "the expiry is too far in the future".to_owned(),
                 )));
             }
             Some(at) => at,
@@ -194,101 +170,5 @@ impl Credentials {
         } else {
             Err(Error::Rejected(Rejection::NotFound(format!("token with id {id:?}"))))
         }
-    }
-}
-
-/// 256 random bits. A version 4 UUID has 122 of them.
-fn new_secret() -> String {
-    let parts = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
-    let mut digest = Sha256::new();
-    for part in parts {
-        digest.update(part.as_bytes());
-    }
-    let encoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest.finalize());
-    format!("{TOKEN_PREFIX}{encoded}")
-}
-
-fn label(given: &str) -> Result<String, Error> {
-    let label = given.trim();
-    let good = !label.is_empty()
-        && label.chars().count() <= MAX_LABEL_CHARS
-        && !label.contains(char::is_control);
-    if good {
-        Ok(label.to_owned())
-    } else {
-        Err(Error::Rejected(Rejection::Invalid(format!("{given:?} is no name for a key or token"))))
-    }
-}
-
-fn shed_names(given: &[String]) -> Result<Vec<String>, Error> {
-    given.iter().map(|name| Ok(name.parse::<ShedName>()?.to_string())).collect()
-}
-
-/// Reads a line of an `id_*.pub`: type and key without comment, and the fingerprint.
-pub(crate) fn read_key(line: &str) -> Result<(String, String), Error> {
-    let invalid =
-        |why: &str| Error::Rejected(Rejection::Invalid(format!("that is no public key: {why}")));
-    if line.len() > MAX_KEY_BYTES {
-        return Err(invalid("it is too long"));
-    }
-    if line.contains("PRIVATE KEY") {
-        return Err(invalid("it is a private key; keep it to yourself and give the .pub file"));
-    }
-    let mut words = line.split_whitespace();
-    let (Some(kind), Some(body)) = (words.next(), words.next()) else {
-        return Err(invalid("expected a type and a base64 text, as in id_ed25519.pub"));
-    };
-    if !KEY_TYPES.contains(&kind) {
-        return Err(invalid(&format!("type {kind:?} is not taken; use ssh-ed25519")));
-    }
-    let blob = STANDARD.decode(body).map_err(|_| invalid("the second word is no base64"))?;
-    // The blob begins with its own type: a length of four bytes and the word.
-    let own_kind = blob
-        .split_first_chunk::<4>()
-        .and_then(|(length, rest)| rest.get(..u32::from_be_bytes(*length) as usize));
-    if own_kind != Some(kind.as_bytes()) {
-        return Err(invalid("its type and its content differ"));
-    }
-    let fingerprint = format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(&blob)));
-    Ok((format!("{kind} {body}"), fingerprint))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Made with `ssh-keygen -t ed25519`; fingerprint by `ssh-keygen -lf`.
-    const LINE: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJqyXfZSxQRzPoPYxmkOMjhBNZtCJfEDDlXnpfuqvQdE me@laptop";
-
-    #[test]
-    fn a_public_key_is_read_without_its_comment() {
-        let (key, fingerprint) = read_key(LINE).unwrap();
-        assert!(key.starts_with("ssh-ed25519 AAAA") && !key.contains("laptop"));
-        assert!(fingerprint.starts_with("SHA256:") && fingerprint.len() == 50);
-    }
-
-    #[test]
-    fn what_is_no_public_key_is_refused_with_a_reason() {
-        let swapped = LINE.replacen("ssh-ed25519", "ssh-rsa", 1);
-        for bad in [
-            "",
-            "ssh-ed25519",
-            "ssh-dss AAAA",
-            "ssh-ed25519 !!!",
-            &swapped,
-            "-----BEGIN OPENSSH PRIVATE KEY-----",
-        ] {
-            assert!(
-                matches!(read_key(bad), Err(Error::Rejected(Rejection::Invalid(_)))),
-                "{bad:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn secrets_are_long_and_differ() {
-        let (a, b) = (new_secret(), new_secret());
-        assert_ne!(a, b);
-        assert_eq!(a.len(), TOKEN_PREFIX.len() + 43);
     }
 }

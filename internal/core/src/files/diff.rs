@@ -1,0 +1,149 @@
+//! How the files of a session differ from its base, or from a checkpoint.
+
+use std::sync::Arc;
+
+use shed_api::git::{Diff, DiffNumbers};
+use shed_api::session::SessionType;
+use shed_api::{EventKind, SessionRef};
+use shed_link::git::{Base, FilePath, GitDone, GitOp, Rev, Side};
+use shed_model::patch::{self, Extent};
+use shed_model::session::Managed;
+use shed_model::{NewEvent, Rejection};
+
+use crate::Error;
+use crate::access::Caller;
+use crate::box_link::BoxLink;
+use crate::files::git::{git, unexpected};
+use crate::files::worktree::{facts, git_name, tree_view};
+use crate::server::Server;
+use crate::shed::handle::KeeperHandle;
+use crate::shed::registry::Registry;
+
+/// Which states of a session's files are compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiffQuery {
+    /// Before: `base` (when absent), `head`, or a checkpoint's number.
+    pub from: Option<String>,
+    /// After: `worktree` (when absent), `head`, or a checkpoint's number.
+    pub to: Option<String>,
+    /// Only this file or directory.
+    pub path: Option<String>,
+    /// Leave out the changed lines.
+    pub stat_only: bool,
+}
+
+/// A managed session with files, in a shed that answers.
+pub(crate) struct SessionFiles {
+    pub(crate) known: Arc<Managed>,
+    pub(crate) link: BoxLink,
+    pub(crate) handle: KeeperHandle,
+}
+
+impl SessionFiles {
+    /// The files of a session that the caller may use.
+    pub(crate) async fn of(
+        registry: &Registry,
+        caller: &Caller<'_>,
+        target: &SessionRef,
+    ) -> Result<Self, Error> {
+        let (handle, known) = registry.managed(caller, target)?;
+        let link = registry.enter_awake(caller).await?.link;
+        if known.row.spec.kind == SessionType::Worktree && !known.row.spec.placed {
+            let (shed, session) = (caller.shed.clone(), known.row.name.clone());
+            let text = "its worktree was not created yet".to_owned();
+            return Err(Error::SessionBusy { shed, session, text });
+        }
+        Ok(Self { known, link, handle })
+    }
+
+    /// Records what the caller did with them.
+    pub(crate) async fn record(
+        &self,
+        server: &Server,
+        caller: &Caller<'_>,
+        kind: EventKind,
+        note: String,
+    ) -> Result<(), Error> {
+        let row = &self.known.row;
+        let event = NewEvent::new(server.clock.now(), kind, caller.actor());
+        let event = event.shed(&row.shed).session(&row.name).note(note);
+        Ok(server.store.add_events(vec![event]).await?)
+    }
+
+    async fn side(&self, word: &str) -> Result<Side, Error> {
+        Ok(match word {
+            "base" => Side::Base(base(&self.link, &self.known).await?),
+            "head" => Side::Head,
+            "worktree" => Side::Worktree,
+            word => {
+                let n = word.parse().map_err(|_| {
+                    Error::Rejected(Rejection::Invalid(format!(
+                        "invalid side {word:?}; expected base, head, worktree or a checkpoint's number"
+                    )))
+                })?;
+                Side::Checkpoint { session: git_name(&self.known)?, n }
+            }
+        })
+    }
+
+    /// How the files differ, and the patch as git prints it.
+    pub(crate) async fn diff(
+        &self,
+        server: &Server,
+        query: DiffQuery,
+    ) -> Result<(Diff, Vec<u8>), Error> {
+        let from = self.side(query.from.as_deref().unwrap_or("base")).await?;
+        let to = self.side(query.to.as_deref().unwrap_or("worktree")).await?;
+        let op = GitOp::Diff {
+            view: tree_view(server, &self.known)?,
+            from,
+            to,
+            path: query.path.map(FilePath::try_from).transpose()?,
+            stat_only: query.stat_only,
+        };
+        let (GitDone::Diff(done), text) = git(&self.link, &op).await? else {
+            return Err(unexpected());
+        };
+        let extent = if done.patch_truncated { Extent::Cut } else { Extent::Whole };
+        let parsed = patch::parse(&text, extent);
+        let diff = Diff {
+            from: done.from,
+            to: done.to,
+            files: done.files,
+            n_files: done.n_files,
+            insertions: done.insertions,
+            deletions: done.deletions,
+            skipped: done.skipped,
+            patch: parsed.files,
+            truncated: done.patch_truncated || parsed.truncated,
+        };
+        Ok((diff, text))
+    }
+}
+
+/// What the session's files are compared with: where its branch parts from its base, which moves with it; in a directory
+/// of the shed, what is checked out there.
+pub(crate) async fn base(link: &BoxLink, known: &Managed) -> Result<Base, Error> {
+    let spec = &known.row.spec;
+    match (&spec.base, &spec.base_commit) {
+        (Some(name), _) => Ok(Base::Fork(Rev::try_from(name.clone())?)),
+        (None, Some(commit)) => Ok(Base::At(Rev::try_from(commit.clone())?)),
+        (None, None) => match facts(link, &spec.directory).await?.head {
+            Some(_) => Ok(Base::At(Rev::try_from("HEAD".to_owned())?)),
+            None => Ok(Base::Nothing),
+        },
+    }
+}
+
+/// How far a session's files are from its base.
+pub(crate) async fn numbers(
+    server: &Server,
+    link: &BoxLink,
+    known: &Managed,
+) -> Result<DiffNumbers, Error> {
+    let op = GitOp::Numbers { view: tree_view(server, known)?, base: base(link, known).await? };
+    match git(link, &op).await?.0 {
+        GitDone::Numbers(numbers) => Ok(numbers),
+        _ => Err(unexpected()),
+    }
+}
