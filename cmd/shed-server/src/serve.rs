@@ -8,7 +8,8 @@ use anyhow::{Context as _, bail};
 use shed_api::server::Ready;
 use shed_core::{App, Clock, MountPolicy, Settings};
 use shed_docker::DockerEngine;
-use shed_engine::Engine;
+use shed_engine::local::HostDirs;
+use shed_guest::unix::UnixTransport;
 use shed_http::{Http, Listen, Listener, Tls};
 use shed_ssh::{HostKey, SshServer};
 use shed_store::Store;
@@ -79,8 +80,11 @@ async fn serve(
     let tls = check_listeners(config)?;
     check_tokens(config, &store, data_dir).await?;
     let settings = settings(config, data_dir, &server_id, &socket)?;
-    let engine: Arc<dyn Engine> =
-        Arc::new(DockerEngine::connect(engine_options(config, &server_id)));
+    let host_dirs = HostDirs { links_dir: data_dir.links()?, program_dir: data_dir.program_dir()? };
+    let engine_options = shed_docker::Options { host_dirs, ..engine_options(config, &server_id) };
+    let links_dir = engine_options.host_dirs.links_dir.clone();
+    let engine = Arc::new(DockerEngine::connect(engine_options));
+    let transport = Arc::new(UnixTransport::new(links_dir, Arc::clone(&engine) as _));
 
     let mut https = Vec::new();
     for address in &config.http.listen {
@@ -89,7 +93,7 @@ async fn serve(
     let local = Listener::bind(Listen::Unix(socket.clone())).await?;
     let http_address = https.first().and_then(Listener::address);
 
-    let app = App::open(settings, store.clone(), engine, Clock::System).await?;
+    let app = App::open(settings, store.clone(), engine, transport, Clock::System).await?;
     import_own_keys(&app).await?;
     // Each needs the other: the SSH listener passes `_api` channels to the API, and the API reports the SSH port.
     let api = Arc::new(OnceLock::<Http>::new());
@@ -188,8 +192,6 @@ fn settings(
     Ok(Settings {
         name: config.name.clone().unwrap_or_else(host_name),
         server_id: server_id.to_owned(),
-        links_dir: data_dir.links()?,
-        program_dir: data_dir.program_dir()?,
         defaults: config.defaults().map_err(anyhow::Error::msg)?,
         mounts: MountPolicy { allow: config.mounts.allow.clone(), never },
         pulse: shed_core::PULSE,

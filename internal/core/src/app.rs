@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use shed_api::{Actor, EventKind, ShedName};
 use shed_engine::Engine;
+use shed_guest::Transport;
 use shed_model::NewEvent;
 use shed_store::{Store, StoreError};
 use tokio::sync::watch;
@@ -33,7 +34,7 @@ pub use self::events::Events;
 pub use self::files::Files;
 pub use self::forwards::Forwards;
 pub use self::housekeeping::Housekeeping;
-pub use self::output::Output;
+pub use self::output::WorkerOutput;
 pub use self::previews::Previews;
 pub use self::sessions::Sessions;
 pub use self::sheds::{Removal, Sheds};
@@ -72,7 +73,7 @@ struct Services {
     files: Files,
     forwards: Forwards,
     housekeeping: Housekeeping,
-    output: Output,
+    output: WorkerOutput,
     previews: Previews,
     sessions: Sessions,
     sheds: Sheds,
@@ -114,7 +115,7 @@ impl Services {
             },
             output: {
                 let (server, registry, logs) = again();
-                Output { server, registry, logs }
+                WorkerOutput { server, registry, logs }
             },
             previews: {
                 let (server, registry, logs) = again();
@@ -150,12 +151,13 @@ impl App {
         settings: Settings,
         store: Store,
         engine: Arc<dyn Engine>,
+        transport: Arc<dyn Transport>,
         clock: Clock,
     ) -> Result<Self, Error> {
         let slots = Slots::new(settings.sessions.concurrency);
         let logs = Logs::new(settings.sessions.output_dir.clone(), settings.sessions.output_bytes);
         let resources = Resources { slots, logs };
-        let server = Arc::new(Server::new(settings, store, engine, clock));
+        let server = Arc::new(Server::new(settings, store, engine, transport, clock));
         let registry = Registry::default();
         for row in server.store.sheds().await? {
             match row.name.parse::<ShedName>() {
@@ -209,7 +211,7 @@ impl App {
     }
 
     /// What workers printed.
-    pub fn output(&self) -> &Output {
+    pub fn output(&self) -> &WorkerOutput {
         &self.services.output
     }
 

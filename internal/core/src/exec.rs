@@ -22,7 +22,7 @@ use crate::access::Caller;
 use crate::server::Server;
 use crate::shed::entered::Entered;
 use crate::shed::registry::Registry;
-use crate::stream::{Running, read_some, start};
+use shed_guest::{Chunks, Main, Stream};
 
 /// The longest a `POST …/exec` may run.
 const MAX_RUN: Duration = Duration::from_secs(600);
@@ -62,7 +62,7 @@ pub struct Attach {
 #[derive(Debug)]
 pub enum Started {
     /// It runs as long as its streams are held.
-    Running(Box<Running>),
+    Running(Box<Stream>),
     /// It runs on by itself. The id stands in its events.
     Detached(String),
 }
@@ -72,7 +72,7 @@ pub(crate) async fn console(
     registry: &Registry,
     caller: &Caller<'_>,
     open: ConsoleOpen,
-) -> Result<Running, Error> {
+) -> Result<Stream, Error> {
     let user = user(caller.person, open.root)?;
     let entered = registry.enter(caller).await?;
     let env = checked_env(open.env.into_iter().collect())?;
@@ -85,7 +85,7 @@ pub(crate) async fn console(
         detached: None,
         worker: None,
     };
-    start(&entered.link, spawn).await
+    Ok(entered.link.start(spawn).await?)
 }
 
 /// What SSH asks for: a shell, a line for a shell, sftp.
@@ -93,7 +93,7 @@ pub(crate) async fn ssh(
     registry: &Registry,
     caller: &Caller<'_>,
     exec: Exec,
-) -> Result<Running, Error> {
+) -> Result<Stream, Error> {
     let entered = registry.enter(caller).await?;
     let (program, directory) = match exec.kind {
         ExecKind::Shell => (Program::LoginShell, None),
@@ -117,7 +117,7 @@ pub(crate) async fn ssh(
         detached: None,
         worker: None,
     };
-    start(&entered.link, spawn).await
+    Ok(entered.link.start(spawn).await?)
 }
 
 /// Runs a command, in a session's window if one is named.
@@ -192,19 +192,16 @@ pub(crate) async fn run_to_end(
 
 /// Reads and drops the output of a detached command in a session and records its end. Ends with the command or the
 /// server.
-async fn watch_detached(server: Arc<Server>, shed: ShedName, tag: String, mut running: Running) {
-    let mut buffer = vec![0; 64 << 10];
+async fn watch_detached(server: Arc<Server>, shed: ShedName, tag: String, running: Stream) {
+    let Stream { output, errors, control: _control, mut exit, .. } = running;
+    let mut chunks = Chunks::new(output, errors, Main::Output);
+    let read = async { while chunks.next().await.is_some() {} };
     let stop = server.door_stop.clone();
-    loop {
-        let read = tokio::select! {
-            read = read_some(&mut running.output, &mut buffer) => read,
-            () = stop.cancelled() => return,
-        };
-        if matches!(read, Ok(0) | Err(_)) {
-            break;
-        }
+    tokio::select! {
+        () = read => {}
+        () = stop.cancelled() => return,
     }
-    let note = match running.exit.wait().await {
+    let note = match exit.wait().await {
         Some(Exit::Code(code)) => format!("{tag} exit {code}"),
         Some(Exit::Signal(name)) => format!("{tag} signal {name}"),
         None => format!("{tag} lost"),
@@ -222,7 +219,7 @@ async fn exec_plain(
     open: &ExecOpen,
     user: User,
     tag: Option<String>,
-) -> Result<Option<Running>, Error> {
+) -> Result<Option<Stream>, Error> {
     let io = match (&tag, &open.tty) {
         (Some(_), _) => Io::Null,
         (None, Some(tty)) => tty_io(tty),
@@ -243,10 +240,10 @@ async fn exec_plain(
         worker: None,
     };
     if tag.is_some() {
-        entered.link.spawn(spawn, Vec::new()).await?;
+        entered.link.start_detached(spawn).await?;
         return Ok(None);
     }
-    let mut running = start(&entered.link, spawn).await?;
+    let mut running = entered.link.start(spawn).await?;
     if !open.stdin && open.tty.is_none() {
         running.input = None;
     }

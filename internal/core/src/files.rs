@@ -3,6 +3,5 @@
 pub(crate) mod checkpoints;
 pub(crate) mod diff;
 pub(crate) mod diff_watch;
-pub(crate) mod git;
 pub(crate) mod trash;
 pub(crate) mod worktree;

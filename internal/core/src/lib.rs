@@ -11,7 +11,6 @@
 //! | `files` | git in a shed: worktrees, diffs, checkpoints, the trash |
 //! | `scheduler` | how many sessions may run at once |
 //! | `housekeeping` | orphans and garbage |
-//! | `box_link`, `stream` | the link to shed-init, and the streams of processes |
 //! | `server`, `tasks`, `settings`, `error` | what all of them use |
 //!
 //! A keeper is the one task that may change its shed or its sessions. `shed-model` decides what may happen, in pure
@@ -19,7 +18,6 @@
 
 mod access;
 mod app;
-mod box_link;
 mod error;
 mod exec;
 mod files;
@@ -30,13 +28,12 @@ mod server;
 mod session;
 mod settings;
 mod shed;
-mod stream;
 mod tasks;
 
 pub use access::{Person, TOKEN_PREFIX};
 pub use app::{
-    App, Batches, Credentials, Events, Files, Forwards, Housekeeping, Output, Previews, Removal,
-    Sessions, Sheds, Status, Streams, Templates, Workers,
+    App, Batches, Credentials, Events, Files, Forwards, Housekeeping, Previews, Removal, Sessions,
+    Sheds, Status, Streams, Templates, WorkerOutput, Workers,
 };
 pub use error::{Error, Failure};
 pub use exec::forward::{Bind, Listening, Target};
@@ -51,5 +48,5 @@ pub use settings::{Clock, Defaults, PULSE, Settings};
 pub use shed::clone::{KEPT, NOT_EMPTY};
 pub use shed::creation::ProgressReader;
 pub use shed::handle::Answer;
+pub use shed_guest::{Connection, Control, Duplex, ExitWait, Input, Output, Stream, TerminalMode};
 pub use shed_model::shed::mounts::MountPolicy;
-pub use stream::{Connection, Control, Duplex, ExitWait, Running, n_readable, read_some};

@@ -8,6 +8,5 @@ pub(crate) mod logs;
 pub(crate) mod pages;
 pub(crate) mod preview_stream;
 pub(crate) mod previews;
-pub(crate) mod spool;
 pub(crate) mod viewer;
 pub(crate) mod viewers;

@@ -10,12 +10,15 @@ use tokio_util::task::TaskTracker;
 use crate::settings::{Clock, Settings};
 use crate::tasks::Tasks;
 use shed_engine::Engine;
+use shed_guest::Transport;
 
 /// Settings, store, engine, clock and the tasks' life.
 pub(crate) struct Server {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
     pub(crate) engine: Arc<dyn Engine>,
+    /// How shed-init in each container is reached.
+    pub(crate) transport: Arc<dyn Transport>,
     pub(crate) clock: Clock,
     /// Every task is spawned here and waited for at the end.
     pub(crate) tasks: Tasks,
@@ -34,12 +37,14 @@ impl Server {
         settings: Settings,
         store: Store,
         engine: Arc<dyn Engine>,
+        transport: Arc<dyn Transport>,
         clock: Clock,
     ) -> Self {
         Self {
             settings,
             store,
             engine,
+            transport,
             clock,
             tasks: Tasks::new(),
             stop: CancellationToken::new(),

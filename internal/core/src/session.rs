@@ -16,7 +16,6 @@ pub(crate) const WORKSPACE: &str = "/workspace";
 use crate::output::logs::Logs;
 use crate::scheduler::admission::Slots;
 
-pub(crate) mod control;
 pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod handle;

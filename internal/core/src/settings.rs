@@ -1,7 +1,6 @@
 //! The server's settings, checked and ready to use.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::SubsecRound as _;
@@ -23,10 +22,6 @@ pub struct Settings {
     pub name: String,
     /// The id in the labels of its containers and volumes.
     pub server_id: String,
-    /// Under which each shed has its link directory; 0700.
-    pub links_dir: PathBuf,
-    /// The directory with shed-init, for new boxes.
-    pub program_dir: PathBuf,
     /// Defaults of new sheds.
     pub defaults: Defaults,
     /// Which directories may be mounted.

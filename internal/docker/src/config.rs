@@ -11,8 +11,8 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 use shed_api::shed::{Limits, Network};
-use shed_engine::BoxPlan;
-use shed_engine::STOP_LIMIT;
+use shed_engine::local::{HostDirs, link_dir};
+use shed_engine::{BoxPlan, STOP_LIMIT};
 
 use crate::labels::{Labels, VOLUMES};
 
@@ -49,6 +49,7 @@ const LOG_FILES: &str = "2";
 /// The create request of a shed's container. `n_cpus` is the number of CPUs the engine has.
 pub(crate) fn container(
     plan: &BoxPlan,
+    host_dirs: &HostDirs,
     labels: &Labels,
     network: &str,
     n_cpus: f64,
@@ -73,12 +74,18 @@ pub(crate) fn container(
             test: Some(vec!["NONE".to_owned()]),
             ..HealthConfig::default()
         }),
-        host_config: Some(host_config(plan, labels, network, n_cpus)),
+        host_config: Some(host_config(plan, host_dirs, labels, network, n_cpus)),
         ..ContainerCreateBody::default()
     }
 }
 
-fn host_config(plan: &BoxPlan, labels: &Labels, network: &str, n_cpus: f64) -> HostConfig {
+fn host_config(
+    plan: &BoxPlan,
+    host_dirs: &HostDirs,
+    labels: &Labels,
+    network: &str,
+    n_cpus: f64,
+) -> HostConfig {
     let strings = |list: &[&str]| Some(list.iter().map(|text| (*text).to_owned()).collect());
     let pair = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     let Amounts { memory, nano_cpus, pids } = amounts(plan.limits, n_cpus);
@@ -110,12 +117,12 @@ fn host_config(plan: &BoxPlan, labels: &Labels, network: &str, n_cpus: f64) -> H
             Network::None => "none".to_owned(),
         }),
         tmpfs: Some(HashMap::from([(LINK_GUARD, GUARD_OPTIONS), (RUN_DIR, RUN_OPTIONS)].map(pair))),
-        mounts: Some(mounts(plan, labels)),
+        mounts: Some(mounts(plan, host_dirs, labels)),
         ..HostConfig::default()
     }
 }
 
-fn mounts(plan: &BoxPlan, labels: &Labels) -> Vec<Mount> {
+fn mounts(plan: &BoxPlan, host_dirs: &HostDirs, labels: &Labels) -> Vec<Mount> {
     let targets = [WORKSPACE, &plan.home, WORKTREES];
     let volumes = VOLUMES.iter().zip(targets).map(|(what, target)| Mount {
         typ: Some(MountType::VOLUME),
@@ -123,7 +130,8 @@ fn mounts(plan: &BoxPlan, labels: &Labels) -> Vec<Mount> {
         target: Some(target.to_owned()),
         ..Mount::default()
     });
-    let own = [(&plan.program_dir, PROGRAM_DIR), (&plan.link_dir, LINK_DIR)];
+    let link_dir = link_dir(&host_dirs.links_dir, &plan.shed);
+    let own = [(&host_dirs.program_dir, PROGRAM_DIR), (&link_dir, LINK_DIR)];
     let own = own.map(|(source, target)| bind(&source.to_string_lossy(), target, true));
     let given = plan.mounts.iter().map(|mount| bind(&mount.source, &mount.target, mount.read_only));
     volumes.chain(own).chain(given).collect()
@@ -200,9 +208,11 @@ mod tests {
                 [("SHED_NAME", "liar"), ("A", "b c")].map(|(k, v)| (k.to_owned(), v.to_owned())),
             ),
             home: "/home/node".to_owned(),
-            link_dir: "/links/a".into(),
-            program_dir: "/programs/x".into(),
         }
+    }
+
+    fn host_dirs() -> HostDirs {
+        HostDirs { links_dir: "/links".into(), program_dir: "/programs/x".into() }
     }
 
     fn labels() -> Labels {
@@ -220,7 +230,7 @@ mod tests {
 
     #[test]
     fn limits_are_converted_and_never_disabled() {
-        let host = container(&plan(), &labels(), "net", 2.0).host_config.unwrap();
+        let host = container(&plan(), &host_dirs(), &labels(), "net", 2.0).host_config.unwrap();
         assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
         assert_eq!((host.nano_cpus, host.pids_limit), (Some(2_000_000_000), Some(64)));
         assert_eq!(host.shm_size, Some(16 << 20));
@@ -230,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_container_runs_as_root_with_seven_capabilities_and_nothing_of_the_host() {
-        let body = container(&plan(), &labels(), "net", 2.0);
+        let body = container(&plan(), &host_dirs(), &labels(), "net", 2.0);
         assert_eq!(body.user.as_deref(), Some("0:0"));
         assert_eq!(body.env.unwrap(), ["SHED_NAME=a", "A=b c"]);
         let host = body.host_config.unwrap();
@@ -243,7 +253,7 @@ mod tests {
 
     #[test]
     fn only_requested_mounts_exist_and_the_home_volume_is_at_the_home() {
-        let mounts = mounts(&plan(), &labels());
+        let mounts = mounts(&plan(), &host_dirs(), &labels());
         let mounted: Vec<String> = mounts
             .iter()
             .map(|mount| {

@@ -14,7 +14,8 @@ use bollard::query_parameters::{
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Stats};
-use shed_engine::{BoxState, EngineError, Found, Peer};
+use shed_engine::local::Peer;
+use shed_engine::{BoxState, EngineError, Found};
 
 use crate::engine::Inner;
 use crate::failure::{Failure, one_line};
@@ -53,7 +54,7 @@ impl Inner {
 
     pub(crate) async fn find(&self, shed: &ShedName) -> Result<Option<Found>, Failure> {
         let container = self.inspect(&self.labels.container(shed)).await?;
-        let found = container.and_then(|container| found(container, &self.labels));
+        let found = container.and_then(|container| found(container, &self.labels, &self.host_dirs));
         let found = found.filter(|found| found.shed == *shed);
         match &found {
             Some(found) => self.remember_id(shed, &found.id),
@@ -78,7 +79,7 @@ impl Inner {
             .into_iter()
             // `None` was removed since it was listed.
             .flatten()
-            .filter_map(|container| found(container, &self.labels))
+            .filter_map(|container| found(container, &self.labels, &self.host_dirs))
             .collect())
     }
 

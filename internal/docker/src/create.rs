@@ -136,7 +136,8 @@ impl Inner {
 
     async fn try_make_container(&self, name: &str, plan: &BoxPlan) -> Result<(), Failure> {
         let live = self.client.live().await?;
-        let body = config::container(plan, &self.labels, &self.network, live.n_cpus);
+        let body =
+            config::container(plan, &self.host_dirs, &self.labels, &self.network, live.n_cpus);
         let options = CreateContainerOptions {
             name: Some(name.to_owned()),
             ..CreateContainerOptions::default()

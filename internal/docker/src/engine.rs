@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Stats};
+use shed_engine::local::{HostDirs, Peer, PeerCheck};
 use shed_engine::{
-    BoxPlan, Changes, Created, Engine, EngineError, EngineFuture, Found, ImageFacts, Peer, Report,
+    BoxPlan, Changes, Created, Engine, EngineError, EngineFuture, Found, ImageFacts, Report,
 };
 use tokio::sync::OnceCell;
 
@@ -32,6 +33,8 @@ pub struct Options {
     pub network: String,
     /// Where the engine listens, in the form of `DOCKER_HOST`; this machine's default socket when absent.
     pub host: Option<String>,
+    /// What is mounted into each container. Empty for an engine that creates none.
+    pub host_dirs: HostDirs,
     /// Additional labels for every object. shed's own labels win over them.
     pub extra_labels: BTreeMap<String, String>,
 }
@@ -46,6 +49,7 @@ impl Options {
             prefix: "shed".to_owned(),
             network: format!("shed-{}", suffix.iter().collect::<String>()),
             host: std::env::var("DOCKER_HOST").ok(),
+            host_dirs: HostDirs::default(),
             extra_labels: BTreeMap::new(),
         }
     }
@@ -62,6 +66,8 @@ pub struct DockerEngine {
 pub(crate) struct Inner {
     pub(crate) client: Client,
     pub(crate) labels: Labels,
+    /// What is mounted into each container.
+    pub(crate) host_dirs: HostDirs,
     /// Name of the network of open sheds.
     pub(crate) network: String,
     /// Filled while the network is known to exist. Locked to be read or replaced.
@@ -75,10 +81,11 @@ pub(crate) struct Inner {
 impl DockerEngine {
     /// The engine that `options` describe. Sends no request yet.
     pub fn connect(options: Options) -> Self {
-        let Options { server_id, prefix, network, host, extra_labels } = options;
+        let Options { server_id, prefix, network, host, host_dirs, extra_labels } = options;
         let inner = Inner {
             client: Client::new(host.as_deref()),
             labels: Labels { server_id, prefix, extra: extra_labels },
+            host_dirs,
             network,
             network_there: Mutex::default(),
             ids: Mutex::default(),
@@ -203,12 +210,14 @@ impl Engine for DockerEngine {
         Box::pin(self.inner.disk())
     }
 
-    fn is_peer<'a>(&'a self, shed: &'a ShedName, peer: Peer) -> EngineFuture<'a, bool> {
-        Box::pin(self.inner.is_peer(shed, peer))
-    }
-
     fn changes(&self) -> EngineFuture<'_, Changes> {
         Box::pin(async move { Ok(Arc::clone(&self.inner).changes().await?) })
+    }
+}
+
+impl PeerCheck for DockerEngine {
+    fn is_peer<'a>(&'a self, shed: &'a ShedName, peer: Peer) -> EngineFuture<'a, bool> {
+        Box::pin(self.inner.is_peer(shed, peer))
     }
 }
 

@@ -1,17 +1,24 @@
 //! Translates an inspected container into the port's description of it. Pure.
 
+use std::path::Path;
+
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig, MountType,
 };
 use shed_api::ShedName;
 use shed_api::shed::{Limits, Mount, Network};
+use shed_engine::local::HostDirs;
 use shed_engine::{BoxState, Found};
 
 use crate::config::{LINK_DIR, PROGRAM_DIR};
 use crate::labels::{self, Labels};
 
 /// The description of a container, if it belongs to this server.
-pub(crate) fn found(container: ContainerInspectResponse, labels: &Labels) -> Option<Found> {
+pub(crate) fn found(
+    container: ContainerInspectResponse,
+    labels: &Labels,
+    host_dirs: &HostDirs,
+) -> Option<Found> {
     let config = container.config.unwrap_or_default();
     let own = config.labels.unwrap_or_default();
     let shed = labels.owner(&own)?;
@@ -32,7 +39,7 @@ pub(crate) fn found(container: ContainerInspectResponse, labels: &Labels) -> Opt
             Some("none") => Network::None,
             _ => Network::Open,
         },
-        program_dir: program.map(|mount| mount.source.clone().into()),
+        stranded: program.is_some_and(|mount| Path::new(&mount.source) != host_dirs.program_dir),
         mounts: binds
             .into_iter()
             .filter(|mount| mount.target != PROGRAM_DIR && mount.target != LINK_DIR)
@@ -123,10 +130,9 @@ mod tests {
             mounts: vec![mount],
             env: BTreeMap::from([("A".to_owned(), "b=c".to_owned())]),
             home: "/home/dev".to_owned(),
-            link_dir: "/links/a".into(),
-            program_dir: "/programs/x".into(),
         };
-        let body = crate::config::container(&plan, &labels, "net", 2.0);
+        let host_dirs = HostDirs { links_dir: "/links".into(), program_dir: "/programs/x".into() };
+        let body = crate::config::container(&plan, &host_dirs, &labels, "net", 2.0);
         let mut env = body.env.clone().unwrap();
         env.push("PATH=/bin".to_owned());
         let inspected = ContainerInspectResponse {
@@ -158,10 +164,13 @@ mod tests {
             network: plan.network,
             mounts: plan.mounts,
             env: plan.env,
-            program_dir: Some(plan.program_dir),
+            stranded: false,
         };
-        assert_eq!(found(inspected.clone(), &labels), Some(expected));
+        assert_eq!(found(inspected.clone(), &labels, &host_dirs), Some(expected.clone()));
+        let moved = HostDirs { program_dir: "/programs/y".into(), ..host_dirs.clone() };
+        let stranded = Found { stranded: true, ..expected };
+        assert_eq!(found(inspected.clone(), &labels, &moved), Some(stranded));
         let other = Labels { server_id: "you".to_owned(), ..labels };
-        assert_eq!(found(inspected, &other), None);
+        assert_eq!(found(inspected, &other, &host_dirs), None);
     }
 }

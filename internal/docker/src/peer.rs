@@ -5,7 +5,7 @@
 //! from shed-init in one container: root there can trace shed-init, and orphans of root become its children. Input from a
 //! container is trusted to affect that container and nothing else.
 
-use shed_engine::Peer;
+use shed_engine::local::Peer;
 
 /// The uid of root in a container, as the host sees it.
 const ROOT: u32 = 0;

@@ -1,10 +1,12 @@
-//! The port to the container engine: the life of a box and nothing of what happens in it.
+//! The port to the container engine: it creates, starts, stops and removes containers, and does nothing inside them.
 //!
-//! No word of any engine here, so that another one fits: a box is named by its shed, its id is an opaque text for tools
-//! beside shed, and whoever calls home on its link is judged by the engine that started it.
+//! Nothing here is specific to one engine or to one kernel: a container is named by its shed, its id is an opaque text, and
+//! no process, user, descriptor or directory of the server's host appears. How the server reaches the shed-init in a
+//! container is the transport's business (`shed-guest`). Engines whose containers share the server's kernel have [`local`].
+
+pub mod local;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -16,186 +18,172 @@ use shed_api::shed::{DiskUse, Limits, Mount, Network, Stats};
 /// How long processes may take to end when a shed is stopped. shed-init kills at ten seconds; the engine a little later.
 pub const STOP_LIMIT: Duration = Duration::from_secs(12);
 
-/// What an engine answers with, later.
+/// An engine's answer, when it comes.
 pub type EngineFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;
 
-/// A line about how a long step goes, and how far in percent.
+/// Reports the progress of a long step: a line for people, and percent done where it is known.
 pub type Report = dyn Fn(String, Option<u8>) + Send + Sync;
 
-/// A container engine. Calls are idempotent where their doc says so; none is cancelled half-way by dropping its future.
+/// A container engine. Calls are idempotent where their doc says so; a call that changes something runs to its end even if
+/// its future is dropped.
 pub trait Engine: Send + Sync + 'static {
-    /// Name and version in words. An engine that is too old is an error.
+    /// Name and version, for people. An engine that is too old is an error.
     fn describe(&self) -> EngineFuture<'_, String>;
 
-    /// Every box that carries this server's id.
+    /// All containers labelled with this server's id.
     fn boxes(&self) -> EngineFuture<'_, Vec<Found>>;
 
-    /// One box of this server.
+    /// The container of a shed, if there is one labelled with this server's id.
     fn find<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, Option<Found>>;
 
-    /// Makes sure that an image is here, fetching it if need be, and looks inside.
+    /// Makes sure that an image is present, pulls it if necessary, and inspects it.
     fn image<'a>(&'a self, name: &'a str, report: &'a Report) -> EngineFuture<'a, ImageFacts>;
 
-    /// Makes volumes and box where they are missing; takes up what is this server's; refuses what is not.
+    /// Creates the container and its volumes. Uses existing ones with this server's label; refuses others of the same name.
     fn create<'a>(&'a self, plan: &'a BoxPlan) -> EngineFuture<'a, Created>;
 
-    /// Starts a box; fine if it runs.
+    /// Starts a container. Succeeds if it runs already.
     fn start<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()>;
 
-    /// Asks a box's processes to end and waits, at most so long, then kills them; fine if it does not run or is gone.
+    /// Asks the processes of a container to end, and kills them after `limit`. Succeeds if it does not run or is gone.
     fn stop<'a>(&'a self, shed: &'a ShedName, limit: Duration) -> EngineFuture<'a, ()>;
 
-    /// Freezes a box.
+    /// Freezes all processes of a container.
     fn pause<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()>;
 
-    /// Thaws a box.
+    /// Continues the processes of a frozen container.
     fn unpause<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()>;
 
-    /// Removes a box; fine if it is gone.
+    /// Removes a container. Succeeds if it is gone.
     fn remove_box<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()>;
 
-    /// Removes a shed's volumes that carry this server's id; fine if they are gone.
+    /// Removes the volumes of a shed that are labelled with this server's id. Succeeds if they are gone.
     fn remove_volumes<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()>;
 
-    /// Changes what a box may use.
+    /// Changes the resource limits of a container.
     fn limit<'a>(&'a self, shed: &'a ShedName, limits: Limits) -> EngineFuture<'a, ()>;
 
-    /// The last lines a box's first process printed.
+    /// The last lines that process 1 of a container printed.
     fn logs<'a>(&'a self, shed: &'a ShedName, n_lines: u32) -> EngineFuture<'a, String>;
 
-    /// What a running box uses now.
+    /// Current resource use of a running container.
     fn stats<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, Stats>;
 
-    /// What boxes and volumes of this server keep on disk, also of sheds that are gone.
+    /// Disk use of this server's containers and volumes, also of sheds that are gone.
     fn disk(&self) -> EngineFuture<'_, Vec<DiskUse>>;
 
-    /// Whether whoever connected on a shed's link is its shed-init.
-    fn is_peer<'a>(&'a self, shed: &'a ShedName, peer: Peer) -> EngineFuture<'a, bool>;
-
-    /// What happens to boxes from now on. The stream ends when the engine does.
+    /// Changes of containers from now on. The stream ends when the engine goes away.
     fn changes(&self) -> EngineFuture<'_, Changes>;
 }
 
 /// See [`Engine::changes`].
 pub type Changes = Pin<Box<dyn Stream<Item = Change> + Send>>;
 
-/// A box was started, ended, frozen, thawed or removed. What it is now, a look tells.
+/// A container was started, frozen, continued or removed, or it ended. [`Engine::find`] returns its new state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Whose.
+    /// The shed it belongs to.
     pub shed: ShedName,
 }
 
-/// Who connected, by the kernel's word, in the server's own numbering.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// Process id; 0 if it is outside the server's view.
-    pub pid: u32,
-    /// User id.
-    pub uid: u32,
-}
-
-/// A box as the engine has it.
+/// A container as the engine reports it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// Whose.
+    /// The shed it belongs to.
     pub shed: ShedName,
-    /// The engine's own id.
+    /// The engine's own id, for tools other than shed.
     pub id: String,
-    /// What it does.
+    /// Whether it runs.
     pub state: BoxState,
     /// When the shed was created.
     pub created_at: DateTime<Utc>,
-    /// What was cloned, without credentials.
+    /// URL of the repository that was cloned, without credentials.
     pub repo: Option<String>,
-    /// Its image's name.
+    /// The name of its image, as it was asked for.
     pub image: String,
-    /// What it may use.
+    /// Resource limits.
     pub limits: Limits,
-    /// Its network.
+    /// Whether it has a network.
     pub network: Network,
-    /// Directories of the host.
+    /// Directories of the host that are mounted at a user's request.
     pub mounts: Vec<Mount>,
-    /// What people gave it.
+    /// Environment variables set by users.
     pub env: BTreeMap<String, String>,
-    /// Where its shed-init comes from.
-    pub program_dir: Option<PathBuf>,
+    /// Whether it was created for another data directory of the server. Such a container cannot be started: what it
+    /// mounts is not there any more. It can be removed and created again; its volumes stay.
+    pub stranded: bool,
 }
 
-/// What a box does.
+/// The state of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BoxState {
-    /// It never ran.
+    /// It has never run.
     Created,
-    /// Its first process runs.
+    /// Its process 1 runs.
     Running,
-    /// Frozen.
+    /// All its processes are frozen.
     Paused,
-    /// Its first process ended.
+    /// Its process 1 has ended.
     Exited {
-        /// With this status.
+        /// Exit status of process 1, as the engine reports it.
         code: i64,
-        /// Whether it was for want of memory.
+        /// Whether the kernel killed it because it reached its memory limit.
         out_of_memory: bool,
     },
 }
 
-/// What is to be made.
+/// A container to be created.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoxPlan {
-    /// Whose.
+    /// The shed it belongs to.
     pub shed: ShedName,
     /// When the shed was created.
     pub created_at: DateTime<Utc>,
-    /// What will be cloned, without credentials.
+    /// URL of the repository that will be cloned, without credentials.
     pub repo: Option<String>,
-    /// The image's name.
+    /// The name of its image, as it was asked for.
     pub image: String,
-    /// What it may use.
+    /// Resource limits.
     pub limits: Limits,
-    /// Its network.
+    /// Whether it has a network.
     pub network: Network,
-    /// Directories of the host.
+    /// Directories of the host that are mounted at a user's request.
     pub mounts: Vec<Mount>,
-    /// What people gave it.
+    /// Environment variables set by users.
     pub env: BTreeMap<String, String>,
-    /// The home of its user, where its home volume goes.
+    /// The home directory of its user: where its home volume is mounted.
     pub home: String,
-    /// The directory with the link's socket.
-    pub link_dir: PathBuf,
-    /// The directory with shed-init.
-    pub program_dir: PathBuf,
 }
 
-/// What a creation met.
+/// The result of a creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Created {
-    /// Whether all of the shed's volumes are new.
+    /// Whether all volumes of the shed were created, so that nothing of an earlier shed is in them.
     pub made_volumes: bool,
 }
 
-/// What matters of an image.
+/// What the server needs to know of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFacts {
-    /// The home of its user with uid 1000, or the one that user will get.
+    /// The home directory of the user with uid 1000, or the one that this user will be given.
     pub home: String,
 }
 
-/// Why an engine did not do something.
+/// Why a call to the engine failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// No such box.
+    /// There is no such container.
     #[error("{0}")]
     NoBox(String),
-    /// No such image, here or where it would come from.
+    /// There is no such image, neither locally nor in its registry.
     #[error("no image {image:?}: {why}")]
     NoImage {
-        /// Its name.
+        /// The name of the image.
         image: String,
-        /// In the engine's words.
+        /// The engine's message.
         why: String,
     },
-    /// Something of that name exists and is not ours.
+    /// Something of that name exists and is not labelled with this server's id.
     #[error("{0}")]
     Conflict(String),
     /// The engine's disk is full.
@@ -204,7 +192,7 @@ pub enum EngineError {
     /// The engine does not answer, or is too old.
     #[error("{0}")]
     Unreachable(String),
-    /// The engine failed, in its words.
+    /// The engine failed; its message.
     #[error("{0}")]
     Failed(String),
 }

@@ -7,7 +7,7 @@ use russh::ChannelWriteHalf;
 use russh::server::{Handle, Msg};
 use shed_api::Problem;
 use shed_api::stream::{AttachOpen, Exit};
-use shed_core::{App, Attach, Error, Exec, ExecKind, Running};
+use shed_core::{App, Attach, Error, Exec, ExecKind, Stream};
 use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
@@ -90,7 +90,7 @@ impl Program {
             }
         };
         match started {
-            Ok(running) => io.pass(running, terminal.as_ref(), &mut self.events).await,
+            Ok(stream) => io.pass(stream, terminal.as_ref(), &mut self.events).await,
             Err(problem) => io.refuse(&problem, terminal.is_some()).await,
         }
     }
@@ -113,7 +113,7 @@ async fn start(
     terminal: Option<&Terminal>,
     client_env: Vec<(String, String)>,
     env: Vec<(String, String)>,
-) -> Result<Running, Error> {
+) -> Result<Stream, Error> {
     let tty = terminal.map(|terminal| terminal.tty.clone());
     match (login, kind, tty) {
         (Login::Api, ..) => Err(invalid("_api runs no program; log in as a shed")),
@@ -144,15 +144,10 @@ async fn start(
 impl ChannelIo<'_> {
     /// Passes on bytes, sizes and signals until the end. As with sshd, the exit status is sent when the program has ended,
     /// and the channel is closed when its output has ended.
-    async fn pass(
-        &self,
-        running: Running,
-        terminal: Option<&Terminal>,
-        events: &mut TerminalEvents,
-    ) {
-        let Running { input, output, errors, control, mut exit } = running;
-        if let (Some(terminal), Some(fd)) = (terminal, control.terminal()) {
-            terminal.set_modes(fd);
+    async fn pass(&self, stream: Stream, terminal: Option<&Terminal>, events: &mut TerminalEvents) {
+        let Stream { input, output, errors, control, mut exit } = stream;
+        if let Some(terminal) = terminal {
+            control.set_modes(&terminal.unusual_modes());
         }
         let outputs = async {
             let errors = async {

@@ -1,12 +1,8 @@
 //! A client's terminal: size, name and modes.
 
 use russh::Pty;
-use rustix::fd::AsFd;
-use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, tcgetattr,
-    tcsetattr,
-};
 use shed_api::stream::Tty;
+use shed_core::TerminalMode;
 
 /// The longest `$TERM` that is passed on, in bytes.
 const MAX_TERM_BYTES: usize = 128;
@@ -29,21 +25,11 @@ impl Terminal {
         Self { tty: Tty { cols, rows, term: term.to_owned() }, modes: modes.to_vec() }
     }
 
-    /// Sets the modes that the client requests and a new terminal does not have, usually none. Other modes are left alone:
-    /// the program runs already and may have changed them.
-    pub(crate) fn set_modes(&self, terminal: impl AsFd) {
-        let unusual: Vec<_> =
-            self.modes.iter().filter(|(mode, to)| is_unusual(*mode, *to)).collect();
-        if unusual.is_empty() {
-            return;
-        }
-        // Fails if the terminal was closed already.
-        if let Ok(mut termios) = tcgetattr(&terminal) {
-            for (mode, to) in unusual {
-                apply(&mut termios, *mode, *to);
-            }
-            tcsetattr(&terminal, OptionalActions::Now, &termios).ok();
-        }
+    /// The modes that the client requests and a new terminal does not have, usually none. Other modes are left alone: the
+    /// program runs already and may have changed them.
+    pub(crate) fn unusual_modes(&self) -> Vec<TerminalMode> {
+        let unusual = self.modes.iter().filter(|(mode, to)| is_unusual(*mode, *to));
+        unusual.filter_map(|(mode, to)| terminal_mode(*mode, *to)).collect()
     }
 }
 
@@ -67,23 +53,22 @@ fn is_unusual(mode: Pty, to: u32) -> bool {
     }
 }
 
-fn apply(termios: &mut Termios, mode: Pty, to: u32) {
+/// `None` for modes that are left alone.
+fn terminal_mode(mode: Pty, to: u32) -> Option<TerminalMode> {
     let on = to != 0;
-    match mode {
-        Pty::VERASE => {
-            termios.special_codes[SpecialCodeIndex::VERASE] = u8::try_from(to).unwrap_or_default();
-        }
-        Pty::ICRNL => termios.input_modes.set(InputModes::ICRNL, on),
-        Pty::IXON => termios.input_modes.set(InputModes::IXON, on),
-        Pty::IXANY => termios.input_modes.set(InputModes::IXANY, on),
-        Pty::IXOFF => termios.input_modes.set(InputModes::IXOFF, on),
-        Pty::ISIG => termios.local_modes.set(LocalModes::ISIG, on),
-        Pty::ICANON => termios.local_modes.set(LocalModes::ICANON, on),
-        Pty::ECHO => termios.local_modes.set(LocalModes::ECHO, on),
-        Pty::OPOST => termios.output_modes.set(OutputModes::OPOST, on),
-        Pty::ONLCR => termios.output_modes.set(OutputModes::ONLCR, on),
-        _ => {}
-    }
+    Some(match mode {
+        Pty::VERASE => TerminalMode::Erase(u8::try_from(to).unwrap_or_default()),
+        Pty::ICRNL => TerminalMode::Icrnl(on),
+        Pty::IXON => TerminalMode::Ixon(on),
+        Pty::IXANY => TerminalMode::Ixany(on),
+        Pty::IXOFF => TerminalMode::Ixoff(on),
+        Pty::ISIG => TerminalMode::Isig(on),
+        Pty::ICANON => TerminalMode::Icanon(on),
+        Pty::ECHO => TerminalMode::Echo(on),
+        Pty::OPOST => TerminalMode::Opost(on),
+        Pty::ONLCR => TerminalMode::Onlcr(on),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -97,14 +82,8 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_from_a_new_terminal_is_set() {
-        let pty = |modes: &[(Pty, u32)]| {
-            let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
-            let master = rustix::pty::openpt(flags).unwrap();
-            let before = tcgetattr(&master).unwrap();
-            Terminal::new("xterm", 80, 24, modes).set_modes(&master);
-            (before, tcgetattr(&master).unwrap())
-        };
+    fn only_modes_that_differ_from_a_new_terminal_are_set() {
+        let unusual = |modes: &[(Pty, u32)]| Terminal::new("xterm", 80, 24, modes).unusual_modes();
         let usual = [
             (Pty::ECHO, 1),
             (Pty::ICRNL, 1),
@@ -112,14 +91,10 @@ mod tests {
             (Pty::IUTF8, 1),
             (Pty::TTY_OP_ISPEED, 9600),
         ];
-        let (before, after) = pty(&usual);
+        assert_eq!(unusual(&usual), []);
         assert_eq!(
-            (before.input_modes, before.local_modes),
-            (after.input_modes, after.local_modes)
+            unusual(&[(Pty::IXANY, 1), (Pty::ECHO, 0), (Pty::VERASE, 8)]),
+            [TerminalMode::Ixany(true), TerminalMode::Echo(false), TerminalMode::Erase(8)]
         );
-        let (_, after) = pty(&[(Pty::IXANY, 1), (Pty::ECHO, 0), (Pty::VERASE, 8)]);
-        assert!(after.input_modes.contains(InputModes::IXANY));
-        assert!(!after.local_modes.contains(LocalModes::ECHO));
-        assert_eq!(after.special_codes[SpecialCodeIndex::VERASE], 8);
     }
 }

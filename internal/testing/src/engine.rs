@@ -8,20 +8,26 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Stats};
+use shed_engine::local::{HostDirs, Peer, PeerCheck, link_dir};
 use shed_engine::{
     BoxPlan, BoxState, Change, Changes, Created, Engine, EngineError, EngineFuture, Found,
-    ImageFacts, Peer, Report,
+    ImageFacts, Report,
 };
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+
+use shed_guest::unix::UnixTransport;
+
+use crate::tcp::{TcpTransport, bridge};
 
 /// The static shed-init this crate was built with.
 pub fn shed_init_path() -> &'static Path {
@@ -35,6 +41,11 @@ const CHANGES: usize = 256;
 #[derive(Debug)]
 pub struct ProcessEngine {
     root: PathBuf,
+    dirs: HostDirs,
+    /// The engine itself, which checks who calls a bridge.
+    me: Weak<Self>,
+    /// Present when sheds are reached over TCP.
+    tcp: Option<TcpTransport>,
     spawner: Spawner,
     boxes: Arc<Mutex<BTreeMap<ShedName, ProcessBox>>>,
     changes: broadcast::Sender<Change>,
@@ -83,9 +94,18 @@ struct ProcessBox {
 }
 
 impl ProcessEngine {
-    /// An engine that keeps everything under `root`. Must be called on the test's runtime.
-    pub fn new(root: &Path) -> Arc<Self> {
-        Arc::new(Self {
+    /// An engine that keeps everything under `root` and serves a server with these directories. Must be called on the
+    /// test's runtime.
+    pub fn new(root: &Path, dirs: HostDirs) -> Arc<Self> {
+        Self::with_bridges(root, dirs, None)
+    }
+
+    /// The same; with a bridge beside each shed-init if the server reaches its sheds over TCP.
+    pub fn with_bridges(root: &Path, dirs: HostDirs, tcp: Option<TcpTransport>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            tcp,
+            dirs,
             root: root.to_owned(),
             spawner: Spawner::start(Handle::current()),
             boxes: Arc::default(),
@@ -147,7 +167,7 @@ impl ProcessEngine {
             network: known.plan.network,
             mounts: known.plan.mounts.clone(),
             env: known.plan.env.clone(),
-            program_dir: Some(known.plan.program_dir.clone()),
+            stranded: false,
         }
     }
 
@@ -163,10 +183,11 @@ impl ProcessEngine {
             .open(dir.join("log"))
             .map_err(failed)?;
         let run_dir = dir.join("run");
+        let bridge = self.bridge(shed)?;
         let mut command = std::process::Command::new(shed_init_path());
         command
             .arg("--link-dir")
-            .arg(&known.plan.link_dir)
+            .arg(link_dir(&self.dirs.links_dir, shed))
             .arg("--run-dir")
             .arg(&run_dir)
             .arg("--workspace")
@@ -192,6 +213,7 @@ impl ProcessEngine {
         let pid = known.pid;
         self.spawner.runtime.spawn(async move {
             let status = child.wait().await;
+            bridge.iter().for_each(JoinHandle::abort);
             let code = status.ok().and_then(|status| status.code()).unwrap_or(137);
             let mut boxes = boxes.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(known) = boxes.get_mut(&name).filter(|known| known.pid == pid) {
@@ -204,6 +226,19 @@ impl ProcessEngine {
         });
         self.changes.send(Change { shed: shed.clone() }).ok();
         Ok(())
+    }
+
+    /// Starts a bridge for a shed-init, if sheds are reached over TCP. Ends with shed-init.
+    fn bridge(&self, shed: &ShedName) -> Result<Option<JoinHandle<()>>, EngineError> {
+        let (Some(tcp), Some(me)) = (&self.tcp, self.me.upgrade()) else {
+            return Ok(None);
+        };
+        let unix = UnixTransport::new(self.dirs.links_dir.clone(), me);
+        // Like shed-init, it outlives a server that is killed.
+        let _runtime = self.spawner.runtime.enter();
+        let bridge = bridge(&unix, shed, tcp.tickets());
+        let bridge = bridge.map_err(|error| EngineError::Failed(error.to_string()))?;
+        Ok(Some(tokio::spawn(bridge)))
     }
 
     async fn end(&self, shed: &ShedName, limit: Duration) -> Result<(), EngineError> {
@@ -399,15 +434,6 @@ impl Engine for ProcessEngine {
         later(self.up().map(|()| Vec::new()))
     }
 
-    fn is_peer<'a>(&'a self, shed: &'a ShedName, peer: Peer) -> EngineFuture<'a, bool> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", peer.pid)).unwrap_or_default();
-        let after = stat.rsplit_once(')').map(|(_, after)| after).unwrap_or_default();
-        let parent = after.split_whitespace().nth(1).and_then(|field| field.parse::<u32>().ok());
-        later(self.with(shed, |known| {
-            Ok(known.pid.is_some_and(|pid| pid == peer.pid || Some(pid) == parent))
-        }))
-    }
-
     fn changes(&self) -> EngineFuture<'_, Changes> {
         let told = tokio_stream::wrappers::BroadcastStream::new(self.changes.subscribe());
         let told = told.filter_map(|change| std::future::ready(change.ok()));
@@ -418,5 +444,16 @@ impl Engine for ProcessEngine {
         };
         let changes: Changes = Box::pin(told.take_until(Box::pin(until_down)));
         later(self.up().map(|()| changes))
+    }
+}
+
+impl PeerCheck for ProcessEngine {
+    fn is_peer<'a>(&'a self, shed: &'a ShedName, peer: Peer) -> EngineFuture<'a, bool> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", peer.pid)).unwrap_or_default();
+        let after = stat.rsplit_once(')').map(|(_, after)| after).unwrap_or_default();
+        let parent = after.split_whitespace().nth(1).and_then(|field| field.parse::<u32>().ok());
+        later(self.with(shed, |known| {
+            Ok(known.pid.is_some_and(|pid| pid == peer.pid || Some(pid) == parent))
+        }))
     }
 }

@@ -7,10 +7,21 @@ use std::time::Duration;
 use shed_api::ShedName;
 use shed_api::shed::{CreateShed, Shed};
 use shed_core::{App, Clock, Defaults, MountPolicy, Person, SessionSettings, Settings};
+use shed_engine::local::HostDirs;
+use shed_guest::unix::UnixTransport;
 use shed_store::Store;
 
-use crate::ProcessEngine;
 use crate::host::{Host, Time};
+use crate::{ProcessEngine, TcpTransport};
+
+/// How a server reaches its sheds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A unix socket over which descriptors are passed.
+    Unix,
+    /// TCP, with a connection per stream.
+    Tcp,
+}
 
 /// A server's rules and tasks without doors. They run on a runtime of their own, so that a test can kill them.
 pub struct TestApp {
@@ -20,6 +31,7 @@ pub struct TestApp {
     pub engine: Arc<ProcessEngine>,
     /// Its admin.
     pub admin: Person,
+    transport: Arc<dyn shed_guest::Transport>,
     host: Host,
     time: Time,
     dir: tempfile::TempDir,
@@ -34,21 +46,43 @@ impl TestApp {
 
     /// Starts one with settings that are changed by `adjust`.
     pub async fn start_with(adjust: fn(&mut Settings)) -> Self {
-        Self::start_in(Time::Real, adjust).await
+        Self::start_in(Time::Real, Transport::Unix, adjust).await
+    }
+
+    /// Starts one that reaches its sheds this way.
+    pub async fn start_on(transport: Transport) -> Self {
+        Self::start_in(Time::Real, transport, |_| {}).await
     }
 
     /// Starts one whose time can [`Self::jump`].
     pub async fn start_jumping() -> Self {
-        Self::start_in(Time::Jumping, |_| {}).await
+        Self::start_in(Time::Jumping, Transport::Unix, |_| {}).await
     }
 
-    async fn start_in(time: Time, adjust: fn(&mut Settings)) -> Self {
+    async fn start_in(time: Time, transport: Transport, adjust: fn(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let engine = ProcessEngine::new(&dir.path().join("boxes"));
+        let dirs = HostDirs {
+            links_dir: dir.path().join("links"),
+            program_dir: crate::shed_init_path().parent().expect("a directory").to_owned(),
+        };
+        std::fs::create_dir_all(&dirs.links_dir).expect("a directory for links");
+        let (links_dir, boxes) = (dirs.links_dir.clone(), dir.path().join("boxes"));
+        let (engine, transport): (_, Arc<dyn shed_guest::Transport>) = match transport {
+            Transport::Unix => {
+                let engine = ProcessEngine::new(&boxes, dirs);
+                let transport = UnixTransport::new(links_dir, Arc::clone(&engine) as _);
+                (engine, Arc::new(transport))
+            }
+            Transport::Tcp => {
+                let tcp = TcpTransport::start().await;
+                let engine = ProcessEngine::with_bridges(&boxes, dirs, Some(tcp.clone()));
+                (engine, Arc::new(tcp))
+            }
+        };
         let host = Host::start(time);
-        let app = open(&host, dir.path(), &engine, adjust).await;
+        let app = open(&host, dir.path(), &engine, &transport, adjust).await;
         let admin = Person::local("tester".to_owned(), 0);
-        Self { app, engine, admin, host, time, dir, adjust }
+        Self { app, engine, admin, transport, host, time, dir, adjust }
     }
 
     /// Lets this much time pass at once for the App's tasks: every timer within it fires. Their sockets and processes know
@@ -83,7 +117,8 @@ impl TestApp {
 
     async fn open(&mut self) {
         self.host = Host::start(self.time);
-        self.app = open(&self.host, self.dir.path(), &self.engine, self.adjust).await;
+        let (dir, engine) = (self.dir.path(), &self.engine);
+        self.app = open(&self.host, dir, engine, &self.transport, self.adjust).await;
     }
 
     /// Like [`Self::restart`], with settings that are changed by `adjust` from now on.
@@ -120,13 +155,12 @@ async fn open(
     host: &Host,
     dir: &Path,
     engine: &Arc<ProcessEngine>,
+    transport: &Arc<dyn shed_guest::Transport>,
     adjust: fn(&mut Settings),
 ) -> App {
     let mut settings = Settings {
         name: "test".to_owned(),
         server_id: "test-server".to_owned(),
-        links_dir: dir.join("links"),
-        program_dir: crate::shed_init_path().parent().expect("a directory").to_owned(),
         defaults: Defaults::default(),
         mounts: MountPolicy::default(),
         pulse: Duration::from_secs(1),
@@ -137,9 +171,9 @@ async fn open(
         },
     };
     adjust(&mut settings);
-    std::fs::create_dir_all(&settings.links_dir).expect("a directory for links");
     let store = Store::open(dir).expect("a store");
-    let opening = App::open(settings, store, Arc::clone(engine) as _, Clock::System);
+    let (engine, transport) = (Arc::clone(engine) as _, Arc::clone(transport));
+    let opening = App::open(settings, store, engine, transport, Clock::System);
     let app = host.run(opening).await.expect("an App");
     app.server().settled().await;
     app

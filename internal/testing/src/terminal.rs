@@ -7,8 +7,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use shed_core::read_some;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -101,7 +100,11 @@ impl Terminal {
     /// Reads some more; false at the end.
     async fn read(&mut self) -> bool {
         let mut buffer = vec![0; READ_BYTES];
-        let n_read = read_some(&mut self.output, &mut buffer).await.expect("a screen");
+        let n_read = match self.output.read(&mut buffer).await {
+            // How a terminal ends that no program holds any more.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => 0,
+            read => read.expect("a screen"),
+        };
         self.ahead.extend(&buffer[..n_read]);
         n_read > 0
     }

@@ -5,8 +5,8 @@ use shed_api::ShedName;
 use crate::access::Caller;
 use crate::exec::forward::{self, Bind, Listening, Target};
 use crate::shed::registry::Registry;
-use crate::stream::Connection;
 use crate::{Error, Person};
+use shed_guest::Connection;
 
 /// The first words of a refusal.
 const ACTION: &str = "to forward connections";

@@ -21,13 +21,13 @@ const ACTION: &str = "to see what a worker printed";
 
 /// The output of all workers.
 #[derive(Clone)]
-pub struct Output {
+pub struct WorkerOutput {
     pub(crate) server: Arc<Server>,
     pub(crate) registry: Registry,
     pub(crate) logs: Logs,
 }
 
-impl Output {
+impl WorkerOutput {
     /// At most `max_bytes` from offset `from` on; a page at most.
     pub async fn page(
         &self,

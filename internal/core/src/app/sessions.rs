@@ -10,7 +10,6 @@ use shed_model::session::life::Operation;
 use shed_tmux::argv;
 
 use crate::access::Caller;
-use crate::box_link::BoxLink;
 use crate::files::worktree;
 use crate::server::Server;
 use crate::session::handle::Order;
@@ -21,6 +20,7 @@ use crate::shed::entered::to_target;
 use crate::shed::handle::KeeperHandle;
 use crate::shed::registry::Registry;
 use crate::{Error, Person};
+use shed_guest::Link;
 
 /// How long sheds read foreground commands and activity after [`Sessions::observe`], in seconds.
 const OBSERVED_SECONDS: u32 = 5;
@@ -95,7 +95,7 @@ impl Sessions {
     pub fn observe(&self, person: &Person) {
         for (_, view) in self.registry.views(person) {
             if view.status() == ShedStatus::Running {
-                view.link.iter().for_each(|link| BoxLink::look(link, OBSERVED_SECONDS));
+                view.link.iter().for_each(|link| Link::observe(link, OBSERVED_SECONDS));
             }
         }
     }

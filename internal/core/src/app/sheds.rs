@@ -8,11 +8,11 @@ use shed_api::shed::{
 };
 use shed_api::{EventKind, Scope, ShedName, ShedStatus};
 use shed_engine::EngineError;
+use shed_guest::Connection;
 use shed_model::shed::life::Request;
 use shed_model::shed::{ShedRow, ShedSpec};
 use shed_model::{NewEvent, Rejection};
 use shed_store::StoreError;
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::access::Caller;
@@ -115,7 +115,7 @@ impl Sheds {
     }
 
     /// One connection of a clone that asks for a credential its creator lends. Only the creator gets it.
-    pub fn lend(&self, person: &Person, name: &ShedName, id: &str) -> Result<UnixStream, Error> {
+    pub fn lend(&self, person: &Person, name: &ShedName, id: &str) -> Result<Connection, Error> {
         let caller = Caller::drive(person, name, "to lend credentials to a clone");
         let taken = self.registry.keeper(&caller)?.relay.take(id, &person.actor);
         taken.ok_or_else(|| {

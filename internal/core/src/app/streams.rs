@@ -9,8 +9,8 @@ use crate::access::Caller;
 use crate::exec::{self, Attach, Exec, Started};
 use crate::server::Server;
 use crate::shed::registry::Registry;
-use crate::stream::Running;
 use crate::{Error, Person};
+use shed_guest::Stream;
 
 /// The first words of a refusal.
 const ACTION: &str = "to run commands";
@@ -30,7 +30,7 @@ impl Streams {
         name: &ShedName,
         session: &SessionRef,
         attach: Attach,
-    ) -> Result<Running, Error> {
+    ) -> Result<Stream, Error> {
         exec::attach::attach(&self.registry, person, name, session, attach).await
     }
 
@@ -40,17 +40,12 @@ impl Streams {
         person: &Person,
         name: &ShedName,
         open: ConsoleOpen,
-    ) -> Result<Running, Error> {
+    ) -> Result<Stream, Error> {
         exec::console(&self.registry, &Caller::drive(person, name, ACTION), open).await
     }
 
     /// What SSH asks for: a shell, a line for a shell, sftp.
-    pub async fn ssh(
-        &self,
-        person: &Person,
-        name: &ShedName,
-        exec: Exec,
-    ) -> Result<Running, Error> {
+    pub async fn ssh(&self, person: &Person, name: &ShedName, exec: Exec) -> Result<Stream, Error> {
         exec::ssh(&self.registry, &Caller::drive(person, name, ACTION), exec).await
     }
 

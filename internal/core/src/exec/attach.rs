@@ -10,8 +10,8 @@ use crate::exec::Attach;
 use crate::exec::spawn::{env_value, session_env, terminal_env, tty_io};
 use crate::shed::entered::no_session;
 use crate::shed::registry::Registry;
-use crate::stream::{Running, start};
 use crate::{Error, Person};
+use shed_guest::Stream;
 
 /// Attaches to a session, making it if need be.
 pub(crate) async fn attach(
@@ -20,7 +20,7 @@ pub(crate) async fn attach(
     name: &ShedName,
     session: &SessionRef,
     attach: Attach,
-) -> Result<Running, Error> {
+) -> Result<Stream, Error> {
     let open = &attach.open;
     let read_only = open.read_only || person.scope == Scope::Read;
     if open.new && (open.existing || read_only) {
@@ -67,7 +67,8 @@ pub(crate) async fn attach(
         detached: None,
         worker: None,
     };
-    let mut running = start(&entered.link, spawn).await.map_err(|error| entered.no_tmux(error))?;
+    let started = entered.link.start(spawn).await;
+    let mut running = started.map_err(|error| entered.no_tmux(error.into()))?;
     if read_only {
         // tmux ignores keys of a read-only client; the server does not even pass them.
         running.input = None;

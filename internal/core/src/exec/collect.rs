@@ -5,7 +5,8 @@ use std::time::Duration;
 use shed_api::stream::{ExecResult, Exit};
 
 use crate::Error;
-use crate::stream::{Running, n_readable, read_some};
+use shed_guest::{Output, Stream};
+use tokio::io::AsyncReadExt as _;
 
 /// The most output of each kind that `POST …/exec` returns.
 const MAX_RESULT_BYTES: usize = 8 << 20;
@@ -16,12 +17,12 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(100);
 
 /// Collects what a command prints until its end. An error if it was ended at the limit; `None` if the shed went away.
 pub(crate) async fn collect(
-    running: &mut Running,
+    running: &mut Stream,
     limit: Duration,
 ) -> Option<Result<ExecResult, Error>> {
     let deadline = tokio::time::sleep(limit);
     tokio::pin!(deadline);
-    let (mut stdout, mut stderr) = (Output::default(), Output::default());
+    let (mut stdout, mut stderr) = (Collected::default(), Collected::default());
     let mut late = false;
     let mut drained = None;
     let mut exit = None;
@@ -39,8 +40,8 @@ pub(crate) async fn collect(
             () = stderr.read(running.errors.as_mut()) => {}
             ended = running.exit.wait(), if exit.is_none() => {
                 exit = Some(ended?);
-                stdout.unread = n_readable(&running.output);
-                stderr.unread = running.errors.as_ref().map_or(0, n_readable);
+                stdout.unread = running.output.ready_bytes();
+                stderr.unread = running.errors.as_ref().map_or(0, Output::ready_bytes);
                 drained = Some(tokio::time::Instant::now() + DRAIN_LIMIT);
             }
             () = drain_limit => break,
@@ -81,7 +82,7 @@ pub(crate) async fn collect(
 
 /// Output up to a limit. The rest is read and dropped, so that the command can end.
 #[derive(Default)]
-struct Output {
+struct Collected {
     bytes: Vec<u8>,
     ended: bool,
     cut: bool,
@@ -89,13 +90,13 @@ struct Output {
     unread: usize,
 }
 
-impl Output {
-    async fn read(&mut self, pipe: Option<&mut tokio::net::unix::pipe::Receiver>) {
-        let Some(pipe) = pipe.filter(|_| !self.ended) else {
+impl Collected {
+    async fn read(&mut self, output: Option<&mut Output>) {
+        let Some(output) = output.filter(|_| !self.ended) else {
             return std::future::pending().await;
         };
         let mut buffer = vec![0; 64 << 10];
-        match read_some(pipe, &mut buffer).await {
+        match output.read(&mut buffer).await {
             Ok(0) | Err(_) => {
                 self.ended = true;
                 self.unread = 0;

@@ -5,7 +5,7 @@ use shed_model::Rejection;
 
 use crate::Error;
 use crate::shed::entered::Entered;
-use crate::stream::{Connection, Helper, start_helper};
+use shed_guest::{Connection, Helper};
 
 /// Where to connect in a shed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,16 +47,11 @@ pub(crate) async fn connect(entered: &Entered, target: &Target) -> Result<Connec
         }
         Target::Unix(path) => vec!["connect", "unix", absolute(path)?],
     };
-    let mut helper = start_helper(&entered.link, &words).await?;
-    match helper.conn.recv::<Connected>().await {
-        Ok(Some((Connected::Socket, mut fds))) => match fds.pop() {
-            Some(fd) => Connection::from_shed(fd),
-            None => Err(Error::ShedUnreachable(name.clone())),
-        },
-        Ok(Some((Connected::Refused(why), _))) => {
-            Err(Error::Connect(shed_api::name::printable(&why)))
-        }
-        Ok(None) | Err(_) => Err(Error::ShedUnreachable(name.clone())),
+    let mut helper = entered.link.start_helper(&words).await?;
+    match helper.next::<Connected>().await {
+        Some((Connected::Socket, Some(connection))) => Ok(connection),
+        Some((Connected::Refused(why), _)) => Err(Error::Connect(shed_api::name::printable(&why))),
+        Some((Connected::Socket, None)) | None => Err(Error::ShedUnreachable(name.clone())),
     }
 }
 
@@ -83,13 +78,11 @@ pub(crate) async fn listen(entered: &Entered, bind: &Bind) -> Result<Listening, 
             vec!["listen", "unix", path.as_deref().unwrap_or_default(), "private"]
         }
     };
-    let mut helper = start_helper(&entered.link, &words).await?;
-    match helper.conn.recv::<Listened>().await {
-        Ok(Some((Listened::Listening { port }, _))) => Ok(Listening { helper, port, path }),
-        Ok(Some((Listened::Refused(why), _))) => {
-            Err(Error::Connect(shed_api::name::printable(&why)))
-        }
-        Ok(_) | Err(_) => Err(Error::ShedUnreachable(name.clone())),
+    let mut helper = entered.link.start_helper(&words).await?;
+    match helper.next::<Listened>().await {
+        Some((Listened::Listening { port }, _)) => Ok(Listening { helper, port, path }),
+        Some((Listened::Refused(why), _)) => Err(Error::Connect(shed_api::name::printable(&why))),
+        Some((Listened::Accepted { .. }, _)) | None => Err(Error::ShedUnreachable(name.clone())),
     }
 }
 
@@ -98,12 +91,10 @@ impl Listening {
     /// and call again.
     pub async fn accept(&mut self) -> Option<(Connection, String, u16)> {
         loop {
-            let (Listened::Accepted { host, port }, mut fds) =
-                self.helper.conn.recv().await.ok()??
-            else {
+            let (Listened::Accepted { host, port }, connection) = self.helper.next().await? else {
                 return None;
             };
-            if let Some(Ok(connection)) = fds.pop().map(Connection::from_shed) {
+            if let Some(connection) = connection {
                 return Some((connection, shed_api::name::printable(&host), port));
             }
         }

@@ -10,9 +10,9 @@ use shed_model::session::Managed;
 use crate::Error;
 use crate::access::Caller;
 use crate::files::diff::SessionFiles;
-use crate::files::git::{git, unexpected};
 use crate::files::worktree::{git_name, take_checkpoint, tree_view};
 use crate::server::Server;
+use shed_guest::git::{git, unexpected};
 
 /// The session's checkpoints.
 pub(crate) async fn list(files: &SessionFiles) -> Result<Vec<Checkpoint>, Error> {
@@ -22,7 +22,7 @@ pub(crate) async fn list(files: &SessionFiles) -> Result<Vec<Checkpoint>, Error>
     };
     match git(&files.link, &op).await?.0 {
         GitDone::Checkpoints(checkpoints) => Ok(checkpoints),
-        _ => Err(unexpected()),
+        _ => Err(unexpected().into()),
     }
 }
 
@@ -63,7 +63,7 @@ pub(crate) async fn restore(
         paths: paths.into_iter().map(FilePath::try_from).collect::<Result<_, _>>()?,
     };
     let GitDone::Restored(done) = git(&files.link, &op).await?.0 else {
-        return Err(unexpected());
+        return Err(unexpected().into());
     };
     files.record(server, caller, EventKind::CheckpointRestored, n.to_string()).await?;
     let kept = done.kept.into_iter();

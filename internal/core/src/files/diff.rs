@@ -12,12 +12,12 @@ use shed_model::{NewEvent, Rejection};
 
 use crate::Error;
 use crate::access::Caller;
-use crate::box_link::BoxLink;
-use crate::files::git::{git, unexpected};
 use crate::files::worktree::{facts, git_name, tree_view};
 use crate::server::Server;
 use crate::shed::handle::KeeperHandle;
 use crate::shed::registry::Registry;
+use shed_guest::Link;
+use shed_guest::git::{git, unexpected};
 
 /// Which states of a session's files are compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct DiffQuery {
 /// A managed session with files, in a shed that answers.
 pub(crate) struct SessionFiles {
     pub(crate) known: Arc<Managed>,
-    pub(crate) link: BoxLink,
+    pub(crate) link: Link,
     pub(crate) handle: KeeperHandle,
 }
 
@@ -102,7 +102,7 @@ impl SessionFiles {
             stat_only: query.stat_only,
         };
         let (GitDone::Diff(done), text) = git(&self.link, &op).await? else {
-            return Err(unexpected());
+            return Err(unexpected().into());
         };
         let extent = if done.patch_truncated { Extent::Cut } else { Extent::Whole };
         let parsed = patch::parse(&text, extent);
@@ -123,7 +123,7 @@ impl SessionFiles {
 
 /// What the session's files are compared with: where its branch parts from its base, which moves with it; in a directory
 /// of the shed, what is checked out there.
-pub(crate) async fn base(link: &BoxLink, known: &Managed) -> Result<Base, Error> {
+pub(crate) async fn base(link: &Link, known: &Managed) -> Result<Base, Error> {
     let spec = &known.row.spec;
     match (&spec.base, &spec.base_commit) {
         (Some(name), _) => Ok(Base::Fork(Rev::try_from(name.clone())?)),
@@ -138,12 +138,12 @@ pub(crate) async fn base(link: &BoxLink, known: &Managed) -> Result<Base, Error>
 /// How far a session's files are from its base.
 pub(crate) async fn numbers(
     server: &Server,
-    link: &BoxLink,
+    link: &Link,
     known: &Managed,
 ) -> Result<DiffNumbers, Error> {
     let op = GitOp::Numbers { view: tree_view(server, known)?, base: base(link, known).await? };
     match git(link, &op).await?.0 {
         GitDone::Numbers(numbers) => Ok(numbers),
-        _ => Err(unexpected()),
+        _ => Err(unexpected().into()),
     }
 }

@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use shed_api::git::DiffNumbers;
 use shed_link::git::TreeNews;
-use shed_link::{Io, Program, Spawn, User};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Error;
-use crate::box_link::BoxLink;
 use crate::files::diff::numbers;
 use crate::server::Server;
-use crate::stream::{Running, read_some, start};
+use shed_guest::{Backoff, Chunk, Chunks, Link, Main, Stream};
 use shed_model::session::Managed;
 
 /// The shortest time between two counts: files that change all the time are counted twice a second.
@@ -40,7 +38,7 @@ impl DiffWatches {
     pub(crate) fn subscribe(
         &self,
         server: &Arc<Server>,
-        link: BoxLink,
+        link: Link,
         known: Arc<Managed>,
     ) -> watch::Receiver<Option<DiffNumbers>> {
         let id = known.row.id.clone();
@@ -72,32 +70,25 @@ impl DiffWatches {
 }
 
 /// Counts now and after each change that the shed reports.
-async fn watch(server: &Arc<Server>, link: &BoxLink, known: &Arc<Managed>, sender: &Numbered) {
+async fn watch(server: &Arc<Server>, link: &Link, known: &Arc<Managed>, sender: &Numbered) {
+    let mut backoff = Backoff::constant(PAUSE);
     loop {
         if let Err(error) = try_watch(server, link, known, sender).await {
             tracing::debug!(session = %known.row.name, %error, "a session's files are not watched for a moment");
         }
-        tokio::time::sleep(PAUSE).await;
+        backoff.pause().await;
     }
 }
 
 async fn try_watch(
     server: &Arc<Server>,
-    link: &BoxLink,
+    link: &Link,
     known: &Arc<Managed>,
     sender: &Numbered,
 ) -> Result<(), Error> {
-    let spawn = Spawn {
-        program: Program::Own(vec!["watch-tree".to_owned(), known.row.spec.directory.clone()]),
-        env: Vec::new(),
-        directory: None,
-        user: User::Dev,
-        io: Io::Pipes,
-        detached: None,
-        worker: None,
-    };
-    let mut running = start(link, spawn).await?;
-    let mut lines = Lines::default();
+    let stream = link.start_own(&["watch-tree", &known.row.spec.directory]).await?;
+    let Stream { input: _input, output, errors, control: _control, exit: _ } = stream;
+    let mut lines = Lines::new(Chunks::new(output, errors, Main::Output));
     loop {
         let since = Instant::now();
         // A change during the count is reported again.
@@ -109,24 +100,29 @@ async fn try_watch(
         });
         let partial = lines.partial;
         tokio::select! {
-            told = lines.next(&mut running) => told?,
+            told = lines.next() => told?,
             () = tokio::time::sleep(PARTIAL_PERIOD), if partial => {}
         }
         tokio::time::sleep_until(since + PERIOD).await;
-        lines.forget_waiting(&mut running).await?;
+        lines.forget_waiting().await?;
     }
 }
 
 /// The watcher's output, line by line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lines {
+    chunks: Chunks,
     bytes: Vec<u8>,
     partial: bool,
 }
 
 impl Lines {
+    fn new(chunks: Chunks) -> Self {
+        Self { chunks, bytes: Vec::new(), partial: false }
+    }
+
     /// Waits for the next change.
-    async fn next(&mut self, running: &mut Running) -> Result<(), Error> {
+    async fn next(&mut self) -> Result<(), Error> {
         loop {
             if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.bytes.drain(..=end).collect();
@@ -139,27 +135,30 @@ impl Lines {
                 }
                 return Ok(());
             }
-            self.read(running).await?;
+            self.read().await?;
         }
     }
 
     /// Drops reports that arrived during the last count: the next one covers them.
-    async fn forget_waiting(&mut self, running: &mut Running) -> Result<(), Error> {
-        while crate::n_readable(&running.output) > 0 {
-            self.read(running).await?;
+    async fn forget_waiting(&mut self) -> Result<(), Error> {
+        while self.chunks.is_ready() {
+            self.read().await?;
         }
         let end = self.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.bytes.drain(..end);
         Ok(())
     }
 
-    async fn read(&mut self, running: &mut Running) -> Result<(), Error> {
-        let mut buffer = [0; 4 << 10];
-        let n_read = read_some(&mut running.output, &mut buffer).await.unwrap_or(0);
-        if n_read == 0 || self.bytes.len() > MAX_LINE_BYTES {
-            return Err(Error::Connect("the watcher in the shed ended".to_owned()));
+    async fn read(&mut self) -> Result<(), Error> {
+        let chunk = self.chunks.next().await;
+        let ended = || Error::Connect("the watcher in the shed ended".to_owned());
+        if self.bytes.len() > MAX_LINE_BYTES {
+            return Err(ended());
         }
-        self.bytes.extend(&buffer[..n_read]);
+        // What the watcher prints on standard error is dropped.
+        if let Chunk::Output(bytes) = chunk.ok_or_else(ended)? {
+            self.bytes.extend(bytes);
+        }
         Ok(())
     }
 }

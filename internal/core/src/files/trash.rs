@@ -7,10 +7,10 @@ use shed_link::git::{Branch, GitDone, GitOp, ShedRef};
 use shed_model::Rejection;
 
 use crate::Error;
-use crate::box_link::BoxLink;
-use crate::files::git::{git, unexpected};
 use crate::housekeeping::leftover::{self, Repo};
 use crate::shed::entered::Entered;
+use shed_guest::Link;
+use shed_guest::git::{git, unexpected};
 
 /// What is in the trash of all repositories of a shed's sessions.
 pub(crate) async fn list(entered: &Entered) -> Result<Vec<TrashEntry>, Error> {
@@ -31,7 +31,7 @@ pub(crate) async fn restore(
         let entries = trash_of(&entered.link, &repo).await?;
         if entries.iter().any(|entry| entry.name == trashed.as_str()) {
             let op = GitOp::RestoreTrash { repo: repo.path, name: trashed, branch };
-            return git(&entered.link, &op).await.map(drop);
+            return Ok(git(&entered.link, &op).await.map(drop)?);
         }
     }
     let name = &entered.shed;
@@ -50,9 +50,9 @@ pub(crate) async fn repositories(entered: &Entered) -> Result<Vec<Repo>, Error> 
 }
 
 /// What is in the trash of a repository.
-pub(crate) async fn trash_of(link: &BoxLink, repo: &Repo) -> Result<Vec<TrashEntry>, Error> {
+pub(crate) async fn trash_of(link: &Link, repo: &Repo) -> Result<Vec<TrashEntry>, Error> {
     match git(link, &GitOp::Trash { repo: repo.path.clone() }).await?.0 {
         GitDone::Trash(entries) => Ok(entries),
-        _ => Err(unexpected()),
+        _ => Err(unexpected().into()),
     }
 }

@@ -12,23 +12,23 @@ use shed_model::NewEvent;
 use shed_model::Rejection;
 
 use crate::Error;
-use crate::box_link::BoxLink;
-use crate::files::git::{git, unexpected};
 use crate::server::Server;
 use crate::session::env::OpEnv;
+use shed_guest::Link;
+use shed_guest::git::{git, unexpected};
 use shed_model::session::Managed;
 
 /// What git reports about a directory.
-pub(crate) async fn facts(link: &BoxLink, directory: &str) -> Result<RepoFacts, Error> {
+pub(crate) async fn facts(link: &Link, directory: &str) -> Result<RepoFacts, Error> {
     let op = GitOp::Facts { directory: BoxPath::try_from(directory.to_owned())? };
     match git(link, &op).await?.0 {
         GitDone::Facts(facts) => Ok(facts),
-        _ => Err(unexpected()),
+        _ => Err(unexpected().into()),
     }
 }
 
 /// What deleting the session would lose.
-pub(crate) async fn risk(link: &BoxLink, known: &Managed) -> Result<shed_api::git::Risk, Error> {
+pub(crate) async fn risk(link: &Link, known: &Managed) -> Result<shed_api::git::Risk, Error> {
     let spec = &known.row.spec;
     let base = spec.base_commit.clone().map(Rev::try_from).transpose()?;
     let branch = spec.branch.clone().filter(|_| spec.made_branch);
@@ -36,11 +36,11 @@ pub(crate) async fn risk(link: &BoxLink, known: &Managed) -> Result<shed_api::gi
     let op = GitOp::Risk { worktree: BoxPath::try_from(spec.directory.clone())?, base, branch };
     match git(link, &op).await?.0 {
         GitDone::Risk(risk) => Ok(risk),
-        _ => Err(unexpected()),
+        _ => Err(unexpected().into()),
     }
 }
 
-pub(crate) async fn remove_worktree(link: &BoxLink, known: &Managed) -> Result<(), Error> {
+pub(crate) async fn remove_worktree(link: &Link, known: &Managed) -> Result<(), Error> {
     let spec = &known.row.spec;
     let (Some(repo), Some(branch)) = (&spec.repo, &spec.branch) else {
         return Ok(());
@@ -55,7 +55,7 @@ pub(crate) async fn remove_worktree(link: &BoxLink, known: &Managed) -> Result<(
         session: Some(git_name(known)?),
         state: None,
     });
-    git(link, &op).await.map(drop)
+    Ok(git(link, &op).await.map(drop)?)
 }
 
 /// The name of the session's index and checkpoints in git: its id, which is never reused.
@@ -134,7 +134,7 @@ pub(crate) async fn checkpoint(
 /// Makes a checkpoint without an event.
 pub(crate) async fn take_checkpoint(
     server: &Server,
-    link: &BoxLink,
+    link: &Link,
     known: &Managed,
     kind: &str,
     message: &str,
@@ -146,14 +146,14 @@ pub(crate) async fn take_checkpoint(
     };
     match git(link, &op).await?.0 {
         GitDone::Snapshot(taken) => Ok(taken),
-        _ => Err(unexpected()),
+        _ => Err(unexpected().into()),
     }
 }
 
 /// Makes a timed checkpoint, with its event if anything changed.
 pub(crate) async fn timer_checkpoint(
     server: &Server,
-    link: &BoxLink,
+    link: &Link,
     known: &Managed,
 ) -> Result<(), Error> {
     let taken = take_checkpoint(server, link, known, "timer", "").await?;

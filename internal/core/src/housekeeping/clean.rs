@@ -11,8 +11,6 @@ use tokio::sync::oneshot;
 
 use crate::Error;
 use crate::access::Caller;
-use crate::box_link::BoxLink;
-use crate::files::git::{git, unexpected};
 use crate::files::trash::repositories;
 use crate::housekeeping::leftover::{self, Directory};
 use crate::housekeeping::orphans::{self, Evidence, Found, Thing};
@@ -20,6 +18,8 @@ use crate::server::Server;
 use crate::session::handle::Message;
 use crate::shed::entered::Entered;
 use crate::shed::handle::KeeperHandle;
+use shed_guest::Link;
+use shed_guest::git::{git, unexpected};
 
 /// Why a directory stays whose path is not the top of a linked worktree.
 const NO_TREE: &str = "git knows no worktree there, and the directory is not empty";
@@ -77,7 +77,7 @@ async fn remove_directory(
     };
     let op = GitOp::Risk { worktree: path.clone(), base: None, branch: None };
     let (GitDone::Risk(risk), _) = git(&entered.link, &op).await? else {
-        return Err(unexpected());
+        return Err(unexpected().into());
     };
     let lost = shed_model::at_risk(&risk);
     if !lost.is_empty() {
@@ -111,14 +111,14 @@ async fn remove_directory(
         session: None,
         state: None,
     });
-    git(&entered.link, &op).await.map(drop)
+    Ok(git(&entered.link, &op).await.map(drop)?)
 }
 
 /// The orphans of a shed; of one without a link, those the server knows of.
 pub(crate) async fn find(
     shed: &ShedName,
     handle: &KeeperHandle,
-    link: Option<&BoxLink>,
+    link: Option<&Link>,
 ) -> Result<Vec<Found>, Error> {
     let (mut directories, mut processes) = (Vec::new(), Vec::new());
     if let Some(link) = link {

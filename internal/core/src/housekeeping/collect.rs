@@ -7,8 +7,6 @@ use shed_api::work::{Gc, GcReport};
 use shed_link::git::{BoxPath, GitDone, GitOp, MAX_SIZE_GROUPS, RefLine, ShedRef, Sizes};
 
 use crate::Error;
-use crate::box_link::BoxLink;
-use crate::files::git::{git, unexpected};
 use crate::files::trash::{repositories, trash_of};
 use crate::housekeeping::leftover::{self, Directory, Repo};
 use crate::housekeeping::log_dirs;
@@ -17,6 +15,8 @@ use crate::output::collector::blocking;
 use crate::output::logs::Logs;
 use crate::server::Server;
 use crate::shed::entered::Entered;
+use shed_guest::Link;
+use shed_guest::git::{git, unexpected};
 
 /// git commands at once.
 const AT_ONCE: usize = 4;
@@ -118,10 +118,10 @@ async fn remove(
     if all_refs_gone { freed_refs } else { 0 }
 }
 
-async fn refs_of(link: &BoxLink, repo: &Repo) -> Result<Vec<RefLine>, Error> {
+async fn refs_of(link: &Link, repo: &Repo) -> Result<Vec<RefLine>, Error> {
     match git(link, &GitOp::Refs { repo: repo.path.clone() }).await?.0 {
         GitDone::Refs(lines) => Ok(lines),
-        _ => Err(unexpected()),
+        _ => Err(unexpected().into()),
     }
 }
 
@@ -135,7 +135,7 @@ fn refs_to_drop(entries: &[Entry], repo: usize) -> Vec<ShedRef> {
 
 /// Measures what refs hold, adds worktrees and indexes, and says what would be freed of refs.
 async fn measure(
-    link: &BoxLink,
+    link: &Link,
     rules: &Rules<'_>,
     repos: &[Repo],
     directories: &[Directory],
@@ -181,7 +181,7 @@ async fn measure(
 }
 
 async fn sizes_of(
-    link: &BoxLink,
+    link: &Link,
     repo: &Repo,
     worktrees: Vec<BoxPath>,
     groups: Vec<Vec<ShedRef>>,
@@ -189,12 +189,12 @@ async fn sizes_of(
     let op = GitOp::Sizes { repo: repo.path.clone(), worktrees, groups };
     match git(link, &op).await?.0 {
         GitDone::Sizes(sizes) => Ok(sizes),
-        _ => Err(unexpected()),
+        _ => Err(unexpected().into()),
     }
 }
 
 /// What is known of a directory whose session, if it has one, is not asked for it.
-async fn state_of(link: &BoxLink, directory: &Directory) -> State {
+async fn state_of(link: &Link, directory: &Directory) -> State {
     let Some(facts) = &directory.facts else {
         return State::Unknown;
     };

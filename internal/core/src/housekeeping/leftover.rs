@@ -11,12 +11,11 @@ use shed_link::leftover::{MAX_MARKED, MAX_SPOOLS, Marked, SpoolDir};
 use shed_link::{Ran, Refusal, Run, Status};
 
 use crate::Error;
-use crate::box_link::BoxLink;
-use crate::files::git::{git, unexpected};
-use crate::output::spool::spool_dir;
 use crate::session::templates::{
     self, File, IN_REPOSITORY, MAX_TEMPLATE_BYTES, MAX_TEMPLATES, SUFFIX,
 };
+use shed_guest::Link;
+use shed_guest::git::{git, unexpected};
 
 /// How long a query may take: a disk may be slow, a shed may hang.
 const RUN_LIMIT_MS: u64 = 15_000;
@@ -46,14 +45,14 @@ pub(crate) struct Repo {
 }
 
 /// The directory of the default repository.
-pub(crate) fn workspace(link: &BoxLink) -> &str {
+pub(crate) fn workspace(link: &Link) -> &str {
     let said = link.hello().workspace.as_str();
     if said.is_empty() { WORKSPACE } else { said }
 }
 
-async fn run(link: &BoxLink, argv: Vec<String>) -> Result<Ran, Error> {
+async fn run(link: &Link, argv: Vec<String>) -> Result<Ran, Error> {
     let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: RUN_LIMIT_MS };
-    link.run_with(run).await
+    Ok(link.run(run).await?)
 }
 
 fn words(list: &[&str]) -> Vec<String> {
@@ -61,7 +60,7 @@ fn words(list: &[&str]) -> Vec<String> {
 }
 
 /// The entries of a directory, not recursive. Empty if there is no such directory.
-async fn find(link: &BoxLink, dir: &str, tests: &[&str]) -> Result<Vec<String>, Error> {
+async fn find(link: &Link, dir: &str, tests: &[&str]) -> Result<Vec<String>, Error> {
     let mut argv = words(&["find", dir, "-mindepth", "1", "-maxdepth", "1"]);
     argv.extend(words(tests));
     argv.push("-print0".to_owned());
@@ -84,7 +83,7 @@ async fn find(link: &BoxLink, dir: &str, tests: &[&str]) -> Result<Vec<String>, 
 }
 
 /// The repository's templates, by name, or only the one named `only`, which was parsed before.
-pub(crate) async fn templates(link: &BoxLink, only: Option<&str>) -> Result<Vec<File>, Error> {
+pub(crate) async fn templates(link: &Link, only: Option<&str>) -> Result<Vec<File>, Error> {
     let dir = format!("{}/{IN_REPOSITORY}", workspace(link));
     let pattern = format!("{}{SUFFIX}", only.unwrap_or("*"));
     let mut paths = find(link, &dir, &["-name", &pattern, "-type", "f"]).await?;
@@ -110,7 +109,7 @@ pub(crate) async fn templates(link: &BoxLink, only: Option<&str>) -> Result<Vec<
 
 /// The directories in the directory of worktrees. Git is asked about those not in `known`.
 pub(crate) async fn worktrees(
-    link: &BoxLink,
+    link: &Link,
     known: &BTreeSet<&str>,
 ) -> Result<Vec<Directory>, Error> {
     let root = link.hello().worktrees.clone();
@@ -133,16 +132,16 @@ pub(crate) async fn worktrees(
 }
 
 /// What git reports about a directory.
-pub(crate) async fn facts(link: &BoxLink, directory: BoxPath) -> Result<RepoFacts, Error> {
+pub(crate) async fn facts(link: &Link, directory: BoxPath) -> Result<RepoFacts, Error> {
     match git(link, &GitOp::Facts { directory }).await?.0 {
         GitDone::Facts(facts) => Ok(facts),
-        _ => Err(unexpected()),
+        _ => Err(unexpected().into()),
     }
 }
 
 /// The repositories of these directories, each once.
 pub(crate) async fn repositories(
-    link: &BoxLink,
+    link: &Link,
     directories: BTreeSet<String>,
 ) -> Result<Vec<Repo>, Error> {
     let mut repos: Vec<Repo> = Vec::new();
@@ -168,35 +167,35 @@ pub(crate) async fn repositories(
 }
 
 /// The processes whose environment names a session or worker.
-pub(crate) async fn processes(link: &BoxLink) -> Result<Vec<Marked>, Error> {
+pub(crate) async fn processes(link: &Link) -> Result<Vec<Marked>, Error> {
     own(link, &["orphans"], MAX_MARKED).await
 }
 
 /// Ends processes, each given by its id and start time.
-pub(crate) async fn end_processes(link: &BoxLink, ended: &[(u32, u64)]) -> Result<(), Error> {
+pub(crate) async fn end_processes(link: &Link, ended: &[(u32, u64)]) -> Result<(), Error> {
     let mut argv = vec!["orphans".to_owned()];
     argv.extend(ended.iter().map(|(pid, started)| format!("{pid}:{started}")));
     done(&tell(link, argv).await?)
 }
 
 /// The spools of all workers.
-pub(crate) async fn spools(link: &BoxLink) -> Result<Vec<SpoolDir>, Error> {
-    own(link, &["spools", &spool_dir(link)], MAX_SPOOLS).await
+pub(crate) async fn spools(link: &Link) -> Result<Vec<SpoolDir>, Error> {
+    own(link, &["spools", &link.spool_dir()], MAX_SPOOLS).await
 }
 
 /// Removes the spools of these workers, unless a runner writes there.
-pub(crate) async fn remove_spools(link: &BoxLink, workers: &[String]) -> Result<(), Error> {
-    let mut argv = words(&["spools", &spool_dir(link)]);
+pub(crate) async fn remove_spools(link: &Link, workers: &[String]) -> Result<(), Error> {
+    let mut argv = words(&["spools", &link.spool_dir()]);
     argv.extend(workers.iter().cloned());
     done(&tell(link, argv).await?)
 }
 
 /// Removes an empty directory.
-pub(crate) async fn remove_empty(link: &BoxLink, path: &BoxPath) -> Result<(), Error> {
+pub(crate) async fn remove_empty(link: &Link, path: &BoxPath) -> Result<(), Error> {
     done(&run(link, words(&["rmdir", "--", path.as_str()])).await?)
 }
 
-async fn tell(link: &BoxLink, mut argv: Vec<String>) -> Result<Ran, Error> {
+async fn tell(link: &Link, mut argv: Vec<String>) -> Result<Ran, Error> {
     argv.insert(0, link.hello().program.clone());
     run(link, argv).await
 }
@@ -211,7 +210,7 @@ fn done(ran: &Ran) -> Result<(), Error> {
 
 /// Runs a subcommand of shed-init that prints lines of JSON.
 async fn own<T: serde::de::DeserializeOwned>(
-    link: &BoxLink,
+    link: &Link,
     subcommand: &[&str],
     most: usize,
 ) -> Result<Vec<T>, Error> {

@@ -10,24 +10,18 @@ use std::time::Duration;
 
 use shed_api::ShedName;
 use shed_api::worker::WorkerStatus;
+use shed_link::Status;
 use shed_link::spool::{Ask, Epoch, Item};
-use shed_link::{Io, Program, Spawn, Status, User};
 use shed_model::worker::{WorkerChange, WorkerReport};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::Error;
-use crate::box_link::BoxLink;
 use crate::output::logs::{Cell, Logs};
-pub(crate) use crate::output::spool::spool_dir;
 use crate::server::Server;
 use crate::session::handle::{Message, WorkHandle};
-use crate::stream::{socket_pair, to_tokio};
+use shed_guest::{Backoff, Link};
 
-/// What is read of the collector at once. What the server cannot store waits in the box.
-const READ_BYTES: usize = 256 << 10;
 /// How often what was stored is made safe and acknowledged while something comes.
 const ACK_PERIOD: Duration = Duration::from_secs(2);
 /// So many bytes are acknowledged sooner: the box keeps 64 MiB.
@@ -40,7 +34,7 @@ pub(crate) async fn run(
     server: Arc<Server>,
     logs: Logs,
     shed: ShedName,
-    link: BoxLink,
+    link: Link,
     work: WorkHandle,
 ) {
     if link.hello().worktrees.is_empty() {
@@ -48,6 +42,7 @@ pub(crate) async fn run(
         return;
     }
     let gone = link.gone();
+    let mut backoff = Backoff::constant(PAUSE);
     loop {
         let collector = Collector {
             logs: logs.clone(),
@@ -66,7 +61,7 @@ pub(crate) async fn run(
             () = server.stop.cancelled() => return,
         }
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            () = backoff.pause() => {}
             () = gone.cancelled() => return,
             () = server.stop.cancelled() => return,
         }
@@ -96,29 +91,12 @@ struct Followed {
 }
 
 impl Collector {
-    async fn run(mut self, link: &BoxLink) -> Result<(), Error> {
-        let (ours, theirs) = socket_pair()?;
-        let spawn = Spawn {
-            program: Program::Own(vec!["collect".to_owned(), spool_dir(link)]),
-            env: Vec::new(),
-            directory: None,
-            user: User::Dev,
-            io: Io::Socket,
-            detached: None,
-            worker: None,
-        };
-        link.spawn(spawn, vec![theirs]).await?;
-        let mut socket = to_tokio(ours)?;
-        let mut bytes = Vec::new();
+    async fn run(mut self, link: &Link) -> Result<(), Error> {
+        let mut collector = shed_guest::collector::Collector::start(link).await?;
         loop {
             let due = self.ack_due;
             tokio::select! {
-                read = read(&mut socket, &mut bytes) => {
-                    if read? == 0 {
-                        return Err(Error::Connect("the collector in the shed ended".to_owned()));
-                    }
-                    self.take(&mut bytes).await?;
-                }
+                items = collector.next() => self.take(items?.into()).await?,
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.acknowledge().await?;
                 }
@@ -126,30 +104,11 @@ impl Collector {
             if self.dirty_bytes >= ACK_BYTES {
                 self.acknowledge().await?;
             }
-            self.send(&mut socket).await?;
+            collector.send(self.asks.drain(..)).await?;
         }
     }
 
-    async fn send(&mut self, socket: &mut UnixStream) -> Result<(), Error> {
-        let mut frames = Vec::new();
-        for ask in self.asks.drain(..) {
-            ask.encode(&mut frames);
-        }
-        if !frames.is_empty() {
-            socket.write_all(&frames).await.map_err(Error::io("collector"))?;
-        }
-        Ok(())
-    }
-
-    /// Takes every whole item that was read.
-    async fn take(&mut self, bytes: &mut Vec<u8>) -> Result<(), Error> {
-        let mut items = VecDeque::new();
-        let mut at = 0;
-        while let Some((item, n_bytes)) = Item::decode(&bytes[at..]).map_err(hostile)? {
-            items.push_back(item);
-            at += n_bytes;
-        }
-        bytes.drain(..at);
+    async fn take(&mut self, mut items: VecDeque<Item>) -> Result<(), Error> {
         while let Some(item) = items.pop_front() {
             match item {
                 Item::Found { of } => self.found(of).await?,
@@ -302,16 +261,6 @@ impl Collector {
         }
         Ok(())
     }
-}
-
-async fn read(socket: &mut UnixStream, bytes: &mut Vec<u8>) -> Result<usize, Error> {
-    bytes.reserve(READ_BYTES);
-    let mut limited = socket.take(READ_BYTES as u64);
-    limited.read_buf(bytes).await.map_err(Error::io("collector"))
-}
-
-fn hostile(error: shed_link::spool::SpoolError) -> Error {
-    Error::Connect(error.to_string())
 }
 
 pub(crate) async fn blocking<T: Send + 'static>(

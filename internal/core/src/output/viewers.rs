@@ -11,17 +11,16 @@ use std::time::Duration;
 
 use shed_api::worker::WorkerStatus;
 use shed_api::{ShedName, ShedStatus};
-use shed_link::{Run, Status};
+use shed_guest::tmux::{Command, TmuxFailure};
+use shed_guest::{Link, Runner};
 use shed_model::worker::WorkerRow;
 use shed_tmux::argv;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::Error;
-use crate::box_link::BoxLink;
 use crate::output::logs::Logs;
 use crate::server::Server;
-use crate::session::control::Runner;
 use crate::session::view::WorkView;
 use crate::shed::view::View;
 use shed_model::viewers::{LastSet, Size, ViewerList, size_to_set};
@@ -37,8 +36,6 @@ const DRAWING: usize = 2;
 const INPUT_QUEUE: usize = 4;
 /// How long input of a viewer that has left may still wait for a worker that does not read. Then it is dropped.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
-/// How long tmux may take.
-const TMUX_LIMIT_MS: u64 = 10_000;
 
 /// The watched workers of a server. Clones are the same.
 #[derive(Debug, Clone)]
@@ -88,7 +85,7 @@ impl Subject {
         find(&self.view.borrow(), &self.session, &self.worker)
     }
 
-    fn link(&self) -> Result<BoxLink, Error> {
+    fn link(&self) -> Result<Link, Error> {
         let view = self.shed_view.borrow();
         let (shed, status) = (self.shed.clone(), view.status());
         match &view.link {
@@ -243,7 +240,7 @@ async fn write_one(
         let link = subject.link()?;
         (row.epoch, Runner::connect(&link, &subject.worker, row.epoch).await?)
     };
-    runner.insert(there).1.input(bytes).await
+    Ok(runner.insert(there).1.input(bytes).await?)
 }
 
 /// Sets the worker's window to the primary viewer's size. Ends with the last viewer or the server.
@@ -291,19 +288,18 @@ async fn set_sizes(subject: Subject, viewers: Viewers, watched: Arc<Watched>) {
 }
 
 /// The worker's window, and how many tmux clients are attached to its session.
-fn where_is(view: &View, subject: &Subject) -> Option<(BoxLink, String, u32)> {
+fn where_is(view: &View, subject: &Subject) -> Option<(Link, String, u32)> {
     let (link, table) = (view.link.clone()?, view.table.as_ref()?);
     let session = table.marked(&subject.session)?;
     let window = session.windows.iter().find(|window| window.mark == subject.worker)?;
     Some((link, format!("@{}", window.id), session.n_attached))
 }
 
-async fn resize(link: &BoxLink, window: &str, size: Size) -> Result<(), Error> {
+async fn resize(link: &Link, window: &str, size: Size) -> Result<(), Error> {
     let argv = argv::resize_window(window, size.cols, size.rows);
-    let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
-    let ran = link.run_with(run).await?;
-    if ran.status == Status::Code(0) {
-        return Ok(());
+    match Command::new(argv).run(link).await {
+        Ok(_) => Ok(()),
+        Err(TmuxFailure::Guest(error)) => Err(error.into()),
+        Err(failure) => Err(Error::Rejected(Rejection::Invalid(failure.to_string()))),
     }
-    Err(Error::Rejected(Rejection::Invalid(shed_api::name::printable(&ran.stderr))))
 }

@@ -13,7 +13,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::box_link::BoxLink;
 use crate::server::Server;
 use crate::session::Resources;
 use crate::session::events::status_event;
@@ -21,6 +20,7 @@ use crate::session::handle::{ChangeMessage, Message, Order};
 use crate::session::view::WorkView;
 use crate::session::windows;
 use crate::shed::view::View;
+use shed_guest::Link;
 
 /// What an operation works with.
 pub(crate) struct OpEnv {
@@ -50,7 +50,7 @@ impl OpEnv {
     }
 
     /// The shed's link.
-    pub(crate) fn link(&self) -> Result<BoxLink, Error> {
+    pub(crate) fn link(&self) -> Result<Link, Error> {
         let link = self.shed_view.borrow().link.clone();
         link.ok_or_else(|| Error::ShedUnreachable(self.shed.clone()))
     }

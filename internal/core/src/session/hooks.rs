@@ -11,11 +11,11 @@ use shed_tmux::argv;
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::files::git::{git, unexpected};
 use crate::files::worktree::{facts, tree_view};
 use crate::session::env::OpEnv;
 use crate::session::ids;
 use crate::session::windows::{self, tmux};
+use shed_guest::git::{git, unexpected};
 use shed_model::session::Managed;
 
 /// How long a setup or teardown may take.
@@ -39,7 +39,7 @@ pub(crate) async fn place(env: &OpEnv) -> Result<(), Error> {
     let link = env.link()?;
     let (done, _) = env.unless_cancelled(git(&link, &op)).await??;
     let GitDone::Worktree(added) = done else {
-        return Err(unexpected());
+        return Err(unexpected().into());
     };
     if !added.not_copied.is_empty() {
         tracing::info!(shed = %env.shed, session = %known.row.name, n = added.n_not_copied, "some files of .worktreeinclude were not copied");

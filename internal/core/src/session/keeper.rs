@@ -24,13 +24,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::box_link::BoxLink;
 use crate::server::Server;
 use crate::session::Resources;
 use crate::session::handle::{Answer, Message, Order, WorkHandle};
 use crate::session::table::Table;
 use crate::session::view::WorkView;
 use crate::shed::view::View;
+use shed_guest::Link;
 
 /// Messages that wait for the keeper.
 const INBOX: usize = 64;
@@ -63,7 +63,7 @@ struct Keeper {
     /// The operations on each session, by its id; only of sessions with any.
     lanes: HashMap<String, Lane<Rules, Work, Answer>>,
     /// The link whose spools are collected.
-    link: Option<BoxLink>,
+    link: Option<Link>,
     /// The table that was compared last.
     compared: Option<Arc<Table>>,
     /// When the shed was first seen running after its last start.

@@ -4,18 +4,17 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use shed_api::{Actor, EventKind, ShedName};
-use shed_link::{Ran, Run, Status};
+use shed_guest::tmux::{Command, TmuxFailure};
+use shed_guest::{Error as GuestError, Link};
+use shed_link::Refusal;
 use shed_model::NewEvent;
 use shed_model::session::LayoutRow;
 use shed_tmux::argv::{self, Target};
 use shed_tmux::listing::{SessionRow, WindowRow};
 use shed_tmux::{Listing, parse_listing, watch};
 
-use crate::box_link::BoxLink;
 use crate::server::Server;
 
-/// How long tmux may take.
-const TMUX_LIMIT_MS: u64 = 10_000;
 /// How long a listing may take when the shed is about to stop.
 const READ_LIMIT: Duration = Duration::from_secs(2);
 
@@ -40,20 +39,14 @@ pub(crate) fn structure_of(body: &str) -> String {
 }
 
 /// Reads tmux's current state; `None` if that fails.
-pub(crate) async fn read(link: &BoxLink) -> Option<String> {
-    let run = Run {
-        argv: watch::list_argv(),
-        env: Vec::new(),
-        directory: None,
-        timeout_ms: TMUX_LIMIT_MS,
-    };
-    let ran = tokio::time::timeout(READ_LIMIT, link.run_with(run)).await.ok()?.ok()?;
-    let whole = ran.status == Status::Code(0) && !ran.truncated;
-    (whole && parse_listing(&ran.stdout).is_ok()).then_some(ran.stdout)
+pub(crate) async fn read(link: &Link) -> Option<String> {
+    let listed = Command::new(watch::list_argv()).run(link);
+    let text = tokio::time::timeout(READ_LIMIT, listed).await.ok()?.ok()?;
+    parse_listing(&text).is_ok().then_some(text)
 }
 
 /// Restores unmanaged sessions from a complete layout; else records them as lost.
-pub(crate) async fn restore(server: &Server, shed: &ShedName, link: &BoxLink, layout: &LayoutRow) {
+pub(crate) async fn restore(server: &Server, shed: &ShedName, link: &Link, layout: &LayoutRow) {
     let Ok(listing) = parse_listing(&layout.body) else {
         return;
     };
@@ -77,7 +70,7 @@ pub(crate) async fn restore(server: &Server, shed: &ShedName, link: &BoxLink, la
     }
 }
 
-async fn restore_one(link: &BoxLink, session: &SessionRow) -> Result<(), String> {
+async fn restore_one(link: &Link, session: &SessionRow) -> Result<(), String> {
     // Names of unmanaged sessions may contain formats that tmux would execute; such a session is not restored.
     if session.name.parse::<shed_api::SessionName>().is_err() {
         return Err("its name may contain a tmux format".to_owned());
@@ -117,23 +110,14 @@ fn safe_name(name: &str) -> String {
     if name.is_empty() { "shell".to_owned() } else { name }
 }
 
-async fn tmux(
-    link: &BoxLink,
-    argv: Vec<String>,
-    directory: Option<String>,
-) -> Result<String, String> {
-    let run = Run { argv: argv.clone(), env: Vec::new(), directory, timeout_ms: TMUX_LIMIT_MS };
-    let ran: Ran = match link.run_with(run).await {
-        // The directory is gone: the window opens in the default directory.
-        Err(crate::Error::Refused(shed_link::Refusal::NoDirectory { .. })) => {
-            let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
-            link.run_with(run).await.map_err(|error| error.to_string())?
+async fn tmux(link: &Link, argv: Vec<String>, directory: Option<String>) -> Result<String, String> {
+    let command = Command::new(argv);
+    let ran = match command.clone().directory(directory.as_deref()).run(link).await {
+        // A directory that is gone: the window opens where windows open.
+        Err(TmuxFailure::Guest(GuestError::Refused(Refusal::NoDirectory { .. }))) => {
+            command.run(link).await
         }
-        ran => ran.map_err(|error| error.to_string())?,
+        ran => ran,
     };
-    if ran.status == Status::Code(0) {
-        Ok(ran.stdout)
-    } else {
-        Err(shed_api::name::printable(ran.stderr.trim()))
-    }
+    ran.map_err(|failure| failure.to_string())
 }

@@ -7,17 +7,17 @@ use shed_model::Rejection;
 use shed_model::session::template;
 
 use crate::Error;
-use crate::box_link::BoxLink;
 use crate::housekeeping::leftover;
 use crate::output::collector::blocking;
 use crate::server::Server;
 use crate::session::templates::{self, Source};
 use crate::shed::entered::Entered;
+use shed_guest::Link;
 
 /// The list. `only`, a checked name, limits it to that template of the repository.
 pub(crate) async fn list(
     server: &Server,
-    link: Option<&BoxLink>,
+    link: Option<&Link>,
     only: Option<&str>,
 ) -> Result<TemplateList, Error> {
     let settings = &server.settings.sessions;

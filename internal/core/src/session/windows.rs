@@ -8,38 +8,32 @@ use chrono::{DateTime, Utc};
 use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, EventKind, ShedStatus};
 use shed_link::spool::WorkerId;
-use shed_link::{Confine, Io, Program, Run, Spawn, Status, User, WorkerSpec};
+use shed_link::{Confine, Io, Program, Run, Spawn, User, WorkerSpec};
 use shed_model::NewEvent;
 use shed_model::session::SessionRow;
 use shed_model::worker::{Opening, WorkerChange, WorkerReport, WorkerRow};
-use shed_tmux::TmuxError;
 use shed_tmux::argv::{self, Target, WorkerWindow};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::box_link::BoxLink;
-use crate::output::collector::{blocking, spool_dir};
-use crate::session::control::Runner;
+use crate::output::collector::blocking;
 use crate::session::env::OpEnv;
 use crate::session::handle::Message;
-use crate::stream::{socket_pair, to_tokio};
 use shed_agents::Start;
+use shed_guest::Link;
+use shed_guest::tmux::Command;
+use shed_guest::{Connection, Runner};
 use shed_model::session::Managed;
 use shed_model::session::ports;
 
 /// The number of a worker's first start.
 pub(crate) const FIRST_EPOCH: u64 = 1;
-/// How long tmux may take.
-const TMUX_LIMIT_MS: u64 = 10_000;
+/// How long `stat` may take.
+const STAT_LIMIT_MS: u64 = 10_000;
 /// How long a command may take to be started, or refused.
 const START_LIMIT: Duration = Duration::from_secs(15);
-/// How often a command is tried whose tmux server went away: somebody restarted it.
-const TRIES: u32 = 4;
-/// Between two tries.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long a runner takes its prelude.
 const PRELUDE_LIMIT: Duration = Duration::from_secs(5);
 /// How much of a worker's past is shown again in its window: what a person scrolls through, in bytes.
@@ -89,18 +83,17 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
 /// Opens the window with a runner in it; the socket is for its prelude.
 async fn start(
     env: &OpEnv,
-    link: &BoxLink,
+    link: &Link,
     known: &Managed,
     row: &WorkerRow,
     opening: &Opening,
-) -> Result<UnixStream, Error> {
+) -> Result<Connection, Error> {
     let mut spawn = spawn(env, link, known, row, opening)?;
     if let Some(confine) = spawn.worker.as_mut().and_then(|worker| worker.confine.as_mut()) {
         confine.write = existing(link, &confine.write).await?;
     }
-    let (ours, theirs) = socket_pair()?;
     let token = uuid::Uuid::new_v4().simple().to_string();
-    link.offer(token.clone(), spawn, theirs).await?;
+    let socket = link.offer(token.clone(), spawn).await?;
     let hello = link.hello();
     let window = WorkerWindow {
         name: row.name.clone(),
@@ -110,12 +103,12 @@ async fn start(
     };
     let nothing_there = env.order.fresh && is_first(row);
     place(env, link, known, &window, nothing_there).await?;
-    to_tokio(ours)
+    Ok(socket)
 }
 
 /// Waits for a runner that says that it could not begin, and passes that on: it has no spool from which it would come.
 /// Never ready for any other reason than the server's end.
-async fn refusal(env: &OpEnv, worker: &str, epoch: u64, socket: &mut UnixStream) -> Error {
+async fn refusal(env: &OpEnv, worker: &str, epoch: u64, socket: &mut Connection) -> Error {
     let mut text = Vec::new();
     // What it said before it was lost counts.
     socket.take(MAX_REFUSAL_BYTES).read_to_end(&mut text).await.ok();
@@ -154,7 +147,7 @@ fn find<'a>(known: &'a Managed, worker: &str) -> Result<&'a WorkerRow, Error> {
 /// Puts a runner into the worker's window: the one it has, a new one, or the first of a new session.
 async fn place(
     env: &OpEnv,
-    link: &BoxLink,
+    link: &Link,
     known: &Managed,
     window: &WorkerWindow,
     nothing_there: bool,
@@ -199,7 +192,7 @@ async fn place(
 /// The session of this name, if it has this mark.
 pub(crate) async fn has_ours(
     env: &OpEnv,
-    link: &BoxLink,
+    link: &Link,
     name: &str,
     mark: &str,
 ) -> Result<Option<Target>, Error> {
@@ -212,47 +205,20 @@ pub(crate) async fn has_ours(
 }
 
 /// Runs a tmux command; one whose server went away is tried again.
-pub(crate) async fn tmux(env: &OpEnv, link: &BoxLink, argv: Vec<String>) -> Result<String, Error> {
+pub(crate) async fn tmux(env: &OpEnv, link: &Link, argv: Vec<String>) -> Result<String, Error> {
     tmux_in(env, link, argv, None).await
 }
 
 /// The same, from a directory: where tmux opens what is made of it.
 async fn tmux_in(
     env: &OpEnv,
-    link: &BoxLink,
+    link: &Link,
     argv: Vec<String>,
     directory: Option<&str>,
 ) -> Result<String, Error> {
     let known = env.known()?;
-    let (shed, session) = (env.shed.clone(), known.row.name.clone());
-    let mut tries = 1;
-    loop {
-        let directory = directory.map(str::to_owned);
-        let run = Run { argv: argv.clone(), env: Vec::new(), directory, timeout_ms: TMUX_LIMIT_MS };
-        let ran = match link.run_with(run).await {
-            Err(Error::Refused(shed_link::Refusal::NotExecutable { missing: true, .. })) => {
-                return Err(Error::NoTmux(shed));
-            }
-            ran => ran?,
-        };
-        if ran.status == Status::Code(0) {
-            return Ok(ran.stdout);
-        }
-        match TmuxError::parse(&ran.stderr) {
-            TmuxError::Lost | TmuxError::NoServer if tries < TRIES => {
-                tries += 1;
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
-            TmuxError::Lost => return Err(Error::TmuxLost(shed)),
-            TmuxError::NoServer | TmuxError::NoSession => {
-                return Err(Error::NoSession { shed, session });
-            }
-            TmuxError::Duplicate => return Err(Error::SessionExists { shed, session }),
-            TmuxError::Other(text) => {
-                return Err(Error::Tmux { shed, text: shed_api::name::printable(&text) });
-            }
-        }
-    }
+    let ran = Command::new(argv).directory(directory).expects_server().run(link).await;
+    ran.map_err(|failure| Error::tmux(&env.shed, &known.row.name, failure))
 }
 
 /// What every process of a session finds in its environment.
@@ -278,7 +244,7 @@ fn session_env(shed: &shed_api::ShedName, known: &Managed) -> Vec<(String, Strin
 
 fn spawn(
     env: &OpEnv,
-    link: &BoxLink,
+    link: &Link,
     known: &Managed,
     row: &WorkerRow,
     opening: &Opening,
@@ -328,7 +294,7 @@ fn spawn(
         user: User::Dev,
         io: Io::Prelude,
         detached: None,
-        worker: Some(WorkerSpec { id, epoch: row.epoch, spool: spool_dir(link), confine }),
+        worker: Some(WorkerSpec { id, epoch: row.epoch, spool: link.spool_dir(), confine }),
     })
 }
 
@@ -341,12 +307,12 @@ fn writable(directory: &str, home: &str) -> Vec<String> {
 }
 
 /// Those of the paths that are there: what is not cannot be allowed.
-async fn existing(link: &BoxLink, paths: &[String]) -> Result<Vec<String>, Error> {
+async fn existing(link: &Link, paths: &[String]) -> Result<Vec<String>, Error> {
     let mut argv = ["stat", "-c", "%n", "--"].map(str::to_owned).to_vec();
     argv.extend(paths.iter().cloned());
-    let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
+    let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: STAT_LIMIT_MS };
     // It complains of those that are not there, and names the others.
-    let named = link.run_with(run).await?.stdout;
+    let named = link.run(run).await?.stdout;
     Ok(paths.iter().filter(|path| named.lines().any(|line| line == *path)).cloned().collect())
 }
 
@@ -405,8 +371,8 @@ pub(crate) async fn stop(env: &OpEnv, worker: &WorkerRow, grace: Duration) -> Re
     match Runner::connect(&link, &worker.id, worker.epoch).await {
         Ok(mut runner) => runner.stop(grace).await?,
         // It is gone already, and what it left is being collected.
-        Err(Error::Connect(_)) => {}
-        Err(error) => return Err(error),
+        Err(shed_guest::Error::Connect(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     let mut view = env.view.clone();
     let over = view.wait_for(|view| {

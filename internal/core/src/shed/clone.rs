@@ -7,13 +7,14 @@ use shed_api::name::printable;
 use shed_api::shed::GitIdentity;
 use shed_api::stream::Exit;
 use shed_link::{Io, Program, Run, Spawn, User};
+use tokio::time::timeout;
 
 use crate::Error;
-use crate::box_link::BoxLink;
 use crate::error::Failure;
 use crate::shed::credential_relay;
 use crate::shed::operations::OpEnv;
-use crate::stream::{Running, read_some, start};
+use shed_guest::Link;
+use shed_guest::{Chunk, Chunks, Main, Output, Stream};
 use shed_model::shed::repo::{self, Repo};
 
 /// How much of git's last words is kept for the reason of a failure.
@@ -29,7 +30,7 @@ pub const KEPT: u8 = 10;
 pub const NOT_EMPTY: u8 = 11;
 
 /// Clones the shed's repository into its workspace.
-pub(crate) async fn checkout(env: &OpEnv, link: &BoxLink) -> Result<(), Failure> {
+pub(crate) async fn checkout(env: &OpEnv, link: &Link) -> Result<(), Failure> {
     let Some(repo) = repository(env) else {
         return Ok(());
     };
@@ -41,12 +42,11 @@ pub(crate) async fn checkout(env: &OpEnv, link: &BoxLink) -> Result<(), Failure>
     let lent = credential_relay::open(link, &repo, &env.order.lend, &env.relay, &env.progress);
     let lent = lent.await.map_err(failed)?;
     let spawn = git_spawn(env, link, &repo, &lent);
-    let mut running = match start(link, spawn).await {
-        Ok(running) => running,
-        Err(error) => return Err(failed(error)),
-    };
-    let last_words = follow(env, &mut running, &repo).await;
-    let exit = running.exit.wait().await;
+    let stream = link.start(spawn).await.map_err(|error| failed(error.into()))?;
+    let Stream { input, output, errors, control: _control, mut exit } = stream;
+    drop(input);
+    let last_words = follow(env, output, errors, &repo).await;
+    let exit = exit.wait().await;
     drop(lent);
     match exit {
         Some(Exit::Code(0)) => {
@@ -69,7 +69,7 @@ fn repository(env: &OpEnv) -> Option<Repo> {
     env.order.repo.clone().or_else(remembered)
 }
 
-fn git_spawn(env: &OpEnv, link: &BoxLink, repo: &Repo, lent: &credential_relay::Lent) -> Spawn {
+fn git_spawn(env: &OpEnv, link: &Link, repo: &Repo, lent: &credential_relay::Lent) -> Spawn {
     let helper = lent.credential.as_ref().map(|socket| {
         // Both are paths in the box, read by a shell in the box.
         format!("!{} credential {socket}", link.hello().program)
@@ -100,29 +100,21 @@ fn git_spawn(env: &OpEnv, link: &BoxLink, repo: &Repo, lent: &credential_relay::
     }
 }
 
-/// Tells git's progress until it has said all; returns its last words.
-async fn follow(env: &OpEnv, running: &mut Running, repo: &Repo) -> String {
-    running.input = None;
+/// Reports git's progress until git closes its standard error; returns the last part of what it printed there.
+async fn follow(env: &OpEnv, output: Output, errors: Option<Output>, repo: &Repo) -> String {
     let mut said = Vec::new();
-    let mut buffer = vec![0; 4 << 10];
-    // git says everything on standard error; nothing reads the other, which stays nearly empty.
-    while let Some(stderr) = running.errors.as_mut() {
-        let read = tokio::select! {
-            read = read_some(stderr, &mut buffer) => read,
-            () = tokio::time::sleep(SILENCE_LIMIT) => break,
+    let mut chunks = Chunks::new(output, errors, Main::Errors);
+    while let Ok(Some(chunk)) = timeout(SILENCE_LIMIT, chunks.next()).await {
+        // git reports everything on standard error.
+        let Chunk::Errors(bytes) = chunk else {
+            continue;
         };
-        match read {
-            Ok(0) | Err(_) => running.errors = None,
-            Ok(n_read) => {
-                let chunk = String::from_utf8_lossy(&buffer[..n_read]);
-                if let Some((text, percent)) = repo::progress(&chunk) {
-                    env.step(format!("cloning {}: {text}", repo.url), percent);
-                }
-                said.extend(&buffer[..n_read]);
-                let excess = said.len().saturating_sub(KEPT_BYTES);
-                said.drain(..excess);
-            }
+        if let Some((text, percent)) = repo::progress(&String::from_utf8_lossy(bytes)) {
+            env.step(format!("cloning {}: {text}", repo.url), percent);
         }
+        said.extend(bytes);
+        let excess = said.len().saturating_sub(KEPT_BYTES);
+        said.drain(..excess);
     }
     String::from_utf8_lossy(&said).into_owned()
 }
@@ -151,11 +143,11 @@ fn why(env: &OpEnv, repo: &Repo, exit: Option<&Exit>, last_words: &str) -> Failu
     Failure::new(Code::CloneFailed, format!("cannot clone {}: {text}", repo.url)).hint(retry)
 }
 
-async fn set_identity(link: &BoxLink, identity: &GitIdentity) -> Result<(), Error> {
+async fn set_identity(link: &Link, identity: &GitIdentity) -> Result<(), Error> {
     for (key, value) in [("user.name", &identity.name), ("user.email", &identity.email)] {
         let argv = ["git", "config", "--local", "--", key, value].map(str::to_owned).to_vec();
         let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: CONFIG_LIMIT_MS };
-        link.run_with(run).await?;
+        link.run(run).await?;
     }
     Ok(())
 }

@@ -11,13 +11,12 @@ use shed_api::Actor;
 use shed_api::shed::Lend;
 use shed_link::Listened;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::Error;
-use crate::box_link::BoxLink;
 use crate::shed::view::ProgressState;
-use crate::stream::{Helper, start_helper, to_tokio};
+use shed_guest::Link;
+use shed_guest::{Connection, Helper};
 use shed_model::shed::repo::Repo;
 
 /// How long a connection waits for the creator's client.
@@ -37,7 +36,7 @@ pub(crate) struct CredentialRelay {
 struct Waiting {
     /// Who offered to lend. Somebody else's answer could be anything.
     lender: Option<Actor>,
-    connections: HashMap<String, (Instant, UnixStream)>,
+    connections: HashMap<String, (Instant, Connection)>,
 }
 
 impl CredentialRelay {
@@ -46,7 +45,7 @@ impl CredentialRelay {
         self.waiting().lender = Some(lender);
     }
 
-    fn put(&self, id: String, socket: UnixStream) -> bool {
+    fn put(&self, id: String, socket: Connection) -> bool {
         let connections = &mut self.waiting().connections;
         connections.retain(|_, (since, _)| since.elapsed() < FETCH_LIMIT);
         if connections.len() >= MAX_WAITING {
@@ -57,7 +56,7 @@ impl CredentialRelay {
     }
 
     /// Fetches a connection; once, and only for the lender.
-    pub(crate) fn take(&self, id: &str, person: &Actor) -> Option<UnixStream> {
+    pub(crate) fn take(&self, id: &str, person: &Actor) -> Option<Connection> {
         let mut waiting = self.waiting();
         if waiting.lender.as_ref() != Some(person) {
             return None;
@@ -94,7 +93,7 @@ impl Drop for Lent {
 
 /// Opens what the clone of `repo` may need: what was lent, and the password that was in its URL.
 pub(crate) async fn open(
-    link: &BoxLink,
+    link: &Link,
     repo: &Repo,
     lend: &[Lend],
     relay: &CredentialRelay,
@@ -129,7 +128,7 @@ fn offer(
     relay: &CredentialRelay,
     progress: &watch::Sender<ProgressState>,
     what: Lend,
-    socket: UnixStream,
+    socket: Connection,
 ) {
     let id = uuid::Uuid::new_v4().simple().to_string();
     if relay.put(id.clone(), socket) {
@@ -137,30 +136,30 @@ fn offer(
     }
 }
 
-async fn listen(link: &BoxLink, name: &str) -> Result<(String, Helper), Error> {
+async fn listen(link: &Link, name: &str) -> Result<(String, Helper), Error> {
     let random = uuid::Uuid::new_v4().simple();
     let path = format!("/tmp/shed-lend-{random}/{name}");
-    let mut helper = start_helper(link, &["listen", "unix", &path, "private"]).await?;
-    match helper.conn.recv::<Listened>().await {
-        Ok(Some((Listened::Listening { .. }, _))) => Ok((path, helper)),
-        Ok(Some((Listened::Refused(why), _))) => Err(Error::Connect(why)),
-        Ok(_) | Err(_) => Err(Error::Connect(format!("cannot listen at {path}"))),
+    let mut helper = link.start_helper(&["listen", "unix", &path, "private"]).await?;
+    match helper.next::<Listened>().await {
+        Some((Listened::Listening { .. }, _)) => Ok((path, helper)),
+        Some((Listened::Refused(why), _)) => Err(Error::Connect(why)),
+        Some((Listened::Accepted { .. }, _)) | None => {
+            Err(Error::Connect(format!("cannot listen at {path}")))
+        }
     }
 }
 
 /// Hands each accepted connection to `take`. Ends with the listener.
-async fn pass_on(mut helper: Helper, mut take: impl FnMut(UnixStream)) {
-    while let Ok(Some((Listened::Accepted { .. }, mut fds))) = helper.conn.recv::<Listened>().await
-    {
-        let socket = fds.pop().filter(|fd| rustix::net::sockopt::socket_domain(fd).is_ok());
-        if let Some(Ok(socket)) = socket.map(to_tokio) {
-            take(socket);
+async fn pass_on(mut helper: Helper, mut take: impl FnMut(Connection)) {
+    while let Some((Listened::Accepted { .. }, connection)) = helper.next::<Listened>().await {
+        if let Some(connection) = connection {
+            take(connection);
         }
     }
 }
 
 /// Answers git's question from the URL's own user and password, if it is for that host.
-async fn answer(mut socket: UnixStream, repo: Repo, own: (String, String)) {
+async fn answer(mut socket: Connection, repo: Repo, own: (String, String)) {
     let mut question = String::new();
     let read = (&mut socket).take(MAX_QUESTION_BYTES).read_to_string(&mut question).await;
     if read.is_ok() && is_about(&question, &repo) {
@@ -195,8 +194,8 @@ mod tests {
     #[tokio::test]
     async fn a_connection_is_fetched_once() {
         let relay = CredentialRelay::default();
-        let (a, _b) = UnixStream::pair().unwrap();
-        assert!(relay.put("x".to_owned(), a));
+        let (a, _b) = tokio::net::UnixStream::pair().unwrap();
+        assert!(relay.put("x".to_owned(), a.into()));
         let me = Actor::Local("me".to_owned());
         relay.open_for(me.clone());
         assert!(relay.take("x", &Actor::Local("you".to_owned())).is_none());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use shed_api::{Actor, EventKind, ShedName, ShedStatus};
 use shed_engine::{BoxState, EngineError, Found};
+use shed_guest::Backoff;
 use shed_model::NewEvent;
 use shed_model::shed::life::Occasion;
 use shed_model::shed::{ShedRow, ShedSpec};
@@ -42,7 +43,7 @@ pub(crate) async fn watch_engine(
     registry: Registry,
     state: watch::Sender<EngineState>,
 ) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let error = tokio::select! {
             ended = try_watch_engine(&server, &resources, &registry, &state) => match ended {
@@ -54,11 +55,11 @@ pub(crate) async fn watch_engine(
         let was_up = matches!(&*state.borrow(), EngineState::Up(_));
         if was_up || *state.borrow() == EngineState::Unknown {
             tracing::warn!(%error, "the engine does not answer");
-            pause = FIRST_PAUSE;
+            backoff.reset();
         }
         state.send_replace(EngineState::Down(error.to_string()));
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
+            () = backoff.pause() => {}
             () = server.stop.cancelled() => return,
         }
     }

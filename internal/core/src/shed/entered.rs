@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use shed_api::session::{Session, SessionStatus};
 use shed_api::{Scope, SessionName, SessionRef, ShedName, ShedStatus};
-use shed_link::{Ran, Refusal, Run, Status};
+use shed_guest::tmux::Command;
+use shed_link::Refusal;
 use shed_model::Rejection;
 use shed_model::session::Managed;
 use shed_model::session::life::Denial;
 use shed_model::shed::life::Request;
-use shed_tmux::TmuxError;
 use shed_tmux::argv::{self, Target};
 use tokio::time::timeout;
 
 use crate::access::Caller;
-use crate::box_link::BoxLink;
 use crate::session::table::NoSessions;
 use crate::shed::handle::Order;
 use crate::shed::handle::{KeeperHandle, Message};
 use crate::shed::registry::Registry;
 use crate::{Error, Person};
+use shed_guest::Link;
 
 /// How long a caller waits for a shed that is being started.
 const ENTER_LIMIT: Duration = Duration::from_secs(60);
@@ -28,21 +28,15 @@ const ENTER_LIMIT: Duration = Duration::from_secs(60);
 const LINK_LIMIT: Duration = Duration::from_secs(10);
 /// How long they wait for the sessions that are restored with the shed.
 const COMPARE_LIMIT: Duration = Duration::from_secs(5);
-/// How long tmux may take.
-const TMUX_LIMIT: Duration = Duration::from_secs(10);
 /// How long a change may take to show in the live table.
 const SHOW_LIMIT: Duration = Duration::from_secs(2);
 /// How long a session that is being created or restored is waited for.
 const COME_LIMIT: Duration = Duration::from_secs(20);
-/// How often a command is tried whose tmux server went away: somebody restarted it.
-const TRIES: u32 = 4;
-/// Between two tries; shed-init starts a server within milliseconds.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A shed in which things can be done now.
 pub(crate) struct Entered {
     pub(crate) shed: ShedName,
-    pub(crate) link: BoxLink,
+    pub(crate) link: Link,
     pub(crate) handle: KeeperHandle,
 }
 
@@ -72,7 +66,7 @@ impl Registry {
     }
 }
 
-async fn wait_to_enter(caller: &Caller<'_>, handle: &KeeperHandle) -> Result<BoxLink, Error> {
+async fn wait_to_enter(caller: &Caller<'_>, handle: &KeeperHandle) -> Result<Link, Error> {
     let name = caller.shed;
     let mut view = handle.view.clone();
     loop {
@@ -186,50 +180,8 @@ impl Entered {
         argv: Vec<String>,
         target: &SessionRef,
     ) -> Result<String, Error> {
-        let limit = u64::try_from(TMUX_LIMIT.as_millis()).unwrap_or(u64::MAX);
-        self.run(Run { argv, env: Vec::new(), directory: None, timeout_ms: limit }, target).await
-    }
-
-    async fn run(&self, run: Run, target: &SessionRef) -> Result<String, Error> {
-        for _ in 1..TRIES {
-            match self.read(self.link.run_with(run.clone()).await, target) {
-                Err(Error::TmuxLost(_)) => tokio::time::sleep(RETRY_PAUSE).await,
-                result => return result,
-            }
-        }
-        self.read(self.link.run_with(run).await, target)
-    }
-
-    fn read(&self, ran: Result<Ran, Error>, target: &SessionRef) -> Result<String, Error> {
-        let ran = match ran {
-            Err(Error::Refused(Refusal::NotExecutable { program, missing: true, .. }))
-                if program == "tmux" =>
-            {
-                return Err(Error::NoTmux(self.shed.clone()));
-            }
-            ran => ran?,
-        };
-        if ran.truncated {
-            let text = "that is more than 1 MiB of text; ask for fewer lines";
-            return Err(Error::Rejected(Rejection::Invalid(text.to_owned())));
-        }
-        if ran.status == Status::Code(0) {
-            return Ok(ran.stdout);
-        }
-        match TmuxError::parse(&ran.stderr) {
-            TmuxError::NoServer | TmuxError::NoSession => {
-                tracing::debug!(shed = %self.shed, session = %target, said = %ran.stderr.trim(), "no session");
-                Err(no_session(&self.shed, target))
-            }
-            TmuxError::Lost => Err(Error::TmuxLost(self.shed.clone())),
-            TmuxError::Duplicate => {
-                let session = target.to_string();
-                Err(Error::SessionExists { shed: self.shed.clone(), session })
-            }
-            TmuxError::Other(text) => {
-                Err(Error::Tmux { shed: self.shed.clone(), text: shed_api::name::printable(&text) })
-            }
-        }
+        let ran = Command::new(argv).run(&self.link).await;
+        ran.map_err(|failure| Error::tmux(&self.shed, target, failure))
     }
 
     /// Whether the session exists. The table is asked first; what is not in it may be too new for it.

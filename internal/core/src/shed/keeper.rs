@@ -20,7 +20,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::box_link::{LinkListener, LinkNews};
 use crate::server::Server;
 use crate::session::Resources;
 use crate::session::handle::WorkHandle;
@@ -28,6 +27,7 @@ use crate::shed::credential_relay::CredentialRelay;
 use crate::shed::handle::{Answer, KeeperHandle, Message, Order};
 use crate::shed::operations::Report;
 use crate::shed::view::{ProgressState, View};
+use shed_guest::LinkNews;
 
 /// Messages that wait for the keeper. Further senders wait.
 const INBOX: usize = 32;
@@ -87,7 +87,7 @@ pub(crate) async fn start(
     row: ShedRow,
     on_gone: impl FnOnce() + Send + 'static,
 ) -> Result<KeeperHandle, Error> {
-    let listener = LinkListener::bind(&server.settings.links_dir, &name)?;
+    let listener = server.transport.listen(&name)?;
     let (messages, inbox) = mpsc::channel(INBOX);
     let (news, heard) = mpsc::channel(NEWS);
     let (reports, reported) = mpsc::channel(REPORTS);
@@ -119,7 +119,7 @@ pub(crate) async fn start(
         relay: relay.clone(),
         work: work.clone(),
     };
-    server.tasks.spawn(listener.run(Arc::clone(server), name.clone(), news, stop.clone()));
+    server.tasks.spawn(shed_guest::listen(listener, name.clone(), news, stop.clone()));
     let keeper = Keeper {
         server: Arc::clone(server),
         resources: resources.clone(),

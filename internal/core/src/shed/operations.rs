@@ -2,7 +2,6 @@
 //! themselves. Each can be resumed: after a crash of the server it is.
 
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::box_link::{BoxLink, link_dir};
 use crate::error::Failure;
 use crate::server::Server;
 use crate::session::handle::WorkHandle;
@@ -25,6 +23,7 @@ use crate::shed::mounts::look_up;
 use crate::shed::view::{ProgressState, View};
 use shed_engine::STOP_LIMIT;
 use shed_engine::{BoxPlan, BoxState, Engine, Found};
+use shed_guest::Link;
 use shed_model::shed::life::Operation;
 
 /// How many of a container's last log lines go into the reason of a failure.
@@ -212,8 +211,6 @@ async fn make_box(env: &OpEnv) -> Result<(), Failure> {
         mounts: spec.mounts.clone(),
         env: spec.env.clone(),
         home: facts.home,
-        link_dir: link_dir(&env.server.settings.links_dir, &env.name),
-        program_dir: env.server.settings.program_dir.clone(),
     };
     let created = env.engine().create(&plan).await?;
     if created.made_volumes {
@@ -223,7 +220,7 @@ async fn make_box(env: &OpEnv) -> Result<(), Failure> {
 }
 
 /// Starts the box and waits for shed-init's hello.
-async fn bring_up(env: &mut OpEnv) -> Result<BoxLink, Failure> {
+async fn bring_up(env: &mut OpEnv) -> Result<Link, Failure> {
     env.step("starting", None);
     let (stale, ran_before) = {
         let view = env.view.borrow();
@@ -264,10 +261,10 @@ async fn bring_up(env: &mut OpEnv) -> Result<BoxLink, Failure> {
 /// `None` if the container ended first.
 async fn wait_for_hello(
     view: &mut watch::Receiver<View>,
-    stale: Option<BoxLink>,
+    stale: Option<Link>,
     name: &ShedName,
     engine: &dyn Engine,
-) -> Option<BoxLink> {
+) -> Option<Link> {
     loop {
         let (link, ended) = {
             let now = view.borrow_and_update();
@@ -307,7 +304,7 @@ async fn start(env: &mut OpEnv) -> Outcome {
     match env.engine().find(&env.name).await? {
         // Its container was removed outside shed; its volumes have all data.
         None => make_box(env).await?,
-        Some(found) if is_stranded(&found, &env.server.settings.program_dir) => {
+        Some(found) if is_stranded(&found) => {
             env.engine().remove_box(&env.name).await?;
             make_box(env).await?;
         }
@@ -317,10 +314,9 @@ async fn start(env: &mut OpEnv) -> Outcome {
     Ok(ShedStatus::Running)
 }
 
-/// Whether a container cannot start, because it mounts another data directory than this server's.
-fn is_stranded(found: &Found, program_dir: &Path) -> bool {
-    let elsewhere = found.program_dir.as_deref().is_some_and(|dir| dir != program_dir);
-    elsewhere && matches!(found.state, BoxState::Created | BoxState::Exited { .. })
+/// Whether a container cannot start, because it was created for another data directory.
+fn is_stranded(found: &Found) -> bool {
+    found.stranded && matches!(found.state, BoxState::Created | BoxState::Exited { .. })
 }
 
 async fn stop(env: &OpEnv) -> Outcome {
@@ -338,7 +334,7 @@ async fn restart(env: &mut OpEnv) -> Outcome {
 
 /// Waits until the end of the old link is noticed, a moment after the container's.
 async fn forget_link(env: &mut OpEnv) {
-    let gone = env.view.borrow().link.as_ref().map(BoxLink::gone);
+    let gone = env.view.borrow().link.as_ref().map(Link::gone);
     if let Some(gone) = gone {
         timeout(Duration::from_secs(1), gone.cancelled()).await.ok();
     }

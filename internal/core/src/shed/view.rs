@@ -8,9 +8,9 @@ use shed_api::shed::{LinkState, Progress, Shed};
 use shed_api::{Code, ShedStatus};
 use shed_model::shed::ShedRow;
 
-use crate::box_link::BoxLink;
 use crate::session::table::{NoSessions, Table};
 use shed_engine::{BoxState, Found};
+use shed_guest::Link;
 
 /// A shed as it is now.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub(crate) struct View {
     /// What the engine reported last; `None` if there is no container, or the engine was not asked yet.
     pub(crate) found: Option<Arc<Found>>,
     /// The link to its shed-init, while that is connected.
-    pub(crate) link: Option<BoxLink>,
+    pub(crate) link: Option<Link>,
     /// Its sessions; those reported last while the link is down.
     pub(crate) table: Option<Arc<Table>>,
     /// The table is older than the link, which has reported nothing yet.
@@ -74,7 +74,7 @@ impl View {
     }
 
     fn link_state(&self) -> LinkState {
-        let hello = self.link.as_ref().map(BoxLink::hello);
+        let hello = self.link.as_ref().map(Link::hello);
         LinkState {
             connected: hello.is_some(),
             version: hello.map(|hello| hello.version.clone()),

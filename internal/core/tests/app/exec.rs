@@ -6,24 +6,24 @@ use std::time::Duration;
 use shed_api::session::NewSession;
 use shed_api::stream::{ConsoleOpen, ExecOpen, Exit};
 use shed_api::{Code, EventKind};
-use shed_core::{Running, Started, read_some};
+use shed_core::{Started, Stream};
 use shed_testing::{TestApp, eventually};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{open, problem, run, session, sh, shed, until, words};
 
-async fn started(test: &TestApp, open: ExecOpen) -> Running {
+async fn started(test: &TestApp, open: ExecOpen) -> Stream {
     match test.app.streams().exec(&test.admin, &shed("a"), open).await.unwrap() {
         Started::Running(running) => *running,
         Started::Detached(_) => panic!("it is detached"),
     }
 }
 
-async fn read_all(running: &mut Running) -> Vec<u8> {
+async fn read_all(running: &mut Stream) -> Vec<u8> {
     let mut all = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
-        match read_some(&mut running.output, &mut buffer).await.unwrap() {
+        match running.output.read(&mut buffer).await.unwrap() {
             0 => return all,
             n_read => all.extend(&buffer[..n_read]),
         }
@@ -136,7 +136,7 @@ async fn a_terminal_has_its_size_from_the_first_byte_and_a_known_term() {
     running.input.as_mut().unwrap().write_all(b"stty size; echo T=$TERM; exit 3\r").await.unwrap();
     let seen = until(&mut running, "T=xterm-256color").await;
     assert!(seen.contains("33 101"), "{seen}");
-    while read_some(&mut running.output, &mut [0; 4096]).await.unwrap() > 0 {}
+    while running.output.read(&mut [0; 4096]).await.unwrap() > 0 {}
     assert_eq!(running.exit.wait().await, Some(Exit::Code(3)));
 }
 

@@ -3,8 +3,9 @@
 use shed_api::session::NewSession;
 use shed_api::stream::{AttachOpen, ExecOpen, ExecRequest, ExecResult, ExecSpec, Tty};
 use shed_api::{Problem, SessionRef, ShedName};
-use shed_core::{Attach, Error, Running, read_some};
+use shed_core::{Attach, Error, Stream};
 use shed_testing::{TestApp, wait};
+use tokio::io::AsyncReadExt as _;
 
 pub(crate) fn shed(name: &str) -> ShedName {
     name.parse().unwrap()
@@ -67,10 +68,10 @@ pub(crate) fn attach() -> Attach {
 }
 
 /// Reads a terminal until it shows `text`.
-pub(crate) async fn until(running: &mut Running, text: &str) -> String {
+pub(crate) async fn until(running: &mut Stream, text: &str) -> String {
     wait::text(text, async || {
         let mut buffer = vec![0; 4096];
-        let n_read = read_some(&mut running.output, &mut buffer).await.unwrap();
+        let n_read = running.output.read(&mut buffer).await.unwrap();
         buffer.truncate(n_read);
         (n_read > 0).then_some(buffer)
     })

@@ -112,6 +112,7 @@ async fn a_volume_in_use_is_named_and_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_creation_resumes_with_the_remains_of_an_earlier_one_and_replaces_a_wrong_image() {
     let test = TestDocker::start().await;
+    test.make_dir("links/a");
     let plan = |image: &str| shed_engine::BoxPlan {
         shed: shed("a"),
         created_at: chrono::DateTime::UNIX_EPOCH,
@@ -122,8 +123,6 @@ async fn a_creation_resumes_with_the_remains_of_an_earlier_one_and_replaces_a_wr
         mounts: Vec::new(),
         env: std::collections::BTreeMap::new(),
         home: "/home/dev".to_owned(),
-        link_dir: test.make_dir("links/a"),
-        program_dir: test.settings.program_dir.clone(),
     };
     let first = test.engine.create(&plan("shed-test-busybox:latest")).await.unwrap();
     assert!(first.made_volumes);

@@ -2,7 +2,7 @@
 
 use shed_api::Code;
 use shed_api::shed::{CreateShed, Mount};
-use shed_engine::{Engine as _, Peer};
+use shed_engine::local::{Peer, PeerCheck as _};
 
 use crate::support::{TestDocker, problem, shed, worker_of};
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use shed_api::shed::{CreateShed, RebuildShed};
 use shed_api::stream::{ConsoleOpen, Exit, Tty};
 use shed_api::{Code, ShedStatus};
-use shed_core::{Removal, read_some};
+use shed_core::Removal;
+use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::{TestDocker, docker, new_session_request, problem, shed};
@@ -20,7 +21,7 @@ async fn console(test: &TestDocker, line: &str) -> (String, Option<Exit>) {
     running.input.as_mut().unwrap().write_all(line.as_bytes()).await.unwrap();
     let (mut seen, mut buffer) = (Vec::new(), vec![0; 4096]);
     loop {
-        match read_some(&mut running.output, &mut buffer).await {
+        match running.output.read(&mut buffer).await {
             Ok(n_read) if n_read > 0 => seen.extend_from_slice(&buffer[..n_read]),
             Ok(_) | Err(_) => break,
         }

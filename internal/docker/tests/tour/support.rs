@@ -11,6 +11,8 @@ use shed_api::stream::{ExecRequest, ExecResult};
 use shed_api::{Problem, ShedName};
 use shed_core::{App, Clock, Defaults, Error, MountPolicy, Person, Settings};
 use shed_docker::{DockerEngine, Options};
+use shed_engine::local::HostDirs;
+use shed_guest::unix::UnixTransport;
 use shed_store::Store;
 use shed_testing::DockerRun;
 pub(crate) use shed_testing::{docker, try_docker};
@@ -47,8 +49,6 @@ impl TestDocker {
         let mut settings = Settings {
             name: "test".to_owned(),
             server_id: format!("test-{id}"),
-            links_dir: dir.path().join("links"),
-            program_dir,
             defaults: Defaults {
                 network: Network::None,
                 limits: Limits { cpus: 2.0, memory_bytes: 512 << 20, pids: 256 },
@@ -65,11 +65,12 @@ impl TestDocker {
             prefix: format!("shed-t{id}"),
             network: format!("shed-t{id}"),
             extra_labels: BTreeMap::from([run.label()]),
+            host_dirs: HostDirs { links_dir: dir.path().join("links"), program_dir },
             ..Options::new(&settings.server_id)
         };
         change(&mut settings, &mut options);
         let engine = Arc::new(DockerEngine::connect(options.clone()));
-        let (app, store) = open(dir.path(), &settings, &engine).await;
+        let (app, store) = open(dir.path(), &settings, &options, &engine).await;
         let admin = Person::local("tester".to_owned(), 0);
         Self { app, store, engine, admin, options, settings, run, dir }
     }
@@ -86,7 +87,8 @@ impl TestDocker {
             }
         }
         self.engine = Arc::new(DockerEngine::connect(self.options.clone()));
-        (self.app, self.store) = open(self.dir.path(), &self.settings, &self.engine).await;
+        (self.app, self.store) =
+            open(self.dir.path(), &self.settings, &self.options, &self.engine).await;
     }
 
     /// A running shed with the server's defaults.
@@ -173,10 +175,18 @@ pub(crate) enum Database {
     Lost,
 }
 
-async fn open(dir: &Path, settings: &Settings, engine: &Arc<DockerEngine>) -> (App, Store) {
+async fn open(
+    dir: &Path,
+    settings: &Settings,
+    options: &Options,
+    engine: &Arc<DockerEngine>,
+) -> (App, Store) {
     let store = Store::open(dir).unwrap();
+    let links_dir = options.host_dirs.links_dir.clone();
+    let transport = Arc::new(UnixTransport::new(links_dir, Arc::clone(engine) as _));
     let engine = Arc::clone(engine) as _;
-    let app = App::open(settings.clone(), store.clone(), engine, Clock::System).await.unwrap();
+    let opened = App::open(settings.clone(), store.clone(), engine, transport, Clock::System);
+    let app = opened.await.unwrap();
     app.server().settled().await;
     (app, store)
 }

@@ -10,7 +10,7 @@ use axum::response::Response;
 use serde::de::DeserializeOwned;
 use shed_api::stream::{AttachOpen, ConsoleOpen, ExecOpen, MAX_MESSAGE_BYTES, ServerFrame};
 use shed_api::{Code, Problem, Scope, ShedName};
-use shed_core::{Attach, Error, Person, Running, Started, Target};
+use shed_core::{Attach, Error, Person, Started, Stream, Target};
 
 use crate::State;
 use crate::extract::{Answer, Door, OfSession, OfShed, Refused, Who};
@@ -64,7 +64,7 @@ async fn opened<T: DeserializeOwned>(state: &State, socket: &mut WebSocket) -> O
 async fn run_terminal(
     state: &State,
     mut socket: WebSocket,
-    starting: impl Future<Output = Result<Running, Error>>,
+    starting: impl Future<Output = Result<Stream, Error>>,
 ) {
     match with_pings(state, &mut socket, starting).await {
         Ok(running) => copy_process(state, socket, running, DrainUntil::Quiet).await,

@@ -6,9 +6,8 @@ use axum::extract::ws::{Message, WebSocket};
 use futures_util::{SinkExt as _, StreamExt as _};
 use shed_api::stream::{ClientFrame, Exit, STDERR, STDOUT, ServerFrame, signal_number};
 use shed_api::{Code, Problem};
-use shed_core::{Control, Running, n_readable, read_some};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::unix::pipe;
+use shed_core::{Control, Input, Output, Stream as ProcessStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -38,10 +37,10 @@ pub(crate) enum DrainUntil {
 pub(crate) async fn copy_process(
     state: &State,
     socket: WebSocket,
-    running: Running,
+    process: ProcessStream,
     until: DrainUntil,
 ) {
-    let Running { input, mut output, mut errors, control, mut exit } = running;
+    let ProcessStream { input, mut output, mut errors, control, mut exit } = process;
     let (mut sink, stream) = socket.split();
     if send_frame(&mut sink, &ServerFrame::Started).await.is_err() {
         return;
@@ -66,8 +65,8 @@ pub(crate) async fn copy_process(
                 message = err.read(errors.as_mut()) => message,
                 exit = exit.wait(), if ended.is_none() => {
                     ended = Some(exit);
-                    out.unread = n_readable(&output);
-                    err.unread = errors.as_ref().map_or(0, n_readable);
+                    out.unread = output.ready_bytes();
+                    err.unread = errors.as_ref().map_or(0, Output::ready_bytes);
                     drain.begin();
                     continue;
                 }
@@ -158,13 +157,13 @@ impl Outgoing {
     }
 
     /// The next message; `None` at the end. Cancellation-safe.
-    async fn read(&mut self, pipe: Option<&mut pipe::Receiver>) -> Option<Message> {
-        let Some(pipe) = pipe.filter(|_| !self.ended) else {
+    async fn read(&mut self, output: Option<&mut Output>) -> Option<Message> {
+        let Some(output) = output.filter(|_| !self.ended) else {
             return std::future::pending().await;
         };
         self.buffer.resize(READ_BYTES + 1, 0);
         self.buffer[0] = self.channel;
-        match read_some(pipe, &mut self.buffer[1..]).await {
+        match output.read(&mut self.buffer[1..]).await {
             Ok(0) | Err(_) => {
                 self.ended = true;
                 self.unread = 0;
@@ -181,11 +180,7 @@ impl Outgoing {
 
 /// Passes on the caller's messages until it disconnects. Input that the process does not read delays further input, but not
 /// sizes and signals, until the queue is full.
-async fn take_input(
-    mut stream: Stream,
-    input: Option<pipe::Sender>,
-    control: &Control,
-) -> CallerEnd {
+async fn take_input(mut stream: Stream, input: Option<Input>, control: &Control) -> CallerEnd {
     let (queue, mut queued) = mpsc::channel::<Option<axum::body::Bytes>>(INPUT_MESSAGES);
     let write = async move {
         let mut input = input;

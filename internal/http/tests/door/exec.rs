@@ -2,15 +2,24 @@
 
 use serde_json::{Value, json};
 
+use shed_testing::{Transport, over_each_transport};
+
 use crate::support::{Door, post};
 
 async fn exec(door: &Door, body: Value) -> Value {
     door.json(post("/api/sheds/a/exec", &body.to_string()), 200).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_is_run_to_its_end() {
-    let door = Door::with_shed().await;
+over_each_transport! {
+    a_command_is_run_to_its_end
+    death_by_a_signal_is_reported
+    a_command_is_ended_at_its_time_limit
+    a_command_runs_in_a_session
+    input_and_output_may_be_long_and_are_bounded
+}
+
+async fn a_command_is_run_to_its_end(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let script = "echo out; echo err >&2; cat; pwd; echo $X; exit 7";
     let body = json!({ "argv": ["sh", "-c", script], "stdin": "in\n", "directory": "/", "env": { "X": "y z" } });
     let result = exec(&door, body).await;
@@ -43,16 +52,14 @@ async fn bytes_that_are_not_utf8_are_sent_as_base64() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn death_by_a_signal_is_reported() {
-    let door = Door::with_shed().await;
+async fn death_by_a_signal_is_reported(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let result = exec(&door, json!({ "argv": ["sh", "-c", "kill -KILL $$"] })).await;
     assert_eq!((&result["exit"], &result["signal"]), (&137.into(), &"KILL".into()));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_is_ended_at_its_time_limit() {
-    let door = Door::with_shed().await;
+async fn a_command_is_ended_at_its_time_limit(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let mark = door.test.dir().join("ended");
     let script =
         format!("trap 'touch {}; exit' TERM; while :; do sleep 0.01; done", mark.display());
@@ -92,9 +99,8 @@ async fn root_needs_scope_admin() {
     assert_eq!(door.ask_tcp(ask).await.problem(), (403, "forbidden".to_owned()));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_runs_in_a_session() {
-    let door = Door::with_shed().await;
+async fn a_command_runs_in_a_session(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     door.json(post("/api/sheds/a/sessions", r#"{"name":"work","directory":"/"}"#), 201).await;
     let script = "pwd; [ -n \"$TMUX\" ] && echo inside; exit 3";
     let result = exec(&door, json!({ "argv": ["sh", "-c", script], "session": "work" })).await;
@@ -102,9 +108,8 @@ async fn a_command_runs_in_a_session() {
     assert_eq!(result["stdout"].as_str().unwrap().replace('\r', ""), "/\ninside\n");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn input_and_output_may_be_long_and_are_bounded() {
-    let door = Door::with_shed().await;
+async fn input_and_output_may_be_long_and_are_bounded(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let n_bytes = 2 << 20;
     let result = exec(&door, json!({ "argv": ["wc", "-c"], "stdin": "x".repeat(n_bytes) })).await;
     assert_eq!(result["stdout"].as_str().unwrap().trim(), n_bytes.to_string());

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use shed_api::Scope;
 use shed_api::stream::{AttachOpen, ConsoleOpen, ExecOpen, ExecSpec, Exit, Tty};
 use shed_client::{ClientError, Frame, ProcessStream};
-use shed_testing::{eventually, wait};
+use shed_testing::{Transport, eventually, over_each_transport, wait};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -52,9 +52,19 @@ async fn to_end(stream: &mut ProcessStream) -> (Vec<u8>, Vec<u8>, Exit) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_has_input_output_and_a_size() {
-    let door = Door::with_shed().await;
+over_each_transport! {
+    a_terminal_has_input_output_and_a_size
+    a_session_outlives_a_dropped_terminal
+    a_console_is_a_shell
+    a_command_has_three_streams_and_an_exit
+    a_command_takes_signals
+    a_command_can_be_detached
+    a_slow_caller_makes_its_command_wait
+    a_port_in_a_shed_is_reached_with_half_close
+}
+
+async fn a_terminal_has_input_output_and_a_size(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let token = door.token(Scope::Drive, &[]).await;
     let mut stream = door.client_with(&token).attach("a", "work", &attach()).await.unwrap();
     assert_eq!(next(&mut stream).await, Frame::Started);
@@ -73,7 +83,9 @@ async fn a_terminal_has_input_output_and_a_size() {
     };
     shown(|session| session["attached"] == true && session["attached_clients"] == 1).await;
     assert!(stream.input.resize(100, 30).await);
-    assert!(stream.input.send("stty size\r".into()).await);
+    // tmux gives the window its new size a moment later. The echoed command does not contain what is waited for.
+    let line = "until stty size | grep '29 1''00'; do :; done\r";
+    assert!(stream.input.send(line.into()).await);
     until(&mut stream, "29 100").await;
     assert!(stream.input.send("\x02d".into()).await);
     let (_, _, exit) = to_end(&mut stream).await;
@@ -81,9 +93,8 @@ async fn a_terminal_has_input_output_and_a_size() {
     shown(|session| session["attached"] == false).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_outlives_a_dropped_terminal() {
-    let door = Door::with_shed().await;
+async fn a_session_outlives_a_dropped_terminal(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let mut stream = door.client().attach("a", "work", &attach()).await.unwrap();
     stream.input.send("echo here-$((1+1))\r".into()).await;
     until(&mut stream, "here-2").await;
@@ -141,9 +152,8 @@ async fn a_read_scope_sees_a_session_and_cannot_type() {
     assert_eq!(refused.err().unwrap().code(), Some(shed_api::Code::Forbidden));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_console_is_a_shell() {
-    let door = Door::with_shed().await;
+async fn a_console_is_a_shell(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let console: ConsoleOpen =
         serde_json::from_value(json!({ "tty": tty(), "env": { "X": "y" } })).unwrap();
     let mut stream = door.client().console("a", &console).await.unwrap();
@@ -155,9 +165,8 @@ async fn a_console_is_a_shell() {
     assert_eq!(exit, Exit::Code(5));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_has_three_streams_and_an_exit() {
-    let door = Door::with_shed().await;
+async fn a_command_has_three_streams_and_an_exit(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let script = "cat; echo err >&2; exit 3";
     let open = ExecOpen { stdin: true, ..open(&["sh", "-c", script]) };
     let mut stream = door.client().exec_stream("a", &open).await.unwrap();
@@ -172,18 +181,16 @@ async fn a_command_has_three_streams_and_an_exit() {
     assert!(matches!(stream.reader.next().await, Err(ClientError::Lost { .. })));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_takes_signals() {
-    let door = Door::with_shed().await;
+async fn a_command_takes_signals(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let mut stream = door.client().exec_stream("a", &open(&["sleep", "1000"])).await.unwrap();
     assert_eq!(next(&mut stream).await, Frame::Started);
     assert!(stream.input.signal("TERM").await);
     assert_eq!(to_end(&mut stream).await.2, Exit::Signal("TERM".to_owned()));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_can_be_detached() {
-    let door = Door::with_shed().await;
+async fn a_command_can_be_detached(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let mark = door.test.dir().join("mark");
     let open = ExecOpen { detach: true, ..open(&["touch", mark.to_str().unwrap()]) };
     let mut stream = door.client().exec_stream("a", &open).await.unwrap();
@@ -192,9 +199,8 @@ async fn a_command_can_be_detached() {
     eventually("the mark", async || mark.exists().then_some(())).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slow_caller_makes_its_command_wait() {
-    let door = Door::with_shed().await;
+async fn a_slow_caller_makes_its_command_wait(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let mark = door.test.dir().join("pid");
     let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec yes", mark.display());
     let mut slow = door.client().exec_stream("a", &open(&["sh", "-c", &script])).await.unwrap();
@@ -240,9 +246,8 @@ async fn a_slow_caller_makes_its_command_wait() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_port_in_a_shed_is_reached_with_half_close() {
-    let door = Door::with_shed().await;
+async fn a_port_in_a_shed_is_reached_with_half_close(transport: Transport) {
+    let door = Door::with_shed_on(transport).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

@@ -10,7 +10,7 @@ use shed_api::access::NewToken;
 use shed_client::{Address, Client};
 use shed_core::Person;
 use shed_http::{Http, Listen, Listener, Options, Tls};
-use shed_testing::TestApp;
+use shed_testing::{TestApp, Transport};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::task::JoinHandle;
@@ -47,6 +47,13 @@ impl Door {
 
     pub(crate) async fn with(options: Options, tls: Option<Tls>) -> Self {
         Self::over(TestApp::start().await, options, tls).await
+    }
+
+    /// One with a running shed `a` that the server reaches this way.
+    pub(crate) async fn with_shed_on(transport: Transport) -> Self {
+        let door = Self::over(TestApp::start_on(transport).await, Options::default(), None).await;
+        door.test.shed("a").await;
+        door
     }
 
     /// One with a running shed `a` and a server whose time can jump.

@@ -3,11 +3,17 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use shed_testing::{Transport, over_each_transport};
+
 use crate::support::{Door, noise, said};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sftp_starts_at_home() {
-    let door = Door::open().await;
+over_each_transport! {
+    sftp_starts_at_home
+    files_are_unchanged_after_a_round_trip
+}
+
+async fn sftp_starts_at_home(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let mut sftp = door.client("sftp");
     sftp.args(["-q", "-b", "-", "a@door"]);
     let ran = said(sftp, b"pwd\nmkdir new\n").await;
@@ -17,9 +23,8 @@ async fn sftp_starts_at_home() {
     assert!(home.join("new").is_dir());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn files_are_unchanged_after_a_round_trip() {
-    let door = Door::open().await;
+async fn files_are_unchanged_after_a_round_trip(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let (sent, got) = (door.path("sent"), door.path("got"));
     fs::create_dir_all(sent.join("below")).unwrap();
     fs::write(sent.join("below/data"), noise(3 << 20)).unwrap();

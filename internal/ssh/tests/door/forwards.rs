@@ -5,7 +5,7 @@ use std::path::Path;
 
 use shed_api::Scope;
 use shed_api::shed::PatchShed;
-use shed_testing::eventually;
+use shed_testing::{Transport, eventually, over_each_transport};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::process::{Child, Command};
@@ -60,9 +60,14 @@ async fn forward(door: &Door, options: &[&str], path: &Path) -> Child {
     child
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_into_the_shed_support_half_close() {
-    let door = Door::open().await;
+over_each_transport! {
+    connections_into_the_shed_support_half_close
+    a_browser_reaches_what_the_shed_reaches
+    programs_in_the_shed_reach_the_client
+}
+
+async fn connections_into_the_shed_support_half_close(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let (port, file) = (parrot().await, door.path("parrot"));
     parrot_at(&file);
     let (tcp, unix, closed) = (door.path("tcp"), door.path("unix"), door.path("closed"));
@@ -102,9 +107,8 @@ async fn a_read_scope_cannot_forward() {
     assert_eq!(said(door.ssh("a", &listen), b"").await.status, Some(255));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_browser_reaches_what_the_shed_reaches() {
-    let door = Door::open().await;
+async fn a_browser_reaches_what_the_shed_reaches(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let port = parrot().await;
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let ready = door.path("ready");
@@ -125,9 +129,8 @@ async fn a_browser_reaches_what_the_shed_reaches() {
     assert_eq!(hear(socks, b"through").await, b"through");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn programs_in_the_shed_reach_the_client() {
-    let door = Door::open().await;
+async fn programs_in_the_shed_reach_the_client(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let (port, file) = (parrot().await, door.path("parrot"));
     parrot_at(&file);
     let (there, there_too) = (door.path("there"), door.path("there-too"));

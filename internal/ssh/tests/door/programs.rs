@@ -5,15 +5,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use shed_api::Scope;
-use shed_testing::{Terminal, eventually};
+use shed_testing::{Terminal, Transport, eventually, over_each_transport};
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use crate::support::{Door, Master, line_with, noise, said, started, written};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_runs_in_a_login_shell_and_its_status_comes_back() {
-    let door = Door::open().await;
+over_each_transport! {
+    a_command_runs_in_a_login_shell_and_its_status_comes_back
+    bytes_pass_both_ways_as_they_are
+    a_reader_that_is_slower_than_the_network_gets_it_all
+    death_by_a_signal_is_reported
+    the_end_of_input_ends_neither_output_nor_program
+    a_program_need_not_read_its_input
+}
+
+async fn a_command_runs_in_a_login_shell_and_its_status_comes_back(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let ran = door.run("echo out; echo err >&2; shopt -q login_shell && pwd; exit 7").await;
     assert_eq!((ran.status, ran.errors.as_str()), (Some(7), "err\n"));
     let workspace = door.test.engine.workspace("a");
@@ -30,18 +38,16 @@ async fn a_shell_reads_what_is_piped_to_it() {
     assert_eq!((shell.status, shell.text()), (Some(3), "login\n"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn bytes_pass_both_ways_as_they_are() {
-    let door = Door::open().await;
+async fn bytes_pass_both_ways_as_they_are(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let sent = noise(20 << 20);
     let cat = said(door.ssh("a", &["door", "cat"]), &sent).await;
     assert_eq!((cat.status, cat.errors.as_str()), (Some(0), ""));
     assert!(cat.out == sent, "{} bytes came back of {}", cat.out.len(), sent.len());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_is_slower_than_the_network_gets_it_all() {
-    let door = Door::open().await;
+async fn a_reader_that_is_slower_than_the_network_gets_it_all(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let sent = noise(5 << 20);
     let od = said(door.ssh("a", &["door", "od -An -v -tx1"]), &sent).await;
     assert_eq!(od.status, Some(0));
@@ -63,9 +69,8 @@ async fn a_read_scope_runs_nothing() {
     assert!(refused.errors.contains("needs scope drive; yours is read"), "{}", refused.errors);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn death_by_a_signal_is_reported() {
-    let door = Door::open().await;
+async fn death_by_a_signal_is_reported(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let ran = said(door.ssh("a", &["-o", "LogLevel=DEBUG1", "door", "kill -TERM $$"]), b"").await;
     // The client has no status then, and says what it was told only when asked to be loud.
     assert_eq!(ran.status, Some(255));
@@ -73,16 +78,14 @@ async fn death_by_a_signal_is_reported() {
     assert!(!ran.errors.contains("rtype exit-status"), "{}", ran.errors);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_input_ends_neither_output_nor_program() {
-    let door = Door::open().await;
+async fn the_end_of_input_ends_neither_output_nor_program(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let ran = said(door.ssh("a", &["door", "cat; echo after; exec 1>&-; exit 4"]), b"in\n").await;
     assert_eq!((ran.status, ran.text()), (Some(4), "in\nafter\n"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_program_need_not_read_its_input() {
-    let door = Door::open().await;
+async fn a_program_need_not_read_its_input(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let input = noise(12 << 20);
     let ran = said(door.ssh("a", &["door", "head -c 3 | wc -c; exec 0<&-; exit 6"]), &input).await;
     assert_eq!((ran.status, ran.text()), (Some(6), "3\n"));

@@ -9,8 +9,8 @@ use std::time::Duration;
 use shed_api::Scope;
 use shed_api::access::NewKey;
 use shed_ssh::{HostKey, Options, SshServer};
-use shed_testing::TestApp;
 pub(crate) use shed_testing::noise;
+use shed_testing::{TestApp, Transport};
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
 };
@@ -47,8 +47,16 @@ impl Door {
         Self::open_with(Options::default()).await
     }
 
+    /// With a running shed `a` that the server reaches this way.
+    pub(crate) async fn open_on(transport: Transport) -> Self {
+        Self::over(TestApp::start_on(transport).await, Options::default()).await
+    }
+
     pub(crate) async fn open_with(options: Options) -> Self {
-        let test = TestApp::start().await;
+        Self::over(TestApp::start().await, options).await
+    }
+
+    async fn over(test: TestApp, options: Options) -> Self {
         test.shed("a").await;
         let host_key = HostKey::load_or_create(&test.dir().join("host_key")).unwrap();
         let mut server = SshServer::new(test.app.clone(), &host_key, options);

@@ -1,13 +1,19 @@
 //! Terminals: shells and sessions as a person has them.
 
 use shed_api::Scope;
-use shed_testing::Terminal;
+use shed_testing::{Terminal, Transport, over_each_transport};
 
 use crate::support::Door;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_has_its_size_from_the_first_byte_and_follows_changes() {
-    let door = Door::open().await;
+over_each_transport! {
+    a_terminal_has_its_size_from_the_first_byte_and_follows_changes
+    a_session_is_made_attached_to_and_lives_on
+    a_terminal_is_as_the_client_has_it
+    a_program_in_a_terminal_reports_its_status
+}
+
+async fn a_terminal_has_its_size_from_the_first_byte_and_follows_changes(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let line = "stty size; trap 'stty size' WINCH; echo $TERM; while :; do read -t 0.05 x; done";
     let mut screen = Terminal::start(door.ssh("a", &["-t", "door", line]), 101, 33);
     screen.until("33 101\r\nxterm-256color\r\n").await;
@@ -18,9 +24,8 @@ async fn a_terminal_has_its_size_from_the_first_byte_and_follows_changes() {
     assert_eq!(screen.end().await.1, Some(255));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_made_attached_to_and_lives_on() {
-    let door = Door::open().await;
+async fn a_session_is_made_attached_to_and_lives_on(transport: Transport) {
+    let door = Door::open_on(transport).await;
     for (user, number) in [("a+work", 42), ("a/work", 43)] {
         let mut screen = Terminal::start(door.ssh(user, &["-t", "door"]), 90, 25);
         screen.keys(&format!("echo $(({number} + 0))-$(stty size)\r")).await;
@@ -56,9 +61,8 @@ async fn scope_read_attaches_read_only() {
     assert!(!seen.contains("reader"), "{seen}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_is_as_the_client_has_it() {
-    let door = Door::open().await;
+async fn a_terminal_is_as_the_client_has_it(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let mut local = door.ssh("a", &["-t", "door", "stty -a"]).into_std();
     let line = format!(
         "stty -ixon erase ^H; exec ssh {}",
@@ -89,9 +93,8 @@ async fn a_new_session_has_the_locale_variables_of_its_creator() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_program_in_a_terminal_reports_its_status() {
-    let door = Door::open().await;
+async fn a_program_in_a_terminal_reports_its_status(transport: Transport) {
+    let door = Door::open_on(transport).await;
     let mut screen = Terminal::start(door.ssh("a", &["-t", "door"]), 80, 24);
     screen.keys("echo $((6 * 7))\r").await;
     screen.until("42\r\n").await;

@@ -9,9 +9,9 @@ use tokio::time::timeout;
 
 use super::SHOW_LIMIT;
 use crate::Error;
-use crate::files::git::git;
 use crate::session::env::OpEnv;
 use crate::session::windows::tmux;
+use shed_guest::git::git;
 
 /// Changes a session. git and tmux are changed first: they may refuse.
 pub(super) async fn patch(env: &OpEnv) -> Result<(), Error> {

@@ -9,12 +9,12 @@ use tokio::time::timeout;
 
 use super::SHOW_LIMIT;
 use crate::Error;
-use crate::box_link::BoxLink;
 use crate::files::worktree::checkpoint;
 use crate::housekeeping::{leftover, orphans};
-use crate::session::control::Runner;
 use crate::session::env::OpEnv;
 use crate::session::windows::{self, GRACE, tmux};
+use shed_guest::Link;
+use shed_guest::Runner;
 
 /// Ends the session's processes, with a checkpoint of what they leave.
 pub(super) async fn terminate(env: &OpEnv) -> Result<(), Error> {
@@ -95,15 +95,15 @@ pub(super) async fn kill_session(env: &OpEnv) -> Result<(), Error> {
     Ok(())
 }
 
-async fn freeze_worker(link: &BoxLink, worker: &WorkerRow, on: bool) -> Result<(), Error> {
+async fn freeze_worker(link: &Link, worker: &WorkerRow, on: bool) -> Result<(), Error> {
     let asked = async {
         let mut runner = Runner::connect(link, &worker.id, worker.epoch).await?;
         if on { runner.freeze().await } else { runner.thaw().await }
     };
     match asked.await {
         // It ended just now.
-        Err(Error::Connect(_)) => Ok(()),
-        done => done,
+        Err(shed_guest::Error::Connect(_)) => Ok(()),
+        done => Ok(done?),
     }
 }
 

@@ -8,8 +8,8 @@ use shed_link::Picture;
 use shed_model::NewEvent;
 
 use super::Keeper;
-use crate::box_link::LinkNews;
 use crate::session::table::{SessionChange, Table, changes};
+use shed_guest::LinkNews;
 
 /// How long a new session is attributed to the person who asked for it.
 pub(super) const EXPECTED_FOR: Duration = Duration::from_secs(10);

@@ -9,7 +9,6 @@ use shed_model::shed::life::{self, Denial, Occasion, Operation, Repair, Seen};
 
 use super::{Ended, Job, Keeper, answer_all};
 use crate::Error;
-use crate::box_link::link_dir;
 use crate::error::Failure;
 use crate::shed::handle::{Answer, Order};
 use crate::shed::operations::{After, OpError, Report};
@@ -102,8 +101,7 @@ impl Keeper {
     }
 
     pub(super) async fn finish_removal(&mut self, job: Job) -> Option<Ended> {
-        let dir = link_dir(&self.server.settings.links_dir, &self.name);
-        if let Err(error) = std::fs::remove_dir_all(&dir) {
+        if let Err(error) = self.server.transport.forget(&self.name) {
             tracing::warn!(shed = %self.name, %error, "the link directory was left behind");
         }
         let event = self.event(EventKind::ShedRemoved, job.payload.actor.clone());

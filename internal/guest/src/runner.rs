@@ -1,18 +1,15 @@
-//! A worker's runner, asked by its control socket in the box: type, signal, stop, freeze.
+//! A worker's runner, asked on its control socket in the container: type, signal, stop, freeze.
 
-use shed_model::Rejection;
 use std::time::Duration;
 
 use shed_link::Connected;
 use shed_link::control::{Ask, Reply, Report};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::box_link::BoxLink;
-use crate::output::collector::spool_dir;
-use crate::stream::{Connection, start_helper};
+use crate::connection::Connection;
+use crate::link::Link;
 
 /// How long a runner may take to answer anything but a stop.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -21,37 +18,34 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// A connection to a runner. Requests are answered in order.
 #[derive(Debug)]
-pub(crate) struct Runner {
-    socket: UnixStream,
+pub struct Runner {
+    connection: Connection,
     bytes: Vec<u8>,
 }
 
 impl Runner {
     /// Connects to the runner of one start of a worker.
-    pub(crate) async fn connect(link: &BoxLink, worker: &str, epoch: u64) -> Result<Self, Error> {
-        let path = format!("{}/{worker}/{epoch}/{}", spool_dir(link), shed_link::control::SOCKET);
-        let mut helper = start_helper(link, &["connect", "unix", &path]).await?;
-        let lost = || Error::Connect("the worker's runner does not answer".to_owned());
-        match timeout(ANSWER_LIMIT, helper.conn.recv::<Connected>()).await {
-            Ok(Ok(Some((Connected::Socket, mut fds)))) => {
-                let fd = fds.pop().ok_or_else(lost)?;
-                match Connection::from_shed(fd)? {
-                    Connection::Unix(socket) => Ok(Self { socket, bytes: Vec::new() }),
-                    Connection::Tcp(_) => Err(lost()),
-                }
+    pub async fn connect(link: &Link, worker: &str, epoch: u64) -> Result<Self, Error> {
+        let path = format!("{}/{worker}/{epoch}/{}", link.spool_dir(), shed_link::control::SOCKET);
+        let mut helper = link.start_helper(&["connect", "unix", &path]).await?;
+        match timeout(ANSWER_LIMIT, helper.next::<Connected>()).await {
+            Ok(Some((Connected::Socket, Some(connection)))) => {
+                Ok(Self { connection, bytes: Vec::new() })
             }
-            Ok(Ok(Some((Connected::Refused(_), _)) | None) | Err(_)) | Err(_) => Err(lost()),
+            Ok(Some((Connected::Socket | Connected::Refused(_), _)) | None) | Err(_) => {
+                Err(Error::Connect("the worker's runner does not answer".to_owned()))
+            }
         }
     }
 
     /// Types bytes, exactly. Waits while the worker does not read.
-    pub(crate) async fn input(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub async fn input(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let frames = Ask::Input(bytes.to_vec()).encode();
-        self.socket.write_all(&frames).await.map_err(Error::io("the worker's runner"))
+        self.connection.write_all(&frames).await.map_err(Error::io("the worker's runner"))
     }
 
     /// Ends the whole tree; returns when it is gone.
-    pub(crate) async fn stop(&mut self, grace: Duration) -> Result<(), Error> {
+    pub async fn stop(&mut self, grace: Duration) -> Result<(), Error> {
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         match self.ask(&Ask::Stop { grace_ms }, grace + KILL_LIMIT).await {
             // The runner ends with its tree, and may be gone before it has said so.
@@ -61,17 +55,17 @@ impl Runner {
     }
 
     /// Freezes the whole tree.
-    pub(crate) async fn freeze(&mut self) -> Result<(), Error> {
+    pub async fn freeze(&mut self) -> Result<(), Error> {
         self.ask(&Ask::Freeze, ANSWER_LIMIT).await.map(drop)
     }
 
-    /// Lets the tree go on.
-    pub(crate) async fn thaw(&mut self) -> Result<(), Error> {
+    /// Continues a frozen tree.
+    pub async fn thaw(&mut self) -> Result<(), Error> {
         self.ask(&Ask::Thaw, ANSWER_LIMIT).await.map(drop)
     }
 
-    /// How the worker is.
-    pub(crate) async fn status(&mut self) -> Result<Report, Error> {
+    /// Reports the state of the worker.
+    pub async fn status(&mut self) -> Result<Report, Error> {
         match self.ask(&Ask::Status, ANSWER_LIMIT).await? {
             Reply::Status(report) => Ok(report),
             Reply::Done | Reply::Refused(_) => Err(lost()),
@@ -81,18 +75,16 @@ impl Runner {
     async fn ask(&mut self, ask: &Ask, limit: Duration) -> Result<Reply, Error> {
         let asked = async {
             let frame = ask.encode();
-            self.socket.write_all(&frame).await.map_err(|_| lost())?;
+            self.connection.write_all(&frame).await.map_err(|_| lost())?;
             loop {
                 if let Some((reply, n_bytes)) = Reply::decode(&self.bytes).map_err(|_| lost())? {
                     self.bytes.drain(..n_bytes);
                     return match reply {
-                        Reply::Refused(why) => Err(Error::Rejected(Rejection::Invalid(
-                            shed_api::name::printable(&why),
-                        ))),
+                        Reply::Refused(why) => Err(Error::Invalid(shed_api::name::printable(&why))),
                         reply => Ok(reply),
                     };
                 }
-                if read_more(&mut self.socket, &mut self.bytes).await == 0 {
+                if read_more(&mut self.connection, &mut self.bytes).await == 0 {
                     return Err(lost());
                 }
             }
