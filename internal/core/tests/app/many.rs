@@ -73,7 +73,7 @@ async fn sessions_are_made_from_templates_of_the_server_and_the_repository() {
         error("broken")
     );
     assert!(error("large").contains("over 65536 bytes"), "{}", error("large"));
-    assert!(error("$(touch owned)").contains("not valid"));
+    assert!(error("$(touch owned)").contains("invalid"), "{}", error("$(touch owned)"));
     assert_eq!(errors.len(), 7, "{errors:?}");
     assert!(errors.iter().all(|it| !it.name.contains(['\n', '\x1b'])), "{errors:?}");
     assert!(!test.engine.workspace("a").join("owned").exists());

@@ -156,8 +156,8 @@ async fn directories_are_removed_only_when_no_work_would_be_lost() {
     let left = clean(&test, &all).await;
     let stayed = [("worktree", all[2]), ("worktree", all[5]), ("worktree", all[6])];
     assert_eq!(named(&left), stayed);
-    assert!(left[0].detail.contains("has uncommitted or unpushed work: 1 new file"));
-    assert!(left[1].detail.contains("something is in it"), "{left:?}");
+    assert!(left[0].detail.contains("uncommitted or unpushed work: 1 new file"), "{left:?}");
+    assert!(left[1].detail.contains("the directory is not empty"), "{left:?}");
     assert!(left[2].detail.contains("1 unpushed commit"), "{left:?}");
     assert!(root.join("dirty/new").exists() && root.join("plain/x").exists());
     let branches = sh(&test, "a", "git for-each-ref --format='%(refname)' refs/heads").await.stdout;

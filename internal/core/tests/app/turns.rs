@@ -211,7 +211,7 @@ async fn a_runtime_limit_that_passed_while_the_shed_was_stopped_applies_when_it_
     status(&test, "a", "endless", SessionStatus::Running).await;
     let short = status(&test, "a", "short", SessionStatus::Ended).await;
     assert_eq!(short.workers[0].epoch, 2, "it was ended while its shed was stopped");
-    assert_eq!(short.reason.as_deref(), Some("its time is over"));
+    assert_eq!(short.reason.as_deref(), Some("runtime limit reached"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

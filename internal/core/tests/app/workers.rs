@@ -264,7 +264,7 @@ async fn sessions_are_restored_with_their_shed() {
             .screen(&test.admin, &name, &target, Some(100), false)
             .await
             .unwrap();
-        (screen.contains("was here") && screen.contains("ended with the shed")).then_some(())
+        (screen.contains("was here") && screen.contains("stopped with the shed")).then_some(())
     })
     .await;
     let hand = test.app.sessions().get(&test.admin, &name, &session("hand")).unwrap();
@@ -307,7 +307,7 @@ async fn a_session_is_terminated_at_its_runtime_limit() {
         (found.status == SessionStatus::Ended).then_some(found)
     })
     .await;
-    assert_eq!(ended.reason.as_deref(), Some("its time is over"));
+    assert_eq!(ended.reason.as_deref(), Some("runtime limit reached"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -337,7 +337,7 @@ async fn sessions_of_a_killed_shed_are_restored_or_reported_lost() {
     .await;
     assert_eq!((back.workers[0].status, back.workers[0].epoch), (WorkerStatus::Running, 2));
     let work = get(&test, "work");
-    assert_eq!(work.workers[0].reason.as_deref(), Some("it was ended with the shed"));
+    assert_eq!(work.workers[0].reason.as_deref(), Some("stopped with the shed"));
     assert_eq!(printed(&test, "work", "sh").await, "precious\r\n");
     let lost = eventually("the loss to be told", async || {
         let events = test.app.events().list(&test.admin, 0, None).await.unwrap();

@@ -12,7 +12,7 @@ use crate::support::{Database, TestDocker, docker, shed, words};
 /// The shed of these tests.
 pub(crate) const SHED: &str = "a";
 /// What the container's end is called on a worker that is not started again.
-const WITH_SHED: &str = "it was ended with the shed";
+const WITH_SHED: &str = "stopped with the shed";
 /// Lines that the workers print at each start: more than a screen.
 const N_LINES: usize = 300;
 /// Data, never anything else.
