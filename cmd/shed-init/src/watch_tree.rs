@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader};
 use rustix::io::Errno;
-use shed_link::git::{BoxPath, TreeEvent, TreeNews};
+use shed_link::git::{ContainerPath, TreeEvent, TreeNews};
 
 use crate::clock::timespec;
 use crate::git::{Failure, Repository};
@@ -48,7 +48,7 @@ fn watch(
     output: &mut impl Write,
     times: Times,
 ) -> Result<(), Failure> {
-    let directory = BoxPath::try_from(directory.to_owned())
+    let directory = ContainerPath::try_from(directory.to_owned())
         .map_err(|error| Failure::new(shed_link::git::FailureKind::Invalid, error.to_string()))?;
     let repository = Repository::open(&directory)?;
     let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)

@@ -1,4 +1,4 @@
-//! Every way a request can fail, and the one place where each gets its words.
+//! Every way in which a request can fail, and the one place where each gets its problem code, text and hint.
 
 use shed_api::{Code, Problem, ShedName, ShedStatus};
 use shed_guest::Error as GuestError;
@@ -12,16 +12,16 @@ use shed_engine::EngineError;
 use shed_model::session::life::Denial as SessionDenial;
 use shed_model::shed::life::Denial;
 
-/// Why something was not done. [`Error::problem`] is what people see; what is only for the log stays in the variant.
+/// Why a request failed. [`Error::problem`] is what the caller gets; the rest is for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A rule rejects the request.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// No or no valid credential.
+    /// A missing or invalid credential.
     #[error("{0}")]
     Unauthorized(&'static str),
-    /// No such shed, or none the caller may see.
+    /// There is no such shed, or the caller may not see it.
     #[error("no shed {0:?}")]
     NoShed(ShedName),
     /// A shed of that name exists.
@@ -32,7 +32,7 @@ pub enum Error {
     NoSession {
         /// The shed.
         shed: ShedName,
-        /// As it was asked for.
+        /// As the request names it.
         session: String,
     },
     /// A session of that name exists.
@@ -50,10 +50,10 @@ pub enum Error {
     Unmanaged {
         /// The shed.
         shed: ShedName,
-        /// As it was asked for.
+        /// As the request names it.
         session: String,
     },
-    /// Something else stands against it; in words.
+    /// Something excludes the request now; `text` says what.
     #[error("session {session:?} of shed {shed:?}: {text}")]
     SessionBusy {
         /// The shed.
@@ -63,14 +63,14 @@ pub enum Error {
         /// What.
         text: String,
     },
-    /// Setup or teardown did not end well.
+    /// A setup or teardown hook failed.
     #[error("the {hook} of session {session:?} ended with {how}")]
     HookFailed {
         /// The shed.
         shed: ShedName,
         /// Its name.
         session: String,
-        /// `setup` or `teardown`, which is its worker's name.
+        /// `setup` or `teardown`: also its worker's name.
         hook: String,
         /// How.
         how: String,
@@ -83,7 +83,7 @@ pub enum Error {
     NoWorker {
         /// The session.
         session: String,
-        /// As it was asked for.
+        /// As the request names it.
         worker: String,
     },
     /// A worker of that name exists.
@@ -102,77 +102,77 @@ pub enum Error {
         /// Why.
         why: String,
     },
-    /// git refused.
+    /// git in the shed failed.
     #[error("{text}")]
     Git {
         /// The kind.
         kind: FailureKind,
-        /// In words.
+        /// One line for people.
         text: String,
     },
-    /// The log of a worker's output.
+    /// Reading or writing a worker's log.
     #[error(transparent)]
     Output(#[from] shed_output::Error),
-    /// A key, token or other thing that exists already.
+    /// A key, token or branch exists already; the text names it.
     #[error("{0} exists")]
     Exists(String),
-    /// An operation on the shed went wrong.
+    /// An operation on the shed failed.
     #[error("{0}")]
     Failed(Failure),
-    /// The shed runs and does not answer.
-    #[error("shed {0:?} runs, but its shed-init does not answer")]
+    /// The shed is running, but its shed-init does not answer.
+    #[error("shed {0:?} is running, but its shed-init does not answer")]
     ShedUnreachable(ShedName),
-    /// There is no tmux.
-    #[error("there is no tmux in the image of shed {0:?}")]
+    /// The image has no tmux.
+    #[error("the image of shed {0:?} has no tmux")]
     NoTmux(ShedName),
-    /// tmux went away while it was asked, again and again.
-    #[error("the tmux server of shed {0:?} went away")]
+    /// The tmux server ended during the request, at every try.
+    #[error("the tmux server of shed {0:?} ended during the request")]
     TmuxLost(ShedName),
-    /// tmux said something unexpected.
+    /// tmux failed for another reason.
     #[error("shed {shed:?}: {text}")]
     Tmux {
         /// The shed.
         shed: ShedName,
-        /// tmux's words.
+        /// tmux's message.
         text: String,
     },
     /// A program in the shed could not be started.
     #[error("{0}")]
     Refused(Refusal),
-    /// Nothing in the shed answers there.
+    /// A connection into the shed failed.
     #[error("{0}")]
     Connect(String),
-    /// The engine.
+    /// The container engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It took longer than its limit.
+    /// A time limit passed.
     #[error("{0}")]
     TimedOut(String),
-    /// The server is going away.
-    #[error("the server is going away")]
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
     ShuttingDown,
-    /// The operating system refused the server something.
+    /// A system call of the server failed.
     #[error("{what}: {error}")]
     Io {
-        /// What was being done.
+        /// What the server was doing.
         what: String,
-        /// The system's reason.
+        /// The reason.
         error: std::io::Error,
     },
 }
 
-/// How an operation on a shed went wrong: kept with the shed as its reason.
+/// Why an operation on a shed failed: stored with the shed as its reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Failure {
-    /// The kind.
+    /// The problem code.
     pub code: Code,
-    /// One line, naming the thing and the reason.
+    /// One line with the subject and the reason.
     pub text: String,
-    /// A command to paste.
+    /// A command that may help, to paste into a shell.
     pub hint: Option<String>,
 }
 
@@ -211,13 +211,13 @@ impl Error {
         move |error| Self::Io { what, error }
     }
 
-    /// What the caller is told.
+    /// What the caller gets.
     pub fn problem(&self) -> Problem {
         let detail = self.to_string();
         match self {
             Self::Rejected(rejection) => rejected(rejection, detail),
             Self::Unauthorized(_) => Problem::new(Code::Unauthorized, detail)
-                .hint("shed-server token add NAME --scope drive"),
+                .hint("on the server: shed-server token add laptop --scope drive"),
             Self::NoShed(_) => Problem::new(Code::ShedNotFound, detail).hint("shed list"),
             Self::ShedExists(name) => {
                 Problem::new(Code::ShedExists, detail).hint(format!("shed attach {name}"))
@@ -237,7 +237,9 @@ impl Error {
             Self::WorkerRefused { .. } => Problem::new(Code::ExecFailed, detail),
             Self::Git { kind, .. } => git(*kind, detail),
             Self::Output(error) => match error {
-                shed_output::Error::Full { .. } => Problem::new(Code::DiskFull, detail).hint("df -h"),
+                shed_output::Error::Full { .. } => {
+                    Problem::new(Code::DiskFull, detail).hint("on the server: df -h")
+                }
                 shed_output::Error::Needle { .. } => Problem::new(Code::InvalidRequest, detail),
                 _ => Problem::new(Code::Internal, detail),
             },
@@ -249,27 +251,32 @@ impl Error {
             Self::ShedUnreachable(shed) => {
                 Problem::new(Code::ShedUnreachable, detail).hint(format!("shed restart {shed}"))
             }
-            Self::NoTmux(shed) => Problem::new(Code::TmuxNotAvailable, detail).hint(format!(
-                "shed exec --root {shed} apt-get install -y tmux   (or: apk add tmux, dnf install -y tmux)"
-            )),
+            Self::NoTmux(shed) => Problem::new(Code::TmuxNotAvailable, detail)
+                .hint(format!("shed exec --root {shed} -- apt-get install -y tmux")),
             Self::Refused(refusal) => refused(refusal, detail),
             Self::Connect(_) => Problem::new(Code::ConnectFailed, detail),
             Self::Engine(error) => engine(error, detail),
             Self::Store(error) => match error {
                 StoreError::Exists(_) => Problem::new(Code::Conflict, detail),
-                StoreError::DiskFull => Problem::new(Code::DiskFull, detail).hint("df -h"),
+                StoreError::DiskFull => {
+                    Problem::new(Code::DiskFull, detail).hint("on the server: df -h")
+                }
                 StoreError::TooNew { .. }
                 | StoreError::Damaged { .. }
                 | StoreError::Unreadable(_)
                 | StoreError::Sqlite(_)
-                | StoreError::Closed => Problem::new(Code::Internal, "the server's database failed"),
+                | StoreError::Closed => {
+                    Problem::new(Code::Internal, "the server's database failed")
+                }
             },
             Self::TimedOut(_) => Problem::new(Code::TimedOut, detail),
             Self::ShuttingDown => Problem::new(Code::ShuttingDown, detail),
             Self::Io { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => {
-                Problem::new(Code::DiskFull, detail).hint("df -h")
+                Problem::new(Code::DiskFull, detail).hint("on the server: df -h")
             }
-            Self::TmuxLost(_) | Self::Tmux { .. } | Self::Io { .. } => Problem::new(Code::Internal, detail),
+            Self::TmuxLost(_) | Self::Tmux { .. } | Self::Io { .. } => {
+                Problem::new(Code::Internal, detail)
+            }
         }
     }
 }
@@ -287,9 +294,7 @@ fn rejected(rejection: &Rejection, detail: String) -> Problem {
             session_denied(shed, session, *denial, detail)
         }
         Rejection::WorkAtRisk { shed, session, .. } => Problem::new(Code::WorkWouldBeLost, detail)
-            .hint(format!(
-                "shed sessions delete {shed} {session} --force   (its tip goes to the trash)"
-            )),
+            .hint(format!("shed sessions delete {shed} {session} --force")),
     }
 }
 
@@ -330,7 +335,7 @@ fn refused(refusal: &Refusal, detail: String) -> Problem {
         }
         Refusal::CannotConfine(_) => Problem::new(Code::ConfineUnavailable, detail),
         Refusal::TimedOut => Problem::new(Code::TimedOut, detail),
-        Refusal::Unsupported => Problem::new(Code::Conflict, detail).hint("shed restart NAME"),
+        Refusal::Unsupported => Problem::new(Code::Conflict, detail),
     }
 }
 
@@ -375,14 +380,16 @@ fn git(kind: FailureKind, detail: String) -> Problem {
 
 fn engine(error: &EngineError, detail: String) -> Problem {
     match error {
-        EngineError::NoBox(_) => Problem::new(Code::NotFound, detail),
+        EngineError::NoContainer(_) => Problem::new(Code::NotFound, detail),
         EngineError::NoImage { .. } => {
-            Problem::new(Code::ImageNotFound, detail).hint("docker images")
+            Problem::new(Code::ImageNotFound, detail).hint("on the server: docker images")
         }
         EngineError::Conflict(_) => Problem::new(Code::Conflict, detail),
-        EngineError::DiskFull(_) => Problem::new(Code::DiskFull, detail).hint("docker system df"),
+        EngineError::DiskFull(_) => {
+            Problem::new(Code::DiskFull, detail).hint("on the server: docker system df")
+        }
         EngineError::Unreachable(_) => {
-            Problem::new(Code::EngineUnreachable, detail).hint("shed-server doctor")
+            Problem::new(Code::EngineUnreachable, detail).hint("on the server: shed-server doctor")
         }
         EngineError::Failed(_) => Problem::new(Code::EngineFailed, detail),
     }

@@ -12,7 +12,7 @@ use bollard::models::{
 };
 use shed_api::shed::{Limits, Network};
 use shed_engine::local::{HostDirs, link_dir};
-use shed_engine::{BoxPlan, STOP_LIMIT};
+use shed_engine::{ContainerPlan, STOP_LIMIT};
 
 use crate::labels::{Labels, VOLUMES};
 
@@ -48,7 +48,7 @@ const LOG_FILES: &str = "2";
 
 /// The create request of a shed's container. `n_cpus` is the number of CPUs the engine has.
 pub(crate) fn container(
-    plan: &BoxPlan,
+    plan: &ContainerPlan,
     host_dirs: &HostDirs,
     labels: &Labels,
     network: &str,
@@ -80,7 +80,7 @@ pub(crate) fn container(
 }
 
 fn host_config(
-    plan: &BoxPlan,
+    plan: &ContainerPlan,
     host_dirs: &HostDirs,
     labels: &Labels,
     network: &str,
@@ -122,7 +122,7 @@ fn host_config(
     }
 }
 
-fn mounts(plan: &BoxPlan, host_dirs: &HostDirs, labels: &Labels) -> Vec<Mount> {
+fn mounts(plan: &ContainerPlan, host_dirs: &HostDirs, labels: &Labels) -> Vec<Mount> {
     let targets = [WORKSPACE, &plan.home, WORKTREES];
     let volumes = VOLUMES.iter().zip(targets).map(|(what, target)| Mount {
         typ: Some(MountType::VOLUME),
@@ -190,13 +190,13 @@ mod tests {
 
     use super::*;
 
-    fn plan() -> BoxPlan {
+    fn plan() -> ContainerPlan {
         let mount = |read_only| shed_api::shed::Mount {
             source: "/srv/data".to_owned(),
             target: "/data".to_owned(),
             read_only,
         };
-        BoxPlan {
+        ContainerPlan {
             shed: "a".parse().unwrap(),
             created_at: DateTime::UNIX_EPOCH,
             repo: None,

@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Stats};
 use shed_engine::local::Peer;
-use shed_engine::{BoxState, EngineError, Found};
+use shed_engine::{ContainerState, EngineError, Found};
 
 use crate::engine::Inner;
 use crate::failure::{Failure, one_line};
@@ -168,14 +168,14 @@ impl Inner {
     pub(crate) async fn pause(&self, shed: &ShedName) -> Result<(), EngineError> {
         let pause = |docker: Docker, id: String| async move { docker.pause_container(&id).await };
         let paused = self.on_container(shed, CHANGE_LIMIT, "pause a container", pause).await;
-        self.unless_already(shed, paused, &BoxState::Paused).await
+        self.unless_already(shed, paused, &ContainerState::Paused).await
     }
 
     pub(crate) async fn unpause(&self, shed: &ShedName) -> Result<(), EngineError> {
         let unpause =
             |docker: Docker, id: String| async move { docker.unpause_container(&id).await };
         let unpaused = self.on_container(shed, CHANGE_LIMIT, "unpause a container", unpause).await;
-        self.unless_already(shed, unpaused, &BoxState::Running).await
+        self.unless_already(shed, unpaused, &ContainerState::Running).await
     }
 
     /// Treats a change that was refused because the container is in that state already as done.
@@ -183,7 +183,7 @@ impl Inner {
         &self,
         shed: &ShedName,
         done: Result<Option<()>, Failure>,
-        wanted: &BoxState,
+        wanted: &ContainerState,
     ) -> Result<(), EngineError> {
         match done {
             Ok(done) => done.ok_or_else(|| no_container(shed)),
@@ -329,5 +329,5 @@ impl Inner {
 }
 
 fn no_container(shed: &ShedName) -> EngineError {
-    EngineError::NoBox(format!("shed {shed:?} has no container"))
+    EngineError::NoContainer(format!("shed {shed:?} has no container"))
 }

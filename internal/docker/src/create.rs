@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use shed_api::ShedName;
 use shed_api::shed::Network;
 use shed_engine::STOP_LIMIT;
-use shed_engine::{BoxPlan, Created, EngineError};
+use shed_engine::{ContainerPlan, Created, EngineError};
 
 use crate::containers::{CHANGE_LIMIT, QUERY_LIMIT};
 use crate::engine::Inner;
@@ -44,7 +44,7 @@ enum Holder {
 }
 
 impl Inner {
-    pub(crate) async fn create(&self, plan: &BoxPlan) -> Result<Created, EngineError> {
+    pub(crate) async fn create(&self, plan: &ContainerPlan) -> Result<Created, EngineError> {
         mounts::check(&plan.mounts, self.client.socket())?;
         image::check_name(&plan.image)?;
         let network = async {
@@ -111,7 +111,7 @@ impl Inner {
         }
     }
 
-    async fn make_container(&self, plan: &BoxPlan) -> Result<(), EngineError> {
+    async fn make_container(&self, plan: &ContainerPlan) -> Result<(), EngineError> {
         let name = self.labels.container(&plan.shed);
         let refused = match self.try_make_container(&name, plan).await {
             Err(failure) if failure.may_be_taken() => failure,
@@ -134,7 +134,7 @@ impl Inner {
         }
     }
 
-    async fn try_make_container(&self, name: &str, plan: &BoxPlan) -> Result<(), Failure> {
+    async fn try_make_container(&self, name: &str, plan: &ContainerPlan) -> Result<(), Failure> {
         let live = self.client.live().await?;
         let body =
             config::container(plan, &self.host_dirs, &self.labels, &self.network, live.n_cpus);

@@ -12,7 +12,7 @@ use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Stats};
 use shed_engine::local::{HostDirs, Peer, PeerCheck};
 use shed_engine::{
-    BoxPlan, Changes, Created, Engine, EngineError, EngineFuture, Found, ImageFacts, Report,
+    Changes, ContainerPlan, Created, Engine, EngineError, EngineFuture, Found, ImageFacts, Report,
 };
 use tokio::sync::OnceCell;
 
@@ -141,7 +141,7 @@ impl Engine for DockerEngine {
         })
     }
 
-    fn boxes(&self) -> EngineFuture<'_, Vec<Found>> {
+    fn containers(&self) -> EngineFuture<'_, Vec<Found>> {
         Box::pin(async move { Ok(self.inner.containers().await?) })
     }
 
@@ -158,7 +158,7 @@ impl Engine for DockerEngine {
         })
     }
 
-    fn create<'a>(&'a self, plan: &'a BoxPlan) -> EngineFuture<'a, Created> {
+    fn create<'a>(&'a self, plan: &'a ContainerPlan) -> EngineFuture<'a, Created> {
         let plan = plan.clone();
         self.change(|inner| async move { inner.create(&plan).await })
     }
@@ -183,7 +183,7 @@ impl Engine for DockerEngine {
         self.change(|inner| async move { inner.unpause(&shed).await })
     }
 
-    fn remove_box<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+    fn remove_container<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
         let shed = shed.clone();
         self.change(|inner| async move { inner.remove_container(&shed).await })
     }

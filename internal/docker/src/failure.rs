@@ -95,7 +95,7 @@ impl From<Failure> for EngineError {
         let text = failure.to_string();
         match failure {
             Failure::Refused { .. } if failure.is_full() => Self::DiskFull(text),
-            Failure::Refused { status: 404, .. } => Self::NoBox(text),
+            Failure::Refused { status: 404, .. } => Self::NoContainer(text),
             Failure::Refused { status: 409, .. } => Self::Conflict(text),
             Failure::Unreachable(_) => Self::Unreachable(text),
             Failure::Refused { .. } | Failure::TimedOut(_) | Failure::Unexpected(_) => {
@@ -154,7 +154,7 @@ mod tests {
     fn the_status_decides_and_a_full_disk_is_recognised_by_its_text() {
         let line = |text: &str| format!("docker: {text}");
         for (failure, expected) in [
-            (refused(404, "gone"), EngineError::NoBox(line("gone"))),
+            (refused(404, "gone"), EngineError::NoContainer(line("gone"))),
             (refused(409, "in use"), EngineError::Conflict(line("in use"))),
             (refused(500, "a\n\x1b[1mb "), EngineError::Failed(line("a [1mb"))),
             (

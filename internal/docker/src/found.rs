@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig, MountType,
+    ContainerInspectResponse, ContainerState as DockerState, ContainerStateStatusEnum, HostConfig,
+    MountType,
 };
 use shed_api::ShedName;
 use shed_api::shed::{Limits, Mount, Network};
 use shed_engine::local::HostDirs;
-use shed_engine::{BoxState, Found};
+use shed_engine::{ContainerState, Found};
 
 use crate::config::{LINK_DIR, PROGRAM_DIR};
 use crate::labels::{self, Labels};
@@ -58,22 +59,22 @@ pub(crate) fn owner(
     Some((shed, config.image.clone().unwrap_or_default()))
 }
 
-fn state(state: &ContainerState) -> BoxState {
+fn state(state: &DockerState) -> ContainerState {
     match state.status {
-        Some(ContainerStateStatusEnum::CREATED) => BoxState::Created,
+        Some(ContainerStateStatusEnum::CREATED) => ContainerState::Created,
         Some(
             ContainerStateStatusEnum::RUNNING
             | ContainerStateStatusEnum::RESTARTING
             | ContainerStateStatusEnum::STOPPING,
-        ) => BoxState::Running,
-        Some(ContainerStateStatusEnum::PAUSED) => BoxState::Paused,
+        ) => ContainerState::Running,
+        Some(ContainerStateStatusEnum::PAUSED) => ContainerState::Paused,
         Some(
             ContainerStateStatusEnum::EMPTY
             | ContainerStateStatusEnum::REMOVING
             | ContainerStateStatusEnum::EXITED
             | ContainerStateStatusEnum::DEAD,
         )
-        | None => BoxState::Exited {
+        | None => ContainerState::Exited {
             code: state.exit_code.unwrap_or_default(),
             out_of_memory: state.oom_killed.unwrap_or_default(),
         },
@@ -110,7 +111,7 @@ mod tests {
 
     use bollard::models::ContainerConfig;
     use chrono::{TimeZone as _, Utc};
-    use shed_engine::BoxPlan;
+    use shed_engine::ContainerPlan;
 
     use super::*;
 
@@ -120,7 +121,7 @@ mod tests {
             Labels { server_id: "me".to_owned(), prefix: "p".to_owned(), extra: BTreeMap::new() };
         let mount =
             Mount { source: "/srv".to_owned(), target: "/data".to_owned(), read_only: true };
-        let plan = BoxPlan {
+        let plan = ContainerPlan {
             shed: "a".parse().unwrap(),
             created_at: Utc.timestamp_opt(1_700_000_000, 123_456_789).unwrap(),
             repo: Some("https://example.com/x".to_owned()),
@@ -138,11 +139,11 @@ mod tests {
         let inspected = ContainerInspectResponse {
             id: Some("0123".to_owned()),
             created: Some("2020-01-01T00:00:00Z".to_owned()),
-            state: Some(ContainerState {
+            state: Some(DockerState {
                 status: Some(ContainerStateStatusEnum::EXITED),
                 exit_code: Some(137),
                 oom_killed: Some(true),
-                ..ContainerState::default()
+                ..DockerState::default()
             }),
             host_config: body.host_config,
             config: Some(ContainerConfig {
@@ -156,7 +157,7 @@ mod tests {
         let expected = Found {
             shed: plan.shed,
             id: "0123".to_owned(),
-            state: BoxState::Exited { code: 137, out_of_memory: true },
+            state: ContainerState::Exited { code: 137, out_of_memory: true },
             created_at: plan.created_at,
             repo: plan.repo,
             image: plan.image,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use shed_api::ShedName;
-use shed_engine::BoxPlan;
+use shed_engine::ContainerPlan;
 
 /// Marks every object of a shed.
 const SHED: &str = "shed";
@@ -79,7 +79,7 @@ impl Labels {
     }
 
     /// Labels of a shed's container. Every label that is read later is set, so that none is inherited from the image.
-    pub(crate) fn for_container(&self, plan: &BoxPlan) -> HashMap<String, String> {
+    pub(crate) fn for_container(&self, plan: &ContainerPlan) -> HashMap<String, String> {
         let created = plan.created_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
         let names: Vec<&str> = plan.env.keys().map(String::as_str).collect();
         self.with(&[

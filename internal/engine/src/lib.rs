@@ -31,7 +31,7 @@ pub trait Engine: Send + Sync + 'static {
     fn describe(&self) -> EngineFuture<'_, String>;
 
     /// All containers labelled with this server's id.
-    fn boxes(&self) -> EngineFuture<'_, Vec<Found>>;
+    fn containers(&self) -> EngineFuture<'_, Vec<Found>>;
 
     /// The container of a shed, if there is one labelled with this server's id.
     fn find<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, Option<Found>>;
@@ -40,7 +40,7 @@ pub trait Engine: Send + Sync + 'static {
     fn image<'a>(&'a self, name: &'a str, report: &'a Report) -> EngineFuture<'a, ImageFacts>;
 
     /// Creates the container and its volumes. Uses existing ones with this server's label; refuses others of the same name.
-    fn create<'a>(&'a self, plan: &'a BoxPlan) -> EngineFuture<'a, Created>;
+    fn create<'a>(&'a self, plan: &'a ContainerPlan) -> EngineFuture<'a, Created>;
 
     /// Starts a container. Succeeds if it runs already.
     fn start<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()>;
@@ -55,7 +55,7 @@ pub trait Engine: Send + Sync + 'static {
     fn unpause<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()>;
 
     /// Removes a container. Succeeds if it is gone.
-    fn remove_box<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()>;
+    fn remove_container<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()>;
 
     /// Removes the volumes of a shed that are labelled with this server's id. Succeeds if they are gone.
     fn remove_volumes<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()>;
@@ -94,7 +94,7 @@ pub struct Found {
     /// The engine's own id, for tools other than shed.
     pub id: String,
     /// Whether it runs.
-    pub state: BoxState,
+    pub state: ContainerState,
     /// When the shed was created.
     pub created_at: DateTime<Utc>,
     /// URL of the repository that was cloned, without credentials.
@@ -116,7 +116,7 @@ pub struct Found {
 
 /// The state of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BoxState {
+pub enum ContainerState {
     /// It has never run.
     Created,
     /// Its process 1 runs.
@@ -134,7 +134,7 @@ pub enum BoxState {
 
 /// A container to be created.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BoxPlan {
+pub struct ContainerPlan {
     /// The shed it belongs to.
     pub shed: ShedName,
     /// When the shed was created.
@@ -174,7 +174,7 @@ pub struct ImageFacts {
 pub enum EngineError {
     /// There is no such container.
     #[error("{0}")]
-    NoBox(String),
+    NoContainer(String),
     /// There is no such image, neither locally nor in its registry.
     #[error("no image {image:?}: {why}")]
     NoImage {

@@ -23,7 +23,7 @@ pub use answer::{
 };
 pub use request::{AddWorktree, Base, GitOp, RemoveWorktree, Side, Start, View};
 pub use shed_api::git::{
-    BoxPath, Branch, FilePath, GitNameError, MAX_PATH_BYTES, MAX_REF_BYTES, Rev, ShedRef,
+    Branch, ContainerPath, FilePath, GitNameError, MAX_PATH_BYTES, MAX_REF_BYTES, Rev, ShedRef,
 };
 pub use watch::{TreeEvent, TreeNews};
 

@@ -4,11 +4,13 @@
 //! network of its own, no other user. An image is any name; one that begins with `missing` is not
 //! there, one that begins with `slow` takes for ever to fetch, and at one that begins with `faulty` we panic.
 
+mod spawner;
+
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -17,16 +19,16 @@ use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Stats};
 use shed_engine::local::{HostDirs, Peer, PeerCheck, link_dir};
 use shed_engine::{
-    BoxPlan, BoxState, Change, Changes, Created, Engine, EngineError, EngineFuture, Found,
-    ImageFacts, Report,
+    Change, Changes, ContainerPlan, ContainerState, Created, Engine, EngineError, EngineFuture,
+    Found, ImageFacts, Report,
 };
-use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 
 use shed_guest::unix::UnixTransport;
 
+use self::spawner::Spawner;
 use crate::tcp::{TcpTransport, bridge};
 
 /// The static shed-init this crate was built with.
@@ -47,47 +49,16 @@ pub struct ProcessEngine {
     /// Present when sheds are reached over TCP.
     tcp: Option<TcpTransport>,
     spawner: Spawner,
-    boxes: Arc<Mutex<BTreeMap<ShedName, ProcessBox>>>,
+    containers: Arc<Mutex<BTreeMap<ShedName, ProcessContainer>>>,
     changes: broadcast::Sender<Change>,
     /// Whether it pretends to be gone.
     down: watch::Sender<bool>,
 }
 
-/// Starts processes on a thread that lives as long as the engine, and waits for them on the test's runtime. A shed-init that
-/// is not process 1 ends with the thread that started it, and a test may kill the threads of its server.
 #[derive(Debug)]
-struct Spawner {
-    jobs: mpsc::Sender<Job>,
-    runtime: Handle,
-}
-
-type Job = (Command, mpsc::SyncSender<std::io::Result<Child>>);
-
-impl Spawner {
-    fn start(runtime: Handle) -> Self {
-        let (jobs, ahead) = mpsc::channel::<Job>();
-        let handle = runtime.clone();
-        // Ends when the engine is dropped.
-        std::thread::spawn(move || {
-            let _runtime = handle.enter();
-            for (mut command, answer) in ahead {
-                answer.send(command.spawn()).ok();
-            }
-        });
-        Self { jobs, runtime }
-    }
-
-    fn spawn(&self, command: Command) -> std::io::Result<Child> {
-        let (answer, answered) = mpsc::sync_channel(1);
-        self.jobs.send((command, answer)).expect("a thread that starts processes");
-        answered.recv().expect("a thread that starts processes")
-    }
-}
-
-#[derive(Debug)]
-struct ProcessBox {
-    plan: BoxPlan,
-    state: BoxState,
+struct ProcessContainer {
+    plan: ContainerPlan,
+    state: ContainerState,
     pid: Option<u32>,
     /// Moves at each end of the process.
     ended: watch::Sender<u64>,
@@ -108,7 +79,7 @@ impl ProcessEngine {
             dirs,
             root: root.to_owned(),
             spawner: Spawner::start(Handle::current()),
-            boxes: Arc::default(),
+            containers: Arc::default(),
             changes: broadcast::channel(CHANGES).0,
             down: watch::Sender::new(false),
         })
@@ -121,8 +92,8 @@ impl ProcessEngine {
 
     /// The process id of a box's shed-init.
     pub fn pid(&self, shed: &str) -> Option<u32> {
-        let boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
-        boxes.iter().find(|(name, _)| name.as_str() == shed).and_then(|(_, known)| known.pid)
+        let containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        containers.iter().find(|(name, _)| name.as_str() == shed).and_then(|(_, known)| known.pid)
     }
 
     /// A shed's workspace on this machine.
@@ -145,17 +116,17 @@ impl ProcessEngine {
     fn with<T>(
         &self,
         shed: &ShedName,
-        act: impl FnOnce(&mut ProcessBox) -> Result<T, EngineError>,
+        act: impl FnOnce(&mut ProcessContainer) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         self.up()?;
-        let mut boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
-        match boxes.get_mut(shed) {
+        let mut containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        match containers.get_mut(shed) {
             Some(known) => act(known),
-            None => Err(EngineError::NoBox(format!("no box of shed {shed:?}"))),
+            None => Err(EngineError::NoContainer(format!("no box of shed {shed:?}"))),
         }
     }
 
-    fn found(shed: &ShedName, known: &ProcessBox) -> Found {
+    fn found(shed: &ShedName, known: &ProcessContainer) -> Found {
         Found {
             shed: shed.clone(),
             id: format!("process-{shed}"),
@@ -171,8 +142,8 @@ impl ProcessEngine {
         }
     }
 
-    fn launch(&self, shed: &ShedName, known: &mut ProcessBox) -> Result<(), EngineError> {
-        if known.state == BoxState::Running {
+    fn launch(&self, shed: &ShedName, known: &mut ProcessContainer) -> Result<(), EngineError> {
+        if known.state == ContainerState::Running {
             return Ok(());
         }
         let dir = self.root.join(shed.as_str());
@@ -208,20 +179,21 @@ impl ProcessEngine {
         command.process_group(0);
         let mut child = self.spawner.spawn(command.into()).map_err(failed)?;
         known.pid = child.id();
-        known.state = BoxState::Running;
-        let (boxes, changes, name) = (Arc::clone(&self.boxes), self.changes.clone(), shed.clone());
+        known.state = ContainerState::Running;
+        let (containers, changes, name) =
+            (Arc::clone(&self.containers), self.changes.clone(), shed.clone());
         let pid = known.pid;
         self.spawner.runtime.spawn(async move {
             let status = child.wait().await;
             bridge.iter().for_each(JoinHandle::abort);
             let code = status.ok().and_then(|status| status.code()).unwrap_or(137);
-            let mut boxes = boxes.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(known) = boxes.get_mut(&name).filter(|known| known.pid == pid) {
-                known.state = BoxState::Exited { code: code.into(), out_of_memory: false };
+            let mut containers = containers.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = containers.get_mut(&name).filter(|known| known.pid == pid) {
+                known.state = ContainerState::Exited { code: code.into(), out_of_memory: false };
                 known.pid = None;
                 known.ended.send_modify(|n_ends| *n_ends += 1);
             }
-            drop(boxes);
+            drop(containers);
             changes.send(Change { shed: name }).ok();
         });
         self.changes.send(Change { shed: shed.clone() }).ok();
@@ -244,7 +216,7 @@ impl ProcessEngine {
     async fn end(&self, shed: &ShedName, limit: Duration) -> Result<(), EngineError> {
         let known = self.with(shed, |known| Ok((known.pid, known.ended.subscribe())));
         let (pid, mut ended) = match known {
-            Err(EngineError::NoBox(_)) => return Ok(()),
+            Err(EngineError::NoContainer(_)) => return Ok(()),
             known => known?,
         };
         let Some(pid) = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else {
@@ -259,7 +231,12 @@ impl ProcessEngine {
         Ok(())
     }
 
-    fn freeze(&self, shed: &ShedName, signal: Signal, state: BoxState) -> Result<(), EngineError> {
+    fn freeze(
+        &self,
+        shed: &ShedName,
+        signal: Signal,
+        state: ContainerState,
+    ) -> Result<(), EngineError> {
         self.with(shed, |known| {
             if let Some(pid) = known.pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
                 signal_tree(pid, signal);
@@ -282,8 +259,8 @@ impl ProcessEngine {
 
     /// Kills every box. Called at the end of a test, before the runtime goes and with it the order of things.
     pub fn kill_all(&self) {
-        let boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
-        for known in boxes.values() {
+        let containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        for known in containers.values() {
             if let Some(pid) = known.pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
                 signal_tree(pid, Signal::KILL);
             }
@@ -317,15 +294,15 @@ impl Engine for ProcessEngine {
         later(self.up().map(|()| "plain processes".to_owned()))
     }
 
-    fn boxes(&self) -> EngineFuture<'_, Vec<Found>> {
-        let boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = boxes.iter().map(|(name, known)| Self::found(name, known)).collect();
+    fn containers(&self) -> EngineFuture<'_, Vec<Found>> {
+        let containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = containers.iter().map(|(name, known)| Self::found(name, known)).collect();
         later(self.up().map(|()| found))
     }
 
     fn find<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, Option<Found>> {
-        let boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = boxes.get(shed).map(|known| Self::found(shed, known));
+        let containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = containers.get(shed).map(|known| Self::found(shed, known));
         later(self.up().map(|()| found))
     }
 
@@ -345,7 +322,7 @@ impl Engine for ProcessEngine {
         }))
     }
 
-    fn create<'a>(&'a self, plan: &'a BoxPlan) -> EngineFuture<'a, Created> {
+    fn create<'a>(&'a self, plan: &'a ContainerPlan) -> EngineFuture<'a, Created> {
         let make = || {
             self.up()?;
             let dir = self.root.join(plan.shed.as_str());
@@ -354,10 +331,10 @@ impl Engine for ProcessEngine {
                 std::fs::create_dir_all(dir.join(part))
                     .map_err(|error| EngineError::Failed(error.to_string()))?;
             }
-            let mut boxes = self.boxes.lock().unwrap_or_else(PoisonError::into_inner);
-            boxes.entry(plan.shed.clone()).or_insert_with(|| ProcessBox {
+            let mut containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+            containers.entry(plan.shed.clone()).or_insert_with(|| ProcessContainer {
                 plan: plan.clone(),
-                state: BoxState::Created,
+                state: ContainerState::Created,
                 pid: None,
                 ended: watch::Sender::new(0),
             });
@@ -375,17 +352,17 @@ impl Engine for ProcessEngine {
     }
 
     fn pause<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
-        later(self.freeze(shed, Signal::STOP, BoxState::Paused))
+        later(self.freeze(shed, Signal::STOP, ContainerState::Paused))
     }
 
     fn unpause<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
-        later(self.freeze(shed, Signal::CONT, BoxState::Running))
+        later(self.freeze(shed, Signal::CONT, ContainerState::Running))
     }
 
-    fn remove_box<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
+    fn remove_container<'a>(&'a self, shed: &'a ShedName) -> EngineFuture<'a, ()> {
         Box::pin(async move {
             self.end(shed, Duration::ZERO).await?;
-            self.boxes.lock().unwrap_or_else(PoisonError::into_inner).remove(shed);
+            self.containers.lock().unwrap_or_else(PoisonError::into_inner).remove(shed);
             Ok(())
         })
     }

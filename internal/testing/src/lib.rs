@@ -1,5 +1,5 @@
-//! Test support: the process engine, a transport over TCP, servers that end with the test or are killed by it, terminals, waiting, and the removal of
-//! what tests make on Docker.
+//! Test support: the process engine, a transport over TCP, servers that end with the test or are killed by it, terminals,
+//! waiting, and the removal of what tests make on Docker.
 
 mod docker;
 mod engine;

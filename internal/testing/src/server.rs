@@ -66,16 +66,16 @@ impl TestApp {
             program_dir: crate::shed_init_path().parent().expect("a directory").to_owned(),
         };
         std::fs::create_dir_all(&dirs.links_dir).expect("a directory for links");
-        let (links_dir, boxes) = (dirs.links_dir.clone(), dir.path().join("boxes"));
+        let (links_dir, containers) = (dirs.links_dir.clone(), dir.path().join("containers"));
         let (engine, transport): (_, Arc<dyn shed_guest::Transport>) = match transport {
             Transport::Unix => {
-                let engine = ProcessEngine::new(&boxes, dirs);
+                let engine = ProcessEngine::new(&containers, dirs);
                 let transport = UnixTransport::new(links_dir, Arc::clone(&engine) as _);
                 (engine, Arc::new(transport))
             }
             Transport::Tcp => {
                 let tcp = TcpTransport::start().await;
-                let engine = ProcessEngine::with_bridges(&boxes, dirs, Some(tcp.clone()));
+                let engine = ProcessEngine::with_bridges(&containers, dirs, Some(tcp.clone()));
                 (engine, Arc::new(tcp))
             }
         };

@@ -1,12 +1,12 @@
 //! Renames a branch.
 
-use shed_link::git::{BoxPath, Branch, FailureKind};
+use shed_link::git::{Branch, ContainerPath, FailureKind};
 
 use super::failure::Failure;
 use super::repository::Repository;
 
 /// Renames a branch, in all worktrees that have it checked out.
-pub(crate) fn rename(worktree: &BoxPath, from: &Branch, to: &Branch) -> Result<(), Failure> {
+pub(crate) fn rename(worktree: &ContainerPath, from: &Branch, to: &Branch) -> Result<(), Failure> {
     let repository = Repository::open(worktree)?;
     let exists = |branch: &Branch| repository.commit_of(&format!("refs/heads/{branch}"));
     if from != to && exists(to)?.is_some() {

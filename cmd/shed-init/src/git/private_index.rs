@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use shed_api::SessionName;
 use shed_api::git::{SkipReason, SkippedFile};
-use shed_link::git::{BoxPath, FailureKind, View};
+use shed_link::git::{ContainerPath, FailureKind, View};
 
 use super::command::Git;
 use super::failure::Failure;
@@ -68,7 +68,7 @@ impl Drop for Scratch {
 }
 
 /// The directory of a repository's private indexes.
-pub(crate) fn directory(repository: &Repository, state: Option<&BoxPath>) -> PathBuf {
+pub(crate) fn directory(repository: &Repository, state: Option<&ContainerPath>) -> PathBuf {
     let state = state.map(|state| PathBuf::from(state.as_str()));
     state.unwrap_or_else(|| repository.common_dir.join("shed")).join("index")
 }

@@ -1,6 +1,6 @@
 //! Refs of shed: listed, created and deleted. A change of several refs is made completely or not at all.
 
-use shed_link::git::{BoxPath, FailureKind, MAX_LISTED_REFS, RefLine, ShedRef};
+use shed_link::git::{ContainerPath, FailureKind, MAX_LISTED_REFS, RefLine, ShedRef};
 
 use super::failure::Failure;
 use super::repository::Repository;
@@ -72,7 +72,7 @@ pub(crate) fn apply(repository: &Repository, steps: &[Step]) -> Result<(), Failu
 }
 
 /// Lists all refs of shed.
-pub(crate) fn all(repo: &BoxPath) -> Result<Vec<RefLine>, Failure> {
+pub(crate) fn all(repo: &ContainerPath) -> Result<Vec<RefLine>, Failure> {
     let repository = Repository::open(repo)?;
     let entries = list(&repository, PREFIX)?;
     let line = |entry: Entry| RefLine { name: entry.name, commit: entry.commit, time: entry.time };
@@ -80,7 +80,7 @@ pub(crate) fn all(repo: &BoxPath) -> Result<Vec<RefLine>, Failure> {
 }
 
 /// Deletes refs of shed. Refs that do not exist are not an error.
-pub(crate) fn drop_refs(repo: &BoxPath, names: &[ShedRef]) -> Result<(), Failure> {
+pub(crate) fn drop_refs(repo: &ContainerPath, names: &[ShedRef]) -> Result<(), Failure> {
     let repository = Repository::open(repo)?;
     let entries = list(&repository, PREFIX)?;
     let wanted: std::collections::HashSet<&str> = names.iter().map(ShedRef::as_str).collect();

@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use shed_api::git::quote_path;
-use shed_link::git::{BoxPath, FailureKind, Remote, RepoFacts};
+use shed_link::git::{ContainerPath, FailureKind, Remote, RepoFacts};
 
 use super::command::Git;
 use super::failure::Failure;
@@ -32,7 +32,7 @@ pub(crate) struct Repository {
 
 impl Repository {
     /// Opens the repository that contains a directory.
-    pub(crate) fn open(directory: &BoxPath) -> Result<Self, Failure> {
+    pub(crate) fn open(directory: &ContainerPath) -> Result<Self, Failure> {
         let shown = quote_path(directory.as_str().as_bytes());
         let directory = Path::new(directory.as_str());
         if !directory.is_dir() {
@@ -116,7 +116,7 @@ impl Repository {
 }
 
 /// Describes the repository of a directory.
-pub(crate) fn facts(directory: &BoxPath) -> Result<RepoFacts, Failure> {
+pub(crate) fn facts(directory: &ContainerPath) -> Result<RepoFacts, Failure> {
     let repository = match Repository::open(directory) {
         Ok(repository) => repository,
         Err(failure) if failure.kind() == FailureKind::NotARepository => {

@@ -2,7 +2,7 @@
 
 use shed_api::git::{CommitLine, Risk, quote_path};
 use shed_api::name::printable;
-use shed_link::git::{Base, BoxPath, Branch, FailureKind, MAX_SHORT_LIST, Rev};
+use shed_link::git::{Base, Branch, ContainerPath, FailureKind, MAX_SHORT_LIST, Rev};
 
 use super::failure::Failure;
 use super::repository::Repository;
@@ -18,7 +18,7 @@ struct Status {
 
 /// Lists what would be lost with a worktree and a branch, which is the checked-out one by default.
 pub(crate) fn risk(
-    worktree: &BoxPath,
+    worktree: &ContainerPath,
     base: Option<&Rev>,
     branch: Option<&Branch>,
 ) -> Result<Risk, Failure> {

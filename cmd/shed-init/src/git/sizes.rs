@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use shed_link::git::{BoxPath, MAX_SIZE_GROUPS, ShedRef, Sizes, WorktreeSize};
+use shed_link::git::{ContainerPath, MAX_SIZE_GROUPS, ShedRef, Sizes, WorktreeSize};
 
 use super::directory;
 use super::failure::Failure;
@@ -12,8 +12,8 @@ use super::repository::Repository;
 
 /// Measures the disk usage.
 pub(crate) fn sizes(
-    repo: &BoxPath,
-    worktrees: &[BoxPath],
+    repo: &ContainerPath,
+    worktrees: &[ContainerPath],
     groups: &[Vec<ShedRef>],
 ) -> Result<Sizes, Failure> {
     let repository = Repository::open(repo)?;

@@ -2,7 +2,7 @@
 
 use shed_api::git::{TrashEntry, TrashKind};
 use shed_api::name::printable;
-use shed_link::git::{BoxPath, Branch, FailureKind, MAX_LISTED_REFS, ShedRef};
+use shed_link::git::{Branch, ContainerPath, FailureKind, MAX_LISTED_REFS, ShedRef};
 
 use super::checkpoint::time;
 use super::failure::Failure;
@@ -18,14 +18,18 @@ pub(crate) const HEAD: &str = ".head";
 pub(crate) const CHECKPOINT: &str = ".ckpt";
 
 /// Lists the trash.
-pub(crate) fn list(repo: &BoxPath) -> Result<Vec<TrashEntry>, Failure> {
+pub(crate) fn list(repo: &ContainerPath) -> Result<Vec<TrashEntry>, Failure> {
     let repository = Repository::open(repo)?;
     let entries = refs::list(&repository, PREFIX)?;
     Ok(entries.into_iter().filter_map(read).take(MAX_LISTED_REFS).collect())
 }
 
 /// Creates a branch from a ref in the trash and deletes that ref.
-pub(crate) fn restore(repo: &BoxPath, name: &ShedRef, branch: &Branch) -> Result<(), Failure> {
+pub(crate) fn restore(
+    repo: &ContainerPath,
+    name: &ShedRef,
+    branch: &Branch,
+) -> Result<(), Failure> {
     let repository = Repository::open(repo)?;
     let found = name.as_str().starts_with(PREFIX).then(|| repository.commit_of(name.as_str()));
     let Some(commit) = found.transpose()?.flatten() else {

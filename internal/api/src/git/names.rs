@@ -42,7 +42,7 @@ pub struct ShedRef(String);
 /// An absolute directory in the box, without `..` and control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct BoxPath(String);
+pub struct ContainerPath(String);
 
 /// A file or directory of a working tree, relative to its top. As text it is in the form of
 /// [`quote_path`].
@@ -93,7 +93,7 @@ impl TryFrom<String> for ShedRef {
     }
 }
 
-impl TryFrom<String> for BoxPath {
+impl TryFrom<String> for ContainerPath {
     type Error = GitNameError;
 
     fn try_from(given: String) -> Result<Self, GitNameError> {
@@ -168,7 +168,7 @@ macro_rules! text_name {
 text_name!(Branch);
 text_name!(Rev);
 text_name!(ShedRef);
-text_name!(BoxPath);
+text_name!(ContainerPath);
 
 fn rejected(kind: &'static str, given: &str, rule: &'static str) -> GitNameError {
     GitNameError { kind, shown: given.chars().take(80).collect(), rule }
@@ -277,8 +277,11 @@ mod tests {
     #[test]
     fn directories_are_absolute() {
         for bad in ["", "a", "/a/../b", "/a\nb"] {
-            assert!(BoxPath::try_from(bad.to_owned()).is_err(), "{bad:?} passed as a directory");
+            assert!(
+                ContainerPath::try_from(bad.to_owned()).is_err(),
+                "{bad:?} passed as a directory"
+            );
         }
-        assert!(BoxPath::try_from("/worktrees/#(id)".to_owned()).is_ok());
+        assert!(ContainerPath::try_from("/worktrees/#(id)".to_owned()).is_ok());
     }
 }

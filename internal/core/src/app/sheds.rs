@@ -173,13 +173,13 @@ impl Sheds {
     ) -> Result<Shed, Error> {
         let caller = Caller::drive(person, name, "to change a shed");
         let handle = self.registry.keeper(&caller)?;
-        let (spec, has_box) = {
+        let (spec, has_container) = {
             let view = handle.view.borrow();
-            (view.row.spec.clone(), view.has_box())
+            (view.row.spec.clone(), view.has_container())
         };
         let memory = request.memory.as_deref();
         let limits = spec::limits(spec.limits, request.cpus, memory, request.pids)?;
-        if limits != spec.limits && has_box {
+        if limits != spec.limits && has_container {
             self.server.engine.limit(name, limits).await?;
         }
         let allow = request.allow_agent_forwarding.unwrap_or(spec.allow_agent_forwarding);
@@ -197,7 +197,7 @@ impl Sheds {
     ) -> Result<String, Error> {
         self.registry.keeper(&Caller::read(person, name, "to see a log"))?;
         match self.server.engine.logs(name, n_lines.min(MAX_LOG_LINES)).await {
-            Err(EngineError::NoBox(_)) => Ok(String::new()),
+            Err(EngineError::NoContainer(_)) => Ok(String::new()),
             logs => Ok(logs?),
         }
     }
@@ -218,7 +218,8 @@ impl Sheds {
         let running = views.iter().filter(|(_, view)| view.status() == ShedStatus::Running);
         let answers = join_all(running.map(|(name, _)| self.server.engine.stats(name))).await;
         // A shed that was stopped meanwhile is left out.
-        let answers = answers.into_iter().filter(|it| !matches!(it, Err(EngineError::NoBox(_))));
+        let answers =
+            answers.into_iter().filter(|it| !matches!(it, Err(EngineError::NoContainer(_))));
         Ok(StatsList { stats: answers.collect::<Result<_, _>>()? })
     }
 

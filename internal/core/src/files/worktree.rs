@@ -5,7 +5,7 @@ use shed_api::name::printable;
 use shed_api::session::SessionType;
 use shed_api::{Actor, EventKind, SessionName};
 use shed_link::git::{
-    BoxPath, Branch, FailureKind, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev, Snapshot,
+    Branch, ContainerPath, FailureKind, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev, Snapshot,
     View as TreeView,
 };
 use shed_model::NewEvent;
@@ -20,7 +20,7 @@ use shed_model::session::Managed;
 
 /// What git reports about a directory.
 pub(crate) async fn facts(link: &Link, directory: &str) -> Result<RepoFacts, Error> {
-    let op = GitOp::Facts { directory: BoxPath::try_from(directory.to_owned())? };
+    let op = GitOp::Facts { directory: ContainerPath::try_from(directory.to_owned())? };
     match git(link, &op).await?.0 {
         GitDone::Facts(facts) => Ok(facts),
         _ => Err(unexpected().into()),
@@ -33,7 +33,8 @@ pub(crate) async fn risk(link: &Link, known: &Managed) -> Result<shed_api::git::
     let base = spec.base_commit.clone().map(Rev::try_from).transpose()?;
     let branch = spec.branch.clone().filter(|_| spec.made_branch);
     let branch = branch.map(Branch::try_from).transpose()?;
-    let op = GitOp::Risk { worktree: BoxPath::try_from(spec.directory.clone())?, base, branch };
+    let op =
+        GitOp::Risk { worktree: ContainerPath::try_from(spec.directory.clone())?, base, branch };
     match git(link, &op).await?.0 {
         GitDone::Risk(risk) => Ok(risk),
         _ => Err(unexpected().into()),
@@ -47,8 +48,8 @@ pub(crate) async fn remove_worktree(link: &Link, known: &Managed) -> Result<(), 
     };
     let name: SessionName = known.row.name.parse()?;
     let op = GitOp::RemoveWorktree(RemoveWorktree {
-        repo: BoxPath::try_from(repo.clone())?,
-        path: BoxPath::try_from(spec.directory.clone())?,
+        repo: ContainerPath::try_from(repo.clone())?,
+        path: ContainerPath::try_from(spec.directory.clone())?,
         branch: Branch::try_from(branch.clone())?,
         delete_branch: spec.made_branch,
         trash: name,
@@ -68,7 +69,7 @@ pub(crate) fn tree_view(server: &Server, known: &Managed) -> Result<TreeView, Er
     let spec = &known.row.spec;
     let limit = spec.limits.checkpoint_file_bytes;
     Ok(TreeView {
-        worktree: BoxPath::try_from(spec.directory.clone())?,
+        worktree: ContainerPath::try_from(spec.directory.clone())?,
         state: None,
         session: git_name(known)?,
         max_file_bytes: limit.unwrap_or(server.settings.sessions.checkpoint_file_bytes),

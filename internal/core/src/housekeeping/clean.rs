@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shed_api::work::{Orphan, OrphanList};
 use shed_api::{SessionName, SessionRef, ShedName};
-use shed_link::git::{BoxPath, Branch, GitDone, GitOp, RemoveWorktree};
+use shed_link::git::{Branch, ContainerPath, GitDone, GitOp, RemoveWorktree};
 use shed_model::Rejection;
 use shed_tmux::argv::{self, Target};
 use tokio::sync::oneshot;
@@ -67,7 +67,7 @@ async fn remove_directory(
     entered: &Entered,
     directory: &Directory,
 ) -> Result<(), Error> {
-    let path = BoxPath::try_from(directory.path.clone())?;
+    let path = ContainerPath::try_from(directory.path.clone())?;
     let facts = directory.facts.as_ref().filter(|facts| facts.repository && facts.linked);
     let is_top = facts.is_some_and(|facts| facts.toplevel.as_ref() == Some(&directory.path));
     let (Some(facts), true) = (facts, is_top) else {
@@ -89,7 +89,7 @@ async fn remove_directory(
     let repo = repositories(entered).await?.into_iter().find(|it| it.common_dir == common_dir);
     let repo = match (repo, common_dir.strip_suffix("/.git")) {
         (Some(repo), _) => repo.path,
-        (None, Some(top)) => BoxPath::try_from(top.to_owned())?,
+        (None, Some(top)) => ContainerPath::try_from(top.to_owned())?,
         (None, None) => {
             return Err(Error::Rejected(Rejection::Invalid(
                 "its repository was not found".to_owned(),

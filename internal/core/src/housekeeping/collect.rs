@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
 use shed_api::work::{Gc, GcReport};
-use shed_link::git::{BoxPath, GitDone, GitOp, MAX_SIZE_GROUPS, RefLine, ShedRef, Sizes};
+use shed_link::git::{ContainerPath, GitDone, GitOp, MAX_SIZE_GROUPS, RefLine, ShedRef, Sizes};
 
 use crate::Error;
 use crate::files::trash::{repositories, trash_of};
@@ -156,7 +156,10 @@ async fn measure(
         let refs = |at: &usize| entries[*at].measured.as_ref().map(|(_, refs)| refs.clone());
         groups.extend(asked.iter().filter_map(refs));
         let worktrees = if n == 0 {
-            directories.iter().filter_map(|it| BoxPath::try_from(it.path.clone()).ok()).collect()
+            directories
+                .iter()
+                .filter_map(|it| ContainerPath::try_from(it.path.clone()).ok())
+                .collect()
         } else {
             Vec::new()
         };
@@ -183,7 +186,7 @@ async fn measure(
 async fn sizes_of(
     link: &Link,
     repo: &Repo,
-    worktrees: Vec<BoxPath>,
+    worktrees: Vec<ContainerPath>,
     groups: Vec<Vec<ShedRef>>,
 ) -> Result<Sizes, Error> {
     let op = GitOp::Sizes { repo: repo.path.clone(), worktrees, groups };
@@ -198,7 +201,8 @@ async fn state_of(link: &Link, directory: &Directory) -> State {
     let Some(facts) = &directory.facts else {
         return State::Unknown;
     };
-    let Some(path) = BoxPath::try_from(directory.path.clone()).ok().filter(|_| facts.repository)
+    let Some(path) =
+        ContainerPath::try_from(directory.path.clone()).ok().filter(|_| facts.repository)
     else {
         return State::NoTree;
     };

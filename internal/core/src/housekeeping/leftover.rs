@@ -6,7 +6,7 @@ use shed_model::Rejection;
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
-use shed_link::git::{BoxPath, GitDone, GitOp, RepoFacts};
+use shed_link::git::{ContainerPath, GitDone, GitOp, RepoFacts};
 use shed_link::leftover::{MAX_MARKED, MAX_SPOOLS, Marked, SpoolDir};
 use shed_link::{Ran, Refusal, Run, Status};
 
@@ -39,7 +39,7 @@ pub(crate) struct Directory {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Repo {
     /// Its main directory, which is not a worktree.
-    pub(crate) path: BoxPath,
+    pub(crate) path: ContainerPath,
     /// The git directory that all its worktrees share.
     pub(crate) common_dir: String,
 }
@@ -122,7 +122,7 @@ pub(crate) async fn worktrees(
         if known.contains(path.as_str()) {
             return Directory { path, facts: None };
         }
-        let facts = match BoxPath::try_from(path.clone()) {
+        let facts = match ContainerPath::try_from(path.clone()) {
             Ok(directory) => facts(link, directory).await.ok(),
             Err(_) => None,
         };
@@ -132,7 +132,7 @@ pub(crate) async fn worktrees(
 }
 
 /// What git reports about a directory.
-pub(crate) async fn facts(link: &Link, directory: BoxPath) -> Result<RepoFacts, Error> {
+pub(crate) async fn facts(link: &Link, directory: ContainerPath) -> Result<RepoFacts, Error> {
     match git(link, &GitOp::Facts { directory }).await?.0 {
         GitDone::Facts(facts) => Ok(facts),
         _ => Err(unexpected().into()),
@@ -149,7 +149,7 @@ pub(crate) async fn repositories(
         if repos.len() >= MAX_REPOSITORIES {
             break;
         }
-        let Ok(path) = BoxPath::try_from(directory) else {
+        let Ok(path) = ContainerPath::try_from(directory) else {
             continue;
         };
         let facts = match facts(link, path.clone()).await {
@@ -191,7 +191,7 @@ pub(crate) async fn remove_spools(link: &Link, workers: &[String]) -> Result<(),
 }
 
 /// Removes an empty directory.
-pub(crate) async fn remove_empty(link: &Link, path: &BoxPath) -> Result<(), Error> {
+pub(crate) async fn remove_empty(link: &Link, path: &ContainerPath) -> Result<(), Error> {
     done(&run(link, words(&["rmdir", "--", path.as_str()])).await?)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use shed_api::worker::WorkerStatus;
-use shed_link::git::{AddWorktree, BoxPath, Branch, GitDone, GitOp, Rev, Start as GitStart};
+use shed_link::git::{AddWorktree, Branch, ContainerPath, GitDone, GitOp, Rev, Start as GitStart};
 use shed_model::worker::{Opening, WorkerRow, WorkerSpec, exit_note};
 use shed_tmux::argv;
 use tokio::time::timeout;
@@ -29,8 +29,8 @@ pub(crate) async fn place(env: &OpEnv) -> Result<(), Error> {
         return take_checkpoint(env, &known).await;
     };
     let op = GitOp::AddWorktree(AddWorktree {
-        repo: BoxPath::try_from(repo.clone())?,
-        path: BoxPath::try_from(spec.directory.clone())?,
+        repo: ContainerPath::try_from(repo.clone())?,
+        path: ContainerPath::try_from(spec.directory.clone())?,
         branch: Branch::try_from(branch.clone())?,
         base: git_start(spec.base.as_deref())?,
         fetch: spec.fetch,

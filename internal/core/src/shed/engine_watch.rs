@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use shed_api::{Actor, EventKind, ShedName, ShedStatus};
-use shed_engine::{BoxState, EngineError, Found};
+use shed_engine::{ContainerState, EngineError, Found};
 use shed_guest::Backoff;
 use shed_model::NewEvent;
 use shed_model::shed::life::Occasion;
@@ -74,8 +74,8 @@ async fn try_watch_engine(
     let words = server.engine.describe().await?;
     // Subscribed before the list is read, so that no change is missed.
     let mut changes = server.engine.changes().await?;
-    let boxes = server.engine.boxes().await?;
-    observe_all(server, resources, registry, boxes).await;
+    let containers = server.engine.containers().await?;
+    observe_all(server, resources, registry, containers).await;
     state.send_replace(EngineState::Up(words));
     while let Some(change) = changes.next().await {
         if let Some(handle) = registry.get(&change.shed) {
@@ -95,14 +95,14 @@ async fn observe_all(
     server: &Arc<Server>,
     resources: &Resources,
     registry: &Registry,
-    boxes: Vec<Found>,
+    containers: Vec<Found>,
 ) {
-    let mut boxes: BTreeMap<ShedName, Found> =
-        boxes.into_iter().map(|found| (found.shed.clone(), found)).collect();
+    let mut containers: BTreeMap<ShedName, Found> =
+        containers.into_iter().map(|found| (found.shed.clone(), found)).collect();
     for (name, handle) in registry.all() {
-        report(&handle, boxes.remove(&name), Occasion::Return).await;
+        report(&handle, containers.remove(&name), Occasion::Return).await;
     }
-    for found in boxes.into_values() {
+    for found in containers.into_values() {
         let name = found.shed.clone();
         if let Err(error) = adopt(server, resources, registry, found).await {
             tracing::error!(shed = %name, %error, "a container with our label was not adopted");
@@ -119,9 +119,9 @@ async fn adopt(
 ) -> Result<(), Error> {
     let (status, wanted) = match found.state {
         // `starting` until shed-init connects.
-        BoxState::Running => (ShedStatus::Starting, true),
-        BoxState::Paused => (ShedStatus::Paused, true),
-        BoxState::Created | BoxState::Exited { .. } => (ShedStatus::Stopped, false),
+        ContainerState::Running => (ShedStatus::Starting, true),
+        ContainerState::Paused => (ShedStatus::Paused, true),
+        ContainerState::Created | ContainerState::Exited { .. } => (ShedStatus::Stopped, false),
     };
     let now = server.clock.now();
     let row = ShedRow {

@@ -22,7 +22,7 @@ use crate::shed::handle::Order;
 use crate::shed::mounts::look_up;
 use crate::shed::view::{ProgressState, View};
 use shed_engine::STOP_LIMIT;
-use shed_engine::{BoxPlan, BoxState, Engine, Found};
+use shed_engine::{ContainerPlan, ContainerState, Engine, Found};
 use shed_guest::Link;
 use shed_model::shed::life::Operation;
 
@@ -175,7 +175,7 @@ impl OpEnv {
 
 /// Creates a shed, or continues a creation that failed.
 async fn create(env: &mut OpEnv) -> Outcome {
-    make_box(env).await?;
+    make_container(env).await?;
     if env.order.no_start && env.row.spec.repo.is_none() {
         return Ok(ShedStatus::Stopped);
     }
@@ -188,7 +188,7 @@ async fn create(env: &mut OpEnv) -> Outcome {
 }
 
 /// Image, volumes, container.
-async fn make_box(env: &OpEnv) -> Result<(), Failure> {
+async fn make_container(env: &OpEnv) -> Result<(), Failure> {
     let image = env.order.image.clone().unwrap_or_else(|| env.row.spec.image.clone());
     env.step(format!("looking for image {image}"), None);
     let progress = env.progress.clone();
@@ -201,7 +201,7 @@ async fn make_box(env: &OpEnv) -> Result<(), Failure> {
     }
     env.step("creating the container", None);
     let spec = &env.row.spec;
-    let plan = BoxPlan {
+    let plan = ContainerPlan {
         shed: env.name.clone(),
         created_at: env.row.created_at,
         repo: spec.repo.clone(),
@@ -225,7 +225,7 @@ async fn bring_up(env: &mut OpEnv) -> Result<Link, Failure> {
     let (stale, ran_before) = {
         let view = env.view.borrow();
         let stale = view.link.clone().filter(|link| link.gone().is_cancelled());
-        (stale, view.found.as_ref().is_some_and(|found| found.state == BoxState::Running))
+        (stale, view.found.as_ref().is_some_and(|found| found.state == ContainerState::Running))
     };
     if !ran_before {
         for mount in &env.row.spec.mounts {
@@ -268,7 +268,7 @@ async fn wait_for_hello(
     loop {
         let (link, ended) = {
             let now = view.borrow_and_update();
-            (now.link.clone(), now.box_ended())
+            (now.link.clone(), now.container_ended())
         };
         if let Some(link) =
             link.filter(|link| Some(link) != stale.as_ref() && !link.gone().is_cancelled())
@@ -278,7 +278,7 @@ async fn wait_for_hello(
         if ended {
             // The view may be older than the start.
             let found = engine.find(name).await.ok().flatten();
-            if found.is_none_or(|found| matches!(found.state, BoxState::Exited { .. })) {
+            if found.is_none_or(|found| matches!(found.state, ContainerState::Exited { .. })) {
                 return None;
             }
         }
@@ -303,10 +303,10 @@ async fn no_hello(env: &OpEnv, why: &str) -> Failure {
 async fn start(env: &mut OpEnv) -> Outcome {
     match env.engine().find(&env.name).await? {
         // Its container was removed outside shed; its volumes have all data.
-        None => make_box(env).await?,
+        None => make_container(env).await?,
         Some(found) if is_stranded(&found) => {
-            env.engine().remove_box(&env.name).await?;
-            make_box(env).await?;
+            env.engine().remove_container(&env.name).await?;
+            make_container(env).await?;
         }
         Some(_) => {}
     }
@@ -316,7 +316,7 @@ async fn start(env: &mut OpEnv) -> Outcome {
 
 /// Whether a container cannot start, because it was created for another data directory.
 fn is_stranded(found: &Found) -> bool {
-    found.stranded && matches!(found.state, BoxState::Created | BoxState::Exited { .. })
+    found.stranded && matches!(found.state, ContainerState::Created | ContainerState::Exited { .. })
 }
 
 async fn stop(env: &OpEnv) -> Outcome {
@@ -361,9 +361,9 @@ async fn rebuild(env: &mut OpEnv) -> Outcome {
     env.work.stopping().await;
     env.engine().stop(&env.name, STOP_LIMIT).await?;
     forget_link(env).await;
-    env.engine().remove_box(&env.name).await?;
+    env.engine().remove_container(&env.name).await?;
     env.report(Report::Status(ShedStatus::Starting)).await;
-    make_box(env).await?;
+    make_container(env).await?;
     if !runs {
         return Ok(ShedStatus::Stopped);
     }
@@ -376,7 +376,7 @@ async fn remove(env: &OpEnv) -> Outcome {
         // The volumes are kept: let programs finish writing.
         env.engine().stop(&env.name, STOP_LIMIT).await?;
     }
-    env.engine().remove_box(&env.name).await?;
+    env.engine().remove_container(&env.name).await?;
     if !env.order.keep_volumes {
         env.engine().remove_volumes(&env.name).await?;
     }

@@ -9,7 +9,7 @@ use shed_api::{Code, ShedStatus};
 use shed_model::shed::ShedRow;
 
 use crate::session::table::{NoSessions, Table};
-use shed_engine::{BoxState, Found};
+use shed_engine::{ContainerState, Found};
 use shed_guest::Link;
 
 /// A shed as it is now.
@@ -39,13 +39,15 @@ impl View {
         self.link.is_some() && matches!(self.status(), ShedStatus::Running | ShedStatus::Failed)
     }
 
-    pub(crate) fn has_box(&self) -> bool {
+    pub(crate) fn has_container(&self) -> bool {
         self.found.is_some()
     }
 
     /// Whether the engine reports that the container's first process ended.
-    pub(crate) fn box_ended(&self) -> bool {
-        self.found.as_ref().is_some_and(|found| matches!(found.state, BoxState::Exited { .. }))
+    pub(crate) fn container_ended(&self) -> bool {
+        self.found
+            .as_ref()
+            .is_some_and(|found| matches!(found.state, ContainerState::Exited { .. }))
     }
 
     /// The shed in the types of the API.
@@ -111,7 +113,7 @@ impl View {
                     Err(NoSessions::NoTmux) => {
                         let name = &self.row.name;
                         let detail = format!(
-                            "there is no tmux in its image; shed exec --root {name} apt-get install -y tmux"
+                            "its image has no tmux; shed exec --root {name} -- apt-get install -y tmux"
                         );
                         warning(Code::TmuxNotAvailable, detail, None)
                     }

@@ -113,7 +113,7 @@ async fn a_volume_in_use_is_named_and_stays() {
 async fn a_creation_resumes_with_the_remains_of_an_earlier_one_and_replaces_a_wrong_image() {
     let test = TestDocker::start().await;
     test.make_dir("links/a");
-    let plan = |image: &str| shed_engine::BoxPlan {
+    let plan = |image: &str| shed_engine::ContainerPlan {
         shed: shed("a"),
         created_at: chrono::DateTime::UNIX_EPOCH,
         repo: None,

@@ -139,7 +139,7 @@ async fn an_old_engine_is_refused_with_a_hint() {
         why,
         "Docker 18.09.1 has API version 1.39, but shed needs 1.41 (Docker 20.10) or newer; upgrade it"
     );
-    assert!(matches!(engine.boxes().await, Err(EngineError::Unreachable(_))));
+    assert!(matches!(engine.containers().await, Err(EngineError::Unreachable(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,7 @@ async fn a_busy_shed_is_measured() {
     assert_eq!(problem(refused).code, Code::NotRunning);
     assert!(test.app.sheds().all_stats(&test.admin).await.unwrap().stats.is_empty());
     let direct = shed_engine::Engine::stats(&*test.engine, &shed("a")).await;
-    assert!(matches!(direct, Err(shed_engine::EngineError::NoBox(_))), "{direct:?}");
+    assert!(matches!(direct, Err(shed_engine::EngineError::NoContainer(_))), "{direct:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shed_api::SessionName;
-use shed_api::git::{BoxPath, Branch, FilePath, Rev, ShedRef};
+use shed_api::git::{Branch, ContainerPath, FilePath, Rev, ShedRef};
 
 use super::DEFAULT_MAX_FILE_BYTES;
 
@@ -16,14 +16,14 @@ pub enum GitOp {
     /// Describe the repository of a directory. Answered by [`GitDone::Facts`].
     Facts {
         /// Any directory, also outside of a repository.
-        directory: BoxPath,
+        directory: ContainerPath,
     },
     /// Create a worktree with a branch; on failure nothing is left behind. Answered by [`GitDone::Worktree`].
     AddWorktree(AddWorktree),
     /// List what deleting a worktree and its branch would lose. Answered by [`GitDone::Risk`].
     Risk {
         /// A directory in the worktree.
-        worktree: BoxPath,
+        worktree: ContainerPath,
         /// The answer says whether this commit contains all commits of `HEAD`; without it that is not answered.
         #[serde(default)]
         base: Option<Rev>,
@@ -37,7 +37,7 @@ pub enum GitOp {
     /// Rename a branch. Answered by [`GitDone::Nothing`].
     RenameBranch {
         /// A directory in any worktree of the repository.
-        worktree: BoxPath,
+        worktree: ContainerPath,
         /// The current name.
         from: Branch,
         /// The new name; an existing branch of this name is an error.
@@ -78,7 +78,7 @@ pub enum GitOp {
     /// List the checkpoints of a session. Answered by [`GitDone::Checkpoints`].
     Checkpoints {
         /// Any directory of the repository.
-        repo: BoxPath,
+        repo: ContainerPath,
         /// The session that the checkpoints belong to.
         session: SessionName,
     },
@@ -97,25 +97,25 @@ pub enum GitOp {
     /// List the trash. Answered by [`GitDone::Trash`].
     Trash {
         /// Any directory of the repository.
-        repo: BoxPath,
+        repo: ContainerPath,
     },
     /// List all refs under `refs/shed/`. Answered by [`GitDone::Refs`].
     Refs {
         /// Any directory of the repository.
-        repo: BoxPath,
+        repo: ContainerPath,
     },
     /// Delete refs under `refs/shed/`, all or none. A ref that does not exist is no error. Answered by
     /// [`GitDone::Nothing`].
     DropRefs {
         /// Any directory of the repository.
-        repo: BoxPath,
+        repo: ContainerPath,
         /// The refs to delete.
         refs: Vec<ShedRef>,
     },
     /// Create a branch from a ref in the trash and delete that ref. Answered by [`GitDone::Nothing`].
     RestoreTrash {
         /// Any directory of the repository.
-        repo: BoxPath,
+        repo: ContainerPath,
         /// A ref under `refs/shed/trash/`.
         #[serde(rename = "ref")]
         name: ShedRef,
@@ -125,10 +125,10 @@ pub enum GitOp {
     /// Measure disk usage. Answered by [`GitDone::Sizes`].
     Sizes {
         /// Any directory of the repository.
-        repo: BoxPath,
+        repo: ContainerPath,
         /// Worktrees whose files are measured.
         #[serde(default)]
-        worktrees: Vec<BoxPath>,
+        worktrees: Vec<ContainerPath>,
         /// Groups of refs, at most [`MAX_SIZE_GROUPS`]. For each group the objects that no other ref reaches are measured.
         #[serde(default)]
         groups: Vec<Vec<ShedRef>>,
@@ -139,10 +139,10 @@ pub enum GitOp {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// A directory in the working tree; the whole working tree is read.
-    pub worktree: BoxPath,
+    pub worktree: ContainerPath,
     /// The directory of the private indexes; `shed` in the repository's common directory when absent.
     #[serde(default)]
-    pub state: Option<BoxPath>,
+    pub state: Option<ContainerPath>,
     /// The session that names the private index and the checkpoints.
     pub session: SessionName,
     /// Files with more bytes are skipped: neither read nor saved.
@@ -201,10 +201,10 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddWorktree {
     /// Any directory of the repository.
-    pub repo: BoxPath,
+    pub repo: ContainerPath,
     /// The worktree's directory. It must not exist and must not be inside a working tree of the repository; missing
     /// parents are created.
-    pub path: BoxPath,
+    pub path: ContainerPath,
     /// The branch to check out.
     pub branch: Branch,
     /// The start point of a new branch; ignored with `existing`.
@@ -221,9 +221,9 @@ pub struct AddWorktree {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveWorktree {
     /// Any directory of the repository outside of the worktree.
-    pub repo: BoxPath,
+    pub repo: ContainerPath,
     /// The worktree's directory. It may be missing or broken.
-    pub path: BoxPath,
+    pub path: ContainerPath,
     /// The worktree's branch.
     pub branch: Branch,
     /// Delete the branch too.
@@ -235,5 +235,5 @@ pub struct RemoveWorktree {
     pub session: Option<SessionName>,
     /// The directory of the private indexes, as [`View::state`].
     #[serde(default)]
-    pub state: Option<BoxPath>,
+    pub state: Option<ContainerPath>,
 }

@@ -77,7 +77,7 @@ impl Door {
 
     /// The home directory in the shed, on this machine.
     pub(crate) fn home(&self) -> PathBuf {
-        self.path("boxes/a/home")
+        self.path("containers/a/home")
     }
 
     /// Makes a key that may log in; the file is called like the key.

@@ -1,7 +1,7 @@
 //! Changing a session's name, title, branch and the like.
 
 use shed_api::EventKind;
-use shed_link::git::{BoxPath, Branch, GitOp};
+use shed_link::git::{Branch, ContainerPath, GitOp};
 use shed_model::session::Managed;
 use shed_model::{NewEvent, Rejection};
 use shed_tmux::argv::{self, Target};
@@ -27,7 +27,7 @@ pub(super) async fn patch(env: &OpEnv) -> Result<(), Error> {
             )));
         };
         let op = GitOp::RenameBranch {
-            worktree: BoxPath::try_from(spec.directory.clone())?,
+            worktree: ContainerPath::try_from(spec.directory.clone())?,
             from: Branch::try_from(from.clone())?,
             to: Branch::try_from(to.clone())?,
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shed_api::{Actor, Code, EventKind, ShedStatus};
-use shed_engine::{BoxState, Found};
+use shed_engine::{ContainerState, Found};
 use shed_model::lane::{Job as LaneJob, Step};
 use shed_model::shed::life::{self, Denial, Occasion, Operation, Repair, Seen};
 
@@ -168,21 +168,21 @@ impl Keeper {
 fn seen(found: Option<&Found>) -> Seen {
     match found.map(|found| &found.state) {
         None => Seen::Nothing,
-        Some(BoxState::Running) => Seen::Running,
-        Some(BoxState::Paused) => Seen::Paused,
-        Some(BoxState::Created | BoxState::Exited { .. }) => Seen::Ended,
+        Some(ContainerState::Running) => Seen::Running,
+        Some(ContainerState::Paused) => Seen::Paused,
+        Some(ContainerState::Created | ContainerState::Exited { .. }) => Seen::Ended,
     }
 }
 
 fn why_ended(found: &Found) -> Option<(Code, String)> {
     match &found.state {
-        BoxState::Exited { out_of_memory: true, .. } => {
+        ContainerState::Exited { out_of_memory: true, .. } => {
             Some((Code::StartFailed, "its container ran out of memory and ended".to_owned()))
         }
-        BoxState::Exited { code, .. } => {
+        ContainerState::Exited { code, .. } => {
             let text = format!("its container was ended outside shed (exit status {code})");
             Some((Code::NotRunning, text))
         }
-        BoxState::Created | BoxState::Running | BoxState::Paused => None,
+        ContainerState::Created | ContainerState::Running | ContainerState::Paused => None,
     }
 }

@@ -20,7 +20,7 @@ impl Keeper {
     pub(super) fn facts(&self) -> Facts {
         Facts {
             status: self.row.status,
-            has_container: self.view.borrow().has_box(),
+            has_container: self.view.borrow().has_container(),
             is_cloned: self.row.spec.cloned,
         }
     }

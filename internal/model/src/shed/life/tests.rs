@@ -60,14 +60,15 @@ fn what_each_request_leads_to_in_each_status() {
         (Removing, "Dx Dx Dx Dx Dx Dx Dx Bx"),
     ];
     assert_eq!(whole.len(), ShedStatus::ALL.len());
-    let without_box = "Bc Dn Bt Dn Dr Dr Dn Bx";
+    let without_container = "Bc Dn Bt Dn Dr Dr Dn Bx";
     let without_clone = "Bc Dc Bt Dc Dr Dr Dc Bx";
     for (status, expected) in whole {
         let now = |has_container, is_cloned| {
             row(Facts { has_container, is_cloned, ..facts(status) }, Ahead::NOTHING)
         };
         assert_eq!(now(true, true), expected, "{status}");
-        let boxless = if matches!(status, Creating | Failed) { without_box } else { expected };
+        let boxless =
+            if matches!(status, Creating | Failed) { without_container } else { expected };
         assert_eq!(now(false, true), boxless, "{status} without a container");
         assert_eq!(now(false, false), boxless, "{status} without a container and a clone");
         let bare = if status == Failed { without_clone } else { expected };
