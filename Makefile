@@ -15,7 +15,7 @@ run: ## engine, image, programs, server in the background, the shed `demo`, and 
 	@docker/run.sh run
 
 .PHONY: stop
-stop: ## end what `make run` started; sheds come back with the next `make run`
+stop: ## stop what `make run` started; sheds start again with the next `make run`
 	@docker/run.sh stop
 
 .PHONY: uninstall
@@ -51,7 +51,7 @@ lint-dockerfile: ## shell scripts and Dockerfiles
 	@docker/lint.sh
 
 .PHONY: mutants
-mutants: ## how much the unit tests of the pure crates notice: at least 95 % of small faults put into the code
+mutants: ## mutation tests of the pure crates; their unit tests must catch at least 95 %
 	@docker/mutants.sh
 
 .PHONY: bench
@@ -74,7 +74,7 @@ openapi: ## write docs/openapi.json from the code
 	@UPDATE_OPENAPI=1 cargo test --quiet --package shed-http --lib openapi
 
 .PHONY: docs
-docs: ## API documentation of the crates, manual pages, and the OpenAPI document, in target/doc and target/man/{shed,shed-server}
+docs: ## API documentation of the crates and manual pages, in target/doc and target/man/{shed,shed-server}
 	@cargo doc --quiet --workspace --no-deps
 	@cargo run --quiet --package shed -- man target/man/shed
 	@cargo run --quiet --package shed-server -- man target/man/shed-server

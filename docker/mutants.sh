@@ -2,7 +2,7 @@
 # Measures how well unit tests check the code they stand beside: cargo-mutants puts one small fault after another into the code and
 # runs the tests; a fault that no test notices is printed. Fails if the tests notice less than the wanted share.
 #
-#   docker/mutants.sh [OPTION]...   OPTIONs go to `cargo mutants`, for example --file internal/core/src/life.rs
+#   docker/mutants.sh [OPTION]...   OPTIONs go to `cargo mutants`, for example --file internal/model/src/shed/life.rs
 #
 # Environment:
 #   MUTANTS_PACKAGES   the crates, separated by spaces (default: shed-model shed-agents)

@@ -162,7 +162,7 @@ fn set_up_io(io: Io, fds: Vec<OwnedFd>, env: &mut Environment) -> Result<(), Ref
             let stdin = fds.first().unwrap_or(&null);
             dup_stdio(stdin, &null, &null).map_err(failed)
         }
-        Io::Tap | Io::Prelude => Err(wrong()),
+        Io::OutputSocket | Io::Prelude => Err(wrong()),
     }
 }
 

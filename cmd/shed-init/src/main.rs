@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         ("version", []) => version(),
         _ => {
             log::line(
-                "shed-init: invalid arguments; shed-server starts this program, it has no use by hand",
+                "shed-init: invalid arguments; shed-server starts this program, do not run it yourself",
             );
             ExitCode::from(USAGE)
         }

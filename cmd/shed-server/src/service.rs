@@ -56,7 +56,11 @@ enum Command {
 
 /// Runs the command.
 pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<u8> {
-    let layout = || Layout::find(args.run_dir.as_deref(), globals);
+    let layout = || {
+        let layout = Layout::find(args.run_dir.as_deref(), globals)?;
+        seen::check_data_dir(&layout)?;
+        anyhow::Ok(layout)
+    };
     match args.command {
         Command::Start => block_on(start::run(&layout()?, globals)),
         Command::Stop => block_on(stop::run(&layout()?, globals)),

@@ -13,7 +13,7 @@ use crate::Error;
 /// The beginning of every token, by which scanners for leaked secrets recognize one.
 pub const TOKEN_PREFIX: &str = "shed_";
 
-/// Somebody with a credential. Made by a door from what the caller proved, checked by every call of [`crate::App`].
+/// An authenticated caller. Created by a door from the verified credential, checked by every call of [`crate::App`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
     /// Recorded in the events of what they do.

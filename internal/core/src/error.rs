@@ -1,5 +1,7 @@
 //! Every way in which a request can fail, and the one place where each gets its problem code, text and hint.
 
+mod failure;
+
 use shed_api::{Code, Problem, ShedName, ShedStatus};
 use shed_guest::Error as GuestError;
 use shed_guest::tmux::TmuxFailure;
@@ -11,6 +13,8 @@ use shed_store::StoreError;
 use shed_engine::EngineError;
 use shed_model::session::life::Denial as SessionDenial;
 use shed_model::shed::life::Denial;
+
+pub use self::failure::Failure;
 
 /// Why a request failed. [`Error::problem`] is what the caller gets; the rest is for the log.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +64,7 @@ pub enum Error {
         shed: ShedName,
         /// Its name.
         session: String,
-        /// What.
+        /// What excludes the request, for people.
         text: String,
     },
     /// A setup or teardown hook failed.
@@ -72,7 +76,7 @@ pub enum Error {
         session: String,
         /// `setup` or `teardown`: also its worker's name.
         hook: String,
-        /// How.
+        /// `exit N`, `signal NAME` or `exit status unknown`.
         how: String,
     },
     /// Another operation cancelled this one.
@@ -162,46 +166,6 @@ pub enum Error {
         /// The reason.
         error: std::io::Error,
     },
-}
-
-/// Why an operation on a shed failed: stored with the shed as its reason.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text}")]
-pub struct Failure {
-    /// The problem code.
-    pub code: Code,
-    /// One line with the subject and the reason.
-    pub text: String,
-    /// A command that may help, to paste into a shell.
-    pub hint: Option<String>,
-}
-
-impl Failure {
-    /// A failure without hint.
-    pub fn new(code: Code, text: impl Into<String>) -> Self {
-        Self { code, text: text.into(), hint: None }
-    }
-
-    /// The same with a hint.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-impl From<EngineError> for Failure {
-    fn from(error: EngineError) -> Self {
-        let problem = Error::Engine(error).problem();
-        Self { code: problem.code, text: problem.detail, hint: problem.hint }
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        let problem = Error::Store(error).problem();
-        Self { code: problem.code, text: problem.detail, hint: problem.hint }
-    }
 }
 
 impl Error {
@@ -412,7 +376,7 @@ impl Error {
             }
             TmuxFailure::Duplicate(_) => Self::SessionExists { shed, session },
             TmuxFailure::TooLong => Self::Rejected(Rejection::Invalid(
-                "that is more than 1 MiB of text; ask for fewer lines".to_owned(),
+                "the output exceeds 1 MiB; request fewer lines".to_owned(),
             )),
             TmuxFailure::Other(text) => Self::Tmux { shed, text },
             TmuxFailure::Guest(error) => error.into(),

@@ -1,6 +1,6 @@
 //! The final check of host mounts: none may contain the engine's own socket.
 //!
-//! The rules are in the core (`MountPolicy`). This check comes in addition, because whoever can talk to the engine is root
+//! The rules are in `shed-model` (`MountPolicy`). This check comes in addition, because whoever can talk to the engine is root
 //! on the host.
 
 use std::os::unix::fs::MetadataExt as _;

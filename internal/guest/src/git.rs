@@ -35,7 +35,7 @@ async fn ask(link: &Link, op: &GitOp) -> Result<(GitDone, Vec<u8>), Error> {
     let chunks = Chunks::new(output, errors, Main::Output);
     let bytes = match chunks.collect(MAX_GIT_HEAD_BYTES + MAX_PATCH_BYTES).await {
         Err(Error::TooLarge(_)) => {
-            return Err(Error::TooLarge("git in the shed says more than is taken".to_owned()));
+            return Err(Error::TooLarge("the output of git in the shed is too large".to_owned()));
         }
         collected => collected?,
     };
@@ -87,5 +87,5 @@ fn failed(failure: GitFailure) -> Error {
 
 /// The error for an answer of another kind than was asked for.
 pub fn unexpected() -> Error {
-    Error::Connect("git in the shed answered something else".to_owned())
+    Error::Connect("unexpected answer of git in the shed".to_owned())
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shed_api::ShedName;
-use shed_link::{Hello, Io, Op, Picture, Program, Ran, Reply, Request, Run, Spawn, Status, User};
+use shed_link::{
+    Hello, Io, Op, Program, Ran, Reply, Request, Run, Spawn, Status, TmuxSnapshot, User,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +37,7 @@ pub enum LinkNews {
     /// That link ended.
     Down(Link),
     /// tmux's state, and the link that reported it.
-    Picture(Link, Picture),
+    TmuxSnapshot(Link, TmuxSnapshot),
     /// A detached command ended.
     DetachedEnded {
         /// The tag it was started with.
@@ -119,7 +121,7 @@ impl Link {
                 let exit = ExitWait::new(process.exit);
                 Ok(Stream { input: Some(input), output, errors: None, control, exit })
             }
-            Io::Pipes | Io::Socket | Io::Tap | Io::Prelude | Io::Null => {
+            Io::Pipes | Io::Socket | Io::OutputSocket | Io::Prelude | Io::Null => {
                 let opened = self.inner.streams.pipes()?;
                 let (process, near) = self.spawn_with(spawn, opened).await?;
                 let Pipes { input, output, errors } = near;
@@ -178,7 +180,7 @@ impl Link {
 
     /// Asks shed-init to read foreground commands and activity every second, for so many seconds.
     pub fn observe(&self, seconds: u32) {
-        self.notify(Op::Look { seconds });
+        self.notify(Op::Observe { seconds });
     }
 
     async fn spawn_with<T>(&self, spawn: Spawn, opened: Opened<T>) -> Result<(Process, T), Error> {

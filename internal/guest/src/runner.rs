@@ -103,5 +103,5 @@ async fn read_more(socket: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -
 }
 
 fn lost() -> Error {
-    Error::Connect("the worker's runner went away".to_owned())
+    Error::Connect("the connection to the worker's runner was lost".to_owned())
 }

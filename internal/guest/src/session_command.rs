@@ -2,7 +2,7 @@
 //!
 //! The output socket is between runner and server: a daemon of shed-init's that dies in between takes nothing along.
 
-use shed_link::tap::{self, Frame};
+use shed_link::output_socket::{self, Frame};
 use shed_link::{Spawn, Status};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
@@ -27,7 +27,10 @@ impl SessionCommand {
     /// Leaves the command for the runner that will claim it with `token`.
     pub async fn offer(link: &Link, token: String, spawn: Spawn) -> Result<Self, Error> {
         let connection = link.offer(token, spawn).await?;
-        Ok(Self(OutputSocket { connection, bytes: Vec::with_capacity(tap::HEADER_BYTES) }))
+        Ok(Self(OutputSocket {
+            connection,
+            bytes: Vec::with_capacity(output_socket::HEADER_BYTES),
+        }))
     }
 
     /// Waits until the runner has started the command.

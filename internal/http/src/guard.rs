@@ -29,7 +29,7 @@ pub(crate) enum Caller {
     Refused(Problem),
 }
 
-/// The middleware.
+/// Checks host, credential and rate of every request before it is routed.
 pub(crate) async fn guard(
     FromState(state): FromState<Weak<State>>,
     mut request: Request,

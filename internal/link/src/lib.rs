@@ -11,7 +11,7 @@
 //!                                    ◀──────  Welcome {shed}
 //!                                    ◀──────  Request {id, Spawn} + descriptors
 //!   Started {id, pid}                ──────▶
-//!   Picture {…}  whenever tmux changes ───▶
+//!   TmuxSnapshot {…}  whenever tmux changes ───▶
 //!   Exited {id, status}              ──────▶
 //! ```
 
@@ -21,9 +21,9 @@ pub mod frame;
 pub mod git;
 pub mod leftover;
 pub mod message;
+pub mod output_socket;
 mod piece;
 pub mod spool;
-pub mod tap;
 
 pub use conn::{Conn, LinkError, recv_blocking, send_blocking};
 pub use message::*;

@@ -102,14 +102,15 @@ pub enum Op {
     Offer {
         /// 128 random bits in hexadecimal.
         token: String,
-        /// The command; its `io` is [`Io::Tap`], or [`Io::Prelude`] for a worker.
+        /// The command; its `io` is [`Io::OutputSocket`], or [`Io::Prelude`] for a worker.
         spawn: Spawn,
     },
     /// Check that shed-init responds. Answered by [`Reply::Done`], or by a refusal from an older shed-init.
     Ping,
     /// Read tmux's foreground commands and activity once a second for some time, because somebody is watching. Not
     /// answered.
-    Look {
+    #[serde(rename = "look")]
+    Observe {
         /// The duration in seconds from now; 0 ends it.
         seconds: u32,
     },
@@ -201,8 +202,9 @@ pub enum Io {
     },
     /// One descriptor, for standard input. Output and error are `/dev/null`.
     Socket,
-    /// One descriptor, kept for the runner: its output socket, which receives output and exit as [`crate::tap`] frames.
-    Tap,
+    /// One descriptor, kept for the runner: its output socket, which receives output and exit as [`crate::output_socket`] frames.
+    #[serde(rename = "tap")]
+    OutputSocket,
     /// One descriptor, kept for a worker's runner. The runner reads it to the end and shows that in the window before the
     /// command starts.
     Prelude,
@@ -243,8 +245,9 @@ pub enum News {
         /// The exit code or signal.
         status: Status,
     },
-    /// A snapshot of tmux's state, sent after a change and repeatedly after [`Op::Look`].
-    Picture(Picture),
+    /// A snapshot of tmux's state, sent after a change and repeatedly after [`Op::Observe`].
+    #[serde(rename = "picture")]
+    TmuxSnapshot(TmuxSnapshot),
     /// A process that was spawned `detached` ended.
     DetachedEnded {
         /// The tag of [`Spawn::detached`].
@@ -345,7 +348,7 @@ impl From<Status> for shed_api::stream::Exit {
 /// A snapshot of tmux's state in the container, as printed by tmux. The server parses it (`shed-tmux`), so that shed-init
 /// does not have to interpret it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Picture {
+pub struct TmuxSnapshot {
     /// The state of tmux.
     pub tmux: Tmux,
     /// The time at which it was read, in milliseconds since 1970.
@@ -412,4 +415,23 @@ pub enum Listened {
     },
     /// It cannot listen, for this reason.
     Refused(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Server and shed-init of different versions read each other: names on the wire stay when names in the code change.
+    #[test]
+    fn names_on_the_wire_do_not_follow_renamed_types() {
+        assert_eq!(serde_json::to_value(Io::OutputSocket).unwrap(), json!("tap"));
+        let observe = serde_json::to_value(Op::Observe { seconds: 5 }).unwrap();
+        assert_eq!(observe, json!({ "look": { "seconds": 5 } }));
+        let tmux = Tmux::Listing(String::new());
+        let snapshot = TmuxSnapshot { tmux, at_ms: 1, foreground: BTreeMap::new() };
+        let news = serde_json::to_value(News::TmuxSnapshot(snapshot)).unwrap();
+        assert!(news["picture"]["at_ms"] == json!(1), "{news}");
+    }
 }

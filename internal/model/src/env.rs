@@ -5,16 +5,14 @@ use crate::Rejection;
 /// The largest environment in bytes, counted as the kernel does: `NAME=VALUE` and a NUL byte for each variable.
 pub const MAX_ENV_BYTES: usize = 256 << 10;
 
-/// Checks variables: a name is not empty and contains no `=`, white space or control character, a value contains no NUL byte,
+/// Checks variables: a name is not empty and contains neither `=` nor a NUL byte, a value contains no NUL byte,
 /// and all of them together have at most [`MAX_ENV_BYTES`].
 pub fn check<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<(), Rejection> {
     let mut n_bytes = 0_usize;
     for (name, value) in variables {
-        if name.is_empty()
-            || name.contains(|c: char| c == '=' || c.is_control() || c.is_whitespace())
-        {
+        if name.is_empty() || name.contains(['=', '\0']) {
             return Err(Rejection::Invalid(format!(
-                "invalid environment variable name {name:?}; expected a name without '=', white space and control characters"
+                "invalid environment variable name {name:?}; expected a name without '=' and NUL bytes"
             )));
         }
         if value.contains('\0') {
@@ -30,18 +28,43 @@ pub fn check<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Res
     Ok(())
 }
 
+/// Checks the variables of a whole shed: as [`check`], and a name is an identifier (`[A-Za-z_][A-Za-z0-9_]*`), because every
+/// login shell in the shed gets them.
+pub fn check_shed<'a>(
+    variables: impl IntoIterator<Item = (&'a str, &'a str)> + Clone,
+) -> Result<(), Rejection> {
+    for (name, _) in variables.clone() {
+        let part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(part) {
+            return Err(Rejection::Invalid(format!(
+                "invalid environment variable name {name:?}; expected letters, digits and '_', beginning with a letter or '_'"
+            )));
+        }
+    }
+    check(variables)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_and_values_that_execve_cannot_pass_are_rejected() {
-        for good in [("A_1", "x\n=y"), ("a.b-c", ""), ("_", "é")] {
+        for good in [("A_1", "x\n=y"), ("a.b-c", ""), ("a b", ""), ("_", "é")] {
             assert_eq!(check([good]), Ok(()), "{good:?}");
         }
-        for bad in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A B", "x"), ("A\n", "x"), ("A", "x\0")]
-        {
+        for bad in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "x\0")] {
             assert!(matches!(check([bad]), Err(Rejection::Invalid(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_a_sheds_variables_are_identifiers() {
+        for good in ["A_1", "_", "a"] {
+            assert_eq!(check_shed([(good, "x")]), Ok(()), "{good:?}");
+        }
+        for bad in ["", "1A", "A.B", "A-B", "A B", "A=B", "É"] {
+            assert!(matches!(check_shed([(bad, "x")]), Err(Rejection::Invalid(_))), "{bad:?}");
         }
     }
 

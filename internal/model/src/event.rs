@@ -6,11 +6,11 @@ use shed_api::{Actor, EventKind, ShedStatus};
 /// An event before it has an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
-    /// When.
+    /// The time it happened.
     pub at: DateTime<Utc>,
-    /// What.
+    /// What kind of change it records.
     pub kind: EventKind,
-    /// Who.
+    /// Who caused it.
     pub actor: Actor,
     /// The shed it is about.
     pub shed: Option<String>,

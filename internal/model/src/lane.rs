@@ -12,12 +12,12 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 
-/// The most requests that wait in one lane. More means that somebody asks in a loop.
+/// The most requests that wait in one lane. More means that a client requests in a loop.
 pub const MAX_WAITING: usize = 8;
 
 /// The rules of a lane: what may happen to a shed, or to a session.
 pub trait Life {
-    /// What somebody wants.
+    /// What a caller requests.
     type Request: Copy;
     /// What is done, one at a time.
     type Operation: Copy + PartialEq;

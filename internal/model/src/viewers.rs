@@ -35,7 +35,7 @@ impl Size {
     }
 }
 
-/// A viewer.
+/// A connected or recently disconnected viewer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Viewer {
     /// Unique per connection.

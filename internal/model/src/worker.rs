@@ -9,7 +9,7 @@ use shed_api::worker::{WorkerKind, WorkerStatus};
 
 /// Why a worker ended that ended because its shed stopped.
 pub const STOPPED_WITH_SHED: &str = "stopped with the shed";
-/// The same as servers before 0.2 stored it. Their rows are read, not rewritten.
+/// The same in rows of earlier builds of 0.1. They are read, not rewritten.
 const STOPPED_WITH_SHED_BEFORE: &str = "it was ended with the shed";
 
 /// What a worker was created with. New fields have defaults: rows of older versions are read.

@@ -1,6 +1,6 @@
-//! What the server remembers: SQLite on one thread. A method is a transaction; what happened is written with what changed.
+//! The server's database: SQLite on one thread. A method is a transaction; what happened is written with what changed.
 //!
-//! Nothing here knows what a container or a session *is*; the rules are in `shed-core`. There is no other writer: the
+//! Nothing here knows what a container or a session *is*; the rules are in `shed-model`. There is no other writer: the
 //! `shed-server` commands either talk to the running server or hold its lock.
 
 mod events;
@@ -84,7 +84,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Debug, Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
-    /// The newest event's id. Says "look", carries nothing else.
+    /// The newest event's id. Signals that there are new rows, carries nothing else.
     bell: Arc<watch::Sender<i64>>,
     /// See [`Self::give_back`].
     reserve: Option<PathBuf>,
@@ -219,7 +219,7 @@ fn millis(at: chrono::DateTime<chrono::Utc>) -> i64 {
 
 fn time(millis: i64) -> Result<chrono::DateTime<chrono::Utc>, StoreError> {
     chrono::DateTime::from_timestamp_millis(millis)
-        .ok_or_else(|| StoreError::Unreadable(format!("{millis} is no time")))
+        .ok_or_else(|| StoreError::Unreadable(format!("invalid time {millis}")))
 }
 
 fn parse<T: std::str::FromStr<Err = String>>(word: &str) -> Result<T, StoreError> {

@@ -154,7 +154,7 @@ impl Store {
         .await
     }
 
-    /// Remembers what a shed's tmux looks like.
+    /// Stores the layout of a shed's tmux.
     pub async fn set_layout(&self, shed: String, layout: LayoutRow) -> Result<(), StoreError> {
         self.transact(move |transaction| {
             transaction

@@ -146,7 +146,7 @@ async fn serve(
             Event::Snapshot => {
                 let snapshot = snapshots.borrow_and_update().clone();
                 if let Some(snapshot) = snapshot {
-                    conn.send(&News::Picture(snapshot), &[]).await?;
+                    conn.send(&News::TmuxSnapshot(snapshot), &[]).await?;
                 }
             }
             Event::DetachedExit(tag, status) => {
@@ -172,7 +172,7 @@ impl Handler {
             Ok(Request { op: Op::Signal { process, signal }, .. }) => {
                 self.processes.signal(process, signal);
             }
-            Ok(Request { op: Op::Look { seconds }, .. }) => self.state.tmux.observe(seconds),
+            Ok(Request { op: Op::Observe { seconds }, .. }) => self.state.tmux.observe(seconds),
             Ok(Request { id, op: Op::Ping }) => {
                 tokio::spawn(async move { self.reply(id, Reply::Done).await });
             }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shed_link::{MAX_RUN_OUTPUT_BYTES, Picture, Refusal, Run, Status, Tmux};
+use shed_link::{MAX_RUN_OUTPUT_BYTES, Refusal, Run, Status, Tmux, TmuxSnapshot};
 use shed_tmux::{TmuxError, version, watch};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -150,7 +150,7 @@ fn store(state: &State, tmux: Tmux) {
         Tmux::Listing(text) => foreground_of_workers(text),
         Tmux::Missing | Tmux::Down(_) => BTreeMap::new(),
     };
-    state.tmux.store(Picture { tmux, at_ms: clock::unix_ms(), foreground });
+    state.tmux.store(TmuxSnapshot { tmux, at_ms: clock::unix_ms(), foreground });
 }
 
 /// The foreground commands on the terminals of workers, by the process id of the runner. tmux only sees the runner.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shed_link::Picture;
+use shed_link::TmuxSnapshot;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
@@ -13,7 +13,7 @@ const FIRST_SNAPSHOT_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct TmuxState {
     /// The newest snapshot; `None` before the first.
-    snapshot: watch::Sender<Option<Picture>>,
+    snapshot: watch::Sender<Option<TmuxSnapshot>>,
     /// When observation ends; in the past while nobody observes.
     observed_until: watch::Sender<Instant>,
     /// The image may have gained or lost tmux.
@@ -35,7 +35,7 @@ impl Default for TmuxState {
 
 impl TmuxState {
     /// Snapshots as they come. The current one counts as changed.
-    pub(super) fn snapshots(&self) -> watch::Receiver<Option<Picture>> {
+    pub(super) fn snapshots(&self) -> watch::Receiver<Option<TmuxSnapshot>> {
         let mut snapshots = self.snapshot.subscribe();
         snapshots.mark_changed();
         snapshots
@@ -75,7 +75,7 @@ impl TmuxState {
     }
 
     /// Stores a snapshot. One that is equal to the last is only sent while somebody observes.
-    pub(super) fn store(&self, snapshot: Picture) {
+    pub(super) fn store(&self, snapshot: TmuxSnapshot) {
         let is_observed = self.is_observed();
         self.snapshot.send_if_modified(|newest| {
             let is_new = newest.as_ref().is_none_or(|known| known.tmux != snapshot.tmux);

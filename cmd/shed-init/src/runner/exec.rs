@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 use rustix::termios::{OptionalActions, Termios, tcgetwinsize, tcsetattr, tcsetwinsize};
-use shed_link::tap::{Frame, MAX_PAYLOAD_BYTES, output_header};
+use shed_link::output_socket::{Frame, MAX_PAYLOAD_BYTES, output_header};
 use shed_link::{Spawn, Status};
 
 use super::command::{block_signals, set_raw_mode, start_command};

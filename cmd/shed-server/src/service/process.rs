@@ -58,6 +58,12 @@ pub(crate) fn is_server_of(program: &Path, arguments: &[OsString], ready_file: &
     name.starts_with("shed-server") && has_ready_file
 }
 
+/// The data directory that a server was started with.
+pub(crate) fn data_dir_of(arguments: &[OsString]) -> Option<PathBuf> {
+    let mut pairs = arguments.windows(2);
+    pairs.find_map(|pair| (pair[0] == "--data-dir").then(|| PathBuf::from(&pair[1])))
+}
+
 /// The form of pid files.
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,6 +134,9 @@ mod tests {
         let good = words("x serve --socket /a --ready-file /s//ready --http 1");
         assert!(is_server_of(Path::new("/b/shed-server (deleted)"), &good, ready));
         assert!(!is_server_of(Path::new("/b/vim"), &good, ready));
+        assert_eq!(data_dir_of(&good), None);
+        let with_data = words("x serve --data-dir /data --ready-file /ready");
+        assert_eq!(data_dir_of(&with_data), Some(PathBuf::from("/data")));
         let other = words("x serve --ready-file /other/ready");
         assert!(!is_server_of(Path::new("/b/shed-server"), &other, ready));
     }

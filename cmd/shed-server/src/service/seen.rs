@@ -1,10 +1,12 @@
 //! Looks at what exists of the service.
 
+use std::path::Path;
+
 use shed_api::server::Ready;
 
 use super::decide::{Seen, Server};
 use super::layout::Layout;
-use super::process::{Process, is_server_of};
+use super::process::{Process, data_dir_of, is_server_of};
 use super::unit;
 
 /// What exists now, and what the server's ready file says if that server exists.
@@ -16,6 +18,25 @@ pub(crate) fn look(layout: &Layout) -> (Seen, Option<Ready>) {
         server: server.as_ref().map(|(server, _)| *server),
     };
     (seen, server.map(|(_, ready)| ready))
+}
+
+/// Fails if the server that runs here keeps its data elsewhere than the options say: then another server is meant.
+pub(crate) fn check_data_dir(layout: &Layout) -> anyhow::Result<()> {
+    let Some((server, _)) = server(layout) else {
+        return Ok(());
+    };
+    let Some(other) = data_dir_of(&server.process.arguments()) else {
+        return Ok(());
+    };
+    let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    if real(&other) == real(&layout.data_dir) {
+        return Ok(());
+    }
+    let (other, asked) = (other.display(), layout.data_dir.display());
+    anyhow::bail!(
+        "the server that runs here keeps its data in {other}, not in {asked}; \
+         for a second server beside it: shed-server service start --run-dir {asked}"
+    )
 }
 
 fn supervisor(layout: &Layout) -> Option<Process> {

@@ -106,13 +106,13 @@ async fn finish(client: &Client, name: &str, context: &Context) -> Outcome {
         let status = shed.reason_code.unwrap_or(Code::Internal).exit_status();
         return Err(Failure::new(reason.clone())
             .with_status(status)
-            .hint(format!("shed create {name} --retry   (or: shed delete {name})")));
+            .hint(format!("shed create {name} --retry")));
     }
     if shed.status == ShedStatus::Creating {
         let text = "the container engine does not answer; the creation continues when it is back";
         return Err(Failure::new(text)
             .with_status(exit::UNREACHABLE)
-            .hint(format!("shed show {name}   (to cancel: shed delete {name})")));
+            .hint(format!("shed show {name}")));
     }
     context.out.data(&shed, || format!("{name}\n"))?;
     if !context.out.is_json() {

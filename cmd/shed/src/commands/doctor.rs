@@ -98,9 +98,7 @@ fn check_orphans(server: &str, found: &Orphans) -> Check {
 
 fn with_hint(failure: &Failure, address: &Address) -> String {
     let hint = match address {
-        Address::Unix(_) => {
-            "on the server: systemctl start shed-server (in a checkout: make run)".to_owned()
-        }
+        Address::Unix(_) => "on the server: shed-server service start".to_owned(),
         Address::Ssh(address) => {
             format!("check the connection: ssh -p {} _api@{}", address.port, address.host)
         }

@@ -128,8 +128,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         && args.template.is_none()
     {
         // Nothing could be typed into a login shell, so it would never exit.
-        return Err(Failure::usage("a login shell needs a terminal")
-            .hint(format!("shed run {name} -d   (or: shed run {name} -- CMD)")));
+        return Err(
+            Failure::usage("a login shell needs a terminal").hint(format!("shed run {name} -d"))
+        );
     }
     let made = client.new_session(&name, &request(args)?).await?;
     context.out.say(&format!("session {name}/{} was created", made.name));

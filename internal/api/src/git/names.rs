@@ -39,7 +39,7 @@ pub struct Rev(String);
 #[serde(try_from = "String", into = "String")]
 pub struct ShedRef(String);
 
-/// An absolute directory in the box, without `..` and control characters.
+/// An absolute directory in the container, without `..` and control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ContainerPath(String);

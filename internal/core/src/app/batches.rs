@@ -146,16 +146,16 @@ impl Batches {
             }
             BatchOp::Thaw => {
                 self.sessions.freeze(person, shed, &session, false).await?;
-                "goes on"
+                "thawed"
             }
             BatchOp::Checkpoint => {
                 batch::needs_worktree(known)?;
                 let made = self.files.make_checkpoint(person, shed, &session, "").await?;
                 let n = made.checkpoint.n;
                 return Ok(if made.unchanged {
-                    format!("nothing differs from checkpoint {n}")
+                    format!("unchanged since checkpoint {n}")
                 } else {
-                    format!("checkpoint {n} made")
+                    format!("checkpoint {n} was created")
                 });
             }
             BatchOp::Input => {

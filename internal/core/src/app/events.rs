@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::server::Server;
 use crate::{Error, Person};
 
-/// All events.
+/// The service for events.
 #[derive(Clone)]
 pub struct Events {
     pub(crate) server: Arc<Server>,

@@ -37,7 +37,7 @@ pub enum Removal {
     KeepVolumes,
 }
 
-/// All sheds.
+/// The service for sheds.
 #[derive(Clone)]
 pub struct Sheds {
     pub(crate) server: Arc<Server>,

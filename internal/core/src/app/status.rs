@@ -23,7 +23,7 @@ impl Status {
         let engine = match &*self.engine.borrow() {
             EngineState::Up(description) => description.clone(),
             EngineState::Down(why) => format!("down: {why}"),
-            EngineState::Unknown => "not asked yet".to_owned(),
+            EngineState::Unknown => "not checked yet".to_owned(),
         };
         Info {
             name: settings.name.clone(),
@@ -43,7 +43,7 @@ impl Status {
         match &*self.engine.borrow() {
             EngineState::Up(_) => {}
             EngineState::Down(why) => missing.push(format!("engine: {why}")),
-            EngineState::Unknown => missing.push("engine: not asked yet".to_owned()),
+            EngineState::Unknown => missing.push("engine: not checked yet".to_owned()),
         }
         if self.server.door_stop.is_cancelled() {
             missing.push("the server is shutting down".to_owned());

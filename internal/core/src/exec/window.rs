@@ -62,7 +62,7 @@ pub(crate) async fn exec_in_session(
         env,
         directory,
         user: User::Dev,
-        io: Io::Tap,
+        io: Io::OutputSocket,
         detached: None,
         worker: None,
     };

@@ -147,3 +147,12 @@ pub(crate) async fn numbers(
         _ => Err(unexpected().into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// shed-init lists as many files of a diff as the server reads patches of.
+    #[test]
+    fn a_diff_lists_as_many_files_as_its_patch_has() {
+        assert_eq!(shed_model::patch::MAX_FILES, shed_link::git::MAX_LISTED_FILES);
+    }
+}

@@ -1,4 +1,4 @@
-//! Garbage collection: what shed keeps for a shed's sessions and why, and the removal of what nobody needs any more.
+//! Garbage collection: what shed keeps for a shed's sessions and why, and the removal of data without an owner.
 
 use std::collections::BTreeSet;
 

@@ -47,7 +47,7 @@ pub(crate) enum Thing {
     Session,
 }
 
-/// An orphan.
+/// An orphan, and how it is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) orphan: Orphan,

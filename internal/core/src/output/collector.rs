@@ -1,8 +1,8 @@
-//! What workers print, on its way from the spools in the box to the logs of the server.
+//! What workers print, on its way from the spools in the container to the logs of the server.
 //!
-//! One collector runs in the box for each link. It names the epochs it finds; each is followed from where its log ends,
+//! One collector runs per link. It names the epochs it finds; each is followed from where its log ends,
 //! so that what was printed while no server was there comes as if nothing had been. Bytes are acknowledged when they are
-//! on the disk; until then the box keeps them.
+//! on the disk; until then the container keeps them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use shed_guest::{Backoff, Link};
 
 /// How often what was stored is made safe and acknowledged while something comes.
 const ACK_PERIOD: Duration = Duration::from_secs(2);
-/// So many bytes are acknowledged sooner: the box keeps 64 MiB.
+/// So many bytes are acknowledged sooner: the container keeps 64 MiB.
 const ACK_BYTES: u64 = 8 << 20;
 /// After a collector that went away, or a disk that was full.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -55,7 +55,7 @@ pub(crate) async fn run(
         };
         tokio::select! {
             ended = collector.run(&link) => if let Err(error) = ended {
-                tracing::warn!(%shed, %error, "what workers print is not collected for a moment");
+                tracing::warn!(%shed, %error, "the collection of workers' output was interrupted");
             },
             () = gone.cancelled() => return,
             () = server.stop.cancelled() => return,
@@ -127,7 +127,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Follows an epoch of a worker that is remembered. Of anything else nothing is known, and so nothing is deleted.
+    /// Follows an epoch of a worker that has a row. An epoch of any other worker is ignored, and its spool stays.
     async fn found(&mut self, of: Epoch) -> Result<(), Error> {
         let worker = of.worker.to_string();
         let view = self.work.view.borrow().clone();
@@ -231,7 +231,7 @@ impl Collector {
         written.await.map_err(|_| Error::ShuttingDown)?
     }
 
-    /// Makes safe what was stored, and lets the box forget it.
+    /// Syncs what was stored, then acknowledges it, so that the container drops it.
     async fn acknowledge(&mut self) -> Result<(), Error> {
         self.ack_due = None;
         self.dirty_bytes = 0;

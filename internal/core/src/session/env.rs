@@ -40,7 +40,7 @@ pub(crate) struct OpEnv {
 }
 
 impl OpEnv {
-    /// The session as it is remembered now.
+    /// The session as currently stored.
     pub(crate) fn known(&self) -> Result<Arc<Managed>, Error> {
         let view = self.view.borrow();
         view.sessions

@@ -152,7 +152,7 @@ mod tests {
 
     use chrono::DateTime;
     use shed_api::session::SessionList;
-    use shed_link::{Picture, Tmux};
+    use shed_link::{Tmux, TmuxSnapshot};
     use shed_model::session::{Managed, SessionRow, SessionSpec, plan};
 
     use super::*;
@@ -196,8 +196,9 @@ mod tests {
         };
         let (sessions, panes): (Vec<_>, Vec<_>) = ids.iter().map(|id| session(*id)).unzip();
         let text = sessions.concat() + &panes.concat() + "E\n";
-        let picture = Picture { tmux: Tmux::Listing(text), at_ms: 5, foreground: BTreeMap::new() };
-        let table = Table::read(&shed(), &picture);
+        let snapshot =
+            TmuxSnapshot { tmux: Tmux::Listing(text), at_ms: 5, foreground: BTreeMap::new() };
+        let table = Table::read(&shed(), &snapshot);
         assert_eq!(table.rows().len(), ids.len(), "{:?}", table.sessions.as_ref().err());
         Arc::new(table)
     }

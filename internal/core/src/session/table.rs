@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use shed_api::name::printable;
 use shed_api::session::{Pane, Session, Window};
 use shed_api::{SessionRef, ShedName};
-use shed_link::{Picture, Tmux};
+use shed_link::{Tmux, TmuxSnapshot};
 use shed_tmux::listing::{SessionRow, WindowRow};
 use shed_tmux::{Listing, parse_listing};
 
@@ -62,8 +62,8 @@ pub(crate) enum NoSessions {
 
 impl Table {
     /// Reads what shed-init sent. It comes from a shed, so it may be anything.
-    pub(crate) fn read(shed: &ShedName, picture: &Picture) -> Self {
-        let at_ms = i64::try_from(picture.at_ms).unwrap_or_default();
+    pub(crate) fn read(shed: &ShedName, snapshot: &TmuxSnapshot) -> Self {
+        let at_ms = i64::try_from(snapshot.at_ms).unwrap_or_default();
         let at = DateTime::from_timestamp_millis(at_ms).unwrap_or_default();
         let no = |why: NoSessions| Self {
             sessions: Err(why),
@@ -72,7 +72,7 @@ impl Table {
             at,
             marks: Marks::default(),
         };
-        match &picture.tmux {
+        match &snapshot.tmux {
             Tmux::Missing => no(NoSessions::NoTmux),
             Tmux::Down(why) => no(NoSessions::Down(printable(why))),
             Tmux::Listing(text) => match parse_listing(text) {
@@ -80,7 +80,7 @@ impl Table {
                     sessions: Ok(listing
                         .sessions
                         .iter()
-                        .map(|row| session(shed, row, at, &picture.foreground))
+                        .map(|row| session(shed, row, at, &snapshot.foreground))
                         .collect()),
                     marks: Marks::of(&listing),
                     listing: Arc::new(listing),
@@ -247,12 +247,12 @@ mod tests {
     #[test]
     fn a_listing_that_does_not_parse_is_an_error_and_shows_no_session() {
         let shed: ShedName = "s".parse().unwrap();
-        let picture = Picture {
+        let snapshot = TmuxSnapshot {
             tmux: Tmux::Listing("S garbage".to_owned()),
             at_ms: 5,
             foreground: BTreeMap::new(),
         };
-        let table = Table::read(&shed, &picture);
+        let table = Table::read(&shed, &snapshot);
         assert!(matches!(table.sessions, Err(NoSessions::Down(_))));
         assert!(table.rows().is_empty());
     }

@@ -24,7 +24,7 @@ pub(crate) const SUFFIX: &str = ".toml";
 /// Where a template is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
-    /// It stands before the server's of the same name.
+    /// Takes precedence over the server's of the same name.
     Repository,
     /// The server's directory.
     Server,
@@ -172,7 +172,7 @@ mod tests {
             ("a = \n", "line 1, column "),
             ("\n\ntype = 'both'", "line 3, column 8: "),
             ("[limits]\nminutes = 1", "line 2, column 1: unknown key `minutes`"),
-            ("agent = 'nobody'", "no agent \"nobody\" is known"),
+            ("agent = 'nobody'", "invalid agent \"nobody\""),
             ("agent = 'claude'\ncommand = ['ls']", "not both"),
             ("tags = ['a,b']", "invalid tag"),
             ("title = \"a\\u001b\"", "control character"),

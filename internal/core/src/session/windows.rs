@@ -286,7 +286,7 @@ fn spawn(
     let id: WorkerId = row
         .id
         .parse()
-        .map_err(|_| Error::Rejected(Rejection::Invalid("no worker's id".to_owned())))?;
+        .map_err(|_| Error::Rejected(Rejection::Invalid("invalid worker id".to_owned())))?;
     Ok(Spawn {
         program,
         env: vars,
@@ -331,7 +331,7 @@ async fn prelude(env: &OpEnv, row: &WorkerRow, opening: &Opening) -> Vec<u8> {
     bytes
 }
 
-/// Waits until the collector has told what became of a start.
+/// Waits until the collector has reported the result of a start.
 async fn started(env: &OpEnv, worker: &str, epoch: u64) -> Result<(), Error> {
     let mut view = env.view.clone();
     let id = env.id.clone();
@@ -362,7 +362,7 @@ async fn started(env: &OpEnv, worker: &str, epoch: u64) -> Result<(), Error> {
 
 /// Ends a worker's processes, and waits until their end is written.
 pub(crate) async fn stop(env: &OpEnv, worker: &WorkerRow, grace: Duration) -> Result<(), Error> {
-    // Of a shed that is stopped nothing runs, whatever could not be told any more.
+    // Of a shed that is stopped nothing runs, even if its end could not be reported.
     let is_stopped = env.shed_view.borrow().status() == ShedStatus::Stopped;
     if worker.status == WorkerStatus::Exited || is_stopped {
         return Ok(());

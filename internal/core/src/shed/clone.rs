@@ -1,4 +1,4 @@
-//! The clone of a new shed: git runs in the box as `dev`, its progress is told, what it needs is lent.
+//! The clone of a new shed: git runs in the container as `dev`; progress is reported, credentials are lent.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub(crate) async fn checkout(env: &OpEnv, link: &Link) -> Result<(), Failure> {
     }
 }
 
-/// With the password if it was given just now; else as it was remembered.
+/// With the password if it was given just now; else as stored.
 fn repository(env: &OpEnv) -> Option<Repo> {
     let remembered = || env.row.spec.repo.as_deref().and_then(|url| repo::parse(url).ok());
     env.order.repo.clone().or_else(remembered)
@@ -71,7 +71,7 @@ fn repository(env: &OpEnv) -> Option<Repo> {
 
 fn git_spawn(env: &OpEnv, link: &Link, repo: &Repo, lent: &credential_relay::Lent) -> Spawn {
     let helper = lent.credential.as_ref().map(|socket| {
-        // Both are paths in the box, read by a shell in the box.
+        // Both are paths in the container, read by a shell there.
         format!("!{} credential {socket}", link.hello().program)
     });
     let branch = env.row.spec.branch.as_deref();
@@ -130,8 +130,8 @@ fn why(env: &OpEnv, repo: &Repo, exit: Option<&Exit>, last_words: &str) -> Failu
             )
             .hint(format!("shed console {name}"));
         }
-        Some(Exit::Code(127)) => "there is no git in its image".to_owned(),
-        None => "the shed went away".to_owned(),
+        Some(Exit::Code(127)) => "its image has no git".to_owned(),
+        None => "the connection to the shed was lost".to_owned(),
         Some(_) => {
             let lines = last_words.split(['\r', '\n']).map(str::trim);
             let telling =

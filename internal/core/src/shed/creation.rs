@@ -75,7 +75,7 @@ pub(crate) async fn ended(
         }
         (ShedStatus::Creating, _) if stop.is_cancelled() => Err(Error::ShuttingDown),
         (ShedStatus::Creating, _) => {
-            let text = "the creation goes on when the engine is back";
+            let text = "the creation continues when the engine is back";
             Err(EngineError::Unreachable(text.to_owned()).into())
         }
         _ => Ok(()),

@@ -1,7 +1,7 @@
 //! Lending for a clone: the creator's ssh-agent and git credentials, for this clone only, nothing stored.
 //!
-//! In the box a private socket stands for what is lent; it exists while the clone runs. Each connection to it becomes an
-//! entry of the relay, told as progress; the creator's client fetches it and answers from its own machine.
+//! A private socket in the container gives access to it; it exists while the clone runs. Each connection to it becomes an
+//! entry of the relay, reported as progress; the creator's client fetches it and answers from its own machine.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,7 +74,7 @@ impl CredentialRelay {
     }
 }
 
-/// Private sockets in the box for the time of a clone. Dropping it removes them.
+/// Private sockets in the container for the time of a clone. Dropping it removes them.
 pub(crate) struct Lent {
     /// `SSH_AUTH_SOCK` for the clone.
     pub(crate) agent: Option<String>,

@@ -47,7 +47,7 @@ pub(crate) async fn watch_engine(
     loop {
         let error = tokio::select! {
             ended = try_watch_engine(&server, &resources, &registry, &state) => match ended {
-                Ok(()) => EngineError::Unreachable("the engine went away".to_owned()),
+                Ok(()) => EngineError::Unreachable("the engine's event stream ended".to_owned()),
                 Err(error) => error,
             },
             () = server.stop.cancelled() => return,

@@ -219,7 +219,7 @@ async fn make_container(env: &OpEnv) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts the box and waits for shed-init's hello.
+/// Starts the container and waits for shed-init's hello.
 async fn bring_up(env: &mut OpEnv) -> Result<Link, Failure> {
     env.step("starting", None);
     let (stale, ran_before) = {

@@ -45,7 +45,7 @@ pub(crate) fn specify(
     }
     let mut env = defaults.env.clone();
     env.extend(request.env.clone());
-    env::check(env.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
+    env::check_shed(env.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
     let mounts = defaults.mounts.iter().chain(&request.mounts).cloned().collect();
     let spec = ShedSpec {
         image,

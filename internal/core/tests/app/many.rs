@@ -149,7 +149,9 @@ async fn a_batch_reports_each_session_and_a_dry_run_changes_nothing() {
     assert_eq!(code(&items[2]), Some(Code::SessionNotFound));
     assert!(effect(&items[3]).contains("nothing would be lost"));
     let forced = Batch { force: true, ..dry(BatchOp::Delete, &[&risky]) };
-    assert!(effect(&run(&test, forced).await[0]).contains("to the trash would go: 1 changed file"));
+    assert!(
+        effect(&run(&test, forced).await[0]).contains("would move to the trash: 1 changed file")
+    );
     let after = test.app.sessions().list(&test.admin, None).unwrap().sessions;
     let stable = |list: &[Session]| -> Vec<_> {
         list.iter().map(|it| (it.id.clone(), it.status, it.workers.clone())).collect()
@@ -158,10 +160,10 @@ async fn a_batch_reports_each_session_and_a_dry_run_changes_nothing() {
 
     let items = run(&test, batch(BatchOp::Checkpoint, &all)).await;
     assert_eq!(code(&items[0]), Some(Code::InvalidRequest));
-    assert_eq!(effect(&items[1]), "checkpoint 1 made");
+    assert_eq!(effect(&items[1]), "checkpoint 1 was created");
     assert_eq!(
         effect(&run(&test, batch(BatchOp::Checkpoint, &[&risky])).await[0]),
-        "nothing differs from checkpoint 1"
+        "unchanged since checkpoint 1"
     );
     let input = Batch { text: Some("hello".to_owned()), ..batch(BatchOp::Input, &[&one, &clean]) };
     assert!(run(&test, input).await.iter().all(|item| effect(item) == "typed"));

@@ -167,11 +167,16 @@ async fn a_timer_makes_checkpoints_of_what_has_changed() {
     assert_eq!(kinds().await.len(), 1, "a checkpoint was made before it was due");
     test.jump(MINUTE).await;
     timed(2).await;
-    // Nothing has changed since.
+    // Nothing has changed since: whether the timer has looked or not, there are two.
     test.jump(60 * MINUTE).await;
+    assert_eq!(kinds().await.len(), 2, "a checkpoint of unchanged files was made");
     inside(&test, &made, "echo more >> notes").await;
     test.jump(60 * MINUTE).await;
     timed(3).await;
+    // The third one is of the changed file: one of unchanged files would have taken its number.
+    inside(&test, &made, "rm notes").await;
+    test.app.files().restore_checkpoint(&test.admin, &name, &fix, 3, Vec::new()).await.unwrap();
+    assert_eq!(inside(&test, &made, "cat notes").await, "draft\nmore\n");
     let actors = async || -> Vec<String> {
         let events = test.app.events().list(&test.admin, 0, None).await.unwrap().into_iter();
         let made = events.filter(|event| event.kind == EventKind::CheckpointMade);

@@ -58,10 +58,10 @@ pub async fn listen(
             match greeted {
                 Ok(Ok(Some((wire, hello)))) => serve(wire, shed, hello, news, stop).await,
                 Ok(Ok(None)) => {
-                    tracing::warn!(%shed, "a caller that is not shed-init was turned away");
+                    tracing::warn!(%shed, "a connection that is not from shed-init was refused");
                 }
-                Ok(Err(error)) => tracing::warn!(%shed, %error, "a link was not made"),
-                Err(_) => tracing::warn!(%shed, "a caller did not say hello in time"),
+                Ok(Err(error)) => tracing::warn!(%shed, %error, "a link was not established"),
+                Err(_) => tracing::warn!(%shed, "a connection sent no hello in time"),
             }
         });
     }
@@ -131,7 +131,7 @@ async fn serve(
                     lock(&open).exited(process, status);
                     continue;
                 }
-                News::Picture(picture) => LinkNews::Picture(link.clone(), picture),
+                News::TmuxSnapshot(snapshot) => LinkNews::TmuxSnapshot(link.clone(), snapshot),
                 News::DetachedEnded { tag, status } => LinkNews::DetachedEnded { tag, status },
             };
             news.send(report).await.ok();

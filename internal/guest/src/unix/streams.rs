@@ -91,7 +91,7 @@ impl HelperMessages for UnixHelper {
 
 /// Checks that what the shed sent is a stream socket of a family we know.
 fn from_shed(fd: OwnedFd) -> Result<Connection, Error> {
-    let refused = || Error::Connect("the shed sent something that is no connection".to_owned());
+    let refused = || Error::Connect("the shed sent a descriptor that is not a socket".to_owned());
     if socket_type(&fd).map_err(|_| refused())? != SocketType::STREAM {
         return Err(refused());
     }

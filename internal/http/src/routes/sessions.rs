@@ -1,4 +1,4 @@
-//! Sessions.
+//! Routes of sessions.
 
 use std::time::Duration;
 

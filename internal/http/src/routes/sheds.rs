@@ -1,4 +1,4 @@
-//! Sheds.
+//! Routes of sheds.
 
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};

@@ -176,7 +176,7 @@ pub fn forecast(
         }
         BatchOp::Delete => return deletion(batch, known, &name, &first, &alive, risk),
         BatchOp::Freeze => format!("freeze {alive}"),
-        BatchOp::Thaw => format!("let {alive} go on"),
+        BatchOp::Thaw => format!("thaw {alive}"),
         BatchOp::Checkpoint => {
             needs_worktree(known)?;
             "make a checkpoint".to_owned()
@@ -218,7 +218,7 @@ fn deletion(
         let (shed, session) = (shed.clone(), known.row.name.clone());
         return Err(Rejection::WorkAtRisk { shed, session, risk: Box::new(risk.clone()) });
     }
-    Ok(format!("{start} with its worktree; to the trash would go: {lost}"))
+    Ok(format!("{start} with its worktree; would move to the trash: {lost}"))
 }
 
 /// Only a session with a worktree has checkpoints.

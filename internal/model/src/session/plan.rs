@@ -176,7 +176,7 @@ pub fn plan_worker(
         && !rules.agents.contains(agent)
     {
         let known: Vec<&str> = rules.agents.iter().map(String::as_str).collect();
-        let text = format!("no agent {agent:?} is known; there are {}", known.join(", "));
+        let text = format!("invalid agent {agent:?}; expected one of {}", known.join(", "));
         return Err(Rejection::Invalid(text));
     }
     Ok(WorkerRow {

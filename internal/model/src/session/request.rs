@@ -22,12 +22,12 @@ pub(crate) fn check(request: &NewSession) -> Result<(), Rejection> {
             || request.existing_branch
             || request.fetch)
     {
-        return invalid("branch, base and fetch are for a session of type worktree");
+        return invalid("branch, base, existing_branch and fetch need type worktree");
     }
     if request.share.is_some()
         && (request.branch.is_some() || request.base.is_some() || request.directory.is_some())
     {
-        return invalid("who shares a worktree has its branch, base and directory");
+        return invalid("share excludes branch, base and directory");
     }
     if request.existing_branch && (request.branch.is_none() || request.base.is_some()) {
         return invalid("existing_branch needs branch, and excludes base");
@@ -50,7 +50,7 @@ pub(crate) fn check_worker(request: &NewWorker) -> Result<(), Rejection> {
         return invalid("give an agent or a command, not both");
     }
     if request.agent.is_none() && (request.prompt.is_some() || request.model.is_some()) {
-        return invalid("a prompt and a model are for an agent: say which");
+        return invalid("prompt and model need an agent");
     }
     if let Some(prompt) = &request.prompt {
         if prompt.len() > MAX_PROMPT_BYTES {

@@ -216,7 +216,7 @@ fn decide_idle(facts: Facts, request: Request) -> Verdict {
 /// The state of a shed's container, as the engine reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Seen {
-    /// No box.
+    /// There is no container.
     Nothing,
     /// Its processes run.
     Running,

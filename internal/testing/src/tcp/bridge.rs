@@ -207,7 +207,7 @@ impl Bridge {
                 };
                 Ok(outputs.into_iter().map(count).collect())
             }
-            Ok(News::Picture(_) | News::DetachedEnded { .. }) | Err(_) => Ok(HashMap::new()),
+            Ok(News::TmuxSnapshot(_) | News::DetachedEnded { .. }) | Err(_) => Ok(HashMap::new()),
         }
     }
 

@@ -74,7 +74,7 @@ async fn rename(env: &OpEnv, known: &Managed, name: String) -> Result<(), Error>
             }
             renamed => drop(renamed?),
         }
-        // A picture from before that is still on its way would look as if somebody had renamed it back by hand.
+        // A snapshot from before the renaming that arrives late would look as if somebody had renamed it back.
         let (mut view, id) = (env.shed_view.clone(), known.row.id.clone());
         let shown = view.wait_for(|view| {
             let listed = view.table.as_ref().and_then(|table| table.marked(&id));

@@ -37,7 +37,7 @@ pub(super) async fn restore(env: &OpEnv) -> Result<(), Error> {
         }
     }
     let came_back = known.workers.iter().filter(|row| !row.spec.hook).count() > lost.len();
-    let reason = (!lost.is_empty()).then(|| format!("did not come back: {}", lost.join("; ")));
+    let reason = (!lost.is_empty()).then(|| format!("not restored: {}", lost.join("; ")));
     let status = known.row.restored_status(came_back, !lost.is_empty());
     env.set_status(status, reason).await?;
     if came_back {

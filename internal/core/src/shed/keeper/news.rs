@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shed_api::{Actor, EventKind, ShedStatus};
-use shed_link::Picture;
+use shed_link::TmuxSnapshot;
 use shed_model::NewEvent;
 
 use super::Keeper;
@@ -33,9 +33,9 @@ impl Keeper {
                     self.add_event(self.event(EventKind::LinkDown, Actor::Server)).await;
                 }
             }
-            LinkNews::Picture(link, picture) => {
+            LinkNews::TmuxSnapshot(link, snapshot) => {
                 if self.view.borrow().link.as_ref() == Some(&link) {
-                    self.take_picture(&picture).await;
+                    self.take_snapshot(&snapshot).await;
                 }
             }
             LinkNews::DetachedEnded { tag, status } => {
@@ -51,8 +51,8 @@ impl Keeper {
         }
     }
 
-    async fn take_picture(&mut self, picture: &Picture) {
-        let table = Table::read(&self.name, picture);
+    async fn take_snapshot(&mut self, snapshot: &TmuxSnapshot) {
+        let table = Table::read(&self.name, snapshot);
         let known = self.view.borrow().table.clone();
         let news = match &known {
             Some(known) => changes(known.rows(), table.rows()),

@@ -108,7 +108,7 @@ impl Keeper {
         if !job.payload.order.keep_volumes {
             // The volumes of its sessions are gone, and their rows go too.
             if let Err(error) = self.server.store.forget_sessions(self.name.to_string()).await {
-                tracing::error!(shed = %self.name, %error, "its sessions were not forgotten");
+                tracing::error!(shed = %self.name, %error, "its sessions' rows were not deleted");
             }
             let output = self.resources.logs.shed_dir(self.name.as_str());
             match std::fs::remove_dir_all(&output) {

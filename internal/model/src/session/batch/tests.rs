@@ -158,7 +158,7 @@ fn what_would_be_done_is_said_or_what_stands_against_it() {
     assert!(matches!(said(&delete, Some(&risk(2))), Err(Rejection::WorkAtRisk { .. })));
     let forced = Batch { force: true, ..delete.clone() };
     let words = said(&forced, Some(&risk(2))).unwrap();
-    assert!(words.contains("to the trash would go: 2 unpushed commits"), "{words}");
+    assert!(words.contains("would move to the trash: 2 unpushed commits"), "{words}");
     assert!(forecast(&delete, &tree, Stopped, None).unwrap().contains("start shed a"));
 }
 
@@ -171,7 +171,7 @@ fn a_forecast_counts_workers_and_names_what_is_missing() {
     for (op, kind, status, shed, expected) in [
         (BatchOp::Restart, Quick, Running, Up, "would end 1 running worker and start 1 worker"),
         (BatchOp::Freeze, Quick, Running, Up, "would freeze 1 running worker"),
-        (BatchOp::Thaw, Quick, Frozen, Up, "would let 1 running worker go on"),
+        (BatchOp::Thaw, Quick, Frozen, Up, "would thaw 1 running worker"),
         (BatchOp::Restart, Quick, Waiting, Up, "waits for its turn already"),
         (
             BatchOp::Terminate,

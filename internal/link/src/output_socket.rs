@@ -34,7 +34,7 @@ pub enum Frame {
 /// Bytes that are not a valid frame. The rest of the stream cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid frame from the runner in the shed")]
-pub struct TapError;
+pub struct OutputSocketError;
 
 /// Encodes the header of an output frame with `n_bytes` of payload, at most [`MAX_PAYLOAD_BYTES`].
 pub fn output_header(n_bytes: usize) -> [u8; HEADER_BYTES] {
@@ -64,17 +64,21 @@ impl Frame {
     }
 
     /// Decodes the first frame of `bytes` and returns it with its length in bytes; `None` when it is incomplete.
-    pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, TapError> {
-        let piece = piece::first(bytes, MAX_PAYLOAD_BYTES).map_err(|_| TapError)?;
+    pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, OutputSocketError> {
+        let piece = piece::first(bytes, MAX_PAYLOAD_BYTES).map_err(|_| OutputSocketError)?;
         let Some(Piece { kind, payload, n_bytes }) = piece else {
             return Ok(None);
         };
         let frame = match (kind, payload) {
             (STARTED, []) => Self::Started,
             (OUTPUT, output) => Self::Output(output.to_vec()),
-            (EXIT, &[kind, value]) => Self::Exit(status_of([kind, value]).ok_or(TapError)?),
-            (REFUSED, json) => Self::Refused(serde_json::from_slice(json).map_err(|_| TapError)?),
-            _ => return Err(TapError),
+            (EXIT, &[kind, value]) => {
+                Self::Exit(status_of([kind, value]).ok_or(OutputSocketError)?)
+            }
+            (REFUSED, json) => {
+                Self::Refused(serde_json::from_slice(json).map_err(|_| OutputSocketError)?)
+            }
+            _ => return Err(OutputSocketError),
         };
         Ok(Some((frame, n_bytes)))
     }
