@@ -221,7 +221,8 @@ async fn doctor_reports_passes_warnings_and_failures() {
     gone.fails(1);
     let report = str::from_utf8(&gone.stdout).unwrap();
     assert!(
-        report.contains("FAIL  server local") && report.contains("systemctl start shed-server"),
+        report.contains("FAIL  server local")
+            && report.contains("on the server: shed-server service start"),
         "{report}"
     );
 }

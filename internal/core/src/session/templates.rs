@@ -176,7 +176,7 @@ mod tests {
             ("agent = 'claude'\ncommand = ['ls']", "not both"),
             ("tags = ['a,b']", "invalid tag"),
             ("title = \"a\\u001b\"", "control character"),
-            ("base = 'main'", "for a session of type worktree"),
+            ("base = 'main'", "need type worktree"),
             ("command = ['']", "the command is empty"),
             ("[env]\n'A=B' = 'x'", "invalid environment variable name"),
         ];
