@@ -226,7 +226,9 @@ impl Keeper {
     pub(super) fn ended_with_shed(&self, worker: &WorkerRow) -> bool {
         let status = self.shed_view.borrow().status();
         let up = matches!(status, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed);
-        !up || self.came_up.is_some_and(|at| worker.started_at.is_none_or(|since| since < at))
+        // The first start of a worker has no time of its own before it is reported.
+        let since = worker.started_at.unwrap_or(worker.created_at);
+        !up || self.came_up.is_some_and(|at| since < at)
     }
 
     /// Whether the shed has not restarted since the layout was written.
