@@ -1,6 +1,6 @@
 //! Rules that every file follows.
 
-use crate::workspace::files;
+use crate::workspace::{files, read};
 
 /// A longer file holds more than one idea.
 const MAX_LINES: usize = 450;
@@ -34,5 +34,19 @@ fn open_tasks_name_a_plan_and_no_path_of_a_developers_machine_is_named() {
                 assert!(line.is_none(), "{name}: {}", line.unwrap_or_default());
             }
         }
+    }
+}
+
+/// A test that is renamed would lose its time limit, and be ended by the default one.
+#[test]
+fn every_test_with_limits_of_its_own_exists() {
+    let config = read(".config/nextest.toml");
+    let names = config.split("\"test(").skip(1).filter_map(|rest| rest.split(')').next());
+    let names: Vec<_> = names.collect();
+    assert!(!names.is_empty(), "no test has limits of its own");
+    let sources = files(".rs");
+    for name in names {
+        let defined = format!("fn {name}(");
+        assert!(sources.iter().any(|(_, text)| text.contains(&defined)), "no test {name}");
     }
 }
