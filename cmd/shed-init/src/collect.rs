@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use shed_link::spool::{Ask, Epoch, Item, WorkerId};
+use shed_link::spool::{CollectorRequest, Epoch, Item, WorkerId};
 
 use crate::clock::time_until;
 use crate::collect::feed::{Feed, Turn};
@@ -203,19 +203,19 @@ impl Collector {
             Err(error) => return Err(format!("connection to the server: {error}")),
         }
         let mut taken = 0;
-        while let Some((ask, n_bytes)) =
-            Ask::decode(&self.inbox[taken..]).map_err(|error| error.to_string())?
+        while let Some((request, n_bytes)) =
+            CollectorRequest::decode(&self.inbox[taken..]).map_err(|error| error.to_string())?
         {
             taken += n_bytes;
-            self.answer(ask);
+            self.answer(request);
         }
         self.inbox.drain(..taken);
         Ok(true)
     }
 
-    fn answer(&mut self, ask: Ask) {
-        match ask {
-            Ask::Follow { of, from } => {
+    fn answer(&mut self, request: CollectorRequest) {
+        match request {
+            CollectorRequest::Follow { of, from } => {
                 let feed = Feed::new(of, self.path(of), from);
                 match self.known.get_mut(&of) {
                     Some(known) => {
@@ -225,14 +225,14 @@ impl Collector {
                     None => self.waiting.push_back(Item::Lost { of, offset: from }),
                 }
             }
-            Ask::Ack { of, offset, end } => {
+            CollectorRequest::Ack { of, offset, end } => {
                 if end {
                     self.delete(of);
                 } else {
                     segments::delete_before(&self.path(of), offset);
                 }
             }
-            Ask::Forget { worker } => {
+            CollectorRequest::Forget { worker } => {
                 let all: Vec<Epoch> =
                     self.known.keys().filter(|known| known.worker == worker).copied().collect();
                 for epoch in all {

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use shed_link::{BOX_LINK_DIR, BOX_PROGRAM_DIR, BOX_RUN_DIR, PROGRAM};
+use shed_link::{CONTAINER_LINK_DIR, CONTAINER_PROGRAM_DIR, CONTAINER_RUN_DIR, PROGRAM};
 
 use crate::log;
 
@@ -76,9 +76,9 @@ impl Settings {
                 switch_user: false,
             }),
             (None, None, None, None) => Ok(Self {
-                link_dir: BOX_LINK_DIR.into(),
-                run_dir: BOX_RUN_DIR.into(),
-                program: Path::new(BOX_PROGRAM_DIR).join(PROGRAM),
+                link_dir: CONTAINER_LINK_DIR.into(),
+                run_dir: CONTAINER_RUN_DIR.into(),
+                program: Path::new(CONTAINER_PROGRAM_DIR).join(PROGRAM),
                 workspace: "/workspace".into(),
                 worktrees: "/worktrees".into(),
                 user: container_user(),

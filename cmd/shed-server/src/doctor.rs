@@ -103,7 +103,7 @@ fn host_key(data: &DataDir) -> Check {
 
 async fn database(data: &DataDir, globals: &Globals) -> Check {
     let what = "database";
-    match Store::look(data.path()) {
+    match Store::check(data.path()) {
         Err(error) => return check(what, Verdict::Fail, error.to_string()),
         Ok(false) => {
             return check(what, Verdict::Warn, "does not exist yet; the first start creates it");

@@ -23,7 +23,7 @@ pub struct Agent {
 pub struct Start<'a> {
     /// The model, in the agent's own spelling; its default when absent.
     pub model: Option<&'a str>,
-    /// The initial prompt.
+    /// What the agent is asked first; `None` to start without a prompt.
     pub prompt: Option<&'a str>,
     /// The conversation's id, for agents that accept one.
     pub conversation: Option<&'a str>,

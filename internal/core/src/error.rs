@@ -34,7 +34,7 @@ pub enum Error {
     /// No such session.
     #[error("no session {session:?} in shed {shed:?}")]
     NoSession {
-        /// The shed.
+        /// The shed that was addressed.
         shed: ShedName,
         /// As the request names it.
         session: String,
@@ -42,9 +42,9 @@ pub enum Error {
     /// A session of that name exists.
     #[error("session {session:?} exists in shed {shed:?}")]
     SessionExists {
-        /// The shed.
+        /// The shed that has it.
         shed: ShedName,
-        /// Its name.
+        /// The name that is taken.
         session: String,
     },
     /// The session is unmanaged: it has no row that could change.
@@ -52,7 +52,7 @@ pub enum Error {
         "session {session:?} of shed {shed:?} is unmanaged: it has no title, tags, branch or workers"
     )]
     Unmanaged {
-        /// The shed.
+        /// The shed that was addressed.
         shed: ShedName,
         /// As the request names it.
         session: String,
@@ -60,9 +60,9 @@ pub enum Error {
     /// Something excludes the request now; `text` says what.
     #[error("session {session:?} of shed {shed:?}: {text}")]
     SessionBusy {
-        /// The shed.
+        /// The shed that the session is in.
         shed: ShedName,
-        /// Its name.
+        /// The session's name.
         session: String,
         /// What excludes the request, for people.
         text: String,
@@ -70,9 +70,9 @@ pub enum Error {
     /// A setup or teardown hook failed.
     #[error("the {hook} of session {session:?} ended with {how}")]
     HookFailed {
-        /// The shed.
+        /// The shed that the session is in.
         shed: ShedName,
-        /// Its name.
+        /// The session's name.
         session: String,
         /// `setup` or `teardown`: also its worker's name.
         hook: String,
@@ -85,7 +85,7 @@ pub enum Error {
     /// No such worker.
     #[error("no worker {worker:?} in session {session:?}")]
     NoWorker {
-        /// The session.
+        /// The name of the session that was searched.
         session: String,
         /// As the request names it.
         worker: String,
@@ -93,23 +93,23 @@ pub enum Error {
     /// A worker of that name exists.
     #[error("worker {worker:?} exists in session {session:?}")]
     WorkerExists {
-        /// The session.
+        /// The name of the session that has it.
         session: String,
-        /// Its name.
+        /// The name that is taken.
         worker: String,
     },
     /// A worker's command could not be started.
     #[error("worker {worker:?}: {why}")]
     WorkerRefused {
-        /// Its name.
+        /// The name of the worker.
         worker: String,
-        /// Why.
+        /// What shed-init or its runner reported.
         why: String,
     },
     /// git in the shed failed.
     #[error("{text}")]
     Git {
-        /// The kind.
+        /// What the problem code is derived from.
         kind: FailureKind,
         /// One line for people.
         text: String,
@@ -135,7 +135,7 @@ pub enum Error {
     /// tmux failed for another reason.
     #[error("shed {shed:?}: {text}")]
     Tmux {
-        /// The shed.
+        /// The shed that was addressed.
         shed: ShedName,
         /// tmux's message.
         text: String,

@@ -35,11 +35,11 @@ pub struct Settings {
 /// Defaults of new sheds.
 #[derive(Debug, Clone)]
 pub struct Defaults {
-    /// The image's name.
+    /// The name of the image: `shed-base`.
     pub image: String,
-    /// CPUs, memory and processes.
+    /// Limits of CPUs, memory and processes; a request may set others.
     pub limits: Limits,
-    /// The network mode.
+    /// Whether a shed has a network: `open` or `none`.
     pub network: Network,
     /// The environment; the request's variables override it.
     pub env: BTreeMap<String, String>,

@@ -221,10 +221,10 @@ mod tests {
 
     #[test]
     fn paths_in_a_container_match_those_of_shed_init() {
-        assert_eq!(PROGRAM_DIR, shed_link::BOX_PROGRAM_DIR);
+        assert_eq!(PROGRAM_DIR, shed_link::CONTAINER_PROGRAM_DIR);
         assert_eq!(PROGRAM, shed_link::PROGRAM);
-        assert_eq!(LINK_DIR, shed_link::BOX_LINK_DIR);
-        assert_eq!(RUN_DIR, shed_link::BOX_RUN_DIR);
+        assert_eq!(LINK_DIR, shed_link::CONTAINER_LINK_DIR);
+        assert_eq!(RUN_DIR, shed_link::CONTAINER_RUN_DIR);
         assert!(LINK_DIR.starts_with(LINK_GUARD));
     }
 

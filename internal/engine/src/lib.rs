@@ -82,14 +82,14 @@ pub type Changes = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// A container was started, frozen, continued or removed, or it ended. [`Engine::find`] returns its new state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The shed it belongs to.
+    /// The shed whose container changed.
     pub shed: ShedName,
 }
 
 /// A container as the engine reports it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// The shed it belongs to.
+    /// The shed that the container's labels name.
     pub shed: ShedName,
     /// The engine's own id, for tools other than shed.
     pub id: String,
@@ -135,7 +135,7 @@ pub enum ContainerState {
 /// A container to be created.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContainerPlan {
-    /// The shed it belongs to.
+    /// The shed it is for; names the container and is its host name.
     pub shed: ShedName,
     /// When the shed was created.
     pub created_at: DateTime<Utc>,
@@ -178,9 +178,9 @@ pub enum EngineError {
     /// There is no such image, neither locally nor in its registry.
     #[error("no image {image:?}: {why}")]
     NoImage {
-        /// The name of the image.
+        /// The name as it was asked for.
         image: String,
-        /// The engine's message.
+        /// What the engine or the registry answered.
         why: String,
     },
     /// Something of that name exists and is not labelled with this server's id.

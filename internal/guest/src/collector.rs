@@ -1,9 +1,9 @@
 //! The collector of a container: `shed-init collect` follows the spools of all workers and sends what they hold.
 //!
-//! The collector names the epochs it finds; each one the server asks for is followed from an offset. The server
+//! The collector names the epochs it finds; each one the server requests for is followed from an offset. The server
 //! acknowledges what it has stored; until then the container keeps it.
 
-use shed_link::spool::{Ask, Item};
+use shed_link::spool::{CollectorRequest, Item};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::Error;
@@ -47,10 +47,13 @@ impl Collector {
     }
 
     /// Sends requests, in order.
-    pub async fn send(&mut self, asks: impl IntoIterator<Item = Ask>) -> Result<(), Error> {
+    pub async fn send(
+        &mut self,
+        requests: impl IntoIterator<Item = CollectorRequest>,
+    ) -> Result<(), Error> {
         let mut frames = Vec::new();
-        for ask in asks {
-            ask.encode(&mut frames);
+        for request in requests {
+            request.encode(&mut frames);
         }
         if !frames.is_empty() {
             self.connection.write_all(&frames).await.map_err(Error::io("collector"))?;

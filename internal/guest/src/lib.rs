@@ -25,7 +25,7 @@ pub mod unix;
 pub use backoff::Backoff;
 pub use connection::{Connection, Duplex};
 pub use error::Error;
-pub use link::{Link, LinkNews, listen};
+pub use link::{Link, LinkEvent, listen};
 pub use output::{Chunk, Chunks, Main};
 pub use runner::Runner;
 pub use session_command::SessionCommand;

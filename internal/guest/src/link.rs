@@ -31,7 +31,7 @@ pub(crate) const HANGUP: u8 = 1;
 
 /// What a link reports to the keeper of its shed.
 #[derive(Debug)]
-pub enum LinkNews {
+pub enum LinkEvent {
     /// shed-init said hello.
     Up(Link),
     /// That link ended.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shed_link::Connected;
-use shed_link::control::{Ask, Reply, Report};
+use shed_link::control::{Reply, Report, RunnerRequest};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -40,14 +40,14 @@ impl Runner {
 
     /// Types bytes, exactly. Waits while the worker does not read.
     pub async fn input(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let frames = Ask::Input(bytes.to_vec()).encode();
+        let frames = RunnerRequest::Input(bytes.to_vec()).encode();
         self.connection.write_all(&frames).await.map_err(Error::io("the worker's runner"))
     }
 
     /// Ends the whole tree; returns when it is gone.
     pub async fn stop(&mut self, grace: Duration) -> Result<(), Error> {
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        match self.ask(&Ask::Stop { grace_ms }, grace + KILL_LIMIT).await {
+        match self.ask(&RunnerRequest::Stop { grace_ms }, grace + KILL_LIMIT).await {
             // The runner ends with its tree, and may be gone before it has said so.
             Err(Error::Connect(_)) => Ok(()),
             answered => answered.map(drop),
@@ -56,25 +56,25 @@ impl Runner {
 
     /// Freezes the whole tree.
     pub async fn freeze(&mut self) -> Result<(), Error> {
-        self.ask(&Ask::Freeze, ANSWER_LIMIT).await.map(drop)
+        self.ask(&RunnerRequest::Freeze, ANSWER_LIMIT).await.map(drop)
     }
 
     /// Continues a frozen tree.
     pub async fn thaw(&mut self) -> Result<(), Error> {
-        self.ask(&Ask::Thaw, ANSWER_LIMIT).await.map(drop)
+        self.ask(&RunnerRequest::Thaw, ANSWER_LIMIT).await.map(drop)
     }
 
     /// Reports the state of the worker.
     pub async fn status(&mut self) -> Result<Report, Error> {
-        match self.ask(&Ask::Status, ANSWER_LIMIT).await? {
+        match self.ask(&RunnerRequest::Status, ANSWER_LIMIT).await? {
             Reply::Status(report) => Ok(report),
             Reply::Done | Reply::Refused(_) => Err(lost()),
         }
     }
 
-    async fn ask(&mut self, ask: &Ask, limit: Duration) -> Result<Reply, Error> {
+    async fn ask(&mut self, request: &RunnerRequest, limit: Duration) -> Result<Reply, Error> {
         let asked = async {
-            let frame = ask.encode();
+            let frame = request.encode();
             self.connection.write_all(&frame).await.map_err(|_| lost())?;
             loop {
                 if let Some((reply, n_bytes)) = Reply::decode(&self.bytes).map_err(|_| lost())? {

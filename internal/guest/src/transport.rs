@@ -51,9 +51,9 @@ pub trait Caller: Send {
 
 /// An authenticated connection to a shed-init.
 pub struct Wire {
-    /// Sends requests.
+    /// The half that sends the welcome and requests.
     pub sender: Box<dyn Sender>,
-    /// Receives messages.
+    /// The half that receives shed-init's messages, in the order they were sent.
     pub receiver: Box<dyn Receiver>,
     /// Opens streams whose far ends go with requests on this wire.
     pub streams: Arc<dyn Streams>,
@@ -65,7 +65,7 @@ pub struct Wire {
 pub enum Outgoing<'a> {
     /// The answer to shed-init's hello.
     Welcome(&'a Welcome),
-    /// A request.
+    /// A request; the far ends of its streams go with it.
     Request(&'a Request),
 }
 
@@ -135,22 +135,22 @@ impl std::fmt::Debug for Ends {
 /// Near ends of a process without a terminal.
 #[derive(Debug)]
 pub struct Pipes {
-    /// Its input.
+    /// Written to the process's standard input. Dropping it closes that.
     pub input: Input,
-    /// Its output.
+    /// Read from its standard output; ends when all holders of the other end have closed it.
     pub output: Output,
-    /// Its standard error.
+    /// Read from its standard error; ends like `output`.
     pub errors: Output,
 }
 
 /// Near ends of a process with a terminal.
 #[derive(Debug)]
 pub struct TerminalEnds {
-    /// What is typed.
+    /// Written to the terminal as if typed. Dropping it does not close the terminal.
     pub input: Input,
-    /// What it shows.
+    /// Read from the terminal: what the programs on it print.
     pub output: Output,
-    /// Size and modes.
+    /// Changes the terminal's size and reads its modes.
     pub terminal: Arc<dyn Terminal>,
 }
 

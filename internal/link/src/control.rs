@@ -1,9 +1,9 @@
 //! The protocol of a worker's control socket, `SPOOL/ID/EPOCH/ctl`, between the server and the worker's runner. Pure.
 //!
-//! A frame is one byte of kind, four bytes of length (big endian), then the payload. [`Ask::Input`] is not answered: the
-//! socket's back-pressure paces it. All other requests are answered in order. [`Ask::Stop`] is answered when all processes
-//! of the command have ended; until then the runner reads no further request of the connection. The socket closes when the
-//! runner ends.
+//! A frame is one byte of kind, four bytes of length (big endian), then the payload. [`RunnerRequest::Input`] is not
+//! answered: the socket's back-pressure paces it. All other requests are answered in order. [`RunnerRequest::Stop`] is
+//! answered when all processes of the command have ended; until then the runner reads no further request of the connection.
+//! The socket closes when the runner ends.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub const SOCKET: &str = "ctl";
 
 /// A request to the runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
+pub enum RunnerRequest {
     /// Write these bytes to the command's terminal, unchanged.
     Input(Vec<u8>),
     /// Send a signal, by number, to the terminal's foreground process group.
@@ -33,7 +33,7 @@ pub enum Ask {
     },
     /// Suspend all processes of the command with SIGSTOP.
     Freeze,
-    /// Continue the processes that [`Ask::Freeze`] suspended.
+    /// Continue the processes that [`RunnerRequest::Freeze`] suspended.
     Thaw,
     /// Report the state of the command.
     Status,
@@ -46,7 +46,7 @@ pub enum Reply {
     Done,
     /// The request was not carried out, for this reason.
     Refused(String),
-    /// The answer to [`Ask::Status`].
+    /// The answer to [`RunnerRequest::Status`].
     Status(Report),
 }
 
@@ -88,7 +88,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-impl Ask {
+impl RunnerRequest {
     /// Encodes the request. Input longer than [`MAX_PAYLOAD_BYTES`] becomes several frames.
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -109,7 +109,7 @@ impl Ask {
         let Some(Piece { kind, payload, n_bytes }) = piece else {
             return Ok(None);
         };
-        let ask = match (kind, payload) {
+        let request = match (kind, payload) {
             (INPUT, bytes) => Self::Input(bytes.to_vec()),
             (SIGNAL, [number]) => Self::Signal(*number),
             (STOP, &[a, b, c, d]) => Self::Stop { grace_ms: u32::from_be_bytes([a, b, c, d]) },
@@ -118,7 +118,7 @@ impl Ask {
             (STATUS, []) => Self::Status,
             _ => return Err(ControlError),
         };
-        Ok(Some((ask, n_bytes)))
+        Ok(Some((request, n_bytes)))
     }
 }
 
@@ -160,14 +160,14 @@ mod tests {
 
     use super::*;
 
-    fn asks() -> impl Strategy<Value = Ask> {
+    fn requests() -> impl Strategy<Value = RunnerRequest> {
         prop_oneof![
-            prop::collection::vec(any::<u8>(), 1..100).prop_map(Ask::Input),
-            any::<u8>().prop_map(Ask::Signal),
-            any::<u32>().prop_map(|grace_ms| Ask::Stop { grace_ms }),
-            Just(Ask::Freeze),
-            Just(Ask::Thaw),
-            Just(Ask::Status),
+            prop::collection::vec(any::<u8>(), 1..100).prop_map(RunnerRequest::Input),
+            any::<u8>().prop_map(RunnerRequest::Signal),
+            any::<u32>().prop_map(|grace_ms| RunnerRequest::Stop { grace_ms }),
+            Just(RunnerRequest::Freeze),
+            Just(RunnerRequest::Thaw),
+            Just(RunnerRequest::Status),
         ]
     }
 
@@ -186,24 +186,31 @@ mod tests {
     #[test]
     fn long_input_becomes_several_frames_and_a_frame_over_the_limit_is_an_error() {
         let long = vec![7; MAX_PAYLOAD_BYTES + 1];
-        let bytes = Ask::Input(long.clone()).encode();
-        let (Ask::Input(mut first), at) = Ask::decode(&bytes).unwrap().unwrap() else { panic!() };
-        let (Ask::Input(second), _) = Ask::decode(&bytes[at..]).unwrap().unwrap() else { panic!() };
+        let bytes = RunnerRequest::Input(long.clone()).encode();
+        let (RunnerRequest::Input(mut first), at) = RunnerRequest::decode(&bytes).unwrap().unwrap()
+        else {
+            panic!()
+        };
+        let (RunnerRequest::Input(second), _) =
+            RunnerRequest::decode(&bytes[at..]).unwrap().unwrap()
+        else {
+            panic!()
+        };
         first.extend(second);
         assert_eq!(first, long);
-        assert_eq!(Ask::decode(&[INPUT, 0, 1, 0, 1]), Err(ControlError));
+        assert_eq!(RunnerRequest::decode(&[INPUT, 0, 1, 0, 1]), Err(ControlError));
         assert_eq!(Reply::decode(&[REFUSED, 255, 0, 0, 0]), Err(ControlError));
     }
 
     proptest! {
         #[test]
-        fn encoded_frames_decode_to_the_same_values(asks in prop::collection::vec(asks(), 0..6), replies in prop::collection::vec(replies(), 0..6)) {
-            let requests: Vec<u8> = asks.iter().flat_map(Ask::encode).collect();
+        fn encoded_frames_decode_to_the_same_values(sent in prop::collection::vec(requests(), 0..6), replies in prop::collection::vec(replies(), 0..6)) {
+            let requests: Vec<u8> = sent.iter().flat_map(RunnerRequest::encode).collect();
             let answers: Vec<u8> = replies.iter().flat_map(Reply::encode).collect();
             let (mut at, mut answered_at) = (0, 0);
-            for ask in &asks {
-                let (got, n_bytes) = Ask::decode(&requests[at..]).unwrap().unwrap();
-                prop_assert_eq!(&got, ask);
+            for request in &sent {
+                let (got, n_bytes) = RunnerRequest::decode(&requests[at..]).unwrap().unwrap();
+                prop_assert_eq!(&got, request);
                 at += n_bytes;
             }
             for reply in &replies {
@@ -219,7 +226,7 @@ mod tests {
             frame.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
             frame.extend(&bytes);
             for input in [&frame, &bytes] {
-                if let Ok(Some((_, n_bytes))) = Ask::decode(input) {
+                if let Ok(Some((_, n_bytes))) = RunnerRequest::decode(input) {
                     prop_assert!(n_bytes <= input.len());
                 }
                 if let Ok(Some((_, n_bytes))) = Reply::decode(input) {

@@ -3,7 +3,7 @@
 //! `shed-init git` runs as the session's user. It reads one [`GitOp`] as JSON from standard input, up to the first line end
 //! or the end of the input, at most [`MAX_GIT_REQUEST_BYTES`]. It writes one [`GitAnswer`] as a line of JSON, at most
 //! [`MAX_GIT_HEAD_BYTES`] including the line end. The line of a [`GitDone::Diff`] is followed by exactly
-//! [`Diffed::patch_bytes`] bytes of patch. The exit status is 0 whenever there is an answer, including
+//! [`DiffSummary::patch_bytes`] bytes of patch. The exit status is 0 whenever there is an answer, including
 //! [`GitAnswer::Failed`].
 //!
 //! SIGHUP, SIGTERM or SIGINT to the process group interrupts an operation. An operation of several steps then undoes what
@@ -18,8 +18,8 @@ mod request;
 mod watch;
 
 pub use answer::{
-    AddedWorktree, Diffed, FailureKind, GitAnswer, GitDone, GitFailure, KeptFile, NotCopied,
-    RefLine, Remote, RemovedWorktree, RepoFacts, Restored, Sizes, Snapshot, WorktreeSize,
+    AddedWorktree, DiffSummary, FailureKind, GitAnswer, GitDone, GitFailure, KeptFile, NotCopied,
+    RefLine, Remote, RemovedWorktree, RepoFacts, Restored, Sizes, TakenCheckpoint, WorktreeSize,
 };
 pub use request::{AddWorktree, Base, GitOp, RemoveWorktree, Side, Start, View};
 pub use shed_api::git::{

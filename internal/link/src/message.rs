@@ -11,17 +11,17 @@ use crate::spool::WorkerId;
 pub const PROTOCOL: u32 = 1;
 
 /// The directory in the container where the server's socket directory is mounted.
-pub const BOX_LINK_DIR: &str = "/run/shed/link/host";
-/// The file name of the server's socket in [`BOX_LINK_DIR`].
+pub const CONTAINER_LINK_DIR: &str = "/run/shed/link/host";
+/// The file name of the server's socket in [`CONTAINER_LINK_DIR`].
 pub const LINK_SOCKET: &str = "link.sock";
 /// The directory in the container where shed-init's directory is mounted.
-pub const BOX_PROGRAM_DIR: &str = "/opt/shed";
-/// The file name of shed-init in [`BOX_PROGRAM_DIR`].
+pub const CONTAINER_PROGRAM_DIR: &str = "/opt/shed";
+/// The file name of shed-init in [`CONTAINER_PROGRAM_DIR`].
 pub const PROGRAM: &str = "shed-init";
 /// The directory in the container, on a tmpfs of its own, where shed-init listens for runners.
-pub const BOX_RUN_DIR: &str = "/run/shed/box";
-/// The file name of shed-init's socket in [`BOX_RUN_DIR`].
-pub const BOX_SOCKET: &str = "box.sock";
+pub const CONTAINER_RUN_DIR: &str = "/run/shed/box";
+/// The file name of shed-init's socket in [`CONTAINER_RUN_DIR`].
+pub const CONTAINER_SOCKET: &str = "box.sock";
 
 /// The most bytes of standard output, and of standard error, that a [`Run`] returns. Longer output is truncated.
 pub const MAX_RUN_OUTPUT_BYTES: usize = 1 << 20;
@@ -86,7 +86,7 @@ pub struct Request {
 #[serde(rename_all = "kebab-case")]
 pub enum Op {
     /// Start a process. Its descriptors are sent with the frame, see [`Io`]. Answered by [`Reply::Started`] once `execve`
-    /// has succeeded; [`News::Exited`] follows when the process ends.
+    /// has succeeded; [`Message::Exited`] follows when the process ends.
     Spawn(Spawn),
     /// Send a signal to the process group of a spawned process. Not answered.
     Signal {
@@ -129,7 +129,7 @@ pub struct Spawn {
     pub user: User,
     /// Standard input, output and error.
     pub io: Io,
-    /// A tag for a process that survives the end of the connection. [`News::DetachedEnded`] with this tag reports its exit,
+    /// A tag for a process that survives the end of the connection. [`Message::DetachedEnded`] with this tag reports its exit,
     /// also on a later connection.
     #[serde(default)]
     pub detached: Option<String>,
@@ -230,7 +230,7 @@ pub struct Run {
 /// A message from shed-init after [`Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum News {
+pub enum Message {
     /// The answer to a request.
     Reply {
         /// The request's id.
@@ -431,7 +431,7 @@ mod tests {
         assert_eq!(observe, json!({ "look": { "seconds": 5 } }));
         let tmux = Tmux::Listing(String::new());
         let snapshot = TmuxSnapshot { tmux, at_ms: 1, foreground: BTreeMap::new() };
-        let news = serde_json::to_value(News::TmuxSnapshot(snapshot)).unwrap();
-        assert!(news["picture"]["at_ms"] == json!(1), "{news}");
+        let message = serde_json::to_value(Message::TmuxSnapshot(snapshot)).unwrap();
+        assert!(message["picture"]["at_ms"] == json!(1), "{message}");
     }
 }

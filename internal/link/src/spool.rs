@@ -48,7 +48,7 @@ pub struct Epoch {
 
 /// A request from the server to the collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum CollectorRequest {
     /// Send the items from an offset on. It replaces an earlier follow of the same epoch. An unknown epoch is answered by
     /// [`Item::Lost`].
     Follow {
@@ -90,7 +90,7 @@ pub enum Item {
         of: Epoch,
         /// Always 0.
         offset: u64,
-        /// The time of the start.
+        /// When it started, in milliseconds since 1970 by the shed's clock.
         at_ms: u64,
         /// The command's process id in the container, also its process group and session.
         pid: u32,
@@ -112,7 +112,7 @@ pub enum Item {
         of: Epoch,
         /// The offset at which the size changed.
         offset: u64,
-        /// The time of the change.
+        /// When it changed, in milliseconds since 1970 by the shed's clock.
         at_ms: u64,
         /// The width, in character cells.
         cols: u16,
@@ -134,7 +134,7 @@ pub enum Item {
         of: Epoch,
         /// The length of the command's output.
         offset: u64,
-        /// The time of the end.
+        /// When it ended, in milliseconds since 1970 by the shed's clock.
         at_ms: u64,
         /// The exit code or signal.
         status: Status,
@@ -143,9 +143,9 @@ pub enum Item {
     Refused {
         /// The epoch of the command.
         of: Epoch,
-        /// The time of the attempt.
+        /// When it was tried, in milliseconds since 1970 by the shed's clock.
         at_ms: u64,
-        /// The reason.
+        /// Why the command did not start.
         refusal: Refusal,
     },
     /// The exit status is unknown because the runner was killed, or the epoch does not exist; the last item of its epoch.

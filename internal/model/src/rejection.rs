@@ -28,37 +28,37 @@ pub enum Rejection {
     /// The shed's status excludes the request.
     #[error("shed {shed:?} {denial}")]
     Shed {
-        /// Its name.
+        /// The shed that was addressed.
         shed: ShedName,
-        /// Why.
+        /// The rule that excludes it. Its text continues "shed NAME …".
         denial: ShedDenial,
     },
     /// The shed must run for this, and is not started for it.
     #[error("shed {shed:?} is {status}")]
     NotRunning {
-        /// Its name.
+        /// The shed that was addressed.
         shed: ShedName,
-        /// Its status.
+        /// The status it has now; never `running`.
         status: ShedStatus,
     },
     /// The session's status, or the operation in progress, excludes the request.
     #[error("session {session:?} of shed {shed:?} {denial}")]
     Session {
-        /// The shed's name.
+        /// The shed that the session is in.
         shed: ShedName,
-        /// The session's name.
+        /// The session's name, or its id if it was addressed by that.
         session: String,
-        /// Why.
+        /// The rule that excludes it. Its text continues "session NAME of shed NAME …".
         denial: SessionDenial,
     },
     /// Work that is neither committed elsewhere nor pushed would be lost.
     #[error("session {session:?} of shed {shed:?} has uncommitted or unpushed work: {}", at_risk(.risk))]
     WorkAtRisk {
-        /// The shed's name.
+        /// The shed that the session is in.
         shed: ShedName,
-        /// The session's name.
+        /// The name of the session whose worktree has the work.
         session: String,
-        /// What would be lost.
+        /// The counts of what would be lost; at least one is not 0.
         risk: Box<Risk>,
     },
 }

@@ -67,10 +67,10 @@ pub struct SessionSpec {
     /// The id of the session whose worktree it shares.
     #[serde(default)]
     pub shares: Option<String>,
-    /// The name of its template.
+    /// The name of the template it was made from; absent without one. The template may have changed since.
     #[serde(default)]
     pub template: Option<String>,
-    /// Its limits.
+    /// Limits of runtime, output and checkpoints; a limit that is absent does not apply.
     #[serde(default)]
     pub limits: SessionLimits,
     /// How its agents' questions are answered.
@@ -97,7 +97,7 @@ pub struct SessionSpec {
     /// When it last became `running`; its runtime limit counts from here.
     #[serde(default)]
     pub running_since: Option<DateTime<Utc>>,
-    /// The deletion in progress.
+    /// The deletion in progress; absent unless the status is `removing`.
     #[serde(default)]
     pub deletion: Option<Deletion>,
 }
@@ -150,7 +150,7 @@ impl SessionSpec {
 pub struct SessionRow {
     /// Random; never changes.
     pub id: String,
-    /// Its shed's name.
+    /// The name of the shed it is in.
     pub shed: String,
     /// Its name, also in tmux.
     pub name: String,
@@ -222,7 +222,7 @@ impl SessionRow {
 
 /// The stored sessions of a shed.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Remembered {
+pub struct StoredSessions {
     /// Sessions, oldest first.
     pub sessions: Vec<SessionRow>,
     /// Their workers, oldest first.
@@ -236,7 +236,7 @@ pub struct Remembered {
 pub struct Unreadable {
     /// The row's own id: the session's, or the worker's.
     pub id: String,
-    /// The session's id.
+    /// The id of the session; the same as `id` for a session's row.
     pub session: String,
     /// The session's or the worker's name.
     pub name: String,
@@ -269,9 +269,9 @@ pub struct LayoutRow {
 /// A session that shed manages, with its workers in the order they were made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Managed {
-    /// The session's row.
+    /// The session as stored.
     pub row: SessionRow,
-    /// Its workers' rows.
+    /// Its workers as stored, oldest first; hooks (setup, teardown) too.
     pub workers: Vec<WorkerRow>,
 }
 

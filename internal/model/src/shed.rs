@@ -14,7 +14,7 @@ use shed_api::{Code, ShedStatus};
 /// What a shed was created with. New fields have defaults: rows of older versions are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShedSpec {
-    /// The image's name.
+    /// The name of the image as it was asked for: `debian:13`.
     pub image: String,
     /// The URL of its repository, without credentials.
     #[serde(default)]
@@ -53,13 +53,13 @@ pub struct ShedSpec {
 /// A shed as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShedRow {
-    /// Its name.
+    /// Unique on the server; also its host name.
     pub name: String,
-    /// Its status.
+    /// What people see; transitional (`creating`, `starting`, `stopping`, `removing`) while an operation runs.
     pub status: ShedStatus,
     /// Why it failed or stopped, in words.
     pub reason: Option<String>,
-    /// The code of the failure.
+    /// The problem code that goes with `reason`; absent when there is no reason.
     pub reason_code: Option<Code>,
     /// Whether people want it to run.
     pub wanted: bool,
@@ -74,7 +74,7 @@ pub struct ShedRow {
 /// A change of a shed's status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatusChange {
-    /// The new status.
+    /// The status from now on.
     pub status: ShedStatus,
     /// Why it failed or stopped.
     pub reason: Option<(Code, String)>,

@@ -23,7 +23,7 @@ pub struct WorkerSpec {
     /// The model in the agent's own spelling; the agent's default when absent.
     #[serde(default)]
     pub model: Option<String>,
-    /// The agent's initial prompt.
+    /// What the agent is asked first; absent when it starts without a prompt, and for a terminal.
     #[serde(default)]
     pub prompt: Option<String>,
     /// The id of the agent's conversation, a UUID. Agents that accept no id ignore it.
@@ -54,7 +54,7 @@ pub struct WorkerSpec {
 pub struct WorkerRow {
     /// Random; never changes.
     pub id: String,
-    /// Its session's id.
+    /// The id of the session it belongs to.
     pub session: String,
     /// Unique in its session.
     pub name: String,
@@ -79,9 +79,9 @@ pub struct WorkerRow {
 /// What a spool or a runner reports about a worker's command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerReport {
-    /// The worker's id.
+    /// The id of the worker ([`WorkerRow::id`]).
     pub worker: String,
-    /// The start it is about.
+    /// The start it is about; a report of another start than [`WorkerRow::epoch`] is ignored.
     pub epoch: u64,
     /// When it happened, in milliseconds since 1970.
     pub at_ms: u64,

@@ -63,15 +63,15 @@ pub enum Error {
     /// The epoch has ended: another one has followed it.
     #[error("epoch {epoch} has ended; the output is at epoch {current}")]
     OldEpoch {
-        /// The epoch of the call.
+        /// The epoch that the caller named.
         epoch: u64,
-        /// The current epoch of the log.
+        /// The newest epoch of the log.
         current: u64,
     },
     /// The epoch was not begun.
     #[error("epoch {epoch} was not begun")]
     UnknownEpoch {
-        /// The epoch of the call.
+        /// The epoch that the caller named; larger than the newest one.
         epoch: u64,
     },
     /// An offset or an epoch exceeds [`MAX_OFFSET`].
@@ -79,7 +79,7 @@ pub enum Error {
     TooLarge {
         /// `offset` or `epoch`.
         what: &'static str,
-        /// The value of the call.
+        /// The value that the caller gave.
         value: u64,
     },
     /// The text to search for is empty or too long.

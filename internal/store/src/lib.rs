@@ -15,7 +15,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Transaction};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// The file in the data directory.
+/// The name of the database file in the data directory.
 pub const DATABASE: &str = "shed.db";
 
 /// A file that only takes space, until there is no other.
@@ -29,42 +29,42 @@ const QUEUE: usize = 256;
 /// Why the store did not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Written by a newer shed.
+    /// A newer version of shed has written the database. It was not changed.
     #[error(
         "{path} has schema {found}, this shed-server knows up to {known}: it was written by a newer version; \
          install that version, or restore a backup"
     )]
     TooNew {
-        /// The database.
+        /// The database file.
         path: PathBuf,
-        /// What it has.
+        /// The schema version in the file (`PRAGMA user_version`).
         found: i64,
-        /// What we know.
+        /// The newest schema version that this program can read.
         known: i64,
     },
-    /// No database, or a broken one.
+    /// The file is not an SQLite database, or SQLite found an error in it. It was not changed.
     #[error(
         "{path} is damaged ({why}); it was left as it is; restore a backup made with `shed-server backup`"
     )]
     Damaged {
-        /// The database.
+        /// The database file.
         path: PathBuf,
-        /// What SQLite found.
+        /// The first error that SQLite reported.
         why: String,
     },
-    /// A name, fingerprint or the like is taken.
+    /// A row with this name or fingerprint exists; the text names it with its kind.
     #[error("{0} exists")]
     Exists(String),
-    /// The disk is full.
+    /// The file system of the database has no space. The transaction was rolled back.
     #[error("the disk with the server's database is full")]
     DiskFull,
     /// A row that this version cannot read.
     #[error("database: {0}")]
     Unreadable(String),
-    /// Anything else.
+    /// Any other error of SQLite. The transaction was rolled back.
     #[error("database: {0}")]
     Sqlite(rusqlite::Error),
-    /// The thread has ended.
+    /// The store's thread has ended, so that no transaction can run.
     #[error("the database is closed")]
     Closed,
 }
@@ -137,7 +137,7 @@ impl Store {
     }
 
     /// Whether there is a database, and that it is whole and of a schema we know.
-    pub fn look(data_dir: &Path) -> Result<bool, StoreError> {
+    pub fn check(data_dir: &Path) -> Result<bool, StoreError> {
         let path = data_dir.join(DATABASE);
         if !path.exists() {
             return Ok(false);

@@ -63,11 +63,11 @@ pub(crate) fn backup(path: &Path, target: &Path) -> Result<(), StoreError> {
 /// Looks without writing: is it a database, is it whole, is it of a schema we know.
 pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
     let damaged = |why: String| StoreError::Damaged { path: path.to_owned(), why };
-    let looked = look(path).map_err(|error| match error.sqlite_error_code() {
+    let verified = verify(path).map_err(|error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => damaged(error.to_string()),
         _ => StoreError::from(error),
     });
-    let (verdict, version) = looked?;
+    let (verdict, version) = verified?;
     if verdict != "ok" {
         return Err(damaged(verdict));
     }
@@ -78,7 +78,7 @@ pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn look(path: &Path) -> rusqlite::Result<(String, i64)> {
+fn verify(path: &Path) -> rusqlite::Result<(String, i64)> {
     // Read-write, since a log left by a killed server has to be read in; nothing else is written.
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;

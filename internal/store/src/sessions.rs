@@ -6,16 +6,16 @@ use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use shed_model::NewEvent;
-use shed_model::session::{LayoutRow, Remembered, SessionIds, SessionRow, Unreadable};
+use shed_model::session::{LayoutRow, SessionIds, SessionRow, StoredSessions, Unreadable};
 use shed_model::worker::WorkerRow;
 
 use crate::{Store, StoreError, events, from_json, millis, parse, time, to_json};
 
 impl Store {
     /// A shed's sessions and workers. A row that cannot be read hides no other.
-    pub async fn remembered(&self, shed: String) -> Result<Remembered, StoreError> {
+    pub async fn stored_sessions(&self, shed: String) -> Result<StoredSessions, StoreError> {
         self.transact(move |transaction| {
-            let mut remembered = Remembered::default();
+            let mut stored = StoredSessions::default();
             let mut statement = transaction.prepare_cached(
                 "SELECT id, shed, name, status, reason, created_at, status_since, spec \
                  FROM sessions WHERE shed = ?1 ORDER BY created_at, id",
@@ -23,8 +23,8 @@ impl Store {
             let mut rows = statement.query([&shed])?;
             while let Some(row) = rows.next()? {
                 match read_session(row) {
-                    Ok(session) => remembered.sessions.push(session),
-                    Err(error) => remembered.unreadable.push(unreadable(row, 0, &error)?),
+                    Ok(session) => stored.sessions.push(session),
+                    Err(error) => stored.unreadable.push(unreadable(row, 0, &error)?),
                 }
             }
             let mut statement = transaction.prepare_cached(
@@ -35,11 +35,11 @@ impl Store {
             let mut rows = statement.query([&shed])?;
             while let Some(row) = rows.next()? {
                 match read_worker(row) {
-                    Ok(worker) => remembered.workers.push(worker),
-                    Err(error) => remembered.unreadable.push(unreadable(row, 1, &error)?),
+                    Ok(worker) => stored.workers.push(worker),
+                    Err(error) => stored.unreadable.push(unreadable(row, 1, &error)?),
                 }
             }
-            Ok(remembered)
+            Ok(stored)
         })
         .await
     }
@@ -339,10 +339,10 @@ mod tests {
         let renamed = SessionRow { name: "uno".to_owned(), ..one };
         let told = vec![event(EventKind::WorkerExited)];
         store.write_session(Some(renamed.clone()), vec![ended.clone()], told).await.unwrap();
-        let read = store.remembered("a".to_owned()).await.unwrap();
+        let read = store.stored_sessions("a".to_owned()).await.unwrap();
         assert_eq!((read.sessions, read.workers), (vec![renamed], vec![ended]));
         store.remove_session("1".to_owned(), event(EventKind::SessionRemoved)).await.unwrap();
-        assert_eq!(store.remembered("a".to_owned()).await.unwrap(), Remembered::default());
+        assert_eq!(store.stored_sessions("a".to_owned()).await.unwrap(), StoredSessions::default());
         assert_eq!(store.events(0, None).await.unwrap().len(), 3);
     }
 
@@ -362,7 +362,7 @@ mod tests {
             })
             .await
             .unwrap();
-        let read = store.remembered("a".to_owned()).await.unwrap();
+        let read = store.stored_sessions("a".to_owned()).await.unwrap();
         assert_eq!(read.sessions, [session("2", "two")]);
         assert_eq!(read.workers, [worker("w1", "1", "shell")]);
         let set_aside: Vec<_> =
@@ -375,7 +375,7 @@ mod tests {
         for record in read.unreadable {
             store.drop_record(record.id, event(EventKind::SessionRemoved)).await.unwrap();
         }
-        let left = store.remembered("a".to_owned()).await.unwrap();
+        let left = store.stored_sessions("a".to_owned()).await.unwrap();
         assert_eq!((left.sessions, left.workers), (vec![session("2", "two")], Vec::new()));
         assert_eq!(left.unreadable, []);
     }

@@ -17,11 +17,11 @@ pub struct Listing {
 pub struct SessionRow {
     /// The number N in tmux's id `$N`.
     pub id: u32,
-    /// The session's name, unescaped.
+    /// The name as tmux prints it, without `:` and `.`, which tmux replaces. Chosen inside the shed: not trusted.
     pub name: String,
-    /// The time of creation, in seconds since 1970.
+    /// When tmux created it, in seconds since 1970 by the container's clock.
     pub created: i64,
-    /// The number of attached clients.
+    /// The number of attached tmux clients; 0 if the session is detached.
     pub n_attached: u32,
     /// The value of [`SESSION_MARK`]; empty for an unmanaged session.
     pub mark: String,
@@ -34,17 +34,17 @@ pub struct SessionRow {
 pub struct WindowRow {
     /// The number N in tmux's id `@N`.
     pub id: u32,
-    /// The window's index in the session.
+    /// The window's number in the status line, unique in the session. It may have gaps and changes when windows are moved.
     pub index: u32,
-    /// The window's name, unescaped.
+    /// The name as tmux prints it; with `automatic-rename` the name of the command. Not unique.
     pub name: String,
-    /// Whether it is the session's current window.
+    /// Whether it is the session's current window; true of exactly one window of a session.
     pub active: bool,
-    /// The time of its last output, in seconds since 1970.
+    /// When a pane of it last printed something, in seconds since 1970 by the container's clock.
     pub activity: i64,
     /// The value of [`WORKER_MARK`]; empty for a window that does not belong to a worker.
     pub mark: String,
-    /// The layout string of its panes, as `select-layout` takes it.
+    /// The arrangement of its panes, as `select-layout` takes it: `b25d,80x24,0,0,0`. Empty from a shed-init before 0.2.
     pub layout: String,
     /// Its panes, in tmux's order; never empty.
     pub panes: Vec<PaneRow>,
@@ -55,17 +55,17 @@ pub struct WindowRow {
 pub struct PaneRow {
     /// The number N in tmux's id `%N`.
     pub id: u32,
-    /// The pane's title, unescaped.
+    /// The title that the program set with an escape sequence; the host name if it set none.
     pub title: String,
-    /// Whether it is the window's active pane.
+    /// Whether input to the window goes to it; true of exactly one pane of a window.
     pub active: bool,
-    /// The name of the foreground command.
+    /// The name of the foreground command without its path or arguments: `vim`.
     pub command: String,
-    /// The working directory of the foreground command.
+    /// The absolute working directory of the foreground command; empty if tmux cannot read it.
     pub directory: String,
-    /// The id of the process that tmux started in it.
+    /// The id, in the container, of the process that tmux started in it: a shell, or a worker's runner.
     pub pid: u32,
-    /// Whether that process has ended while the pane stays open.
+    /// Whether that process has ended while `remain-on-exit` keeps the pane. False from a shed-init before 0.2.
     pub dead: bool,
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::sockopt::socket_peercred;
-use shed_link::{BOX_SOCKET, Claim, Claimed, Conn};
+use shed_link::{CONTAINER_SOCKET, Claim, Claimed, Conn};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -27,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the socket forever.
 pub(super) async fn run(state: Arc<State>) {
-    let path = state.settings.run_dir.join(BOX_SOCKET);
+    let path = state.settings.run_dir.join(CONTAINER_SOCKET);
     std::fs::remove_file(&path).ok();
     let listener = match UnixListener::bind(&path) {
         Ok(listener) => listener,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use shed_link::{
-    BOX_SOCKET, Conn, Hello, LINK_SOCKET, LinkError, News, Op, PROTOCOL, Refusal, Reply, Request,
-    Spawn, Status, Welcome,
+    CONTAINER_SOCKET, Conn, Hello, LINK_SOCKET, LinkError, Message, Op, PROTOCOL, Refusal, Reply,
+    Request, Spawn, Status, Welcome,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
@@ -99,7 +99,7 @@ async fn hello(state: &State) -> Hello {
         home: settings.user.home.clone(),
         tmux: tmux_version(state).await,
         program: text(&settings.program),
-        socket: text(&settings.run_dir.join(BOX_SOCKET)),
+        socket: text(&settings.run_dir.join(CONTAINER_SOCKET)),
         worktrees: text(&settings.worktrees),
         workspace: text(&settings.workspace),
         confine: state.confine.clone(),
@@ -110,7 +110,7 @@ async fn hello(state: &State) -> Hello {
 enum Event {
     /// A request and its descriptors; `None` when the server has closed the connection.
     Request(Option<(serde_json::Value, Vec<OwnedFd>)>),
-    Message(News),
+    Message(Message),
     Snapshot,
     DetachedExit(String, Status),
 }
@@ -146,11 +146,11 @@ async fn serve(
             Event::Snapshot => {
                 let snapshot = snapshots.borrow_and_update().clone();
                 if let Some(snapshot) = snapshot {
-                    conn.send(&News::TmuxSnapshot(snapshot), &[]).await?;
+                    conn.send(&Message::TmuxSnapshot(snapshot), &[]).await?;
                 }
             }
             Event::DetachedExit(tag, status) => {
-                conn.send(&News::DetachedEnded { tag, status }, &[]).await?;
+                conn.send(&Message::DetachedEnded { tag, status }, &[]).await?;
                 exits.drop_first();
             }
         }
@@ -162,7 +162,7 @@ struct Handler {
     state: Arc<State>,
     exits: Arc<UnsentExits>,
     processes: Arc<Processes>,
-    outbox: mpsc::Sender<News>,
+    outbox: mpsc::Sender<Message>,
 }
 
 impl Handler {
@@ -207,7 +207,7 @@ impl Handler {
 
     async fn reply(&self, id: u64, reply: Reply) {
         // Fails when the connection has ended; nobody waits for the answer then.
-        self.outbox.send(News::Reply { id, reply }).await.ok();
+        self.outbox.send(Message::Reply { id, reply }).await.ok();
     }
 
     async fn spawn(self, id: u64, spawn: Spawn, fds: Vec<OwnedFd>) {
@@ -227,7 +227,7 @@ impl Handler {
         match tag {
             Some(tag) => self.exits.add(tag, status),
             // Fails when the connection has ended.
-            None => drop(self.outbox.send(News::Exited { process: id, status }).await),
+            None => drop(self.outbox.send(Message::Exited { process: id, status }).await),
         }
     }
 }

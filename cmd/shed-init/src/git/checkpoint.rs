@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use shed_api::SessionName;
 use shed_api::git::{Checkpoint, SkippedFile};
-use shed_link::git::{FailureKind, MAX_LISTED_REFS, MAX_SHORT_LIST, Snapshot, View};
+use shed_link::git::{FailureKind, MAX_LISTED_REFS, MAX_SHORT_LIST, TakenCheckpoint, View};
 
 use super::failure::Failure;
 use super::private_index::PrivateIndex;
@@ -31,13 +31,13 @@ pub(crate) struct Taken {
 }
 
 /// Takes a checkpoint of a working tree.
-pub(crate) fn snapshot(view: &View, kind: &str, message: &str) -> Result<Snapshot, Failure> {
+pub(crate) fn snapshot(view: &View, kind: &str, message: &str) -> Result<TakenCheckpoint, Failure> {
     let repository = Repository::open(&view.worktree)?;
     let index = PrivateIndex::open(&repository, view)?;
     let mut taken = take(&repository, &index, view, kind, message)?;
     let n_skipped = taken.skipped.len() as u64;
     taken.skipped.truncate(MAX_SHORT_LIST);
-    Ok(Snapshot {
+    Ok(TakenCheckpoint {
         checkpoint: taken.checkpoint,
         unchanged: taken.unchanged,
         skipped: taken.skipped,

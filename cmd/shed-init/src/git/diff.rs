@@ -4,8 +4,8 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use shed_api::git::{DiffNumbers, SkippedFile};
 use shed_link::git::{
-    Base, Diffed, FailureKind, FilePath, MAX_LISTED_FILES, MAX_PATCH_BYTES, MAX_SHORT_LIST, Side,
-    View,
+    Base, DiffSummary, FailureKind, FilePath, MAX_LISTED_FILES, MAX_PATCH_BYTES, MAX_SHORT_LIST,
+    Side, View,
 };
 
 use super::checkpoint;
@@ -55,7 +55,7 @@ pub(crate) fn numbers(view: &View, base: &Base) -> Result<DiffNumbers, Failure> 
 }
 
 /// Computes a diff and its patch.
-pub(crate) fn diff(request: &DiffRequest<'_>) -> Result<(Diffed, Vec<u8>), Failure> {
+pub(crate) fn diff(request: &DiffRequest<'_>) -> Result<(DiffSummary, Vec<u8>), Failure> {
     let repository = Repository::open(&request.view.worktree)?;
     let mut skipped = Vec::new();
     let from = tree(&repository, request.view, request.from, &mut skipped)?;
@@ -72,7 +72,7 @@ pub(crate) fn diff(request: &DiffRequest<'_>) -> Result<(Diffed, Vec<u8>), Failu
         patch(&repository.git, &from, &to, request.path.map(|_| files.as_slice()))?
     };
     skipped.truncate(MAX_SHORT_LIST);
-    let head = Diffed {
+    let head = DiffSummary {
         from,
         to,
         n_files: files.len() as u64,

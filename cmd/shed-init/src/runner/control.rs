@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use shed_link::control::{Ask, MAX_FRAME_BYTES, Reply};
+use shed_link::control::{MAX_FRAME_BYTES, Reply, RunnerRequest};
 
 /// The most connections at once: those of the server, and those of its previous process. Further ones are accepted later.
 const MAX_CLIENTS: usize = 8;
@@ -93,17 +93,20 @@ impl Clients {
 
     /// The next request of a client whose last request was answered. Input requests wait while `accepts_input` is false. A
     /// client that violates the protocol is disconnected.
-    pub(crate) fn next_ask(&mut self, accepts_input: bool) -> Option<(ClientId, Ask)> {
+    pub(crate) fn next_request(
+        &mut self,
+        accepts_input: bool,
+    ) -> Option<(ClientId, RunnerRequest)> {
         let mut next = None;
         for client in &mut self.connected {
             if client.is_gone || !client.may_ask() || next.is_some() {
                 continue;
             }
-            match Ask::decode(&client.inbox) {
-                Ok(Some((Ask::Input(_), _))) if !accepts_input => {}
-                Ok(Some((ask, n_bytes))) => {
+            match RunnerRequest::decode(&client.inbox) {
+                Ok(Some((RunnerRequest::Input(_), _))) if !accepts_input => {}
+                Ok(Some((request, n_bytes))) => {
                     client.inbox.drain(..n_bytes);
-                    next = Some((ClientId(client.id), ask));
+                    next = Some((ClientId(client.id), request));
                 }
                 Ok(None) => client.is_gone = client.has_ended,
                 Err(_) => client.is_gone = true,

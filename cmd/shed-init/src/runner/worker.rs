@@ -22,7 +22,7 @@ use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, wait};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use rustix::termios::{Winsize, tcgetpgrp, tcgetwinsize, tcsetwinsize};
-use shed_link::control::{Ask, Reply, Report};
+use shed_link::control::{Reply, Report, RunnerRequest};
 use shed_link::{Program, Spawn, Status, WorkerSpec};
 
 use super::command::{block_signals, start_command};
@@ -221,8 +221,10 @@ impl Worker {
             }
         }
         self.flush_command();
-        while let Some((client, ask)) = self.clients.next_ask(self.to_command.len() < INPUT_AHEAD) {
-            self.answer(client, ask);
+        while let Some((client, request)) =
+            self.clients.next_request(self.to_command.len() < INPUT_AHEAD)
+        {
+            self.answer(client, request);
             self.flush_command();
         }
     }
@@ -291,30 +293,30 @@ impl Worker {
         self.kill_at = Some(Instant::now() + KILL_PAUSE);
     }
 
-    fn answer(&mut self, client: ClientId, ask: Ask) {
-        let reply = match ask {
-            Ask::Input(bytes) => {
+    fn answer(&mut self, client: ClientId, request: RunnerRequest) {
+        let reply = match request {
+            RunnerRequest::Input(bytes) => {
                 if self.exit.is_none() {
                     self.to_command.extend(bytes);
                 }
                 return;
             }
-            Ask::Stop { grace_ms } => {
+            RunnerRequest::Stop { grace_ms } => {
                 self.stop_all(Duration::from_millis(grace_ms.into()));
                 return self.clients.wait_for_end(client);
             }
-            Ask::Signal(number) => match Signal::from_named_raw(i32::from(number)) {
+            RunnerRequest::Signal(number) => match Signal::from_named_raw(i32::from(number)) {
                 Some(signal) => done(self.signal_foreground(signal)),
                 None => Reply::Refused(format!("invalid signal number {number}")),
             },
-            Ask::Freeze => done(self.freeze()),
-            Ask::Thaw => {
+            RunnerRequest::Freeze => done(self.freeze()),
+            RunnerRequest::Thaw => {
                 if let Some(frozen) = self.frozen.take() {
                     process_tree::thaw(getpid(), frozen);
                 }
                 Reply::Done
             }
-            Ask::Status => Reply::Status(self.report()),
+            RunnerRequest::Status => Reply::Status(self.report()),
         };
         self.clients.reply(client, &reply);
     }

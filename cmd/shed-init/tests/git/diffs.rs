@@ -4,11 +4,11 @@ use std::fs;
 
 use serde_json::{Value, json};
 use shed_api::git::FileStatus;
-use shed_link::git::{Diffed, FailureKind, GitAnswer, GitDone};
+use shed_link::git::{DiffSummary, FailureKind, GitAnswer, GitDone};
 
 use crate::support::{Repo, ask, assert_fails};
 
-fn diff(request: &Value) -> (Diffed, String) {
+fn diff(request: &Value) -> (DiffSummary, String) {
     let (answer, patch) = ask(json!({"diff": request}));
     let GitAnswer::Done(done) = answer else { panic!("{answer:?}") };
     let GitDone::Diff(head) = *done else { panic!("{done:?}") };

@@ -90,7 +90,7 @@ impl Repo {
         view(&self.top())
     }
 
-    pub(crate) fn snapshot(&self) -> shed_link::git::Snapshot {
+    pub(crate) fn snapshot(&self) -> shed_link::git::TakenCheckpoint {
         match done(json!({"snapshot": {"view": self.view(), "kind": "manual"}})) {
             GitDone::Snapshot(snapshot) => snapshot,
             other => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use shed_link::Status;
-use shed_link::spool::{Ask, Item};
+use shed_link::spool::{CollectorRequest, Item};
 
 use crate::support::{Collector, Shed, epoch, line, wait_for};
 
@@ -57,7 +57,7 @@ fn reading_resumes_at_any_offset_and_stored_output_is_deleted() {
     // A new collector resumes after the first one was killed.
     collector.kill();
     let mut collector = shed.collector();
-    collector.ask(Ask::Ack { of, offset: from, end: false });
+    collector.ask(CollectorRequest::Ack { of, offset: from, end: false });
     wait_for("the deletion of the first segment", || {
         (segments(&shed, of).len() == 2).then_some(())
     });
@@ -76,11 +76,11 @@ fn reading_resumes_at_any_offset_and_stored_output_is_deleted() {
     );
 
     let offset = printed.len() as u64;
-    collector.ask(Ask::Ack { of, offset, end: false });
+    collector.ask(CollectorRequest::Ack { of, offset, end: false });
     wait_for("the deletion of all segments but the last", || {
         (segments(&shed, of).len() == 1).then_some(())
     });
-    collector.ask(Ask::Ack { of, offset, end: true });
+    collector.ask(CollectorRequest::Ack { of, offset, end: true });
     wait_for("the deletion of the epoch", || (!shed.epoch_dir(of).exists()).then_some(()));
     collector.follow(of, offset);
     assert_eq!(collector.next(), Item::Lost { of, offset });
@@ -146,7 +146,7 @@ fn a_worker_with_much_output_does_not_delay_another_one() {
     let mut collector = shed.collector();
     collector.until(|item| *item == Item::Listed);
     // In one write, so that the collector cannot begin with the first before it knows of the second.
-    collector.ask_all(&[loud, quiet].map(|of| Ask::Follow { of, from: 0 }));
+    collector.ask_all(&[loud, quiet].map(|of| CollectorRequest::Follow { of, from: 0 }));
     let mut n_loud = 0;
     loop {
         match collector.next() {
@@ -192,7 +192,7 @@ fn forgetting_a_worker_deletes_all_its_epochs() {
     }
     let mut collector = shed.collector();
     collector.until(|item| *item == Item::Listed);
-    collector.ask(Ask::Forget { worker: one.worker });
+    collector.ask(CollectorRequest::Forget { worker: one.worker });
     wait_for("the deletion of the worker", || {
         (!shed.spool().join(one.worker.to_string()).exists()).then_some(())
     });
@@ -266,7 +266,7 @@ fn output_is_sent_immediately() {
     let mut times: Vec<Duration> = (0..200)
         .map(|_| {
             let start = Instant::now();
-            control.send(&shed_link::control::Ask::Input(b"x".to_vec()));
+            control.send(&shed_link::control::RunnerRequest::Input(b"x".to_vec()));
             collector.until(|item| matches!(item, Item::Output { .. }));
             start.elapsed()
         })

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use shed_link::Status;
-use shed_link::control::{Ask, MAX_PAYLOAD_BYTES, Reply};
+use shed_link::control::{MAX_PAYLOAD_BYTES, Reply, RunnerRequest};
 use shed_link::spool::Item;
 
 use crate::support::{Shed, epoch, line, wait_for};
@@ -38,7 +38,7 @@ fn a_stop_kills_a_daemon_that_ignores_signals_after_the_grace_period() {
     let before = control.report();
     assert!(before.running && !before.frozen && before.n_processes >= 3, "{before:?}");
     let start = Instant::now();
-    assert_eq!(control.ask(&Ask::Stop { grace_ms: 300 }), Reply::Done);
+    assert_eq!(control.ask(&RunnerRequest::Stop { grace_ms: 300 }), Reply::Done);
     assert!(start.elapsed() >= Duration::from_millis(300), "the grace period was too short");
     assert!(test_kill_process(daemon).is_err(), "the daemon is still running");
     shed.dead(&pane);
@@ -62,7 +62,7 @@ fn a_stop_returns_as_soon_as_all_processes_have_ended() {
     ));
     wait_for("the command", || shed.work().join("up").exists().then_some(()));
     let start = Instant::now();
-    assert_eq!(shed.control(of).ask(&Ask::Stop { grace_ms: 30_000 }), Reply::Done);
+    assert_eq!(shed.control(of).ask(&RunnerRequest::Stop { grace_ms: 30_000 }), Reply::Done);
     assert!(start.elapsed() < Duration::from_secs(15));
     let mut collector = shed.collector();
     collector.found(of);
@@ -79,7 +79,7 @@ fn a_frozen_command_stays_frozen_whatever_tmux_does_until_it_is_thawed() {
     let daemon = read_pid(&shed, "daemon");
     let mut control = shed.control(of);
     let command = Pid::from_raw(control.report().pid.cast_signed()).unwrap();
-    assert_eq!(control.ask(&Ask::Freeze), Reply::Done);
+    assert_eq!(control.ask(&RunnerRequest::Freeze), Reply::Done);
     // A shell that waits for a child that it created by vfork is stopped in the kernel.
     let is_still = |pid| matches!(state(pid), Some('T' | 'D'));
     assert!(is_still(command) && is_still(daemon));
@@ -100,13 +100,13 @@ fn a_frozen_command_stays_frozen_whatever_tmux_does_until_it_is_thawed() {
     }
     shed.tmux(&["send-keys", "-t", &pane, "x"]);
     assert!(is_still(command) && is_still(daemon));
-    assert_eq!(control.ask(&Ask::Thaw), Reply::Done);
+    assert_eq!(control.ask(&RunnerRequest::Thaw), Reply::Done);
     assert!(!control.report().frozen);
     wait_for("the daemon", || (!is_still(daemon)).then_some(()));
     collector.until(|item| matches!(item, Item::Output { .. }));
     // A frozen command can be stopped.
-    assert_eq!(control.ask(&Ask::Freeze), Reply::Done);
-    assert_eq!(control.ask(&Ask::Stop { grace_ms: 100 }), Reply::Done);
+    assert_eq!(control.ask(&RunnerRequest::Freeze), Reply::Done);
+    assert_eq!(control.ask(&RunnerRequest::Stop { grace_ms: 100 }), Reply::Done);
     assert!(test_kill_process(daemon).is_err());
 }
 
@@ -118,10 +118,10 @@ fn a_thaw_does_not_continue_processes_that_were_stopped_before_the_freeze() {
     let job = read_pid(&shed, "job");
     wait_for("the job to stop", || (state(job) == Some('T')).then_some(()));
     let mut control = shed.control(of);
-    assert_eq!(control.ask(&Ask::Freeze), Reply::Done);
-    assert_eq!(control.ask(&Ask::Thaw), Reply::Done);
+    assert_eq!(control.ask(&RunnerRequest::Freeze), Reply::Done);
+    assert_eq!(control.ask(&RunnerRequest::Thaw), Reply::Done);
     assert_eq!(state(job), Some('T'));
-    assert_eq!(control.ask(&Ask::Stop { grace_ms: 1000 }), Reply::Done);
+    assert_eq!(control.ask(&RunnerRequest::Stop { grace_ms: 1000 }), Reply::Done);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn input_arrives_unchanged_even_if_the_command_reads_late() {
     let mut control = shed.control(of);
     let mut other = shed.control(of);
     let writer = std::thread::spawn(move || {
-        control.send(&Ask::Input(every.clone()));
+        control.send(&RunnerRequest::Input(every.clone()));
         (control, every)
     });
     // Input that is not read does not block other clients.
@@ -161,8 +161,8 @@ fn a_signal_goes_to_the_foreground_group() {
     ));
     wait_for("the job", || shed.work().join("up").exists().then_some(()));
     let mut control = shed.control(of);
-    assert_eq!(control.ask(&Ask::Signal(2)), Reply::Done);
-    assert!(matches!(control.ask(&Ask::Signal(200)), Reply::Refused(_)));
+    assert_eq!(control.ask(&RunnerRequest::Signal(2)), Reply::Done);
+    assert!(matches!(control.ask(&RunnerRequest::Signal(200)), Reply::Refused(_)));
     wait_for("the job's end", || {
         (std::fs::read_to_string(shed.work().join("ended")).ok()? == "ended 44\n").then_some(())
     });
@@ -182,7 +182,7 @@ fn only_the_client_that_violates_the_protocol_is_disconnected() {
         assert_eq!(socket.read(&mut [0]).unwrap_or(0), 0);
     }
     assert!(good.report().running);
-    assert_eq!(good.ask(&Ask::Stop { grace_ms: 1000 }), Reply::Done);
+    assert_eq!(good.ask(&RunnerRequest::Stop { grace_ms: 1000 }), Reply::Done);
 }
 
 #[test]
@@ -196,5 +196,5 @@ fn the_control_socket_works_at_a_path_longer_than_a_socket_address() {
     let path = format!("{deep}/{}/1/ctl", of.worker);
     let mut control = Shed::control_at(&shed.spool().join(path));
     assert!(control.report().running);
-    assert_eq!(control.ask(&Ask::Stop { grace_ms: 1000 }), Reply::Done);
+    assert_eq!(control.ask(&RunnerRequest::Stop { grace_ms: 1000 }), Reply::Done);
 }

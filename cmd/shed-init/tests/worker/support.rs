@@ -13,7 +13,7 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use shed_link::control::{self, Reply, Report};
-use shed_link::spool::{Ask, Epoch, Item, WorkerId};
+use shed_link::spool::{CollectorRequest, Epoch, Item, WorkerId};
 use shed_link::{
     Claim, Claimed, Confine, Io, Program, Spawn, User, WorkerSpec, recv_blocking, send_blocking,
 };
@@ -255,11 +255,11 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn send(&mut self, ask: &control::Ask) {
+    pub(crate) fn send(&mut self, ask: &control::RunnerRequest) {
         self.socket.write_all(&ask.encode()).unwrap();
     }
 
-    pub(crate) fn ask(&mut self, ask: &control::Ask) -> Reply {
+    pub(crate) fn ask(&mut self, ask: &control::RunnerRequest) -> Reply {
         self.send(ask);
         self.receive()
     }
@@ -278,7 +278,7 @@ impl Control {
     }
 
     pub(crate) fn report(&mut self) -> Report {
-        match self.ask(&control::Ask::Status) {
+        match self.ask(&control::RunnerRequest::Status) {
             Reply::Status(report) => report,
             other => panic!("{other:?}"),
         }
@@ -308,12 +308,12 @@ impl Collector {
         self.child.id()
     }
 
-    pub(crate) fn ask(&mut self, ask: Ask) {
+    pub(crate) fn ask(&mut self, ask: CollectorRequest) {
         self.ask_all(&[ask]);
     }
 
     /// Sends several requests in one write.
-    pub(crate) fn ask_all(&mut self, asks: &[Ask]) {
+    pub(crate) fn ask_all(&mut self, asks: &[CollectorRequest]) {
         let mut bytes = Vec::new();
         for ask in asks {
             ask.encode(&mut bytes);
@@ -322,7 +322,7 @@ impl Collector {
     }
 
     pub(crate) fn follow(&mut self, of: Epoch, from: u64) {
-        self.ask(Ask::Follow { of, from });
+        self.ask(CollectorRequest::Follow { of, from });
     }
 
     pub(crate) fn next(&mut self) -> Item {

@@ -10,7 +10,7 @@ use super::process::{Process, data_dir_of, is_server_of};
 use super::unit;
 
 /// What exists now, and what the server's ready file says if that server exists.
-pub(crate) fn look(layout: &Layout) -> (Seen, Option<Ready>) {
+pub(crate) fn inspect(layout: &Layout) -> (Seen, Option<Ready>) {
     let server = server(layout);
     let seen = Seen {
         unit: unit::state(layout),

@@ -31,7 +31,7 @@ pub(crate) async fn run(layout: &Layout, globals: &Globals) -> anyhow::Result<u8
         .with_context(|| format!("cannot create {}", layout.state_dir.display()))?;
     // Of two starts at the same time the second finds the server of the first.
     let _lock = layout.lock()?;
-    let (seen, ready) = seen::look(layout);
+    let (seen, ready) = seen::inspect(layout);
     let socket = ready.as_ref().map_or(layout.socket.as_path(), |ready| ready.socket.as_ref());
     let ready = match decide::start(&seen, answers(socket).await) {
         Start::Keep => {

@@ -76,7 +76,7 @@ pub(crate) async fn print_json(layout: &Layout, globals: &Globals) -> anyhow::Re
 
 impl Report {
     async fn new(layout: &Layout) -> Self {
-        let (seen, ready) = seen::look(layout);
+        let (seen, ready) = seen::inspect(layout);
         let known = Self {
             supervisor_pid: seen.supervisor.map(|process| process.pid),
             unit: (seen.unit == Unit::Active).then_some(unit::NAME),

@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) async fn run(layout: &Layout, globals: &Globals) -> anyhow::Result<u8> {
     // Without a state directory nothing was ever started, and none should be created.
     let _lock = if layout.state_dir.exists() { Some(layout.lock()?) } else { None };
-    let (seen, _) = seen::look(layout);
+    let (seen, _) = seen::inspect(layout);
     let what = decide::stop(&seen);
     stop(layout, what).await?;
     say(match what {

@@ -12,7 +12,7 @@ use shed_tmux::argv;
 use crate::access::Caller;
 use crate::files::worktree;
 use crate::server::Server;
-use crate::session::handle::Order;
+use crate::session::handle::SessionOrder;
 use crate::session::list::{self, Lists, Rows};
 use crate::session::requests::{self, submit};
 use crate::session::{screen, unmanaged};
@@ -128,7 +128,7 @@ impl Sessions {
         caller: &Caller<'_>,
         target: &SessionRef,
         operation: Operation,
-        order: Order,
+        order: SessionOrder,
     ) -> Result<Session, Error> {
         let (handle, id) = submit(&self.registry, caller, target, operation, order).await?;
         self.by_id(caller.shed, &handle, &id)
@@ -177,7 +177,7 @@ impl Sessions {
             let entered = self.registry.enter_awake(&caller).await?;
             return unmanaged::rename(&entered, &caller, target, patch).await;
         }
-        let order = Order { patch: Some(Box::new(patch)), ..Order::default() };
+        let order = SessionOrder { patch: Some(Box::new(patch)), ..SessionOrder::default() };
         self.submit(&caller, target, Operation::Patch, order).await
     }
 
@@ -189,7 +189,7 @@ impl Sessions {
         target: &SessionRef,
     ) -> Result<Session, Error> {
         let caller = Caller::drive(person, name, "to change a session");
-        self.submit(&caller, target, Operation::Terminate, Order::default()).await
+        self.submit(&caller, target, Operation::Terminate, SessionOrder::default()).await
     }
 
     /// Starts a session's workers again.
@@ -204,7 +204,7 @@ impl Sessions {
         self.registry.managed(&caller, target)?;
         // A stopped shed is started: the session runs in it.
         self.registry.enter(&caller).await?;
-        let order = Order { continues: restart.continues, ..Order::default() };
+        let order = SessionOrder { continues: restart.continues, ..SessionOrder::default() };
         self.submit(&caller, target, Operation::Restart, order).await
     }
 
@@ -218,7 +218,7 @@ impl Sessions {
     ) -> Result<Session, Error> {
         let caller = Caller::drive(person, name, "to change a session");
         let operation = if freeze { Operation::Freeze } else { Operation::Thaw };
-        self.submit(&caller, target, operation, Order::default()).await
+        self.submit(&caller, target, operation, SessionOrder::default()).await
     }
 
     /// Makes an unmanaged tmux session a managed one. Its windows stay as they are.

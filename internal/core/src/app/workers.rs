@@ -11,7 +11,7 @@ use crate::access::Caller;
 use crate::output::input_writer::InputWriter;
 use crate::output::viewer::{self, Viewer, WatchWorker};
 use crate::output::viewers::{Subject, Viewers};
-use crate::session::handle::Order;
+use crate::session::handle::SessionOrder;
 use crate::session::requests::{self, worker_of};
 use crate::{Error, Person};
 
@@ -63,7 +63,7 @@ impl Workers {
         let (_, known) = self.sessions.registry.managed(&caller, target)?;
         let row = requests::plan_worker(&self.sessions.server, &known, request)?;
         let id = row.id.clone();
-        let order = Order { new_worker: Some(Box::new(row)), ..Order::default() };
+        let order = SessionOrder { new_worker: Some(Box::new(row)), ..SessionOrder::default() };
         self.sessions.submit(&caller, target, Operation::AddWorker, order).await?;
         self.get(person, name, target, &id)
     }
@@ -81,7 +81,8 @@ impl Workers {
         self.sessions.registry.keeper(&caller)?;
         let id = self.get(person, name, target, worker)?.id;
         let worker = Some(id.clone());
-        let order = Order { worker, continues: restart.continues, ..Order::default() };
+        let order =
+            SessionOrder { worker, continues: restart.continues, ..SessionOrder::default() };
         self.sessions.submit(&caller, target, Operation::RestartWorker, order).await?;
         self.get(person, name, target, &id)
     }
@@ -97,7 +98,7 @@ impl Workers {
         let caller = Caller::drive(person, name, "to remove a worker");
         self.sessions.registry.keeper(&caller)?;
         let id = self.get(person, name, target, worker)?.id;
-        let order = Order { worker: Some(id), ..Order::default() };
+        let order = SessionOrder { worker: Some(id), ..SessionOrder::default() };
         self.sessions.submit(&caller, target, Operation::RemoveWorker, order).await.map(drop)
     }
 

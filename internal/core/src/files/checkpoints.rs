@@ -44,7 +44,7 @@ pub(crate) async fn make(
         let n = taken.checkpoint.n;
         files.record(server, caller, EventKind::CheckpointMade, n.to_string()).await?;
     }
-    let shed_link::git::Snapshot { checkpoint, unchanged, skipped, .. } = taken;
+    let shed_link::git::TakenCheckpoint { checkpoint, unchanged, skipped, .. } = taken;
     Ok(MadeCheckpoint { checkpoint, unchanged, skipped })
 }
 

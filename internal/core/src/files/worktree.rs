@@ -5,15 +5,15 @@ use shed_api::name::printable;
 use shed_api::session::SessionType;
 use shed_api::{Actor, EventKind, SessionName};
 use shed_link::git::{
-    Branch, ContainerPath, FailureKind, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev, Snapshot,
-    View as TreeView,
+    Branch, ContainerPath, FailureKind, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev,
+    TakenCheckpoint, View as TreeView,
 };
 use shed_model::NewEvent;
 use shed_model::Rejection;
 
 use crate::Error;
 use crate::server::Server;
-use crate::session::env::OpEnv;
+use crate::session::env::SessionOpEnv;
 use shed_guest::Link;
 use shed_guest::git::{git, unexpected};
 use shed_model::session::Managed;
@@ -77,7 +77,7 @@ pub(crate) fn tree_view(server: &Server, known: &Managed) -> Result<TreeView, Er
 }
 
 /// Makes the last checkpoint of a worktree before its removal, whatever the size of its files: what it lacks is lost.
-pub(crate) async fn last_checkpoint(env: &OpEnv) -> Result<(), Error> {
+pub(crate) async fn last_checkpoint(env: &SessionOpEnv) -> Result<(), Error> {
     let mut known = Managed::clone(&*env.known()?);
     known.row.spec.limits.checkpoint_file_bytes = Some(u64::MAX);
     let (server, link) = (&env.server, env.link()?);
@@ -113,10 +113,10 @@ pub(crate) async fn last_checkpoint(env: &OpEnv) -> Result<(), Error> {
 
 /// Makes a checkpoint of the session's directory. `None` if it is not in a repository.
 pub(crate) async fn checkpoint(
-    env: &OpEnv,
+    env: &SessionOpEnv,
     kind: &str,
     message: &str,
-) -> Result<Option<Snapshot>, Error> {
+) -> Result<Option<TakenCheckpoint>, Error> {
     let known = env.known()?;
     if known.row.spec.kind != SessionType::Worktree || !known.row.spec.placed {
         return Ok(None);
@@ -139,7 +139,7 @@ pub(crate) async fn take_checkpoint(
     known: &Managed,
     kind: &str,
     message: &str,
-) -> Result<Snapshot, Error> {
+) -> Result<TakenCheckpoint, Error> {
     let op = GitOp::Snapshot {
         view: tree_view(server, known)?,
         message: message.to_owned(),

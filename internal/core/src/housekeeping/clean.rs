@@ -6,14 +6,14 @@ use shed_api::work::{Orphan, OrphanList};
 use shed_api::{SessionName, SessionRef, ShedName};
 use shed_link::git::{Branch, ContainerPath, GitDone, GitOp, RemoveWorktree};
 use shed_model::Rejection;
-use shed_tmux::argv::{self, Target};
+use shed_tmux::argv;
 use tokio::sync::oneshot;
 
 use crate::Error;
 use crate::access::Caller;
 use crate::files::trash::repositories;
 use crate::housekeeping::leftover::{self, Directory};
-use crate::housekeeping::orphans::{self, Evidence, Found, Thing};
+use crate::housekeeping::orphans::{self, Evidence, Found, Target};
 use crate::server::Server;
 use crate::session::handle::Message;
 use crate::shed::entered::Entered;
@@ -36,16 +36,16 @@ pub(crate) async fn clean(
     let chosen = orphans::named(&found, name, names)?;
     let mut kept: Vec<(Orphan, String)> = Vec::new();
     let mut processes = Vec::new();
-    for Found { orphan, thing } in chosen {
-        let cleaned = match thing {
-            Thing::Process(pid, started) => {
+    for Found { orphan, target } in chosen {
+        let cleaned = match target {
+            Target::Process(pid, started) => {
                 processes.push((pid, started));
                 Ok(())
             }
-            Thing::Tmux(id) => end_tmux(entered, caller, id).await,
-            Thing::Directory(directory) => remove_directory(server, entered, &directory).await,
-            Thing::Record(id) => drop_record(entered, caller, id).await,
-            Thing::Session => {
+            Target::Tmux(id) => end_tmux(entered, caller, id).await,
+            Target::Directory(directory) => remove_directory(server, entered, &directory).await,
+            Target::Record(id) => drop_record(entered, caller, id).await,
+            Target::Session => {
                 let text = format!("shed sessions delete {name} {} deletes it", orphan.name);
                 Err(Error::Rejected(Rejection::Invalid(text)))
             }
@@ -143,7 +143,7 @@ pub(crate) async fn find(
 async fn end_tmux(entered: &Entered, caller: &Caller<'_>, id: u32) -> Result<(), Error> {
     let target = SessionRef::Id(id);
     entered.expect(&target, caller.person).await;
-    match entered.tmux(argv::kill_session(&Target::Id(id)), &target).await {
+    match entered.tmux(argv::kill_session(&argv::Target::Id(id)), &target).await {
         // It has ended.
         Ok(_) | Err(Error::NoSession { .. }) => {}
         Err(error) => return Err(error),

@@ -10,7 +10,7 @@ use crate::Error;
 use crate::files::trash::{repositories, trash_of};
 use crate::housekeeping::leftover::{self, Directory, Repo};
 use crate::housekeeping::log_dirs;
-use crate::housekeeping::retention::{self, DEFAULT_DAYS, Entry, Rules, State, Thing as Kept};
+use crate::housekeeping::retention::{self, DEFAULT_DAYS, Entry, Removal, Rules, State};
 use crate::output::collector::blocking;
 use crate::output::logs::Logs;
 use crate::server::Server;
@@ -61,9 +61,9 @@ pub(crate) async fn collect(
     if !gc.dry_run {
         freed_bytes = remove(logs, entered, &repos, &mut entries, freed_refs).await;
     }
-    let removed = entries
-        .iter()
-        .filter(|entry| entry.item.remove && matches!(entry.thing, Kept::Log(_) | Kept::Spool(_)));
+    let removed = entries.iter().filter(|entry| {
+        entry.item.remove && matches!(entry.removal, Removal::Log(_) | Removal::Spool(_))
+    });
     freed_bytes += removed.map(|entry| entry.item.bytes).sum::<u64>();
     let items = entries.into_iter().map(|entry| entry.item).collect();
     Ok(GcReport { items, freed_bytes })
@@ -79,9 +79,9 @@ async fn remove(
 ) -> u64 {
     let spools: Vec<String> = entries
         .iter()
-        .filter_map(|entry| match &entry.thing {
-            Kept::Spool(worker) => Some(worker.clone()),
-            Kept::Kept | Kept::Log(_) | Kept::Refs(..) => None,
+        .filter_map(|entry| match &entry.removal {
+            Removal::Spool(worker) => Some(worker.clone()),
+            Removal::Nothing | Removal::Log(_) | Removal::Refs(..) => None,
         })
         .collect();
     let spools_gone = if spools.is_empty() {
@@ -101,11 +101,11 @@ async fn remove(
     }
     let all_refs_gone = refs_gone.iter().all(Result::is_ok);
     for entry in entries {
-        let gone = match &entry.thing {
-            Kept::Kept => Ok(()),
-            Kept::Spool(_) => spools_gone.as_ref().map(drop).map_err(ToString::to_string),
-            Kept::Refs(n, _) => refs_gone[*n].as_ref().map(drop).map_err(ToString::to_string),
-            Kept::Log(worker) => {
+        let gone = match &entry.removal {
+            Removal::Nothing => Ok(()),
+            Removal::Spool(_) => spools_gone.as_ref().map(drop).map_err(ToString::to_string),
+            Removal::Refs(n, _) => refs_gone[*n].as_ref().map(drop).map_err(ToString::to_string),
+            Removal::Log(worker) => {
                 let (logs, shed, worker) = (logs.clone(), entered.shed.clone(), worker.clone());
                 let removed = blocking(move || logs.remove(shed.as_str(), &worker)).await;
                 removed.map_err(|error| error.to_string())
@@ -126,9 +126,9 @@ async fn refs_of(link: &Link, repo: &Repo) -> Result<Vec<RefLine>, Error> {
 }
 
 fn refs_to_drop(entries: &[Entry], repo: usize) -> Vec<ShedRef> {
-    let of_entry = |entry: &Entry| match &entry.thing {
-        Kept::Refs(n, refs) if *n == repo => refs.clone(),
-        Kept::Kept | Kept::Log(_) | Kept::Spool(_) | Kept::Refs(..) => Vec::new(),
+    let of_entry = |entry: &Entry| match &entry.removal {
+        Removal::Refs(n, refs) if *n == repo => refs.clone(),
+        Removal::Nothing | Removal::Log(_) | Removal::Spool(_) | Removal::Refs(..) => Vec::new(),
     };
     entries.iter().flat_map(of_entry).collect()
 }

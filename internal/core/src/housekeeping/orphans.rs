@@ -34,7 +34,7 @@ pub(crate) struct Evidence<'a> {
 
 /// What an orphan is, for its removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Thing {
+pub(crate) enum Target {
     /// A tmux session, by its number.
     Tmux(u32),
     /// A directory in the directory of worktrees.
@@ -51,7 +51,7 @@ pub(crate) enum Thing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) orphan: Orphan,
-    pub(crate) thing: Thing,
+    pub(crate) target: Target,
 }
 
 /// Finds the orphans, sorted by kind and name.
@@ -111,10 +111,10 @@ pub(crate) fn named(
     Ok(chosen)
 }
 
-fn found(kind: &str, name: &str, detail: &str, hint: String, thing: Thing) -> Found {
+fn found(kind: &str, name: &str, detail: &str, hint: String, target: Target) -> Found {
     let orphan =
         Orphan { kind: kind.to_owned(), name: printable(name), detail: printable(detail), hint };
-    Found { orphan, thing }
+    Found { orphan, target }
 }
 
 /// A word for a command line, quoted for the shell if necessary.
@@ -161,7 +161,7 @@ fn of_tmux(evidence: &Evidence<'_>) -> Vec<Found> {
             } else {
                 clean(shed, &name)
             };
-            found("session", &name, &detail, hint, Thing::Tmux(row.id))
+            found("session", &name, &detail, hint, Target::Tmux(row.id))
         })
         .collect()
 }
@@ -172,7 +172,7 @@ fn of_rows(evidence: &Evidence<'_>) -> Vec<Found> {
         let what = if row.id == row.session { "session" } else { "worker" };
         let detail = format!("the row of {what} {:?} cannot be read: {}", row.name, row.why);
         // A name may occur twice; an id does not.
-        found("record", &row.id, &detail, clean(shed, &row.id), Thing::Record(row.id.clone()))
+        found("record", &row.id, &detail, clean(shed, &row.id), Target::Record(row.id.clone()))
     });
     let orphaned = evidence.work.sessions.values().map(|known| &known.row);
     let orphaned = orphaned.filter(|row| row.status == SessionStatus::Orphaned).map(|row| {
@@ -181,7 +181,7 @@ fn of_rows(evidence: &Evidence<'_>) -> Vec<Found> {
             .as_deref()
             .unwrap_or("its record is inconsistent with the shed's actual state");
         let hint = format!("shed sessions restart {shed} {}", row.name);
-        found("session", &row.name, &format!("orphaned: {why}"), hint, Thing::Session)
+        found("session", &row.name, &format!("orphaned: {why}"), hint, Target::Session)
     });
     unreadable.chain(orphaned).collect()
 }
@@ -212,7 +212,7 @@ fn of_directories(evidence: &Evidence<'_>) -> Vec<Found> {
                 detail
             };
             let hint = clean(evidence.shed, &directory.path);
-            found("worktree", &directory.path, &detail, hint, Thing::Directory(directory.clone()))
+            found("worktree", &directory.path, &detail, hint, Target::Directory(directory.clone()))
         })
         .collect()
 }
@@ -223,7 +223,7 @@ fn of_processes(evidence: &Evidence<'_>) -> Vec<Found> {
         let name = process.pid.to_string();
         let detail = format!("{:?} of {whose}", printable(&process.command));
         let hint = clean(evidence.shed, &name);
-        Some(found("process", &name, &detail, hint, Thing::Process(process.pid, process.started)))
+        Some(found("process", &name, &detail, hint, Target::Process(process.pid, process.started)))
     });
     strange.collect()
 }
@@ -433,7 +433,7 @@ mod tests {
     #[test]
     fn a_name_selects_one_orphan() {
         let shed: ShedName = "a".parse().unwrap();
-        let one = |kind: &str, name: &str| found(kind, name, "", String::new(), Thing::Session);
+        let one = |kind: &str, name: &str| found(kind, name, "", String::new(), Target::Session);
         let all = [one("process", "7"), one("session", "7"), one("session", "x")];
         let names = |list: &[&str]| {
             let list: Vec<String> = list.iter().map(|name| (*name).to_owned()).collect();

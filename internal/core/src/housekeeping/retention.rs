@@ -36,9 +36,9 @@ pub(crate) struct Rules<'a> {
 
 /// What is removed with an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Thing {
+pub(crate) enum Removal {
     /// Nothing.
-    Kept,
+    Nothing,
     /// The log of a worker.
     Log(String),
     /// The spools of a worker.
@@ -51,7 +51,7 @@ pub(crate) enum Thing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) item: GcItem,
-    pub(crate) thing: Thing,
+    pub(crate) removal: Removal,
     /// Refs whose size is to be measured, and the number of their repository.
     pub(crate) measured: Option<(usize, Vec<ShedRef>)>,
 }
@@ -60,12 +60,12 @@ impl Entry {
     fn new(kind: &str, name: &str, bytes: u64, why: &str) -> Self {
         let (kind, name, why) = (kind.to_owned(), printable(name), printable(why));
         let item = GcItem { kind, name, bytes, remove: false, why };
-        Self { item, thing: Thing::Kept, measured: None }
+        Self { item, removal: Removal::Nothing, measured: None }
     }
 
-    fn removed(mut self, thing: Thing) -> Self {
+    fn removed(mut self, removal: Removal) -> Self {
         self.item.remove = true;
-        self.thing = thing;
+        self.removal = removal;
         self
     }
 
@@ -73,7 +73,7 @@ impl Entry {
     pub(crate) fn stays(&mut self, why: &str) {
         self.item.remove = false;
         self.item.why = printable(&format!("kept: it could not be removed: {why}"));
-        self.thing = Thing::Kept;
+        self.removal = Removal::Nothing;
     }
 }
 
@@ -120,7 +120,7 @@ impl Rules<'_> {
             }
             let why = self.age("its worker no longer exists", modified);
             let entry = Entry::new("log", &name, bytes, &why);
-            if self.is_old(modified) { entry.removed(Thing::Log(name)) } else { entry }
+            if self.is_old(modified) { entry.removed(Removal::Log(name)) } else { entry }
         };
         found.into_iter().map(entry).collect()
     }
@@ -139,7 +139,7 @@ impl Rules<'_> {
             let modified = DateTime::from_timestamp(modified, 0).unwrap_or(self.now);
             let why = self.age("its worker no longer exists", modified);
             let entry = Entry::new("spool", &name, bytes, &why);
-            if self.is_old(modified) { entry.removed(Thing::Spool(name)) } else { entry }
+            if self.is_old(modified) { entry.removed(Removal::Spool(name)) } else { entry }
         };
         found.into_iter().map(entry).collect()
     }
@@ -174,7 +174,7 @@ impl Rules<'_> {
             // If one has a name that git cannot be given, all stay.
             let whole = refs.len() == n;
             if self.is_old(newest) && whole {
-                entry.removed(Thing::Refs(repo, refs))
+                entry.removed(Removal::Refs(repo, refs))
             } else {
                 entry
             }
@@ -207,7 +207,7 @@ impl Rules<'_> {
             };
             let entry = Entry::new("trash", &name, 0, &why);
             let entry = Entry { measured: Some((repo, refs.clone())), ..entry };
-            if is_old { entry.removed(Thing::Refs(repo, refs)) } else { entry }
+            if is_old { entry.removed(Removal::Refs(repo, refs)) } else { entry }
         };
         found.into_iter().map(entry).collect()
     }
@@ -331,8 +331,8 @@ mod tests {
                 let dir = LogDir { name: worker.clone(), bytes: 7, modified: ago(days) };
                 let logs = rules(limit, |rules| rules.logs(vec![dir]));
                 assert_eq!(removed(&logs), [goes], "{worker} {days} {limit}");
-                let thing = if goes { Thing::Log(worker.clone()) } else { Thing::Kept };
-                assert_eq!((&logs[0].thing, logs[0].item.bytes), (&thing, 7));
+                let removal = if goes { Removal::Log(worker.clone()) } else { Removal::Nothing };
+                assert_eq!((&logs[0].removal, logs[0].item.bytes), (&removal, 7));
                 assert_eq!(logs[0].item.why.starts_with("kept: "), !goes, "{:?}", logs[0]);
                 let Ok(worker) = worker.parse() else { continue };
                 for held in [false, true] {
@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(removed(&entries), [false, false, false, true]);
         assert_eq!(entries[0].item.name, "web");
         assert!(entries[1].item.why.contains("cannot be read"), "{:?}", entries[1]);
-        assert!(matches!(&entries[3].thing, Thing::Refs(0, refs) if refs.len() == 2));
+        assert!(matches!(&entries[3].removal, Removal::Refs(0, refs) if refs.len() == 2));
     }
 
     #[test]
@@ -408,7 +408,7 @@ mod tests {
         };
         let why = |path: &str, state: State| {
             let entry = rules(0, |rules| rules.worktree(path, Some(1), &state));
-            assert!(!entry.item.remove && entry.thing == Thing::Kept);
+            assert!(!entry.item.remove && entry.removal == Removal::Nothing);
             entry.item.why
         };
         assert_eq!(why("/worktrees/web", State::Unknown), "kept: session web");

@@ -11,7 +11,7 @@ use std::time::Duration;
 use shed_api::ShedName;
 use shed_api::worker::WorkerStatus;
 use shed_link::Status;
-use shed_link::spool::{Ask, Epoch, Item};
+use shed_link::spool::{CollectorRequest, Epoch, Item};
 use shed_model::worker::{WorkerChange, WorkerReport};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -49,7 +49,7 @@ pub(crate) async fn run(
             shed: shed.clone(),
             work: work.clone(),
             followed: HashMap::new(),
-            asks: Vec::new(),
+            requests: Vec::new(),
             dirty_bytes: 0,
             ack_due: None,
         };
@@ -74,7 +74,7 @@ struct Collector {
     work: WorkHandle,
     followed: HashMap<Epoch, Followed>,
     /// Not sent yet.
-    asks: Vec<Ask>,
+    requests: Vec<CollectorRequest>,
     /// Stored since the last acknowledgement.
     dirty_bytes: u64,
     ack_due: Option<Instant>,
@@ -104,7 +104,7 @@ impl Collector {
             if self.dirty_bytes >= ACK_BYTES {
                 self.acknowledge().await?;
             }
-            collector.send(self.asks.drain(..)).await?;
+            collector.send(self.requests.drain(..)).await?;
         }
     }
 
@@ -157,9 +157,9 @@ impl Collector {
             Some(from) => {
                 let followed = Followed { cell, stored: from, dirty: false, over: false };
                 self.followed.insert(of, followed);
-                self.asks.push(Ask::Follow { of, from });
+                self.requests.push(CollectorRequest::Follow { of, from });
             }
-            None => self.asks.push(Ask::Ack { of, offset: u64::MAX, end: true }),
+            None => self.requests.push(CollectorRequest::Ack { of, offset: u64::MAX, end: true }),
         }
         Ok(())
     }
@@ -253,7 +253,11 @@ impl Collector {
                 continue;
             };
             followed.dirty = false;
-            self.asks.push(Ask::Ack { of, offset: followed.stored, end: followed.over });
+            self.requests.push(CollectorRequest::Ack {
+                of,
+                offset: followed.stored,
+                end: followed.over,
+            });
             if followed.over {
                 self.followed.remove(&of);
                 self.logs.close(&of.worker.to_string());

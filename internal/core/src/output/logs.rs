@@ -259,7 +259,7 @@ impl Logs {
     }
 
     /// Reads the ends of a shed's logs. Blocks on the disk; called once, in the background.
-    pub(crate) fn look(&self, shed: &str, workers: &[String]) {
+    pub(crate) fn load_ends(&self, shed: &str, workers: &[String]) {
         for worker in workers {
             let status = self.reader(shed, worker).and_then(|reader| Ok(reader.status()?));
             if let Ok(status) = status {

@@ -16,14 +16,14 @@ use crate::Error;
 use crate::server::Server;
 use crate::session::Resources;
 use crate::session::events::status_event;
-use crate::session::handle::{ChangeMessage, Message, Order};
+use crate::session::handle::{ChangeMessage, Message, SessionOrder};
 use crate::session::view::WorkView;
 use crate::session::windows;
 use crate::shed::view::View;
 use shed_guest::Link;
 
 /// What an operation works with.
-pub(crate) struct OpEnv {
+pub(crate) struct SessionOpEnv {
     pub(crate) server: Arc<Server>,
     pub(crate) resources: Resources,
     pub(crate) shed: ShedName,
@@ -36,10 +36,10 @@ pub(crate) struct OpEnv {
     pub(crate) shed_view: watch::Receiver<View>,
     pub(crate) cancel: CancellationToken,
     pub(crate) actor: Actor,
-    pub(crate) order: Order,
+    pub(crate) order: SessionOrder,
 }
 
-impl OpEnv {
+impl SessionOpEnv {
     /// The session as currently stored.
     pub(crate) fn known(&self) -> Result<Arc<Managed>, Error> {
         let view = self.view.borrow();

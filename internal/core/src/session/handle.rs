@@ -23,7 +23,7 @@ pub(crate) type Answer = oneshot::Sender<Result<(), Error>>;
 
 /// The options of an operation. They are not stored.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Order {
+pub(crate) struct SessionOrder {
     /// Restart: agents resume their conversations.
     pub(crate) continues: bool,
     /// Delete: uncommitted and unpushed work goes to the trash.
@@ -69,7 +69,7 @@ pub(crate) struct RequestMessage {
     pub(crate) session: String,
     pub(crate) operation: Operation,
     pub(crate) actor: Actor,
-    pub(crate) order: Order,
+    pub(crate) order: SessionOrder,
     pub(crate) answer: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -108,7 +108,7 @@ impl WorkHandle {
         session: &str,
         operation: Operation,
         actor: Actor,
-        order: Order,
+        order: SessionOrder,
     ) -> Result<(), Error> {
         let (answer, answered) = oneshot::channel();
         let post = RequestMessage { session: session.to_owned(), operation, actor, order, answer };

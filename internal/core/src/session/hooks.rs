@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::files::worktree::{facts, tree_view};
-use crate::session::env::OpEnv;
+use crate::session::env::SessionOpEnv;
 use crate::session::ids;
 use crate::session::windows::{self, tmux};
 use shed_guest::git::{git, unexpected};
@@ -22,7 +22,7 @@ use shed_model::session::Managed;
 const HOOK_LIMIT: Duration = Duration::from_secs(1800);
 
 /// Makes the worktree, if the session needs one and has none.
-pub(crate) async fn place(env: &OpEnv) -> Result<(), Error> {
+pub(crate) async fn place(env: &SessionOpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let spec = &known.row.spec;
     let (false, Some(branch), Some(repo)) = (spec.placed, &spec.branch, &spec.repo) else {
@@ -62,7 +62,7 @@ pub(crate) async fn place(env: &OpEnv) -> Result<(), Error> {
 }
 
 /// Gives a fork the files of its checkpoint, once.
-async fn take_checkpoint(env: &OpEnv, known: &Managed) -> Result<(), Error> {
+async fn take_checkpoint(env: &SessionOpEnv, known: &Managed) -> Result<(), Error> {
     if let Some((from, n)) = &known.row.spec.from_checkpoint {
         let view = tree_view(&env.server, known)?;
         let op = GitOp::Restore { view, from: from.parse()?, n: *n, paths: Vec::new() };
@@ -86,7 +86,7 @@ fn git_start(base: Option<&str>) -> Result<GitStart, Error> {
 }
 
 /// Runs the session's setup as a worker of its own, if it has one that was not run to its end.
-pub(crate) async fn set_up(env: &OpEnv) -> Result<(), Error> {
+pub(crate) async fn set_up(env: &SessionOpEnv) -> Result<(), Error> {
     let known = env.known()?;
     if known.row.spec.set_up {
         return Ok(());
@@ -96,7 +96,11 @@ pub(crate) async fn set_up(env: &OpEnv) -> Result<(), Error> {
 }
 
 /// Runs a command as a worker and waits for its end; anything but 0 is a failure.
-pub(crate) async fn run_hook(env: &OpEnv, name: &str, command: Vec<String>) -> Result<(), Error> {
+pub(crate) async fn run_hook(
+    env: &SessionOpEnv,
+    name: &str,
+    command: Vec<String>,
+) -> Result<(), Error> {
     let known = env.known()?;
     let there = known.workers.iter().find(|row| row.spec.hook && row.name == name);
     let worker = if let Some(row) = there {
@@ -169,7 +173,7 @@ fn hook_row(known: &Managed, name: &str, command: Vec<String>, now: DateTime<Utc
     }
 }
 
-pub(crate) async fn close_window(env: &OpEnv, worker: &str) {
+pub(crate) async fn close_window(env: &SessionOpEnv, worker: &str) {
     let window = env.shed_view.borrow().table.as_ref().and_then(|table| table.window_of(worker));
     if let (Some(window), Ok(link)) = (window, env.link()) {
         // It may have closed by itself.

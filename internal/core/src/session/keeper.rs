@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::server::Server;
 use crate::session::Resources;
-use crate::session::handle::{Answer, Message, Order, WorkHandle};
+use crate::session::handle::{Answer, Message, SessionOrder, WorkHandle};
 use crate::session::table::Table;
 use crate::session::view::WorkView;
 use crate::shed::view::View;
@@ -46,12 +46,12 @@ type Job = lane::Job<Operation, Work, Answer>;
 #[derive(Clone)]
 struct Work {
     actor: Actor,
-    order: Order,
+    order: SessionOrder,
     /// Cancels it.
     cancel: CancellationToken,
 }
 
-struct Keeper {
+struct SessionKeeper {
     server: Arc<Server>,
     resources: Resources,
     shed: ShedName,
@@ -91,14 +91,14 @@ pub(crate) async fn start(
     shed_view: watch::Receiver<View>,
     stop: CancellationToken,
 ) -> Result<WorkHandle, Error> {
-    let remembered = server.store.remembered(shed.to_string()).await?;
+    let stored = server.store.stored_sessions(shed.to_string()).await?;
     let layout = server.store.layout(shed.to_string()).await?;
-    let mut view = WorkView { unreadable: remembered.unreadable, ..WorkView::default() };
+    let mut view = WorkView { unreadable: stored.unreadable, ..WorkView::default() };
     let mut workers: BTreeMap<String, Vec<WorkerRow>> = BTreeMap::new();
-    for worker in remembered.workers {
+    for worker in stored.workers {
         workers.entry(worker.session.clone()).or_default().push(worker);
     }
-    for row in remembered.sessions {
+    for row in stored.sessions {
         let workers = workers.remove(&row.id).unwrap_or_default();
         view.sessions.insert(row.id.clone(), Arc::new(Managed { row, workers }));
     }
@@ -106,11 +106,11 @@ pub(crate) async fn start(
     let ids: Vec<String> = of_workers.map(|row| row.id.clone()).collect();
     let (logs, of_shed) = (resources.logs.clone(), shed.to_string());
     // Only for what lists show; nobody waits for it.
-    server.tasks.spawn_blocking(move || logs.look(&of_shed, &ids));
+    server.tasks.spawn_blocking(move || logs.load_ends(&of_shed, &ids));
     let (messages, inbox) = mpsc::channel(INBOX);
     let view = watch::Sender::new(Arc::new(view));
     let handle = WorkHandle { messages: messages.clone(), view: view.subscribe() };
-    let keeper = Keeper {
+    let keeper = SessionKeeper {
         server: Arc::clone(server),
         resources: resources.clone(),
         shed,
@@ -134,7 +134,7 @@ pub(crate) async fn start(
     Ok(handle)
 }
 
-impl Keeper {
+impl SessionKeeper {
     async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut places = self.resources.slots.bell();
         self.take_view().await;

@@ -14,13 +14,13 @@ use shed_model::session::life::Operation;
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::session::env::OpEnv;
+use crate::session::env::SessionOpEnv;
 use crate::session::handle::Message;
 
 /// How long tmux's table may take to show a change.
 const SHOW_LIMIT: Duration = Duration::from_secs(2);
 /// Runs an operation to its end and reports it.
-pub(crate) async fn run(operation: Operation, env: OpEnv) {
+pub(crate) async fn run(operation: Operation, env: SessionOpEnv) {
     let (id, messages) = (env.id.clone(), env.messages.clone());
     // A panic ends this operation and must not block the session for ever.
     let ended = tokio::spawn(async move { dispatch(operation, &env).await }).await;
@@ -32,7 +32,7 @@ pub(crate) async fn run(operation: Operation, env: OpEnv) {
     messages.send(Message::Done(id, result)).await.ok();
 }
 
-async fn dispatch(operation: Operation, env: &OpEnv) -> Result<(), Error> {
+async fn dispatch(operation: Operation, env: &SessionOpEnv) -> Result<(), Error> {
     match operation {
         Operation::Create => create::create(env).await,
         Operation::Restore => restore::restore(env).await,
@@ -49,7 +49,7 @@ async fn dispatch(operation: Operation, env: &OpEnv) -> Result<(), Error> {
 }
 
 /// Waits until the table shows the session, so that its creator can list it.
-async fn shown(env: &OpEnv) {
+async fn shown(env: &SessionOpEnv) {
     let mut view = env.shed_view.clone();
     let link = env.link().ok();
     let there = view.wait_for(|view| {

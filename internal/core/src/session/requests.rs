@@ -17,7 +17,7 @@ use crate::Error;
 use crate::access::Caller;
 use crate::server::Server;
 use crate::session::handle::Message;
-use crate::session::handle::Order;
+use crate::session::handle::SessionOrder;
 use crate::session::{WORKSPACE, ids, template_list};
 use crate::shed::entered::{Entered, no_session};
 use crate::shed::handle::KeeperHandle;
@@ -106,7 +106,7 @@ pub(crate) async fn submit(
     caller: &Caller<'_>,
     target: &SessionRef,
     operation: Operation,
-    order: Order,
+    order: SessionOrder,
 ) -> Result<(KeeperHandle, String), Error> {
     let (handle, known) = registry.managed(caller, target)?;
     if operation != Operation::Patch
@@ -130,7 +130,7 @@ pub(crate) async fn delete(
     if known.row.spec.kind == SessionType::Worktree {
         registry.enter(caller).await?;
     }
-    let order = Order { force, ..Order::default() };
+    let order = SessionOrder { force, ..SessionOrder::default() };
     handle.work.request(&known.row.id, Operation::Delete, caller.actor(), order).await
 }
 

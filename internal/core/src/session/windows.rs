@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::output::collector::blocking;
-use crate::session::env::OpEnv;
+use crate::session::env::SessionOpEnv;
 use crate::session::handle::Message;
 use shed_agents::Start;
 use shed_guest::Link;
@@ -46,7 +46,7 @@ const MAX_REFUSAL_BYTES: u64 = 4 << 10;
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// Opens a worker's window and returns when its command runs, has ended, or could not be started.
-pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result<(), Error> {
+pub(crate) async fn open(env: &SessionOpEnv, worker: &str, opening: &Opening) -> Result<(), Error> {
     let link = env.link()?;
     let known = env.known()?;
     let before = find(&known, worker)?.clone();
@@ -82,7 +82,7 @@ pub(crate) async fn open(env: &OpEnv, worker: &str, opening: &Opening) -> Result
 
 /// Opens the window with a runner in it; the socket is for its prelude.
 async fn start(
-    env: &OpEnv,
+    env: &SessionOpEnv,
     link: &Link,
     known: &Managed,
     row: &WorkerRow,
@@ -108,7 +108,7 @@ async fn start(
 
 /// Waits for a runner that says that it could not begin, and passes that on: it has no spool from which it would come.
 /// Never ready for any other reason than the server's end.
-async fn refusal(env: &OpEnv, worker: &str, epoch: u64, socket: &mut Connection) -> Error {
+async fn refusal(env: &SessionOpEnv, worker: &str, epoch: u64, socket: &mut Connection) -> Error {
     let mut text = Vec::new();
     // What it said before it was lost counts.
     socket.take(MAX_REFUSAL_BYTES).read_to_end(&mut text).await.ok();
@@ -120,7 +120,7 @@ async fn refusal(env: &OpEnv, worker: &str, epoch: u64, socket: &mut Connection)
 }
 
 /// Has it written that a start failed, unless the command is known to have ended.
-async fn tell_refused(env: &OpEnv, worker: &str, epoch: u64, why: String) {
+async fn tell_refused(env: &SessionOpEnv, worker: &str, epoch: u64, why: String) {
     let at_ms = u64::try_from(env.now().timestamp_millis()).unwrap_or_default();
     let change = WorkerChange::Refused(why);
     let report = WorkerReport { worker: worker.to_owned(), epoch, at_ms, change };
@@ -146,7 +146,7 @@ fn find<'a>(known: &'a Managed, worker: &str) -> Result<&'a WorkerRow, Error> {
 
 /// Puts a runner into the worker's window: the one it has, a new one, or the first of a new session.
 async fn place(
-    env: &OpEnv,
+    env: &SessionOpEnv,
     link: &Link,
     known: &Managed,
     window: &WorkerWindow,
@@ -191,7 +191,7 @@ async fn place(
 
 /// The session of this name, if it has this mark.
 pub(crate) async fn has_ours(
-    env: &OpEnv,
+    env: &SessionOpEnv,
     link: &Link,
     name: &str,
     mark: &str,
@@ -205,13 +205,17 @@ pub(crate) async fn has_ours(
 }
 
 /// Runs a tmux command; one whose server went away is tried again.
-pub(crate) async fn tmux(env: &OpEnv, link: &Link, argv: Vec<String>) -> Result<String, Error> {
+pub(crate) async fn tmux(
+    env: &SessionOpEnv,
+    link: &Link,
+    argv: Vec<String>,
+) -> Result<String, Error> {
     tmux_in(env, link, argv, None).await
 }
 
 /// The same, from a directory: where tmux opens what is made of it.
 async fn tmux_in(
-    env: &OpEnv,
+    env: &SessionOpEnv,
     link: &Link,
     argv: Vec<String>,
     directory: Option<&str>,
@@ -243,7 +247,7 @@ fn session_env(shed: &shed_api::ShedName, known: &Managed) -> Vec<(String, Strin
 }
 
 fn spawn(
-    env: &OpEnv,
+    env: &SessionOpEnv,
     link: &Link,
     known: &Managed,
     row: &WorkerRow,
@@ -317,7 +321,7 @@ async fn existing(link: &Link, paths: &[String]) -> Result<Vec<String>, Error> {
 }
 
 /// What is shown before the command prints: the worker's past, and what happened to it.
-async fn prelude(env: &OpEnv, row: &WorkerRow, opening: &Opening) -> Vec<u8> {
+async fn prelude(env: &SessionOpEnv, row: &WorkerRow, opening: &Opening) -> Vec<u8> {
     let (logs, shed, worker) = (env.resources.logs.clone(), env.shed.clone(), row.id.clone());
     let past = blocking(move || {
         let reader = logs.reader(shed.as_str(), &worker)?;
@@ -332,7 +336,7 @@ async fn prelude(env: &OpEnv, row: &WorkerRow, opening: &Opening) -> Vec<u8> {
 }
 
 /// Waits until the collector has reported the result of a start.
-async fn started(env: &OpEnv, worker: &str, epoch: u64) -> Result<(), Error> {
+async fn started(env: &SessionOpEnv, worker: &str, epoch: u64) -> Result<(), Error> {
     let mut view = env.view.clone();
     let id = env.id.clone();
     let find = |view: &crate::session::view::WorkView| {
@@ -361,7 +365,11 @@ async fn started(env: &OpEnv, worker: &str, epoch: u64) -> Result<(), Error> {
 }
 
 /// Ends a worker's processes, and waits until their end is written.
-pub(crate) async fn stop(env: &OpEnv, worker: &WorkerRow, grace: Duration) -> Result<(), Error> {
+pub(crate) async fn stop(
+    env: &SessionOpEnv,
+    worker: &WorkerRow,
+    grace: Duration,
+) -> Result<(), Error> {
     // Of a shed that is stopped nothing runs, even if its end could not be reported.
     let is_stopped = env.shed_view.borrow().status() == ShedStatus::Stopped;
     if worker.status == WorkerStatus::Exited || is_stopped {

@@ -2,7 +2,7 @@
 //! writes the new status with its event, and only then starts the operation. Operations run beside it and report back, so
 //! that it always answers.
 
-mod news;
+mod link_events;
 mod reports;
 mod requests;
 
@@ -27,12 +27,12 @@ use crate::shed::credential_relay::CredentialRelay;
 use crate::shed::handle::{Answer, KeeperHandle, Message, Order};
 use crate::shed::operations::Report;
 use crate::shed::view::{ProgressState, View};
-use shed_guest::LinkNews;
+use shed_guest::LinkEvent;
 
 /// Messages that wait for the keeper. Further senders wait.
 const INBOX: usize = 32;
-/// News of links that wait. Then shed-init waits.
-const NEWS: usize = 32;
+/// Events of links that may wait. When it is full, shed-init waits.
+const LINK_EVENTS: usize = 32;
 /// Reports of an operation that wait.
 const REPORTS: usize = 32;
 
@@ -73,7 +73,7 @@ struct Keeper {
 enum Turn {
     Pulse,
     Message(Option<Message>),
-    Link(LinkNews),
+    Link(LinkEvent),
     Report(Report),
     Stop,
 }
@@ -89,7 +89,7 @@ pub(crate) async fn start(
 ) -> Result<KeeperHandle, Error> {
     let listener = server.transport.listen(&name)?;
     let (messages, inbox) = mpsc::channel(INBOX);
-    let (news, heard) = mpsc::channel(NEWS);
+    let (link_events, heard) = mpsc::channel(LINK_EVENTS);
     let (reports, reported) = mpsc::channel(REPORTS);
     let first = View {
         row: Arc::new(row.clone()),
@@ -119,7 +119,7 @@ pub(crate) async fn start(
         relay: relay.clone(),
         work: work.clone(),
     };
-    server.tasks.spawn(shed_guest::listen(listener, name.clone(), news, stop.clone()));
+    server.tasks.spawn(shed_guest::listen(listener, name.clone(), link_events, stop.clone()));
     let keeper = Keeper {
         server: Arc::clone(server),
         resources: resources.clone(),
@@ -153,7 +153,7 @@ impl Keeper {
     async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Message>,
-        mut news: mpsc::Receiver<LinkNews>,
+        mut link_events: mpsc::Receiver<LinkEvent>,
         mut reports: mpsc::Receiver<Report>,
     ) -> Ended {
         let mut pulse = tokio::time::interval(self.server.settings.pulse);
@@ -162,7 +162,7 @@ impl Keeper {
             let turn = tokio::select! {
                 _ = pulse.tick() => Turn::Pulse,
                 post = inbox.recv() => Turn::Message(post),
-                Some(news) = news.recv() => Turn::Link(news),
+                Some(event) = link_events.recv() => Turn::Link(event),
                 Some(report) = reports.recv() => Turn::Report(report),
                 () = self.stop.cancelled() => Turn::Stop,
             };
@@ -170,7 +170,7 @@ impl Keeper {
                 Turn::Message(Some(post)) => self.take_post(post).await,
                 // Every handle is gone, or the server stops: containers go on, and so does what is in them.
                 Turn::Message(None) | Turn::Stop => return Ended::Stopped,
-                Turn::Link(news) => self.take_news(news).await,
+                Turn::Link(event) => self.handle_link_event(event).await,
                 Turn::Pulse => self.check_link(),
                 Turn::Report(report) => {
                     if self.take_report(report).await == Some(Ended::Removed) {
@@ -201,7 +201,7 @@ impl Keeper {
                 answer.send(written).ok();
             }
             Message::Expect(session, actor) => {
-                self.expected.retain(|_, (_, since)| since.elapsed() < news::EXPECTED_FOR);
+                self.expected.retain(|_, (_, since)| since.elapsed() < link_events::EXPECTED_FOR);
                 self.expected.insert(session, (actor, Instant::now()));
             }
             Message::Seen(found, occasion) => self.take_seen(found, occasion).await,

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shed_api::ShedName;
-use shed_link::{Hello, News, PROTOCOL, Refusal, Reply, Status, Welcome};
+use shed_link::{Hello, Message, PROTOCOL, Refusal, Reply, Status, Welcome};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{HANGUP, Inner, Link, LinkNews, Queued};
+use super::{HANGUP, Inner, Link, LinkEvent, Queued};
 use crate::Error;
 use crate::backoff::Backoff;
 use crate::transport::{Caller, Ends, Listener, Outgoing, Wire};
@@ -32,7 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn listen(
     mut listener: Box<dyn Listener>,
     shed: ShedName,
-    news: mpsc::Sender<LinkNews>,
+    events: mpsc::Sender<LinkEvent>,
     stop: CancellationToken,
 ) {
     let callers = Arc::new(Semaphore::new(MAX_CALLERS));
@@ -51,12 +51,12 @@ pub async fn listen(
         let Ok(permit) = Arc::clone(&callers).try_acquire_owned() else {
             continue;
         };
-        let (shed, news, stop) = (shed.clone(), news.clone(), stop.clone());
+        let (shed, events, stop) = (shed.clone(), events.clone(), stop.clone());
         links.spawn(async move {
             let greeted = timeout(GREETING_LIMIT, greet(&shed, caller)).await;
             drop(permit);
             match greeted {
-                Ok(Ok(Some((wire, hello)))) => serve(wire, shed, hello, news, stop).await,
+                Ok(Ok(Some((wire, hello)))) => serve(wire, shed, hello, events, stop).await,
                 Ok(Ok(None)) => {
                     tracing::warn!(%shed, "a connection that is not from shed-init was refused");
                 }
@@ -92,7 +92,7 @@ async fn serve(
     wire: Wire,
     shed: ShedName,
     hello: Hello,
-    news: mpsc::Sender<LinkNews>,
+    events: mpsc::Sender<LinkEvent>,
     stop: CancellationToken,
 ) {
     let Wire { mut sender, mut receiver, streams } = wire;
@@ -102,7 +102,7 @@ async fn serve(
     let inner = Inner { shed: shed.clone(), requests, next_id, hello, gone: gone.clone(), streams };
     let link = Link { inner: Arc::new(inner) };
     // The keeper is gone when this fails, and with it the shed.
-    news.send(LinkNews::Up(link.clone())).await.ok();
+    events.send(LinkEvent::Up(link.clone())).await.ok();
     let open = Mutex::new(Open::default());
     let sending = async {
         while let Some(queued) = inbox.recv().await {
@@ -117,24 +117,24 @@ async fn serve(
     let receiving = async {
         while let Some(item) = receiver.recv().await? {
             // An item that a newer shed-init sends and this server does not know is skipped.
-            let Ok(item) = serde_json::from_value::<News>(item) else {
+            let Ok(item) = serde_json::from_value::<Message>(item) else {
                 continue;
             };
             let report = match item {
-                News::Reply { id, reply } => {
+                Message::Reply { id, reply } => {
                     if lock(&open).reply(id, reply) == Waiter::Gone {
                         link.signal(id, HANGUP);
                     }
                     continue;
                 }
-                News::Exited { process, status } => {
+                Message::Exited { process, status } => {
                     lock(&open).exited(process, status);
                     continue;
                 }
-                News::TmuxSnapshot(snapshot) => LinkNews::TmuxSnapshot(link.clone(), snapshot),
-                News::DetachedEnded { tag, status } => LinkNews::DetachedEnded { tag, status },
+                Message::TmuxSnapshot(snapshot) => LinkEvent::TmuxSnapshot(link.clone(), snapshot),
+                Message::DetachedEnded { tag, status } => LinkEvent::DetachedEnded { tag, status },
             };
-            news.send(report).await.ok();
+            events.send(report).await.ok();
         }
         Ok(())
     };
@@ -151,7 +151,7 @@ async fn serve(
         tracing::warn!(%shed, %error, "the link broke");
     }
     gone.cancel();
-    news.send(LinkNews::Down(link)).await.ok();
+    events.send(LinkEvent::Down(link)).await.ok();
 }
 
 fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
@@ -227,7 +227,7 @@ mod tests {
     use crate::unix;
 
     /// A link to a shed-init of another version, as far as its hello; what it sends is up to the test.
-    async fn link_to(version: &str) -> (Link, Conn, mpsc::Receiver<LinkNews>) {
+    async fn link_to(version: &str) -> (Link, Conn, mpsc::Receiver<LinkEvent>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let hello = Hello {
             protocol: PROTOCOL,
@@ -243,16 +243,16 @@ mod tests {
             workspace: "/workspace".to_owned(),
             confine: None,
         };
-        let (news, mut heard) = mpsc::channel(8);
+        let (events, mut heard) = mpsc::channel(8);
         let shed = "a".parse().unwrap();
         tokio::spawn(serve(
             unix::wire(Conn::new(ours)),
             shed,
             hello,
-            news,
+            events,
             CancellationToken::new(),
         ));
-        let Some(LinkNews::Up(link)) = heard.recv().await else {
+        let Some(LinkEvent::Up(link)) = heard.recv().await else {
             panic!("no link");
         };
         (link, Conn::new(theirs), heard)
@@ -265,7 +265,7 @@ mod tests {
             let (request, _) = old.recv::<serde_json::Value>().await.unwrap().unwrap();
             let id = request["id"].as_u64().unwrap();
             let reply = Reply::Refused(Refusal::Unsupported);
-            old.send(&News::Reply { id, reply }, &[]).await.unwrap();
+            old.send(&Message::Reply { id, reply }, &[]).await.unwrap();
         };
         tokio::join!(link.check(), answer);
         assert!(!link.gone().is_cancelled());
@@ -276,9 +276,9 @@ mod tests {
     async fn an_unknown_message_of_a_newer_shed_init_is_skipped() {
         let (_link, new, mut heard) = link_to("99.0.0").await;
         new.send(&serde_json::json!({ "weather": { "in": "the container" } }), &[]).await.unwrap();
-        let ended = News::DetachedEnded { tag: "t".to_owned(), status: Status::Code(0) };
+        let ended = Message::DetachedEnded { tag: "t".to_owned(), status: Status::Code(0) };
         new.send(&ended, &[]).await.unwrap();
-        assert!(matches!(heard.recv().await, Some(LinkNews::DetachedEnded { .. })));
+        assert!(matches!(heard.recv().await, Some(LinkEvent::DetachedEnded { .. })));
     }
 
     #[tokio::test(start_paused = true)]
@@ -286,7 +286,7 @@ mod tests {
         let (link, _silent, mut heard) = link_to("0.1.0").await;
         link.check().await;
         assert!(link.gone().is_cancelled());
-        assert!(matches!(heard.recv().await, Some(LinkNews::Down(_))));
+        assert!(matches!(heard.recv().await, Some(LinkEvent::Down(_))));
         let run = Run { argv: Vec::new(), env: Vec::new(), directory: None, timeout_ms: 0 };
         assert!(matches!(link.run(run).await, Err(Error::Unreachable(_))));
     }

@@ -33,9 +33,9 @@ pub enum GitDone {
     /// The result of [`GitOp::Numbers`].
     Numbers(DiffNumbers),
     /// The result of [`GitOp::Diff`]; the patch follows the answer's line.
-    Diff(Diffed),
+    Diff(DiffSummary),
     /// The result of [`GitOp::Snapshot`].
-    Snapshot(Snapshot),
+    Snapshot(TakenCheckpoint),
     /// The result of [`GitOp::Checkpoints`], oldest first.
     Checkpoints(Vec<Checkpoint>),
     /// The result of [`GitOp::Restore`].
@@ -184,7 +184,7 @@ pub struct RemovedWorktree {
 
 /// A diff of two trees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Diffed {
+pub struct DiffSummary {
     /// The id of the old tree.
     pub from: String,
     /// The id of the new tree.
@@ -207,7 +207,7 @@ pub struct Diffed {
 
 /// The result of taking a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub struct TakenCheckpoint {
     /// The new checkpoint, or the last one when `unchanged`.
     pub checkpoint: Checkpoint,
     /// Whether the working tree is equal to the last checkpoint, so that no new one was taken.

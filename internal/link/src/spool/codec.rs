@@ -1,6 +1,8 @@
 //! The frames of the collector's connection as bytes.
 
-use super::{Ask, Epoch, Item, MAX_OUTPUT_BYTES, MAX_PAYLOAD_BYTES, SpoolError, WorkerId};
+use super::{
+    CollectorRequest, Epoch, Item, MAX_OUTPUT_BYTES, MAX_PAYLOAD_BYTES, SpoolError, WorkerId,
+};
 use super::{refusal_bytes, status_bytes, status_of};
 use crate::piece::{self, HEADER_BYTES, Piece};
 
@@ -78,7 +80,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Ask {
+impl CollectorRequest {
     /// Appends the encoded frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
@@ -97,7 +99,7 @@ impl Ask {
             return Ok(None);
         };
         let mut fields = Reader(payload);
-        let ask = match kind {
+        let request = match kind {
             FOLLOW => Self::Follow { of: fields.of()?, from: fields.long()? },
             ACK => Self::Ack {
                 of: fields.of()?,
@@ -111,7 +113,7 @@ impl Ask {
             FORGET => Self::Forget { worker: WorkerId::from_bytes(fields.take()?) },
             _ => return Err(SpoolError),
         };
-        if fields.0.is_empty() { Ok(Some((ask, n_bytes))) } else { Err(SpoolError) }
+        if fields.0.is_empty() { Ok(Some((request, n_bytes))) } else { Err(SpoolError) }
     }
 }
 
@@ -231,15 +233,12 @@ mod tests {
             .prop_map(|(id, epoch)| Epoch { worker: WorkerId::from_bytes(id), epoch })
     }
 
-    fn asks() -> impl Strategy<Value = Ask> {
+    fn requests() -> impl Strategy<Value = CollectorRequest> {
         prop_oneof![
-            (epochs(), any::<u64>()).prop_map(|(of, from)| Ask::Follow { of, from }),
-            (epochs(), any::<u64>(), any::<bool>()).prop_map(|(of, offset, end)| Ask::Ack {
-                of,
-                offset,
-                end
-            }),
-            epochs().prop_map(|of| Ask::Forget { worker: of.worker }),
+            (epochs(), any::<u64>()).prop_map(|(of, from)| CollectorRequest::Follow { of, from }),
+            (epochs(), any::<u64>(), any::<bool>())
+                .prop_map(|(of, offset, end)| CollectorRequest::Ack { of, offset, end }),
+            epochs().prop_map(|of| CollectorRequest::Forget { worker: of.worker }),
         ]
     }
 
@@ -290,7 +289,7 @@ mod tests {
         let mut head = vec![OUTPUT];
         head.extend(u32::try_from(MAX_PAYLOAD_BYTES + 1).unwrap().to_be_bytes());
         assert_eq!(Item::decode(&head), Err(SpoolError));
-        assert_eq!(Ask::decode(&head), Err(SpoolError));
+        assert_eq!(CollectorRequest::decode(&head), Err(SpoolError));
     }
 
     #[test]
@@ -308,13 +307,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encoded_frames_decode_to_the_same_values(items in prop::collection::vec(items(), 0..8), asks in prop::collection::vec(asks(), 0..8)) {
+        fn encoded_frames_decode_to_the_same_values(items in prop::collection::vec(items(), 0..8), sent in prop::collection::vec(requests(), 0..8)) {
             let (mut out, mut requests) = (Vec::new(), Vec::new());
             for item in &items {
                 item.encode(&mut out);
             }
-            for ask in &asks {
-                ask.encode(&mut requests);
+            for request in &sent {
+                request.encode(&mut requests);
             }
             let (mut at, mut asked_at) = (0, 0);
             for item in &items {
@@ -323,9 +322,9 @@ mod tests {
                 prop_assert_eq!(Item::decode(&out[at..at + n_bytes - 1]).unwrap(), None);
                 at += n_bytes;
             }
-            for ask in &asks {
-                let (got, n_bytes) = Ask::decode(&requests[asked_at..]).unwrap().unwrap();
-                prop_assert_eq!(&got, ask);
+            for request in &sent {
+                let (got, n_bytes) = CollectorRequest::decode(&requests[asked_at..]).unwrap().unwrap();
+                prop_assert_eq!(&got, request);
                 asked_at += n_bytes;
             }
             prop_assert_eq!(Item::decode(&out[at..]), Ok(None));
@@ -340,7 +339,7 @@ mod tests {
                 if let Ok(Some((_, n_bytes))) = Item::decode(input) {
                     prop_assert!(n_bytes <= input.len());
                 }
-                if let Ok(Some((_, n_bytes))) = Ask::decode(input) {
+                if let Ok(Some((_, n_bytes))) = CollectorRequest::decode(input) {
                     prop_assert!(n_bytes <= input.len());
                 }
             }

@@ -41,7 +41,7 @@ pub struct Ids {
 /// What a plan depends on beside the request.
 #[derive(Debug)]
 pub struct Inputs<'a> {
-    /// The shed's name.
+    /// The name of the shed that the session is created in.
     pub shed: &'a str,
     /// Names of sessions that are taken.
     pub names: BTreeSet<String>,
@@ -51,7 +51,7 @@ pub struct Inputs<'a> {
     pub worktrees: &'a str,
     /// The directory in which sessions begin by default, and the repository that worktrees are made from.
     pub workspace: &'a str,
-    /// The time of the request.
+    /// When the request arrived, by the server's clock.
     pub now: DateTime<Utc>,
     /// Fresh ids.
     pub ids: Ids,

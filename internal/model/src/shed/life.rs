@@ -21,45 +21,45 @@ use shed_api::ShedStatus;
 
 use crate::lane::{self, Ahead, Life};
 
-/// What a person asks for.
+/// What a person requests of a shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Request {
     /// Create it, or continue a creation that failed.
     Create,
-    /// Start it if it does not run.
+    /// Start it; nothing to do if it runs.
     Start,
-    /// Stop it if it runs.
+    /// Stop it; nothing to do if it is stopped.
     Stop,
     /// Stop it and start it again.
     Restart,
-    /// Freeze its processes.
+    /// Freeze all its processes; memory stays in use.
     Pause,
-    /// Let its processes go on.
+    /// Continue the processes of a paused shed.
     Unpause,
     /// Replace its container; its volumes stay.
     Rebuild,
-    /// Delete it.
+    /// Delete it. The only request that interrupts an operation in progress.
     Delete,
 }
 
 /// What the keeper does, one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// From nothing, or from where it failed, to running.
+    /// Create the container, or continue where a creation failed; ends in `running`.
     Create,
-    /// From stopped or failed to running.
+    /// Start the container of a stopped or failed shed; ends in `running`.
     Start,
-    /// To stopped.
+    /// End all processes; ends in `stopped`.
     Stop,
-    /// To stopped and running again.
+    /// Stop the container if it runs, then start it; ends in `running`.
     Restart,
-    /// To paused.
+    /// Freeze all processes; ends in `paused`.
     Pause,
-    /// From paused to running.
+    /// Continue the frozen processes; ends in `running`.
     Unpause,
-    /// A new container, running if the old one ran.
+    /// Replace the container; ends in `stopped` if the shed was stopped, else in `running`.
     Rebuild,
-    /// To nothing.
+    /// Remove container, volumes and rows. The shed is gone afterwards.
     Remove,
 }
 
@@ -80,7 +80,7 @@ impl Request {
 /// What a decision depends on beside the operations that run and wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// Its status; transitional while an operation runs.
+    /// The stored status; transitional (`creating`, `starting`, `stopping`, `removing`) while an operation runs.
     pub status: ShedStatus,
     /// Whether it has a container: a failed creation may have none.
     pub has_container: bool,
@@ -94,13 +94,13 @@ pub type Verdict = lane::Verdict<Operation, Denial>;
 /// Why a request is denied. The text follows the shed's name in a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Denial {
-    /// It is being deleted.
+    /// A deletion runs or waits; nothing else is accepted.
     #[error("is being deleted")]
     Removing,
-    /// It is frozen.
+    /// Its processes are frozen; it has to be unpaused first.
     #[error("is paused")]
     Paused,
-    /// It has to run for this.
+    /// The request needs a running shed and does not start it.
     #[error("is not running")]
     NotRunning,
     /// Only a failed creation can be retried.
@@ -109,10 +109,10 @@ pub enum Denial {
     /// There is nothing to start: its creation failed early.
     #[error("was never completely created")]
     NeverCreated,
-    /// Its clone failed.
+    /// Its clone failed: it would start without its repository.
     #[error("has no repository: its clone failed")]
     NotCloned,
-    /// Too many operations wait.
+    /// Its queue of operations is full ([`lane::MAX_WAITING`]).
     #[error("has too many operations waiting")]
     TooManyWaiting,
 }
@@ -216,20 +216,20 @@ fn decide_idle(facts: Facts, request: Request) -> Verdict {
 /// The state of a shed's container, as the engine reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Seen {
-    /// There is no container.
+    /// The engine has no container of this shed.
     Nothing,
-    /// Its processes run.
+    /// The container runs.
     Running,
-    /// It is frozen.
+    /// The container is paused.
     Paused,
-    /// It does not run.
+    /// The container exists and does not run.
     Ended,
 }
 
 /// What to do about a difference between the stored status and the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
-    /// They agree.
+    /// Status and container agree; do nothing.
     Nothing,
     /// Store this status.
     Set(ShedStatus),

@@ -30,7 +30,7 @@ pub enum Source {
     Found {
         /// Whether it is a directory.
         is_dir: bool,
-        /// The user id of its owner.
+        /// The user id, on the host, of its owner.
         uid: u32,
     },
     /// The path leads through a symbolic link.

@@ -15,7 +15,7 @@ use shed_guest::{
     Backoff, Connection, Ends, Error, Helper, Input, Listener, Near, Opened, Outgoing, Output,
     Pipes, Sender, Streams, Terminal, TerminalEnds, Transport as _, Wire,
 };
-use shed_link::{News, Reply, Request, Welcome};
+use shed_link::{Message, Reply, Request, Welcome};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -191,15 +191,15 @@ impl Bridge {
 
     /// Something from shed-init: starts the copying of streams, and counts them at their end.
     async fn pass(&mut self, message: &Value) -> Result<HashMap<String, u64>, Error> {
-        match serde_json::from_value::<News>(message.clone()) {
-            Ok(News::Reply { id, reply }) => {
+        match serde_json::from_value::<Message>(message.clone()) {
+            Ok(Message::Reply { id, reply }) => {
                 let waiting = self.waiting.remove(&id);
                 if let (Some(waiting), Reply::Started { .. } | Reply::Done) = (waiting, reply) {
                     self.join(id, waiting).await?;
                 }
                 Ok(HashMap::new())
             }
-            Ok(News::Exited { process, .. }) => {
+            Ok(Message::Exited { process, .. }) => {
                 let outputs = self.outputs.remove(&process).unwrap_or_default();
                 let count = |(token, output): (String, Counted)| {
                     self.terminals.remove(&token);
@@ -207,7 +207,9 @@ impl Bridge {
                 };
                 Ok(outputs.into_iter().map(count).collect())
             }
-            Ok(News::TmuxSnapshot(_) | News::DetachedEnded { .. }) | Err(_) => Ok(HashMap::new()),
+            Ok(Message::TmuxSnapshot(_) | Message::DetachedEnded { .. }) | Err(_) => {
+                Ok(HashMap::new())
+            }
         }
     }
 

@@ -8,12 +8,12 @@ use shed_model::NewEvent;
 use shed_model::session::{Deletion, Managed, SessionRow};
 use shed_model::worker::WorkerRow;
 
-use super::Keeper;
+use super::SessionKeeper;
 use crate::Error;
 use crate::session::events::status_event;
 use crate::session::handle::ChangeMessage;
 
-impl Keeper {
+impl SessionKeeper {
     pub(super) async fn take_change(&mut self, post: ChangeMessage) {
         let ChangeMessage { session, change, events, done } = post;
         let changed = self.change(&session, change, events).await;

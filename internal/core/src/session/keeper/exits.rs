@@ -6,10 +6,10 @@ use shed_model::NewEvent;
 use shed_model::session::Managed;
 use shed_model::worker::{STOPPED_WITH_SHED, WorkerChange, WorkerReport};
 
-use super::Keeper;
+use super::SessionKeeper;
 use crate::Error;
 
-impl Keeper {
+impl SessionKeeper {
     /// Writes what a report changes.
     pub(super) async fn take_worker_report(&mut self, report: WorkerReport) -> Result<(), Error> {
         let all = self.all();

@@ -9,15 +9,15 @@ use shed_model::session::LayoutRow;
 use shed_model::worker::WorkerRow;
 use tokio::time::Instant;
 
-use super::{Keeper, LAYOUT_PAUSE, VANISH_GRACE};
+use super::{LAYOUT_PAUSE, SessionKeeper, VANISH_GRACE};
 use crate::output::collector;
-use crate::session::handle::{Order, WorkHandle};
+use crate::session::handle::{SessionOrder, WorkHandle};
 use crate::session::layout;
 use crate::session::table::{NoSessions, Table};
 use shed_model::session::Managed;
 use shed_model::session::life::Operation;
 
-impl Keeper {
+impl SessionKeeper {
     /// Follows a change of the shed's view.
     pub(super) async fn take_view(&mut self) {
         let link = self.shed_view.borrow_and_update().link.clone();
@@ -121,7 +121,7 @@ impl Keeper {
             if self.is_busy(&row.id) {
                 // The operation began before the shed stopped: after it, the session may be missing.
                 if !same_boot && row.is_up() {
-                    let job = self.own(Operation::Restore, Order::default());
+                    let job = self.own(Operation::Restore, SessionOrder::default());
                     self.insert(&row.id, job).await;
                 }
                 continue;
@@ -135,18 +135,19 @@ impl Keeper {
                         self.set_status(&row.id, running, None, &Actor::Server).await.ok();
                     }
                     if table.marked(&row.id).is_none() && !same_boot {
-                        let job = self.own(Operation::Restore, Order::default());
+                        let job = self.own(Operation::Restore, SessionOrder::default());
                         self.insert(&row.id, job).await;
                     }
                 }
                 SessionStatus::Creating => {
                     self.resources.slots.keep(self.shed.as_str(), &row.id);
-                    let job = self.own(Operation::Create, Order::default());
+                    let job = self.own(Operation::Create, SessionOrder::default());
                     self.insert(&row.id, job).await;
                 }
                 SessionStatus::Removing => {
                     let force = row.spec.deletion.is_some_and(|deletion| deletion.force);
-                    let job = self.own(Operation::Delete, Order { force, ..Order::default() });
+                    let job = self
+                        .own(Operation::Delete, SessionOrder { force, ..SessionOrder::default() });
                     self.insert(&row.id, job).await;
                 }
                 SessionStatus::Waiting

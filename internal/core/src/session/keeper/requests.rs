@@ -12,15 +12,15 @@ use shed_model::session::plan::Plan;
 use shed_model::session::{Managed, SessionRow, ports};
 use shed_store::StoreError;
 
-use super::{Job, Keeper, Work};
+use super::{Job, SessionKeeper, Work};
 use crate::Error;
-use crate::session::env::OpEnv;
+use crate::session::env::SessionOpEnv;
 use crate::session::events::status_event;
-use crate::session::handle::{Answer, Order, RequestMessage};
+use crate::session::handle::{Answer, RequestMessage, SessionOrder};
 use crate::session::operations;
 use crate::session::windows::{FIRST_EPOCH, started_event};
 
-impl Keeper {
+impl SessionKeeper {
     pub(super) async fn create(&mut self, plan: Plan, actor: Actor, answer: Answer) {
         let Plan { mut session, mut worker } = plan;
         // Another session may have got the port block since this one was planned.
@@ -55,7 +55,7 @@ impl Keeper {
         }
         self.put(Managed { row: session, workers: vec![worker] });
         if placed {
-            let order = Order { fresh: true, ..Order::default() };
+            let order = SessionOrder { fresh: true, ..SessionOrder::default() };
             let payload = self.work(actor, order);
             let job = Job { operation: Operation::Create, payload, waiters: vec![answer] };
             self.insert(&id, job).await;
@@ -79,12 +79,12 @@ impl Keeper {
         self.lanes.get(id).is_some_and(|lane| lane.running().is_some())
     }
 
-    pub(super) fn work(&self, actor: Actor, order: Order) -> Work {
+    pub(super) fn work(&self, actor: Actor, order: SessionOrder) -> Work {
         Work { actor, order, cancel: self.stop.child_token() }
     }
 
     /// A job that no person asked for.
-    pub(super) fn own(&self, operation: Operation, order: Order) -> Job {
+    pub(super) fn own(&self, operation: Operation, order: SessionOrder) -> Job {
         Job { operation, payload: self.work(Actor::Server, order), waiters: Vec::new() }
     }
 
@@ -168,7 +168,7 @@ impl Keeper {
             let job = self.lanes.get_mut(id).and_then(Lane::finish);
             return answer_all(job.map(|job| job.waiters).unwrap_or_default(), Err(error));
         }
-        let env = OpEnv {
+        let env = SessionOpEnv {
             server: Arc::clone(&self.server),
             resources: self.resources.clone(),
             shed: self.shed.clone(),

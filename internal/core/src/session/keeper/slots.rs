@@ -5,11 +5,11 @@ use shed_model::lane::Lane;
 use shed_model::session::life::Operation;
 use shed_model::session::{SessionRow, Slot};
 
-use super::Keeper;
+use super::SessionKeeper;
 use super::requests::answer_all;
-use crate::session::handle::Order;
+use crate::session::handle::SessionOrder;
 
-impl Keeper {
+impl SessionKeeper {
     /// Begins what has got a slot.
     pub(super) async fn admit(&mut self) {
         for known in self.all() {
@@ -20,7 +20,8 @@ impl Keeper {
                 && self.resources.slots.enter(self.shed.as_str(), &row.id, row.created_at)
             {
                 let waited = self.turns.remove(&row.id);
-                let job = waited.unwrap_or_else(|| self.own(Operation::Create, Order::default()));
+                let job =
+                    waited.unwrap_or_else(|| self.own(Operation::Create, SessionOrder::default()));
                 self.insert(&row.id, job).await;
             }
         }

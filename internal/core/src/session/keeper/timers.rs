@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Keeper;
+use super::SessionKeeper;
 use crate::files::worktree;
-use crate::session::handle::Order;
+use crate::session::handle::SessionOrder;
 use shed_model::session::Managed;
 use shed_model::session::life::Operation;
 
 /// Between two attempts to end a session whose runtime limit is reached.
 const RETRY_PAUSE: Duration = Duration::from_secs(30);
 
-impl Keeper {
+impl SessionKeeper {
     /// When something is due next.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let limits = self.all().into_iter().filter_map(|known| {
@@ -57,8 +57,10 @@ impl Keeper {
             if may && left.is_some_and(|left| left.is_zero()) && !self.is_busy(&row.id) {
                 // An attempt that fails is repeated after a pause.
                 self.not_before.insert(row.id.clone(), now + RETRY_PAUSE);
-                let order =
-                    Order { why: Some("runtime limit reached".to_owned()), ..Order::default() };
+                let order = SessionOrder {
+                    why: Some("runtime limit reached".to_owned()),
+                    ..SessionOrder::default()
+                };
                 let job = self.own(Operation::Terminate, order);
                 self.insert(&row.id, job).await;
             }

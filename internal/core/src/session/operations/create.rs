@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::terminate::{end_everything, kill_session};
 use super::{SHOW_LIMIT, delete, shown};
 use crate::Error;
-use crate::session::env::OpEnv;
+use crate::session::env::SessionOpEnv;
 use crate::session::hooks::{place, set_up};
 use crate::session::windows::{self, GRACE};
 
@@ -17,7 +17,7 @@ use crate::session::windows::{self, GRACE};
 pub(crate) const NO_GRACE: Duration = Duration::from_millis(500);
 
 /// Creates a planned session.
-pub(super) async fn create(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn create(env: &SessionOpEnv) -> Result<(), Error> {
     match make(env).await {
         Ok(()) => Ok(()),
         // The operation that cancelled this one ends or deletes the session.
@@ -49,7 +49,7 @@ pub(super) async fn create(env: &OpEnv) -> Result<(), Error> {
 }
 
 /// Ends what a creation has begun. A worker that was never started has no runner: it ends with its window.
-async fn undo(env: &OpEnv) {
+async fn undo(env: &SessionOpEnv) {
     let alive: Vec<WorkerRow> = match env.known() {
         Ok(known) => known.workers.iter().filter(|row| row.is_alive()).cloned().collect(),
         Err(_) => return,
@@ -61,7 +61,7 @@ async fn undo(env: &OpEnv) {
     kill_session(env).await.ok();
 }
 
-async fn make(env: &OpEnv) -> Result<(), Error> {
+async fn make(env: &SessionOpEnv) -> Result<(), Error> {
     place(env).await?;
     set_up(env).await?;
     let begun = !env.order.fresh;
@@ -86,7 +86,7 @@ async fn make(env: &OpEnv) -> Result<(), Error> {
 }
 
 /// Starts all workers again, and completes a creation that failed.
-pub(super) async fn restart(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn restart(env: &SessionOpEnv) -> Result<(), Error> {
     end_everything(env, GRACE).await?;
     match make(env).await {
         Ok(()) => Ok(()),

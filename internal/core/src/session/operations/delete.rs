@@ -10,14 +10,14 @@ use tokio::sync::oneshot;
 use super::terminate::{end_everything, end_leftovers};
 use crate::Error;
 use crate::files::worktree::{last_checkpoint, remove_worktree, risk};
-use crate::session::env::OpEnv;
+use crate::session::env::SessionOpEnv;
 use crate::session::events::status_event;
 use crate::session::handle::Message;
 use crate::session::hooks::run_hook;
 use crate::session::windows::GRACE;
 
 /// Ends and deletes a session.
-pub(super) async fn delete(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn delete(env: &SessionOpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let mut has_ended = false;
     let result = try_delete(env, &known, &mut has_ended).await;
@@ -49,7 +49,11 @@ pub(super) async fn delete(env: &OpEnv) -> Result<(), Error> {
 }
 
 /// `has_ended` becomes true when its processes begin to be ended.
-async fn try_delete(env: &OpEnv, known: &Managed, has_ended: &mut bool) -> Result<(), Error> {
+async fn try_delete(
+    env: &SessionOpEnv,
+    known: &Managed,
+    has_ended: &mut bool,
+) -> Result<(), Error> {
     let spec = &known.row.spec;
     if !known.row.owns_worktree() {
         *has_ended = true;
@@ -87,7 +91,7 @@ async fn try_delete(env: &OpEnv, known: &Managed, has_ended: &mut bool) -> Resul
         let torn = run_hook(env, "teardown", spec.teardown.clone()).await;
         if let (Err(error), false) = (&torn, env.order.force) {
             return Err(Error::Rejected(Rejection::Invalid(format!(
-                "{error}; --force deletes it all the same"
+                "{error}; a deletion with force ignores that"
             ))));
         }
         end_everything(env, GRACE).await?;
@@ -100,7 +104,7 @@ async fn try_delete(env: &OpEnv, known: &Managed, has_ended: &mut bool) -> Resul
 }
 
 /// Removes a session's rows. Its output stays until it is tidied up.
-pub(super) async fn forget(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn forget(env: &SessionOpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let (done, forgotten) = oneshot::channel();
     let post = Message::Forget(known.row.id.clone(), env.actor.clone(), done);

@@ -9,12 +9,12 @@ use tokio::time::timeout;
 
 use super::SHOW_LIMIT;
 use crate::Error;
-use crate::session::env::OpEnv;
+use crate::session::env::SessionOpEnv;
 use crate::session::windows::tmux;
 use shed_guest::git::git;
 
 /// Changes a session. git and tmux are changed first: they may refuse.
-pub(super) async fn patch(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn patch(env: &SessionOpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let Some(patch) = env.order.patch.clone() else {
         return Ok(());
@@ -57,7 +57,7 @@ pub(super) async fn patch(env: &OpEnv) -> Result<(), Error> {
     .map(drop)
 }
 
-async fn rename(env: &OpEnv, known: &Managed, name: String) -> Result<(), Error> {
+async fn rename(env: &SessionOpEnv, known: &Managed, name: String) -> Result<(), Error> {
     let taken = env.view.borrow().sessions.values().any(|other| other.row.name == name);
     if taken {
         return Err(Error::SessionExists { shed: env.shed.clone(), session: name });

@@ -9,14 +9,14 @@ use tokio::time::timeout;
 
 use super::shown;
 use crate::Error;
-use crate::session::env::OpEnv;
+use crate::session::env::SessionOpEnv;
 use crate::session::windows;
 
 /// How long the collector may take to report what ended with the shed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Restores a session: its windows with their past output, and the commands that are started again.
-pub(super) async fn restore(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn restore(env: &SessionOpEnv) -> Result<(), Error> {
     let link = env.link()?;
     settle(env).await;
     let known = env.known()?;
@@ -47,7 +47,7 @@ pub(super) async fn restore(env: &OpEnv) -> Result<(), Error> {
 }
 
 /// Whether a worker's agent can resume its conversation.
-fn resumes(env: &OpEnv, worker: &WorkerRow) -> bool {
+fn resumes(env: &SessionOpEnv, worker: &WorkerRow) -> bool {
     worker.spec.agent.as_ref().is_some_and(|agent| {
         let agents = &env.server.settings.sessions.agents;
         agents.get(agent).is_some_and(Agent::resumes_by_id)
@@ -55,7 +55,7 @@ fn resumes(env: &OpEnv, worker: &WorkerRow) -> bool {
 }
 
 /// Waits until the end of every worker is reported.
-async fn settle(env: &OpEnv) {
+async fn settle(env: &SessionOpEnv) {
     let mut view = env.view.clone();
     let settled = view.wait_for(|view| {
         let known = view.sessions.get(&env.id);

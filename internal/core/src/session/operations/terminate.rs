@@ -11,13 +11,13 @@ use super::SHOW_LIMIT;
 use crate::Error;
 use crate::files::worktree::checkpoint;
 use crate::housekeeping::{leftover, orphans};
-use crate::session::env::OpEnv;
+use crate::session::env::SessionOpEnv;
 use crate::session::windows::{self, GRACE, tmux};
 use shed_guest::Link;
 use shed_guest::Runner;
 
 /// Ends the session's processes, with a checkpoint of what they leave.
-pub(super) async fn terminate(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn terminate(env: &SessionOpEnv) -> Result<(), Error> {
     let known = env.known()?;
     if known.row.status == SessionStatus::Waiting {
         env.resources.slots.leave(env.shed.as_str(), &env.id);
@@ -32,7 +32,7 @@ pub(super) async fn terminate(env: &OpEnv) -> Result<(), Error> {
 }
 
 /// Ends every worker's tree and then the tmux session.
-pub(super) async fn end_everything(env: &OpEnv, grace: Duration) -> Result<(), Error> {
+pub(super) async fn end_everything(env: &SessionOpEnv, grace: Duration) -> Result<(), Error> {
     let known = env.known()?;
     let alive = known.workers.iter().filter(|row| row.is_alive());
     let stopped = alive.map(|worker| windows::stop(env, worker, grace));
@@ -42,7 +42,7 @@ pub(super) async fn end_everything(env: &OpEnv, grace: Duration) -> Result<(), E
 }
 
 /// Ends processes that outlived the commands that had started them, as far as they can be found.
-pub(super) async fn end_leftovers(env: &OpEnv) {
+pub(super) async fn end_leftovers(env: &SessionOpEnv) {
     let Ok(link) = env.link() else {
         return;
     };
@@ -60,7 +60,7 @@ pub(super) async fn end_leftovers(env: &OpEnv) {
 }
 
 /// Closes what is left of the session in tmux, including windows that are not workers.
-pub(super) async fn kill_session(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn kill_session(env: &SessionOpEnv) -> Result<(), Error> {
     let Ok(link) = env.link() else {
         // A shed that does not run has no tmux.
         return Ok(());
@@ -107,7 +107,7 @@ async fn freeze_worker(link: &Link, worker: &WorkerRow, on: bool) -> Result<(), 
     }
 }
 
-pub(super) async fn freeze(env: &OpEnv, on: bool) -> Result<(), Error> {
+pub(super) async fn freeze(env: &SessionOpEnv, on: bool) -> Result<(), Error> {
     let known = env.known()?;
     let link = env.link()?;
     let alive: Vec<&WorkerRow> = known.workers.iter().filter(|row| row.is_alive()).collect();

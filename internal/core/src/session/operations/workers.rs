@@ -7,12 +7,12 @@ use shed_model::{NewEvent, Rejection};
 use tokio::sync::oneshot;
 
 use crate::Error;
-use crate::session::env::OpEnv;
+use crate::session::env::SessionOpEnv;
 use crate::session::handle::Message;
 use crate::session::hooks::close_window;
 use crate::session::windows::{self, GRACE};
 
-pub(super) async fn add_worker(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn add_worker(env: &SessionOpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let Some(row) = env.order.new_worker.clone() else {
         return Err(Error::Rejected(Rejection::Invalid("there is no worker to add".to_owned())));
@@ -37,20 +37,20 @@ pub(super) async fn add_worker(env: &OpEnv) -> Result<(), Error> {
     windows::open(env, &id, &Opening::Command { continues: false }).await
 }
 
-fn meant(env: &OpEnv, known: &Managed) -> Result<WorkerRow, Error> {
+fn meant(env: &SessionOpEnv, known: &Managed) -> Result<WorkerRow, Error> {
     let id = env.order.worker.clone().unwrap_or_default();
     let found = known.workers.iter().find(|row| row.id == id).cloned();
     found.ok_or_else(|| Error::NoWorker { session: known.row.name.clone(), worker: id })
 }
 
-pub(super) async fn restart_worker(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn restart_worker(env: &SessionOpEnv) -> Result<(), Error> {
     let worker = meant(env, &*env.known()?)?;
     windows::stop(env, &worker, GRACE).await?;
     let opening = Opening::Command { continues: env.order.continues };
     windows::open(env, &worker.id, &opening).await
 }
 
-pub(super) async fn remove_worker(env: &OpEnv) -> Result<(), Error> {
+pub(super) async fn remove_worker(env: &SessionOpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let worker = meant(env, &known)?;
     if worker.is_alive() {

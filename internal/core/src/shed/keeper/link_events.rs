@@ -1,4 +1,4 @@
-//! News from the link: that it is up or down, tmux's state, the end of detached commands.
+//! Events of the link: that it is up or down, tmux's state, the end of detached commands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use shed_model::NewEvent;
 
 use super::Keeper;
 use crate::session::table::{SessionChange, Table, changes};
-use shed_guest::LinkNews;
+use shed_guest::LinkEvent;
 
 /// How long a new session is attributed to the person who asked for it.
 pub(super) const EXPECTED_FOR: Duration = Duration::from_secs(10);
 
 impl Keeper {
-    pub(super) async fn take_news(&mut self, news: LinkNews) {
-        match news {
-            LinkNews::Up(link) => {
+    pub(super) async fn handle_link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up(link) => {
                 self.show(|view| {
                     view.link = Some(link);
                     view.table_is_old = true;
                 });
                 self.add_event(self.event(EventKind::LinkUp, Actor::Server)).await;
             }
-            LinkNews::Down(link) => {
+            LinkEvent::Down(link) => {
                 if self.view.borrow().link.as_ref() != Some(&link) {
                     return;
                 }
@@ -33,12 +33,12 @@ impl Keeper {
                     self.add_event(self.event(EventKind::LinkDown, Actor::Server)).await;
                 }
             }
-            LinkNews::TmuxSnapshot(link, snapshot) => {
+            LinkEvent::TmuxSnapshot(link, snapshot) => {
                 if self.view.borrow().link.as_ref() == Some(&link) {
                     self.take_snapshot(&snapshot).await;
                 }
             }
-            LinkNews::DetachedEnded { tag, status } => {
+            LinkEvent::DetachedEnded { tag, status } => {
                 let exit = shed_api::stream::Exit::from(status);
                 let tag: String = shed_api::name::printable(&tag).chars().take(64).collect();
                 let note = match exit {
@@ -54,14 +54,14 @@ impl Keeper {
     async fn take_snapshot(&mut self, snapshot: &TmuxSnapshot) {
         let table = Table::read(&self.name, snapshot);
         let known = self.view.borrow().table.clone();
-        let news = match &known {
+        let changed = match &known {
             Some(known) => changes(known.rows(), table.rows()),
             None if self.fresh => changes(&[], table.rows()),
             // After a start of the server, sessions that exist are not new.
             None => Vec::new(),
         };
-        if !news.is_empty() {
-            let events = news.into_iter().map(|change| self.session_event(change)).collect();
+        if !changed.is_empty() {
+            let events = changed.into_iter().map(|change| self.session_event(change)).collect();
             if let Err(error) = self.server.store.add_events(events).await {
                 tracing::error!(shed = %self.name, %error, "session events were not written");
             }
