@@ -64,7 +64,7 @@ impl Files {
             .or_else(|| absolute("HOME").map(|home| home.join(".config")));
         let none = || {
             Failure::new("cannot find the configuration directory: HOME is not set")
-                .hint(format!("export {DIR_VARIABLE}=DIR"))
+                .hint(format!("export {DIR_VARIABLE}=\"$PWD/shed-config\""))
         };
         Ok(Self { dir: base.ok_or_else(none)?.join("shed") })
     }

@@ -15,7 +15,7 @@ fn from_option(option: &str) -> Result<(String, String), Failure> {
         None => match std::env::var(option) {
             Ok(value) => Ok((option.to_owned(), value)),
             Err(_) => Err(Failure::usage(format!("environment variable {option} is not set here"))
-                .hint(format!("export {option}=VALUE"))),
+                .hint(format!("read -r {option} && export {option}"))),
         },
     }
 }

@@ -254,16 +254,16 @@ fn check_exec(open: &ExecOpen) -> Result<(), Error> {
     let invalid = |text: &str| Err(Error::Rejected(Rejection::Invalid(text.to_owned())));
     let spec = &open.exec;
     if spec.argv.first().is_none_or(String::is_empty) {
-        return invalid("the command is empty");
+        return invalid("invalid command \"\"; expected a program as its first word");
     }
     if spec.argv.iter().any(|word| word.contains('\0')) {
-        return invalid("a word of the command contains a NUL byte");
+        return invalid("invalid command; expected words without NUL bytes");
     }
-    if spec.directory.as_ref().is_some_and(|dir| !dir.starts_with('/') || dir.contains('\0')) {
-        return invalid("the directory must be an absolute path");
-    }
+    shed_model::session::check_directory(spec.directory.as_deref())?;
     if spec.session.is_some() && spec.root {
-        return invalid("--root and --session exclude each other: a session runs as its user");
+        return invalid(
+            "root and session exclude each other: a command in a session runs as the session's user",
+        );
     }
     if spec.session.is_some() && open.stdin {
         return invalid(

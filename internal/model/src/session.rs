@@ -8,7 +8,7 @@ pub mod ports;
 mod request;
 pub mod template;
 
-pub use request::{MAX_PROMPT_BYTES, check_title};
+pub use request::{MAX_PROMPT_BYTES, check_directory, check_title};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -195,7 +195,7 @@ async fn pick(client: &Client, context: &Context) -> Result<(String, String), Fa
         }
     }
     match choices.as_slice() {
-        [] => return Err(Failure::not_found("there are no sheds").hint("shed create NAME")),
+        [] => return Err(Failure::not_found("there are no sheds").hint("shed create demo")),
         [(shed, session, _)] => return Ok((shed.clone(), session.clone())),
         _ => {}
     }

@@ -29,8 +29,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     if !terminal::is_interactive() {
+        // Without a terminal on its input, `sh` runs the commands that it reads there.
         return Err(
-            Failure::usage("console needs a terminal").hint(format!("shed exec {} CMD", args.name))
+            Failure::usage("console needs a terminal").hint(format!("shed exec {} sh", args.name))
         );
     }
     let open = ConsoleOpen { tty: terminal::tty(), root: args.root, env: terminal::environment() };

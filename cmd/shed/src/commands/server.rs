@@ -8,12 +8,15 @@ use shed_client::{Address, Client, SshAddress, SshOptions};
 
 use crate::config::{LOCAL, Server};
 use crate::context::{Context, Named, unknown_server};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, command_line};
 use crate::globals;
 use crate::prompt::confirm;
 use shed_report::table;
 
 mod hostkey;
+
+/// The longest name of a server, in bytes.
+const MAX_NAME_BYTES: usize = 63;
 
 /// Add, list and select servers
 #[derive(Debug, clap::Args)]
@@ -101,8 +104,10 @@ async fn add(
     let address = address(host)?;
     let token = token_file.as_deref().map(read_token).transpose()?;
     if matches!(address, Address::Https { .. } | Address::Http { .. }) && token.is_none() {
-        return Err(Failure::usage(format!("{address} needs a token"))
-            .hint(format!("shed server add {host} --token-file FILE")));
+        let name = name.iter().flat_map(|name| ["--name", name.as_str()]);
+        return Err(Failure::usage(format!("{address} needs a token")).hint(command_line(
+            ["shed", "server", "add", host].into_iter().chain(name).chain(["--token-file", "-"]),
+        )));
     }
     if let Address::Ssh(ssh) = &address {
         pin(host, ssh, fingerprint.as_deref(), context)?;
@@ -112,7 +117,14 @@ async fn add(
         .with_ssh(context.files.ssh_options());
     let info = client.info().await?;
     let name = name.unwrap_or_else(|| info.name.clone());
-    check_name(host, &name)?;
+    // The same command with another name.
+    let with_name = |name: &str| {
+        let fingerprint = fingerprint.iter().flat_map(|given| ["--fingerprint", given.as_str()]);
+        let token_file = token_file.iter().flat_map(|file| ["--token-file", file.as_str()]);
+        let words = ["shed", "server", "add", host, "--name", name].into_iter();
+        command_line(words.chain(fingerprint).chain(token_file))
+    };
+    check_name(&name).map_err(|failure| failure.hint(with_name(&valid_name(&name))))?;
     let server = Server {
         address: address.to_string(),
         token,
@@ -125,7 +137,7 @@ async fn add(
             let text = format!("server {name:?} exists already, with address {}", known.address);
             return Err(Failure::new(text)
                 .with_status(exit::CONFLICT)
-                .hint(format!("shed server add {host} --name OTHER")));
+                .hint(with_name(&free_name(&name, |name| config.servers.contains_key(name)))));
         }
         config.servers.insert(name.clone(), server);
         if config.default_server.is_none() && config.servers.len() == 1 {
@@ -141,19 +153,42 @@ async fn add(
     Ok(0)
 }
 
-fn check_name(host: &str, name: &str) -> Result<(), Failure> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_.".contains(c)
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
     if name == LOCAL
         || name.is_empty()
-        || name.len() > 63
+        || name.len() > MAX_NAME_BYTES
         || name.starts_with('-')
-        || !name.chars().all(plain)
+        || !name.chars().all(is_plain)
     {
         let rule = "expected at most 63 of A-Z, a-z, 0-9, '-', '_' and '.', and not `local`";
-        return Err(Failure::usage(format!("invalid server name {name:?}; {rule}"))
-            .hint(format!("shed server add {host} --name NAME")));
+        return Err(Failure::usage(format!("invalid server name {name:?}; {rule}")));
     }
     Ok(())
+}
+
+/// A valid name that resembles an invalid one.
+fn valid_name(name: &str) -> String {
+    let replaced: String = name.chars().map(|c| if is_plain(c) { c } else { '-' }).collect();
+    let name: String = replaced.trim_matches('-').chars().take(MAX_NAME_BYTES).collect();
+    if check_name(&name).is_ok() { name } else { "server".to_owned() }
+}
+
+/// A valid name that resembles one that is taken: `web-2` for `web`.
+fn free_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    // Six characters are enough for the hyphen and the number.
+    let start: String = name.chars().take(MAX_NAME_BYTES - 6).collect();
+    let mut number = 2;
+    loop {
+        let other = format!("{start}-{number}");
+        if !is_taken(&other) {
+            return other;
+        }
+        number += 1;
+    }
 }
 
 fn read_token(file: &str) -> Result<String, Failure> {
@@ -310,4 +345,21 @@ fn set_default(name: &str, context: &Context) -> Outcome {
     })?;
     context.out.say(&format!("the default server is now {name}"));
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggested_names_are_valid_and_free() {
+        for (given, valid) in [("a b", "a-b"), ("-x", "x"), ("local", "server"), ("", "server")] {
+            assert_eq!(valid_name(given), valid, "{given:?}");
+        }
+        let long = "\u{e9}n".repeat(40);
+        assert!(check_name(&valid_name(&long)).is_ok());
+        assert_eq!(free_name("one", |name| name == "one-2"), "one-3");
+        let longest = "n".repeat(MAX_NAME_BYTES);
+        assert!(check_name(&free_name(&longest, |_| false)).is_ok());
+    }
 }

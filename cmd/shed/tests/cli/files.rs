@@ -258,5 +258,7 @@ async fn the_version_needs_no_server_and_no_home_directory() {
     assert!(fastest < std::time::Duration::from_millis(50), "{fastest:?}");
     let mut list = tokio::process::Command::new(env!("CARGO_BIN_EXE_shed"));
     list.arg("list").env_clear();
-    assert!(ended(started(list)).await.fails(1).contains("export SHED_CONFIG_DIR=DIR"));
+    assert!(
+        ended(started(list)).await.fails(1).contains("export SHED_CONFIG_DIR=\"$PWD/shed-config\"")
+    );
 }

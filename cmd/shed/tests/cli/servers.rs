@@ -240,7 +240,10 @@ async fn servers_are_added_selected_and_removed() {
     serve(&other, &socket, shed_http::Options::default()).await;
     let other_address = format!("unix:{}", socket.display());
     let taken = env.run(&["server", "add", &other_address, "-n", "one"]).await;
-    assert!(taken.fails(4).contains("--name OTHER"), "{taken:?}");
+    assert!(
+        taken.fails(4).contains(&format!("shed server add {other_address} --name one-2")),
+        "{taken:?}"
+    );
 
     // Concurrent clients lose no change.
     let adding = (0..6).map(|n| {

@@ -61,7 +61,7 @@ impl Batches {
             let fitting = sessions.into_iter().filter(|session| batch::fits(filter, session));
             ids = fitting.map(|session| session.id).collect();
             if ids.len() > batch::MAX_ITEMS {
-                return Err(batch::too_many().into());
+                return Err(batch::too_many(ids.len()).into());
             }
         }
         ids.retain(|id| seen.insert(id.clone()));

@@ -16,8 +16,10 @@ pub(crate) fn input_commands(target: &Target, input: &Input) -> Result<Vec<Vec<S
     let invalid = |text: &str| Err(Error::Rejected(Rejection::Invalid(text.to_owned())));
     let mut commands = vec![argv::leave_modes(target)];
     match (&input.text, input.keys.as_slice()) {
-        (Some(_), [_, ..]) => return invalid("give text or keys, not both"),
-        (None, []) if !input.enter => return invalid("give text, keys or enter"),
+        (Some(_), [_, ..]) => return invalid("invalid input; expected text or keys, not both"),
+        (None, []) if !input.enter => {
+            return invalid("invalid input; expected text, keys or enter");
+        }
         (None, []) => {}
         (Some(text), []) => {
             if text.len() > MAX_INPUT_BYTES {

@@ -86,8 +86,8 @@ pub(crate) fn choose(list: &TemplateList, name: &str) -> Result<Template, Error>
         let mut names: Vec<&str> = list.templates.iter().map(|it| it.name.as_str()).collect();
         names.dedup();
         let known = match names.as_slice() {
-            [] => "there are none".to_owned(),
-            names => format!("there are {}", names.join(", ")),
+            [] => "none is available".to_owned(),
+            names => format!("available: {}", names.join(", ")),
         };
         return Err(Error::Rejected(Rejection::NotFound(format!("template {name:?}; {known}"))));
     };
@@ -177,7 +177,7 @@ mod tests {
             ("tags = ['a,b']", "invalid tag"),
             ("title = \"a\\u001b\"", "control character"),
             ("base = 'main'", "need type worktree"),
-            ("command = ['']", "the command is empty"),
+            ("command = ['']", "invalid command"),
             ("[env]\n'A=B' = 'x'", "invalid environment variable name"),
         ];
         for (text, why) in cases {
@@ -221,9 +221,9 @@ mod tests {
         assert!(broken.contains("of the repository: line 1"), "{broken}");
         let unknown = choose(&all, "b").unwrap_err();
         assert!(
-            matches!(&unknown, Error::Rejected(Rejection::NotFound(text)) if text.contains("there are a, bad"))
+            matches!(&unknown, Error::Rejected(Rejection::NotFound(text)) if text.contains("; available: a, bad"))
         );
         let none = choose(&TemplateList { templates: Vec::new() }, "b").unwrap_err();
-        assert!(none.to_string().contains("there are none"), "{none}");
+        assert!(none.to_string().contains("none is available"), "{none}");
     }
 }

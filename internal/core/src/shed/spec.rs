@@ -28,7 +28,7 @@ pub(crate) fn specify(
     let defaults = &settings.defaults;
     let repo = request.repo.as_deref().map(parse_repo).transpose()?;
     if request.no_start && repo.is_some() {
-        let text = "a shed that is not started cannot clone: leave out --no-start or --repo";
+        let text = "a shed that is created without a start cannot clone a repository; start it, or leave out the repository";
         return Err(Error::Rejected(Rejection::Invalid(text.to_owned())));
     }
     if let Some(branch) = &request.branch {

@@ -20,32 +20,34 @@ pub const AT_ONCE: usize = 8;
 pub fn check(batch: &Batch) -> Result<(), Rejection> {
     let invalid = |text: &str| Err(Rejection::Invalid(text.to_owned()));
     match (&batch.filter, batch.ids.is_empty()) {
-        (Some(_), false) => return invalid("give ids or a filter, not both"),
-        (None, true) => return invalid("give ids or a filter"),
+        (Some(_), false) => return invalid("invalid batch; expected ids or a filter, not both"),
+        (None, true) => return invalid("invalid batch; expected ids or a filter"),
         (Some(_), true) | (None, false) => {}
     }
     if batch.ids.len() > MAX_ITEMS {
-        return Err(too_many());
+        return Err(too_many(batch.ids.len()));
     }
     let is = |op: BatchOp| batch.op == op;
     if is(BatchOp::Input) != batch.text.is_some() {
-        return invalid("text and the operation input belong together");
+        return invalid("invalid batch; expected text with the operation input, and only with it");
     }
     if is(BatchOp::Tag) == batch.tags.is_empty() {
-        return invalid("tags and the operation tag belong together");
+        return invalid("invalid batch; expected tags with the operation tag, and only with it");
     }
     if batch.force && !is(BatchOp::Delete) {
-        return invalid("force is for the operation delete");
+        return invalid("invalid batch; expected force only with the operation delete");
     }
     if batch.continues && !is(BatchOp::Restart) {
-        return invalid("continue is for the operation restart");
+        return invalid("invalid batch; expected continue only with the operation restart");
     }
     tag::check(&batch.tags)
 }
 
 /// The rejection of a batch with more sessions than [`MAX_ITEMS`].
-pub fn too_many() -> Rejection {
-    Rejection::TooLarge(format!("a batch is of at most {MAX_ITEMS} sessions"))
+pub fn too_many(n_sessions: usize) -> Rejection {
+    Rejection::TooLarge(format!(
+        "invalid batch of {n_sessions} sessions; expected at most {MAX_ITEMS}"
+    ))
 }
 
 /// Whether a filter selects this session. An unmanaged one is never selected: its id does not last.

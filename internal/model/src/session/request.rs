@@ -11,6 +11,8 @@ const MAX_TITLE_BYTES: usize = 1024;
 pub const MAX_PROMPT_BYTES: usize = 100 << 10;
 /// The longest command line in bytes, all words together.
 const MAX_COMMAND_BYTES: usize = 120 << 10;
+/// How much of an invalid path a rejection repeats.
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// Checks a request for a session.
 pub(crate) fn check(request: &NewSession) -> Result<(), Rejection> {
@@ -47,7 +49,7 @@ pub(crate) fn check(request: &NewSession) -> Result<(), Rejection> {
 pub(crate) fn check_worker(request: &NewWorker) -> Result<(), Rejection> {
     let invalid = |text: &str| Err(Rejection::Invalid(text.to_owned()));
     if request.agent.is_some() && !request.command.is_empty() {
-        return invalid("give an agent or a command, not both");
+        return invalid("invalid worker; expected an agent or a command, not both");
     }
     if request.agent.is_none() && (request.prompt.is_some() || request.model.is_some()) {
         return invalid("prompt and model need an agent");
@@ -55,11 +57,12 @@ pub(crate) fn check_worker(request: &NewWorker) -> Result<(), Rejection> {
     if let Some(prompt) = &request.prompt {
         if prompt.len() > MAX_PROMPT_BYTES {
             return Err(Rejection::TooLarge(format!(
-                "the prompt is over {MAX_PROMPT_BYTES} bytes"
+                "invalid prompt of {} bytes; expected at most {MAX_PROMPT_BYTES}",
+                prompt.len()
             )));
         }
         if prompt.contains('\0') {
-            return invalid("the prompt has a NUL byte in it");
+            return invalid("invalid prompt; expected text without NUL bytes");
         }
     }
     check_command(&request.command)?;
@@ -70,32 +73,50 @@ pub(crate) fn check_worker(request: &NewWorker) -> Result<(), Rejection> {
 /// Checks a title: at most 1024 bytes without control characters.
 pub fn check_title(title: &str) -> Result<(), Rejection> {
     if title.len() > MAX_TITLE_BYTES {
-        return Err(Rejection::TooLarge(format!("the title is over {MAX_TITLE_BYTES} bytes")));
+        return Err(Rejection::TooLarge(format!(
+            "invalid title of {} bytes; expected at most {MAX_TITLE_BYTES}",
+            title.len()
+        )));
     }
     if title.chars().any(char::is_control) {
-        return Err(Rejection::Invalid("the title has a control character in it".to_owned()));
+        return Err(Rejection::Invalid(format!(
+            "invalid title {title:?}; expected text without control characters"
+        )));
     }
     Ok(())
 }
 
+/// Checks a command: its first word names a program, no word has a NUL byte, and Linux takes its length. No words are valid.
 fn check_command(words: &[String]) -> Result<(), Rejection> {
     if words.first().is_some_and(String::is_empty) {
-        return Err(Rejection::Invalid("the command is empty".to_owned()));
+        return Err(Rejection::Invalid(
+            "invalid command \"\"; expected a program as its first word".to_owned(),
+        ));
     }
     if words.iter().any(|word| word.contains('\0')) {
-        return Err(Rejection::Invalid("a word of the command has a NUL byte in it".to_owned()));
+        let text = "invalid command; expected words without NUL bytes";
+        return Err(Rejection::Invalid(text.to_owned()));
     }
-    if words.iter().map(String::len).sum::<usize>() > MAX_COMMAND_BYTES {
-        return Err(Rejection::TooLarge(format!("the command is over {MAX_COMMAND_BYTES} bytes")));
+    let n_bytes = words.iter().map(String::len).sum::<usize>();
+    if n_bytes > MAX_COMMAND_BYTES {
+        return Err(Rejection::TooLarge(format!(
+            "invalid command of {n_bytes} bytes; expected at most {MAX_COMMAND_BYTES}"
+        )));
     }
     Ok(())
 }
 
-fn check_directory(directory: Option<&str>) -> Result<(), Rejection> {
-    if directory.is_some_and(|dir| !dir.starts_with('/') || dir.contains('\0')) {
-        return Err(Rejection::Invalid("the directory must be an absolute path".to_owned()));
+/// Checks a working directory: an absolute path without NUL bytes. `None` is valid.
+pub fn check_directory(directory: Option<&str>) -> Result<(), Rejection> {
+    match directory {
+        Some(dir) if !dir.starts_with('/') || dir.contains('\0') => {
+            let shown: String = dir.chars().take(MAX_SHOWN_CHARS).collect();
+            Err(Rejection::Invalid(format!(
+                "invalid directory {shown:?}; expected an absolute path without NUL bytes"
+            )))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

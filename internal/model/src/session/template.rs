@@ -71,7 +71,9 @@ pub fn with_template(mut request: NewSession, template: &Template) -> NewSession
 pub fn check_template(rules: &Rules, template: &Template) -> Result<(), Rejection> {
     let both = template.agent.is_some() && !template.command.is_empty();
     if both {
-        return Err(Rejection::Invalid("give an agent or a command, not both".to_owned()));
+        return Err(Rejection::Invalid(
+            "invalid template; expected an agent or a command, not both".to_owned(),
+        ));
     }
     let request = with_template(NewSession::default(), template);
     check(&request)?;

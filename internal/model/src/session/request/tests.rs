@@ -114,3 +114,14 @@ fn texts_have_limits() {
         ..NewSession::default()
     })));
 }
+
+#[test]
+fn rejections_name_the_value_and_the_rule() {
+    let text = |result: Result<(), Rejection>| result.unwrap_err().to_string();
+    let title = text(check_title("a\tb"));
+    assert_eq!(title, "invalid title \"a\\tb\"; expected text without control characters");
+    let directory = text(check_directory(Some("a")));
+    assert_eq!(directory, "invalid directory \"a\"; expected an absolute path without NUL bytes");
+    let long = text(check_title(&"t".repeat(1025)));
+    assert_eq!(long, "invalid title of 1025 bytes; expected at most 1024");
+}
