@@ -43,6 +43,26 @@ fn things_of(test: &TestDocker) -> String {
     format!("{containers}\n{volumes}").trim().replace(&test.options.prefix, "P")
 }
 
+/// The server's program directory is a symbolic link. A running shed keeps what it was started with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_brings_the_shed_init_that_the_server_has_now() {
+    let test = TestDocker::with(|_, options| {
+        let link = options.host_dirs.program_dir.with_file_name("current");
+        std::os::unix::fs::symlink(&options.host_dirs.program_dir, &link).unwrap();
+        options.host_dirs.program_dir = link;
+    })
+    .await;
+    test.shed("a").await;
+    let (link, newer) = (&test.options.host_dirs.program_dir, test.make_dir("newer"));
+    std::fs::copy(link.join("shed-init"), newer.join("shed-init")).unwrap();
+    std::fs::write(newer.join("newer"), "").unwrap();
+    std::fs::remove_file(link).unwrap();
+    std::os::unix::fs::symlink(&newer, link).unwrap();
+    assert_eq!(test.sh("a", "ls /opt/shed").await, "shed-init\n");
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Restart).await.unwrap();
+    assert_eq!(test.sh("a", "ls /opt/shed").await, "newer\nshed-init\n");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_shed_is_frozen_and_can_be_stopped() {
     let test = TestDocker::start().await;
