@@ -246,6 +246,9 @@ pub fn repair(status: ShedStatus, wanted: bool, occasion: Occasion, seen: Seen) 
         (Creating, _) => Repair::Begin(Operation::Create),
         // A failed shed stays failed until a person acts.
         (Failed, _) | (Running, Seen::Running) | (Paused, Seen::Paused) => Repair::Nothing,
+        // A stop, or the rebuild of a stopped shed, was interrupted. A container that has ended meanwhile was ended by that, and
+        // not from outside: the stop succeeds at once and gives no reason.
+        (Stopping, _) if !wanted => Repair::Begin(Operation::Stop),
         (Stopped, Seen::Ended | Seen::Nothing) if !wanted || occasion == Occasion::Change => {
             Repair::Nothing
         }

@@ -126,10 +126,11 @@ fn repair_of_every_difference() {
         (Starting, ["Ssss", "SSSS", "pppp", "Ssss"]),
         (Running, ["Ssss", "----", "pppp", "Ssss"]),
         (Paused, ["Ssss", "SSSS", "----", "Ssss"]),
-        (Stopping, ["Ssss", "SSSS", "pppp", "Ssss"]),
+        // An interrupted stop is finished whatever its container does; a restart or rebuild of a running shed starts it.
+        (Stopping, ["SsTT", "SSTT", "ppTT", "SsTT"]),
         (Stopped, ["S---", "SSSS", "pppp", "S---"]),
         (Failed, ["----", "----", "----", "----"]),
-        (Removing, ["XXXX", "XXXX", "XXXX", "XXXX"]),
+        (Removing, ["RRRR", "RRRR", "RRRR", "RRRR"]),
     ];
     assert_eq!(table.len(), ShedStatus::ALL.len());
     for (status, expected) in table {
@@ -146,7 +147,8 @@ fn repair_of_every_difference() {
                     Repair::Nothing => '-',
                     Repair::Begin(Operation::Create) => 'C',
                     Repair::Begin(Operation::Start) => 'S',
-                    Repair::Begin(Operation::Remove) => 'X',
+                    Repair::Begin(Operation::Stop) => 'T',
+                    Repair::Begin(Operation::Remove) => 'R',
                     Repair::Set(Stopped) => 's',
                     Repair::Set(Paused) => 'p',
                     other => panic!("{status} {wanted} {occasion:?} {seen:?}: {other:?}"),
