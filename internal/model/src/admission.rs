@@ -34,7 +34,7 @@ impl Admission {
     /// left.
     pub fn enter(&mut self, shed: &str, id: &str, created_at: DateTime<Utc>) -> bool {
         self.waiting.insert((created_at, id.to_owned(), shed.to_owned()));
-        let admitted = self.is_next(shed, id);
+        let admitted = self.is_next(id);
         if admitted {
             self.keep(shed, id);
         }
@@ -65,9 +65,9 @@ impl Admission {
     }
 
     /// Whether there is room for this session and no older one could use it.
-    fn is_next(&self, shed: &str, id: &str) -> bool {
+    fn is_next(&self, id: &str) -> bool {
         let first = self.waiting.iter().find(|(_, _, shed)| self.has_room(shed));
-        first.is_some_and(|(_, waiting, of)| waiting == id && of == shed)
+        first.is_some_and(|(_, waiting, _)| waiting == id)
     }
 }
 

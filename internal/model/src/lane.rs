@@ -37,12 +37,8 @@ pub trait Life {
         request: Self::Request,
     ) -> Verdict<Self::Operation, Self::Denial>;
 
-    /// Decides about an operation that has waited and whose turn it is. [`Verdict::Begin`] keeps what was decided when it
-    /// was requested.
-    fn turn(
-        facts: Self::Facts,
-        operation: Self::Operation,
-    ) -> Verdict<Self::Operation, Self::Denial>;
+    /// Decides about an operation that has waited and whose turn it is: `None` if it begins, else the answer to its waiters.
+    fn turn(facts: Self::Facts, operation: Self::Operation) -> Option<Answer<Self::Denial>>;
 }
 
 /// What is ahead of a new request.
@@ -224,18 +220,11 @@ impl<L: Life, P, W> Lane<L, P, W> {
             return None;
         }
         let job = self.waiting.pop_front()?;
-        Some(match L::turn(facts, job.operation) {
-            Verdict::Already => Step::Answer(job.waiters, Answer::Already),
-            Verdict::Deny(denial) => Step::Answer(job.waiters, Answer::Denied(denial)),
-            // Nothing is ahead of it.
-            Verdict::Begin(operation)
-            | Verdict::Join(operation)
-            | Verdict::Queue(operation)
-            | Verdict::Interrupt(operation) => {
-                self.running = Some(Job { operation, ..job });
-                Step::Begin
-            }
-        })
+        if let Some(answer) = L::turn(facts, job.operation) {
+            return Some(Step::Answer(job.waiters, answer));
+        }
+        self.running = Some(job);
+        Some(Step::Begin)
     }
 
     /// The shed or session is gone, and so is its lane. Everything that waited is the caller's to answer.

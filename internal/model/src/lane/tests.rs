@@ -300,3 +300,14 @@ fn a_waiting_request_to_a_session_is_judged_again_in_its_turn() {
     assert_eq!(lane.running().map(|job| job.operation), Some(Operation::Restart));
     assert!(lane.finish().is_some() && lane.is_idle());
 }
+
+#[test]
+fn what_is_learned_about_a_running_operation_is_kept() {
+    let mut lane: Lane<shed::Rules, &str, usize> = Lane::default();
+    assert!(lane.running_mut().is_none());
+    let step = lane.request(shed::Rules::start(), shed::Request::Start, "asked", 0);
+    assert_eq!(step, Step::Begin);
+    lane.running_mut().unwrap().payload = "learned";
+    let job = Job { operation: shed::Operation::Start, payload: "learned", waiters: vec![0] };
+    assert_eq!(lane.finish(), Some(job));
+}

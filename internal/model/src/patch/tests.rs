@@ -140,6 +140,23 @@ fn a_hunk_ends_with_the_lines_it_announced() {
 }
 
 #[test]
+fn a_line_needs_room_on_each_side_it_is_on() {
+    // Two lines of one kind behind a range that has room for both on one side only, or on neither.
+    for (range, body) in [
+        ("-1 +1", " a\n b\n"),
+        ("-1,2 +1", " a\n b\n"),
+        ("-1 +1,2", " a\n b\n"),
+        ("-1,2 +1", "\n\n"),
+        ("-1 +1,2", "\n\n"),
+        ("-1,2 +1", "+a\n+b\n"),
+        ("-1 +1,2", "-a\n-b\n"),
+    ] {
+        let patch = whole(&format!("diff --git a/x b/x\n@@ {range} @@\n{body}"));
+        assert_eq!(patch.files[0].hunks[0].lines.len(), 1, "{range} {body:?}");
+    }
+}
+
+#[test]
 fn a_hunk_without_a_readable_range_is_passed_over() {
     for range in ["", "-1 +1", "-1+1 @@", "+1 -1 @@", "-1,x +1 @@", "-1 +1, @@"] {
         let patch = whole(&format!("diff --git a/x b/x\n@@ {range}\n-a\n+b\n"));

@@ -4,7 +4,6 @@ use shed_api::ShedStatus;
 use shed_api::git::Risk;
 use shed_api::session::{Session, SessionType};
 use shed_api::work::{Batch, BatchFilter, BatchOp};
-use shed_api::worker::WorkerStatus;
 
 use super::Managed;
 use super::life::{self, Facts, Operation, Verdict};
@@ -112,12 +111,7 @@ pub fn all_tags(batch: &Batch, known: &Managed) -> Vec<String> {
 
 /// Whether a forecast needs to know from the shed what would be lost.
 pub fn needs_risk(batch: &Batch, known: &Managed, shed: ShedStatus) -> bool {
-    batch.op == BatchOp::Delete && has_own_worktree(known) && shed != ShedStatus::Stopped
-}
-
-fn has_own_worktree(known: &Managed) -> bool {
-    let spec = &known.row.spec;
-    spec.kind == SessionType::Worktree && spec.shares.is_none() && spec.placed
+    batch.op == BatchOp::Delete && known.row.owns_worktree() && shed != ShedStatus::Stopped
 }
 
 /// What a batch would do with a session, in words, or why it would be rejected.
@@ -156,11 +150,7 @@ pub fn forecast(
     } else {
         "would ".to_owned()
     };
-    let n_alive = known
-        .workers
-        .iter()
-        .filter(|worker| worker.epoch > 0 && worker.status != WorkerStatus::Exited)
-        .count();
+    let n_alive = known.workers.iter().filter(|worker| worker.is_alive()).count();
     let alive = counted(n_alive, "running worker");
     let what = match batch.op {
         BatchOp::Terminate if row.spec.kind == SessionType::Worktree => {
@@ -204,7 +194,7 @@ fn deletion(
     risk: Option<&Risk>,
 ) -> Result<String, Rejection> {
     let start = format!("{first}end {alive} and delete it");
-    if !has_own_worktree(known) {
+    if !known.row.owns_worktree() {
         return Ok(format!("{start}; its directory stays"));
     }
     let Some(risk) = risk else {

@@ -12,7 +12,7 @@
 
 use shed_api::session::SessionStatus;
 
-use crate::lane::{self, Ahead, Life};
+use crate::lane::{self, Ahead, Answer, Life};
 
 /// What is done with a session: asked for by a person, or by the server itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,8 +123,14 @@ impl Life for Rules {
     }
 
     /// Judged again: what was done meanwhile may have changed what makes sense.
-    fn turn(facts: Facts, operation: Operation) -> Verdict {
-        decide_idle(facts, operation)
+    fn turn(facts: Facts, operation: Operation) -> Option<Answer<Denial>> {
+        match decide_idle(facts, operation) {
+            Verdict::Already => Some(Answer::Already),
+            Verdict::Deny(denial) => Some(Answer::Denied(denial)),
+            Verdict::Begin(_) | Verdict::Join(_) | Verdict::Queue(_) | Verdict::Interrupt(_) => {
+                None
+            }
+        }
     }
 }
 
@@ -216,7 +222,11 @@ mod tests {
             let there = Facts { status, is_missing: false };
             assert_eq!(row(there, None), expected.replacen("B B", "B =", 1), "{status}");
             for request in Operation::ALL {
-                let judged = Rules::decide(there, Ahead::NOTHING, request);
+                let judged = match Rules::decide(there, Ahead::NOTHING, request) {
+                    Verdict::Already => Some(Answer::Already),
+                    Verdict::Deny(denial) => Some(Answer::Denied(denial)),
+                    _ => None,
+                };
                 assert_eq!(Rules::turn(there, request), judged, "{status} {request:?}");
             }
         }

@@ -37,9 +37,8 @@ pub(crate) fn free_name(taken: &BTreeSet<String>, name: &str) -> String {
     if !taken.contains(name) {
         return name.to_owned();
     }
-    // Of one more number than there are names, one is free.
-    let mut numbered = (2..=taken.len() + 2).map(|n| format!("{name}-{n}"));
-    numbered.find(|name| !taken.contains(name)).unwrap_or_else(|| name.to_owned())
+    let mut numbered = (2_u64..).map(|n| format!("{name}-{n}"));
+    numbered.find(|name| !taken.contains(name)).expect("there are more numbers than names")
 }
 
 #[cfg(test)]

@@ -257,12 +257,15 @@ mod tests {
         };
         let Plan { session, worker } = planned(&["fix-the-login-id"], request).unwrap();
         assert_eq!(session.name, "fix-the-login-id-2");
+        assert_eq!(session.spec.title.as_deref(), Some("Fix: the 日本 login! #(id)"));
         assert_eq!(session.spec.directory, "/worktrees/fix-the-login-id-2");
         assert_eq!(session.spec.branch.as_deref(), Some("shed/fix-the-login-id-2"));
         assert!(session.spec.made_branch && !session.spec.placed && !session.spec.closes);
         assert!(worker.spec.keep && worker.spec.conversation.is_some());
         let japanese = NewSession { title: Some("日本語".to_owned()), ..NewSession::default() };
         assert_eq!(planned(&[], japanese).unwrap().session.name, "session");
+        let untitled = NewSession { title: Some(String::new()), ..NewSession::default() };
+        assert_eq!(planned(&[], untitled).unwrap().session.spec.title, None);
     }
 
     #[test]

@@ -85,7 +85,6 @@ pub fn check_template(rules: &Rules, template: &Template) -> Result<(), Rejectio
         model: request.model,
         prompt: request.prompt,
         command: request.command,
-        env: request.env,
         ..NewWorker::default()
     };
     plan_worker(rules, &BTreeSet::new(), Ids::default(), "", DateTime::UNIX_EPOCH, worker).map(drop)
@@ -231,6 +230,9 @@ mod tests {
         }
         let nobody = Rules::default();
         let prompt = Template { prompt: some("p"), ..Template::default() };
-        assert!(check_template(&nobody, &prompt).is_err(), "there is no agent to give it to");
+        let model = Template { model: some("m"), ..Template::default() };
+        for template in [prompt, model] {
+            assert!(check_template(&nobody, &template).is_err(), "no agent for {template:?}");
+        }
     }
 }

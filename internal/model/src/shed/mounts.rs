@@ -172,13 +172,28 @@ mod tests {
     }
 
     #[test]
+    fn nobody_owns_the_root_directory() {
+        let mount = mount("/", "/mnt/x");
+        let root = MountPolicy::default().check(&mount, Some(0), "/home/dev", |_| owned_by(0));
+        assert!(matches!(root, Err(Rejection::Forbidden(_))), "{root:?}");
+    }
+
+    #[test]
     fn a_target_that_shed_uses_itself_is_rejected() {
         let target = |target: &str| {
             policy().check(&mount("/srv/ok", target), None, "/home/dev", |_| owned_by(0))
         };
-        for bad in
-            ["/", "/workspace", "/workspace/x", "/home/dev", "/run/shed/box", "/run", "x", "/a:b"]
-        {
+        for bad in [
+            "/",
+            "/workspace",
+            "/workspace/x",
+            "/home/dev",
+            "/run/shed/x",
+            "/run",
+            "x",
+            "/a:b",
+            "/a/../b",
+        ] {
             assert!(matches!(target(bad), Err(Rejection::Invalid(_))), "{bad}");
         }
         for good in ["/home/dev/data", "/home", "/mnt", "/workspaces"] {

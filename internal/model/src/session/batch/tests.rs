@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::DateTime;
 use shed_api::session::{NewSession, SessionStatus};
-use shed_api::worker::Worker;
+use shed_api::worker::{Worker, WorkerStatus};
 
 use super::*;
 use crate::session::plan;
@@ -75,6 +75,7 @@ fn a_batch_says_which_and_what() {
     for batch in bad {
         assert!(check(&batch).is_err(), "{batch:?}");
     }
+    assert!(check(&Batch { ids: vec![String::new(); MAX_ITEMS], ..fine.clone() }).is_ok());
     assert!(check(&Batch { ids: Vec::new(), filter, ..fine }).is_ok());
 }
 
