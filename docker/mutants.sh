@@ -33,10 +33,12 @@ declare -a options=()
 for package in "${packages[@]}"; do options+=(--package "$package"); done
 mkdir -p target/mutants
 rm -rf target/mutants/mutants.out
+# Each job builds its own copy of the tree. In a target directory that all of them share, one would run the other's faults.
+unset CARGO_TARGET_DIR
 # It also fails when there is a fault that no test notices; the share decides here.
 status=0
 cargo mutants "${options[@]}" --output target/mutants --jobs "${MUTANTS_JOBS:-2}" --timeout "$limit_seconds" \
-  --cap-lints true "$@" -- --lib || status=$?
+  --cap-lints true --cargo-arg=--lib "$@" || status=$?
 case $status in
   0 | 2 | 3) ;; # all noticed, some not noticed, some ended by the limit
   *) fail 1 "cargo mutants failed with status $status; see target/mutants/mutants.out" ;;
