@@ -37,8 +37,9 @@ pub(crate) fn free_name(taken: &BTreeSet<String>, name: &str) -> String {
     if !taken.contains(name) {
         return name.to_owned();
     }
-    let mut numbered = (2_u64..).map(|n| format!("{name}-{n}"));
-    numbered.find(|name| !taken.contains(name)).expect("there are more numbers than names")
+    // These are as many numbers as there are names, and the name itself is one of those.
+    let mut numbered = (2..=taken.len() + 1).map(|n| format!("{name}-{n}"));
+    numbered.find(|name| !taken.contains(name)).expect("one of the numbers is free")
 }
 
 #[cfg(test)]

@@ -232,6 +232,8 @@ mod tests {
             "file://h/p",
             "a b/c",
             "x\n/y",
+            "https://h/a\nb",
+            "ssh://h/a\u{7f}",
             "h:-x",
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");

@@ -171,6 +171,7 @@ fn a_forecast_counts_workers_and_names_what_is_missing() {
     let said = |op, kind, status, shed| forecast(&batch(op), &known(kind, status), shed, None);
     for (op, kind, status, shed, expected) in [
         (BatchOp::Restart, Quick, Running, Up, "would end 1 running worker and start 1 worker"),
+        (BatchOp::Terminate, Quick, Running, Up, "would end 1 running worker"),
         (BatchOp::Freeze, Quick, Running, Up, "would freeze 1 running worker"),
         (BatchOp::Thaw, Quick, Frozen, Up, "would thaw 1 running worker"),
         (BatchOp::Restart, Quick, Waiting, Up, "waits for its turn already"),
