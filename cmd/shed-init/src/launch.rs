@@ -153,7 +153,12 @@ fn command(settings: &Settings, spawn: Spawn) -> Result<ChildCommand, Refusal> {
         shed_link::User::Dev => settings.user.clone(),
         shed_link::User::Root => settings.root(),
     };
-    let env = environment(environment::inherited(), &user, spawn.env);
+    let inherited = environment::inherited();
+    let inherited = match spawn.user {
+        shed_link::User::Dev => inherited,
+        shed_link::User::Root => for_root(inherited),
+    };
+    let env = environment(inherited, &user, spawn.env);
     let own = settings.program.to_string_lossy();
     let (program, arg0, args) = program_and_args(&user.shell, &own, spawn.program)?;
     let strings = [&program, &arg0].into_iter().chain(&args);
@@ -202,6 +207,14 @@ pub(crate) fn program_and_args(
     })
 }
 
+/// What root gets of the container's environment: nothing that can make a program run other code, since the creator of the
+/// shed, who need not be an administrator, chose most of it.
+fn for_root(mut inherited: Environment) -> Environment {
+    const KEPT: &[&str] = &["SHED_NAME", "LANG", "TZ"];
+    inherited.retain(|(name, _)| KEPT.contains(&name.as_str()) || name.starts_with("LC_"));
+    inherited
+}
+
 /// The container's environment, then the user's variables, then the requested ones; a later value replaces an earlier one.
 fn environment(
     inherited: Environment,
@@ -248,5 +261,13 @@ mod tests {
         assert_eq!(value("FOO"), Some("requested"));
         assert_eq!(value("SHELL"), Some("/bin/zsh"));
         assert_eq!(value("PATH"), Some(DEFAULT_PATH));
+    }
+
+    #[test]
+    fn root_gets_nothing_that_makes_a_program_run_other_code() {
+        let names = ["PATH", "LD_PRELOAD", "BASH_ENV", "ENV", "GCONV_PATH", "SHED_NAME", "LC_ALL"];
+        let container = names.map(|name| (name.to_owned(), "x".to_owned())).to_vec();
+        let kept: Vec<String> = for_root(container).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(kept, ["SHED_NAME", "LC_ALL"]);
     }
 }

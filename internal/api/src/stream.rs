@@ -92,8 +92,8 @@ pub struct AttachOpen {
     /// Detach all other clients.
     #[serde(default)]
     pub detach_others: bool,
-    /// Variables added to the environment of a session that is created. `COLORTERM` also describes the colours of the
-    /// terminal.
+    /// Variables added to the environment of a session that is created. When the session exists, only `LANG`, `LC_*`,
+    /// `TERM` and `COLORTERM` have an effect.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }

@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 mod collect;
 pub(crate) mod forward;
+mod look;
 mod spawn;
 mod window;
 
@@ -52,10 +53,10 @@ pub enum ExecKind {
 /// How to attach to a session.
 #[derive(Debug, Clone)]
 pub struct Attach {
-    /// The options of the request.
+    /// The options of the request, as the caller gave them.
     pub open: AttachOpen,
-    /// Added to the environment.
-    pub env: Vec<(String, String)>,
+    /// What the door says about the connection, such as `SSH_CONNECTION`. A reader's is not passed on.
+    pub connection: Vec<(String, String)>,
 }
 
 /// A command that was started, and what its caller gets of it.

@@ -44,9 +44,66 @@ pub fn check_shed<'a>(
     check(variables)
 }
 
+/// Variables that describe a caller's terminal.
+const OF_TERMINAL: &[&str] = &["TERM", "COLORTERM"];
+/// The longest value of a variable that describes a caller, in bytes.
+const MAX_CALLER_VALUE_BYTES: usize = 256;
+/// The longest name of a variable of the locale, in bytes.
+const MAX_LOCALE_NAME_BYTES: usize = 35;
+
+/// Whether a variable describes the caller: the locale or the terminal, with a value as [`is_plain`] has it. These are the
+/// only ones that every way in passes on. A caller who joins something that exists, such as a session, decides no others:
+/// `LD_PRELOAD`, `HOME` or `TMUX_TMPDIR` would run the caller's code as the shed's user.
+pub fn describes_caller(name: &str, value: &str) -> bool {
+    (is_locale(name) || OF_TERMINAL.contains(&name)) && is_plain(value)
+}
+
+/// Whether a variable belongs to the locale: `LANG` or `LC_*`.
+pub fn is_locale(name: &str) -> bool {
+    let category = name.strip_prefix("LC_").is_some_and(|rest| {
+        !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+    });
+    name == "LANG" || category && name.len() <= MAX_LOCALE_NAME_BYTES
+}
+
+/// Whether a value may describe a caller: at most 256 bytes without control characters.
+pub fn is_plain(value: &str) -> bool {
+    value.len() <= MAX_CALLER_VALUE_BYTES && !value.contains(char::is_control)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_locale_and_terminal_describe_a_caller() {
+        for (name, value) in [
+            ("LANG", "de_DE.UTF-8"),
+            ("LC_ALL", "C"),
+            ("LC_TERMINAL_VERSION", "3.5"),
+            ("TERM", "xterm"),
+            ("COLORTERM", "truecolor"),
+        ] {
+            assert!(describes_caller(name, value), "{name}");
+        }
+        let long = "x".repeat(257);
+        let long_name = format!("LC_{}", "A".repeat(33));
+        for (name, value) in [
+            ("PATH", "/tmp"),
+            ("HOME", "/workspace"),
+            ("LD_PRELOAD", "x"),
+            ("TMUX_TMPDIR", "/workspace"),
+            ("SSH_AUTH_SOCK", "/tmp/agent"),
+            ("LANGUAGE", "de"),
+            ("LC_", "C"),
+            ("LC_a=b", "C"),
+            (long_name.as_str(), "C"),
+            ("LANG", "a\0b"),
+            ("TERM", &long),
+        ] {
+            assert!(!describes_caller(name, value), "{name}");
+        }
+    }
 
     #[test]
     fn names_and_values_that_execve_cannot_pass_are_rejected() {

@@ -62,7 +62,7 @@ impl Program {
 
     async fn serve(mut self) {
         let client_env = std::mem::take(&mut self.pending.env);
-        let env = self.environment(&client_env);
+        let connection = self.connection();
         let Pending { write, terminal, .. } = self.pending;
         let io = ChannelIo { write: &write, incoming: &self.incoming, handle: &self.handle };
         let started = match (&self.visitor.login, &self.kind, self.api) {
@@ -84,7 +84,7 @@ impl Program {
                     self.kind,
                     terminal.as_ref(),
                     client_env,
-                    env,
+                    connection,
                 );
                 started.await.map_err(|error| error.problem())
             }
@@ -95,16 +95,16 @@ impl Program {
         }
     }
 
-    fn environment(&mut self, client_env: &[(String, String)]) -> Vec<(String, String)> {
-        let mut env = client_env.to_vec();
-        env.extend(self.visitor.variables());
+    /// The variables that describe the connection.
+    fn connection(&mut self) -> Vec<(String, String)> {
+        let mut env = self.visitor.variables().to_vec();
         env.extend(self.agent.take().map(|path| ("SSH_AUTH_SOCK".to_owned(), path)));
         env
     }
 }
 
-/// Starts what the login and the request ask for. `client_env` has the variables that the client set, `env` all that the
-/// program gets.
+/// Starts what the login and the request ask for. `client_env` has the variables that the client set, `connection` those
+/// that describe the connection.
 async fn start(
     app: &App,
     visitor: &Visitor,
@@ -112,12 +112,13 @@ async fn start(
     kind: ExecKind,
     terminal: Option<&Terminal>,
     client_env: Vec<(String, String)>,
-    env: Vec<(String, String)>,
+    connection: Vec<(String, String)>,
 ) -> Result<Stream, Error> {
     let tty = terminal.map(|terminal| terminal.tty.clone());
     match (login, kind, tty) {
         (Login::Api, ..) => Err(invalid("_api runs no program; log in as a shed")),
         (Login::Shed(shed), kind, tty) => {
+            let env = [client_env, connection].concat();
             app.streams().ssh(&visitor.person, shed, Exec { kind, env, tty }).await
         }
         (Login::Session(shed, session), ExecKind::Shell, Some(tty)) => {
@@ -129,7 +130,7 @@ async fn start(
                 detach_others: false,
                 env: client_env.into_iter().collect(),
             };
-            app.streams().attach(&visitor.person, shed, session, Attach { open, env }).await
+            app.streams().attach(&visitor.person, shed, session, Attach { open, connection }).await
         }
         (Login::Session(_, session), ExecKind::Shell, None) => {
             Err(invalid(format!("session {session} needs a terminal; use ssh -t")))

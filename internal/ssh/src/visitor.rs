@@ -4,15 +4,14 @@ use std::net::SocketAddr;
 
 use shed_api::{Problem, ShedName};
 use shed_core::Person;
+use shed_model::env::{describes_caller, is_plain};
 
 use crate::login::{Login, invalid};
 
-/// Variables that a client may set, in addition to `LC_*`. git uses `GIT_PROTOCOL` to request its second protocol.
-const ALLOWED: &[&str] = &["LANG", "TERM", "COLORTERM", "GIT_PROTOCOL"];
+/// The variable with which git requests its second protocol.
+const GIT_PROTOCOL: &str = "GIT_PROTOCOL";
 /// Variables that a client may set on one channel.
 const MAX_VARIABLES: usize = 32;
-/// The longest value of a variable, in bytes.
-const MAX_VALUE_BYTES: usize = 256;
 
 /// The two addresses of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -57,17 +56,11 @@ impl Visitor {
     }
 }
 
-/// Adds a variable of the client; `false` if it is not allowed.
+/// Adds a variable of the client; `false` if it is not allowed. Allowed are those that describe the caller at every door,
+/// and git's.
 pub(crate) fn set_variable(env: &mut Vec<(String, String)>, name: &str, value: &str) -> bool {
-    let locale = name.strip_prefix("LC_").is_some_and(|rest| {
-        !rest.is_empty()
-            && rest.len() <= 32
-            && rest.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
-    });
-    let passes = (locale || ALLOWED.contains(&name))
-        && value.len() <= MAX_VALUE_BYTES
-        && !value.contains(char::is_control);
-    if !passes {
+    let of_git = name == GIT_PROTOCOL && is_plain(value);
+    if !of_git && !describes_caller(name, value) {
         return false;
     }
     env.retain(|(known, _)| known != name);

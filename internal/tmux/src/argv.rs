@@ -1,6 +1,6 @@
 //! The command lines of tmux. Each function returns a program and its arguments.
 
-use crate::listing::{SESSION_MARK, WORKER_MARK};
+use crate::listing::{COMPANIONS, SESSION_MARK, WORKER_MARK};
 
 /// A session, by name or by tmux's id. It always matches exactly, never by prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +81,8 @@ pub fn attach(
             argv
         }
         (Join::CreateOrAttach | Join::Existing, _) => words(&["attach-session", "-t", &session]),
-        (Join::ReadOnly, _) => words(&["attach-session", "-r", "-t", &session]),
+        // `-r` includes the flag `ignore-size`. `-E`: nothing of the client's environment gets into the session's.
+        (Join::ReadOnly, _) => words(&["attach-session", "-E", "-r", "-t", &session]),
     };
     if detach_others {
         // -D makes `new-session -A` behave as `attach-session -d`.
@@ -90,6 +91,17 @@ pub fn attach(
     }
     let features = if true_colour { "256,RGB,clipboard" } else { "clipboard" };
     argv.splice(2..2, ["-T".to_owned(), features.to_owned()]);
+    argv
+}
+
+/// Attaches a client to [`COMPANIONS`], which is created if it does not exist; runs in a terminal. As long as the client is
+/// attached, tmux ignores the sizes of all read-only clients. The session ends with its last client.
+pub fn companion() -> Vec<String> {
+    // `tail` waits and prints nothing.
+    let mut argv =
+        words(&["new-session", "-E", "-A", "-s", COMPANIONS, "--", "tail", "-f", "/dev/null"]);
+    let target = format!("={COMPANIONS}:");
+    add_command(&mut argv, &["set-option", "-t", &target, "destroy-unattached", "on"]);
     argv
 }
 
@@ -376,7 +388,7 @@ mod tests {
         assert_eq!(argv(Join::CreateOrAttach, false), "tmux -u new-session -A -s foo -e LANG=C");
         assert_eq!(argv(Join::CreateOrAttach, true), "tmux -u new-session -D -A -s foo -e LANG=C");
         assert_eq!(argv(Join::Existing, true), "tmux -u attach-session -d -t =foo");
-        assert_eq!(argv(Join::ReadOnly, false), "tmux -u attach-session -r -t =foo");
+        assert_eq!(argv(Join::ReadOnly, false), "tmux -u attach-session -E -r -t =foo");
     }
 
     #[test]

@@ -74,6 +74,10 @@ pub const SESSION_MARK: &str = "@shed_session";
 /// The tmux option that marks the window of a worker. Its value is the worker's id.
 pub const WORKER_MARK: &str = "@shed_worker";
 
+/// The session of [`companion`](crate::argv::companion). Its name is no valid name of a session of shed's. It is in no
+/// [`Listing`].
+pub const COMPANIONS: &str = "shed read-only";
+
 /// A listing that does not parse. None of its content may be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid tmux listing at byte {at}: {why}")]
@@ -125,6 +129,7 @@ pub fn parse_listing(text: &str) -> Result<Listing, ListingError> {
             LineKind::End => break,
         }
     }
+    sessions.retain(|session| session.name != COMPANIONS);
     for session in &mut sessions {
         session.windows.sort_by_key(|row| row.index);
     }
@@ -297,6 +302,11 @@ mod tests {
         let pane = &session.windows[0].panes[0];
         assert_eq!((pane.title.as_str(), pane.command.as_str(), pane.pid), ("my title", "vim", 77));
         assert_eq!(parse_listing(END), Ok(Listing::default()));
+    }
+
+    #[test]
+    fn the_session_of_companions_is_left_out() {
+        assert_eq!(parse_listing(&one(COMPANIONS, "t")), Ok(Listing::default()));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use shed_tmux::argv::{self, Join};
 
 use crate::access::Caller;
 use crate::exec::Attach;
-use crate::exec::spawn::{env_value, session_env, terminal_env, tty_io};
+use crate::exec::look;
+use crate::exec::spawn::{env_value, joining_env, session_env, tty_io};
 use crate::shed::entered::no_session;
 use crate::shed::registry::Registry;
 use crate::{Error, Person};
@@ -54,24 +55,31 @@ pub(crate) async fn attach(
         entered.expect(session, person).await;
     }
     let join = if open.new { Join::Existing } else { join };
-    let colorterm = env_value(&attach.env, "COLORTERM");
-    let true_colour = argv::has_true_colour(&open.tty.term, colorterm);
+    let mut env = joining_env(&attach.open);
+    if !read_only {
+        env.extend(attach.connection);
+    }
+    let true_colour = argv::has_true_colour(&open.tty.term, env_value(&env, "COLORTERM"));
     let target = entered.target(session).await?;
     let argv = argv::attach(&target, join, open.detach_others, true_colour, &session_env);
     let spawn = Spawn {
         program: Program::Argv(argv),
-        env: terminal_env(attach.env, &open.tty),
+        env,
         directory: None,
         user: User::Dev,
         io: tty_io(&open.tty),
         detached: None,
         worker: None,
     };
+    if !read_only {
+        let started = entered.link.start(spawn).await;
+        return started.map_err(|error| entered.no_tmux(error.into()));
+    }
+    // Before the client itself, whose size must not count for a moment.
+    let companion = look::companion(&entered, &open.tty).await?;
     let started = entered.link.start(spawn).await;
     let mut running = started.map_err(|error| entered.no_tmux(error.into()))?;
-    if read_only {
-        // tmux ignores keys of a read-only client; the server does not even pass them.
-        running.input = None;
-    }
-    Ok(running)
+    // tmux ignores keys of a read-only client; the server does not even pass them.
+    running.input = None;
+    Ok(look::with_companion(running, companion))
 }

@@ -35,9 +35,16 @@ pub(crate) fn env_value<'a>(env: &'a [(String, String)], name: &str) -> &'a str 
     env.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
 }
 
-/// The environment of a new session: the caller's without `TERM`, which tmux sets.
+/// The environment of a new session: what its creator gives, without `TERM`, which tmux sets.
 pub(crate) fn session_env(open: &AttachOpen) -> Result<Vec<(String, String)>, Error> {
     let mut env = checked_env(open.env.clone().into_iter().collect())?;
     env.retain(|(key, _)| key != "TERM");
     Ok(env)
+}
+
+/// The environment of the tmux client that joins a session, whether the session exists or is created: of the caller's
+/// variables only those that describe the caller. The others belong to the session, and only if it is new.
+pub(crate) fn joining_env(open: &AttachOpen) -> Vec<(String, String)> {
+    let given = open.env.iter().filter(|(name, value)| env::describes_caller(name, value));
+    terminal_env(given.map(|(name, value)| (name.clone(), value.clone())).collect(), &open.tty)
 }

@@ -6,6 +6,7 @@ mod exec;
 mod forward;
 mod life;
 mod many;
+mod reader;
 mod sessions;
 mod support;
 mod tidy;

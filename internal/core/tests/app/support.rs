@@ -64,7 +64,7 @@ pub(crate) fn attach() -> Attach {
         detach_others: false,
         env: std::collections::BTreeMap::new(),
     };
-    Attach { open, env: Vec::new() }
+    Attach { open, connection: Vec::new() }
 }
 
 /// Reads a terminal until it shows `text`.

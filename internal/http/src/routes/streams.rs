@@ -113,8 +113,8 @@ pub(crate) async fn attach(
         let Some(open) = opened::<AttachOpen>(&state, &mut socket).await else {
             return;
         };
-        let env = open.env.clone().into_iter().collect();
-        let attached = state.app.streams().attach(&person, &name, &session, Attach { open, env });
+        let attach = Attach { open, connection: Vec::new() };
+        let attached = state.app.streams().attach(&person, &name, &session, attach);
         run_terminal(&state, socket, attached).await;
     })
 }
