@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::fs::Mode;
 use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
@@ -28,9 +29,9 @@ pub(super) struct UnixStreams;
 
 impl Streams for UnixStreams {
     fn pipes(&self) -> Result<Opened<Pipes>, Error> {
-        let (stdin, input) = new_pipe()?;
-        let (output, stdout) = new_pipe()?;
-        let (errors, stderr) = new_pipe()?;
+        let (stdin, input) = process_pipe()?;
+        let (output, stdout) = process_pipe()?;
+        let (errors, stderr) = process_pipe()?;
         // A user's share of pipe memory may be used up; the default size works too.
         fcntl_setpipe_size(&input, INPUT_PIPE_BYTES).ok();
         Ok(opened(vec![stdin, stdout, stderr], async move {
@@ -123,6 +124,15 @@ fn reader(fd: OwnedFd) -> Result<Output, Error> {
     pipe::Receiver::from_owned_fd(fd).map(Output::pipe).map_err(Error::io("pipes"))
 }
 
+/// A pipe for a process. It belongs to the server's user, and a process of another user may open it again by a name such as
+/// `/dev/stdout`. Only processes that have it open can.
+fn process_pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+    let (read, write) = new_pipe()?;
+    rustix::fs::fchmod(&read, Mode::from_raw_mode(0o666))
+        .map_err(|error| Error::io("pipe")(error.into()))?;
+    Ok((read, write))
+}
+
 /// The two ends of a pipe: for reading, for writing.
 fn new_pipe() -> Result<(OwnedFd, OwnedFd), Error> {
     pipe_with(PipeFlags::CLOEXEC).map_err(|error| Error::io("pipe")(error.into()))
@@ -149,5 +159,18 @@ impl Master {
             pipe::Receiver::from_file_unchecked(self.duplicate()?.into()).map_err(failed())?;
         let (input, output) = (Input::pipe(input), Output::pipe(output));
         Ok(TerminalEnds { input, output, terminal: Arc::new(self) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_user_may_open_the_pipe_of_a_process_again() {
+        let (read, write) = process_pipe().unwrap();
+        for end in [read, write] {
+            assert_eq!(rustix::fs::fstat(&end).unwrap().st_mode & 0o777, 0o666);
+        }
     }
 }
