@@ -5,7 +5,9 @@
 //! Its standard input is a socket. It reads one [`ChildCommand`] with the command's descriptors. On failure it writes one
 //! [`Refusal`]; on success `execve` closes the socket.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
@@ -18,19 +20,18 @@ use serde::{Deserialize, Serialize};
 use shed_link::{Confine, Io, Refusal, recv_blocking, send_blocking};
 
 use crate::environment::{self, Environment};
-use crate::{confine, log, term};
+use crate::launch::Words;
+use crate::{confine, locale, log, term};
 
 /// What the child stage executes, and how. The descriptors of [`Io`] are sent with it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ChildCommand {
-    /// The program, looked up in the `PATH` of `env`.
-    pub(crate) program: String,
-    /// Its `argv[0]`.
-    pub(crate) arg0: String,
-    /// Its other arguments.
-    pub(crate) args: Vec<String>,
-    /// Its whole environment.
+    /// The program, looked up in the `PATH` of `env`, and its arguments.
+    pub(crate) words: Words,
+    /// Its environment.
     pub(crate) env: Environment,
+    /// The locale, added to the environment if the image has it.
+    pub(crate) locale: Environment,
     /// Its working directory.
     pub(crate) directory: String,
     /// The working directory if `directory` is only a default and cannot be entered.
@@ -88,6 +89,7 @@ fn execute(command: ChildCommand, fds: Vec<OwnedFd>) -> Refusal {
         return refusal;
     }
     let mut env = command.env;
+    environment::extend(&mut env, locale::settle(command.locale));
     if let Err(refusal) = set_up_io(command.io, fds, &mut env) {
         return refusal;
     }
@@ -98,14 +100,16 @@ fn execute(command: ChildCommand, fds: Vec<OwnedFd>) -> Refusal {
     {
         return Refusal::CannotConfine(why);
     }
-    let error = Command::new(&command.program)
-        .arg0(&command.arg0)
-        .args(&command.args)
+    let Words { program, arg0, args, last } = command.words;
+    let error = Command::new(&program)
+        .arg0(arg0)
+        .args(args)
+        .args(last.map(OsString::from_vec))
         .env_clear()
         .envs(env)
         .exec();
     Refusal::NotExecutable {
-        program: command.program,
+        program,
         missing: error.kind() == std::io::ErrorKind::NotFound,
         why: error.to_string(),
     }
@@ -146,9 +150,10 @@ fn set_up_io(io: Io, fds: Vec<OwnedFd>, env: &mut Environment) -> Result<(), Ref
             let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| wrong())?;
             dup_stdio(&stdin, &stdout, &stderr).map_err(failed)
         }
-        Io::Tty { cols, rows } => {
+        Io::Tty { cols, rows, pixels: (width, height) } => {
             let [socket] = <[OwnedFd; 1]>::try_from(fds).map_err(|_| wrong())?;
-            let (master, slave) = open_terminal(cols, rows).map_err(failed)?;
+            let size = Winsize { ws_col: cols, ws_row: rows, ws_xpixel: width, ws_ypixel: height };
+            let (master, slave) = open_terminal(size).map_err(failed)?;
             send_blocking(socket.as_fd(), &(), &[master.as_fd()])
                 .map_err(|error| Refusal::NoResources(error.to_string()))?;
             dup_stdio(&slave, &slave, &slave).map_err(failed)?;
@@ -173,12 +178,11 @@ fn dup_stdio(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Result<(), 
 }
 
 /// Opens a new terminal and makes it our controlling terminal. It belongs to the user, as which it is opened.
-fn open_terminal(cols: u16, rows: u16) -> Result<(OwnedFd, OwnedFd), Errno> {
+fn open_terminal(size: Winsize) -> Result<(OwnedFd, OwnedFd), Errno> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags)?;
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, flags)?;
-    let size = Winsize { ws_col: cols, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&slave, size)?;
     // Input is UTF-8: erasing a character must erase all its bytes.
     let mut termios = tcgetattr(&slave)?;

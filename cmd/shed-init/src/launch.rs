@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
 use shed_link::{Conn, Program, Refusal, Spawn, Status, recv_blocking, send_blocking};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -160,19 +161,22 @@ fn command(settings: &Settings, spawn: Spawn) -> Result<ChildCommand, Refusal> {
     };
     let env = environment(inherited, &user, spawn.env);
     let own = settings.program.to_string_lossy();
-    let (program, arg0, args) = program_and_args(&user.shell, &own, spawn.program)?;
-    let strings = [&program, &arg0].into_iter().chain(&args);
-    let pairs = env.iter().flat_map(|(key, value)| [key, value]);
-    if strings.chain(pairs).any(|text| text.contains('\0')) {
+    let words = program_and_args(&user.shell, &own, spawn.program)?;
+    let Words { program, arg0, args, last } = &words;
+    let strings = [program, arg0].into_iter().chain(args);
+    let pairs = env.iter().chain(&spawn.locale).flat_map(|(key, value)| [key, value]);
+    let mut texts = strings.chain(pairs).map(String::as_bytes).chain(last.as_deref());
+    let has_nul = texts.any(|text| text.contains(&0));
+    drop(texts);
+    if has_nul {
         return Err(Refusal::Invalid("an argument of the command contains a NUL byte".to_owned()));
     }
     let fallback = spawn.directory.is_none().then(|| user.home.clone());
     let directory = spawn.directory.map_or_else(|| settings.workspace.clone(), PathBuf::from);
     Ok(ChildCommand {
-        program,
-        arg0,
-        args,
+        words,
         env,
+        locale: spawn.locale,
         directory: directory.to_string_lossy().into_owned(),
         fallback_directory: fallback,
         become_user: settings.switch_user.then_some((user.uid, user.gid, user.groups)),
@@ -182,25 +186,45 @@ fn command(settings: &Settings, spawn: Spawn) -> Result<ChildCommand, Refusal> {
     })
 }
 
-/// The program, its `argv[0]` and its arguments. `own` is the path of shed-init, for [`Program::Own`].
-pub(crate) fn program_and_args(
-    shell: &str,
-    own: &str,
-    program: Program,
-) -> Result<(String, String, Vec<String>), Refusal> {
+/// A program and its arguments.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Words {
+    /// The program, looked up in `PATH`.
+    pub(crate) program: String,
+    /// Its `argv[0]`.
+    pub(crate) arg0: String,
+    /// Its other arguments.
+    pub(crate) args: Vec<String>,
+    /// One more argument, which is not UTF-8.
+    pub(crate) last: Option<Vec<u8>>,
+}
+
+/// The program and its arguments. `own` is the path of shed-init, for [`Program::Own`].
+pub(crate) fn program_and_args(shell: &str, own: &str, program: Program) -> Result<Words, Refusal> {
     let base = shell.rsplit('/').next().unwrap_or(shell);
-    let login = format!("-{base}");
+    let words = |program: &str, arg0: String, args: Vec<String>| Words {
+        program: program.to_owned(),
+        arg0,
+        args,
+        last: None,
+    };
+    // Not a login shell: it would print what the user's profile prints, in the middle of a protocol such as rsync's.
+    let line = |args: &[&str]| {
+        let args = ["-c"].iter().chain(args).map(|arg| (*arg).to_owned());
+        words(shell, base.to_owned(), args.collect())
+    };
     Ok(match program {
         Program::Argv(mut argv) => {
             if argv.first().is_none_or(String::is_empty) {
                 return Err(Refusal::Invalid("the command is empty".to_owned()));
             }
             let program = argv.remove(0);
-            (program.clone(), program, argv)
+            words(&program, program.clone(), argv)
         }
-        Program::LoginShell => (shell.to_owned(), login, Vec::new()),
-        Program::ShellLine(line) => (shell.to_owned(), login, vec!["-c".to_owned(), line]),
-        Program::Own(args) => (own.to_owned(), own.to_owned(), args),
+        Program::LoginShell => words(shell, format!("-{base}"), Vec::new()),
+        Program::ShellLine(text) => line(&[&text]),
+        Program::ShellLineBytes(text) => Words { last: Some(text), ..line(&[]) },
+        Program::Own(args) => words(own, own.to_owned(), args),
         Program::Nothing => {
             return Err(Refusal::Invalid("only a worker may be without a command".to_owned()));
         }

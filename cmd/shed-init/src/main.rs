@@ -6,7 +6,7 @@
 //! **child stage**: a fresh copy of this program that takes the user, the terminal and the directory and then executes the
 //! command. `run` is the **runner** of a command in a tmux window. `collect` is the **collector**, which sends the output
 //! that runners keep to the server. The other subcommands (`connect`, `listen`, `sftp`, `git`, `watch-tree`, `orphans`,
-//! `spools`, `credential`, `exec`) are short programs that the daemon starts as the session user.
+//! `spools`, `credential`, `locale`, `exec`) are short programs that the daemon starts as the session user.
 
 mod checkout;
 mod child;
@@ -19,8 +19,10 @@ mod forward;
 mod git;
 mod launch;
 mod leftover;
+mod locale;
 mod log;
 mod process_tree;
+mod profile;
 mod reaper;
 mod runner;
 mod settings;
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         ("watch-tree", [directory]) => watch_tree::main(directory),
         ("sftp", []) => sftp::main(),
         ("credential", [socket, ..]) => forward::credential(socket),
+        ("locale", variables) => locale::main(variables),
         ("exec", [program, args @ ..]) => child::exec(program, args),
         ("version", []) => version(),
         _ => {

@@ -45,7 +45,7 @@ fn claim(socket: &str, token: &str) -> Result<(Spawn, OwnedFd), String> {
     send_blocking(stream.as_fd(), &claim, &[]).map_err(|error| error.to_string())?;
     match recv_blocking::<Claimed>(stream.as_fd()).map_err(|error| error.to_string())? {
         Some((Claimed::Spawn(spawn), fds)) => match <[OwnedFd; 1]>::try_from(fds) {
-            Ok([descriptor]) => Ok((spawn, descriptor)),
+            Ok([descriptor]) => Ok((*spawn, descriptor)),
             Err(_) => Err("the command came without its descriptor".to_owned()),
         },
         Some((Claimed::Unknown, _)) | None => {

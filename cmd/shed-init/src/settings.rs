@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use shed_link::{CONTAINER_LINK_DIR, CONTAINER_PROGRAM_DIR, CONTAINER_RUN_DIR, PROGRAM};
 
-use crate::log;
+use crate::{log, profile};
 
 /// The uid of the session user in a container.
 const DEV_UID: u32 = 1000;
@@ -107,14 +107,16 @@ impl Settings {
         }
     }
 
-    /// Creates what a shed needs: the user's entry in `/etc/passwd`, home, workspace, worktrees and `/tmp`. Called once by the
-    /// supervisor. Failures are only logged, so that a person can enter the shed and repair it.
+    /// Creates what a shed needs: the user's entry in `/etc/passwd`, home, workspace, worktrees and `/tmp`; and makes login
+    /// shells keep their `PATH`. Called once by the supervisor. Failures are only logged, so that a person can enter the shed
+    /// and repair it.
     pub(crate) fn prepare(&self) {
         if !self.switch_user {
             return;
         }
         let tried = [
             ("/etc/passwd", add_user(&self.user)),
+            ("/etc/profile", profile::keep_path()),
             ("home", own_directory(Path::new(&self.user.home), &self.user)),
             ("/workspace", own_directory(&self.workspace, &self.user)),
             ("/worktrees", own_directory(&self.worktrees, &self.user)),

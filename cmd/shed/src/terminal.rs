@@ -24,7 +24,7 @@ pub(crate) fn width() -> usize {
 /// Size and type of the terminal, for the server.
 pub(crate) fn tty() -> Tty {
     let (cols, rows) = size();
-    Tty { cols, rows, term: std::env::var("TERM").unwrap_or_default() }
+    Tty { cols, rows, term: std::env::var("TERM").unwrap_or_default(), ..Tty::default() }
 }
 
 /// Columns and rows; 80 and 24 without a terminal.

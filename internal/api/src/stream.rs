@@ -18,7 +18,7 @@ pub const STDERR: u8 = 2;
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// The caller's terminal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tty {
@@ -26,9 +26,20 @@ pub struct Tty {
     pub cols: u16,
     /// Number of rows; 0 means 24.
     pub rows: u16,
+    /// Width in pixels; 0 if unknown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub x_pixels: u16,
+    /// Height in pixels; 0 if unknown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub y_pixels: u16,
     /// Value of `$TERM`. If the image does not support it, a similar one is used.
     #[serde(default)]
     pub term: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 /// A command to run.
@@ -124,6 +135,12 @@ pub enum ClientFrame {
         cols: u16,
         /// Number of rows.
         rows: u16,
+        /// Width in pixels; 0 if unknown.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        x_pixels: u16,
+        /// Height in pixels; 0 if unknown.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        y_pixels: u16,
     },
     /// The client will send no more input.
     Eof,
@@ -305,7 +322,7 @@ mod tests {
         assert_eq!(text(&exit), r#"{"type":"exit","exit":{"code":7}}"#);
         let resize: ClientFrame =
             serde_json::from_str(r#"{"type":"resize","cols":80,"rows":24}"#).unwrap();
-        assert_eq!(resize, ClientFrame::Resize { cols: 80, rows: 24 });
+        assert_eq!(resize, ClientFrame::Resize { cols: 80, rows: 24, x_pixels: 0, y_pixels: 0 });
         let extra = r#"{"type":"resize","cols":80,"rows":24,"x":1}"#;
         assert!(serde_json::from_str::<ClientFrame>(extra).is_err());
     }

@@ -266,7 +266,7 @@ impl Input {
 
     /// Sets the size of the terminal.
     pub async fn resize(&self, cols: u16, rows: u16) -> bool {
-        self.frame(&ClientFrame::Resize { cols, rows }).await
+        self.frame(&ClientFrame::Resize { cols, rows, x_pixels: 0, y_pixels: 0 }).await
     }
 
     /// Sends a signal to the process group; `name` is without `SIG`.

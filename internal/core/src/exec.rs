@@ -17,13 +17,18 @@ use shed_model::{NewEvent, Rejection};
 use tokio::io::AsyncWriteExt as _;
 
 use self::collect::collect;
-use self::spawn::{checked_env, terminal_env, tty_io, user};
+use self::spawn::{checked_env, terminal_env, tty_io, user, with_locale};
 use crate::Error;
 use crate::access::Caller;
 use crate::server::Server;
 use crate::shed::entered::Entered;
 use crate::shed::registry::Registry;
 use shed_guest::{Chunks, Main, Stream};
+
+/// When a command without a terminal has ended, how long the end of its output is waited for while other processes hold it
+/// open. It suffices for what the command has piped through `tee` or a filter; a process that was left in the background does
+/// not keep the caller for longer.
+pub const OUTPUT_WAIT: Duration = Duration::from_secs(2);
 
 /// The longest a `POST …/exec` may run.
 const MAX_RUN: Duration = Duration::from_secs(600);
@@ -44,8 +49,8 @@ pub struct Exec {
 pub enum ExecKind {
     /// The user's login shell.
     Shell,
-    /// A line for the user's login shell: what `ssh host LINE` means.
-    Line(String),
+    /// A line for the user's shell, bytes that need not be UTF-8: what `ssh host LINE` means.
+    Line(Vec<u8>),
     /// The file transfer of SSH.
     Sftp,
 }
@@ -76,10 +81,11 @@ pub(crate) async fn console(
 ) -> Result<Stream, Error> {
     let user = user(caller.person, open.root)?;
     let entered = registry.enter(caller).await?;
-    let env = checked_env(open.env.into_iter().collect())?;
+    let (env, locale) = with_locale(checked_env(open.env.into_iter().collect())?);
     let spawn = Spawn {
         program: Program::LoginShell,
         env: terminal_env(env, &open.tty),
+        locale,
         directory: None,
         user,
         io: tty_io(&open.tty),
@@ -98,20 +104,25 @@ pub(crate) async fn ssh(
     let entered = registry.enter(caller).await?;
     let (program, directory) = match exec.kind {
         ExecKind::Shell => (Program::LoginShell, None),
-        ExecKind::Line(line) => (Program::ShellLine(line), None),
-        // Clients take the directory it starts in for `~`.
+        ExecKind::Line(line) => match String::from_utf8(line) {
+            Ok(line) => (Program::ShellLine(line), None),
+            Err(error) => (Program::ShellLineBytes(error.into_bytes()), None),
+        },
+        // Clients take the directory it starts in for `~`: OpenSSH's scp sends `~/x` as `x`.
         ExecKind::Sftp => {
             (Program::Own(vec!["sftp".to_owned()]), Some(entered.link.hello().home.clone()))
         }
     };
     let io = exec.tty.as_ref().map_or(Io::Pipes, tty_io);
+    let (env, locale) = with_locale(checked_env(exec.env)?);
     let env = match &exec.tty {
-        Some(tty) => terminal_env(exec.env, tty),
-        None => exec.env,
+        Some(tty) => terminal_env(env, tty),
+        None => env,
     };
     let spawn = Spawn {
         program,
-        env: checked_env(env)?,
+        env,
+        locale,
         directory,
         user: User::Dev,
         io,
@@ -226,14 +237,19 @@ async fn exec_plain(
         (None, Some(tty)) => tty_io(tty),
         (None, None) => Io::Pipes,
     };
-    let env: Vec<(String, String)> = open.exec.env.clone().into_iter().collect();
-    let env = match &open.tty {
-        Some(tty) => terminal_env(checked_env(env)?, tty),
-        None => checked_env(env)?,
+    let env = checked_env(open.exec.env.clone().into_iter().collect())?;
+    let (env, locale) = match &open.tty {
+        Some(tty) => {
+            // The client adds the locale of its own terminal.
+            let (env, locale) = with_locale(env);
+            (terminal_env(env, tty), locale)
+        }
+        None => (env, Vec::new()),
     };
     let spawn = Spawn {
         program: Program::Argv(open.exec.argv.clone()),
         env,
+        locale,
         directory: open.exec.directory.clone(),
         user,
         io,

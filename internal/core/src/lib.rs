@@ -37,7 +37,7 @@ pub use app::{
 };
 pub use error::{Error, Failure};
 pub use exec::forward::{Bind, Listening, Target};
-pub use exec::{Attach, Exec, ExecKind, Started};
+pub use exec::{Attach, Exec, ExecKind, OUTPUT_WAIT, Started};
 pub use files::diff::DiffQuery;
 pub use output::input_writer::{InputWriter, MAX_IMAGE_BYTES};
 pub use output::pages::OutputSearch;
@@ -48,5 +48,8 @@ pub use settings::{Clock, Defaults, PULSE, Settings};
 pub use shed::clone::{KEPT, NOT_EMPTY};
 pub use shed::creation::ProgressReader;
 pub use shed::handle::Answer;
-pub use shed_guest::{Connection, Control, Duplex, ExitWait, Input, Output, Stream, TerminalMode};
+pub use shed_guest::{
+    Connection, Control, ControlCharacter, Duplex, ExitWait, Input, Output, Stream, TerminalMode,
+    WindowSize,
+};
 pub use shed_model::shed::mounts::MountPolicy;

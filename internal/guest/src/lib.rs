@@ -30,7 +30,7 @@ pub use output::{Chunk, Chunks, Main};
 pub use runner::Runner;
 pub use session_command::SessionCommand;
 pub use stream::{Control, ExitWait, Input, Output, ReadStream, Stream, WriteStream};
-pub use terminal::{Terminal, TerminalMode};
+pub use terminal::{ControlCharacter, Terminal, TerminalMode, WindowSize};
 pub use transport::{
     Caller, Ends, Helper, HelperMessages, Listener, Near, Opened, Outgoing, Pending, Pipes,
     Receiver, Sender, Streams, TerminalEnds, Transport, Wire,

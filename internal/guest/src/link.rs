@@ -246,6 +246,7 @@ fn own_program(words: &[&str], io: Io) -> Spawn {
     Spawn {
         program: Program::Own(words.iter().map(|word| (*word).to_owned()).collect()),
         env: Vec::new(),
+        locale: Vec::new(),
         directory: None,
         user: User::Dev,
         io,

@@ -12,7 +12,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::{HANGUP, Link};
-use crate::terminal::{Terminal, TerminalMode};
+use crate::terminal::{Terminal, TerminalMode, WindowSize};
 
 /// A process in a container. Dropping it before the process has ended sends HUP to its process group: the caller went away.
 #[derive(Debug)]
@@ -181,10 +181,10 @@ impl Control {
         Self { signals: Signals::Runner(signals), terminal: None }
     }
 
-    /// Sets the terminal's size in cells. Does nothing without a terminal.
-    pub fn resize(&self, cols: u16, rows: u16) {
+    /// Sets the terminal's size. Does nothing without a terminal.
+    pub fn resize(&self, size: WindowSize) {
         if let Some(terminal) = &self.terminal {
-            terminal.resize(cols, rows);
+            terminal.resize(size);
         }
     }
 

@@ -123,6 +123,10 @@ pub struct Spawn {
     pub program: Program,
     /// Variables that are added to the container's environment, or replace those of the same name.
     pub env: Vec<(String, String)>,
+    /// The caller's locale, `LANG` and `LC_*`: added to the environment with `C.UTF-8` instead of a locale that the
+    /// container does not have. An older shed-init leaves it out.
+    #[serde(default)]
+    pub locale: Vec<(String, String)>,
     /// The working directory; the workspace when absent.
     pub directory: Option<String>,
     /// The user to run as.
@@ -169,8 +173,10 @@ pub enum Program {
     Argv(Vec<String>),
     /// The user's shell, as a login shell.
     LoginShell,
-    /// The user's shell, as a login shell with `-c` and this line, as in `ssh HOST LINE`.
+    /// The user's shell with `-c` and this line, not as a login shell: `ssh HOST LINE`.
     ShellLine(String),
+    /// The same with a line that is not UTF-8.
+    ShellLineBytes(Vec<u8>),
     /// shed-init itself with these arguments, such as `sftp`, `connect` or `listen`.
     Own(Vec<String>),
     /// No program: a worker that shows its prelude and ends. It has no spool.
@@ -199,6 +205,9 @@ pub enum Io {
         cols: u16,
         /// The height, in character cells.
         rows: u16,
+        /// The width and height in pixels; 0 if unknown. An older shed-init sets none.
+        #[serde(default)]
+        pixels: (u16, u16),
     },
     /// One descriptor, for standard input. Output and error are `/dev/null`.
     Socket,
@@ -382,7 +391,7 @@ pub struct Claim {
 #[serde(rename_all = "kebab-case")]
 pub enum Claimed {
     /// The command; the offered descriptor is sent with this message.
-    Spawn(Spawn),
+    Spawn(Box<Spawn>),
     /// The token is unknown, was used before or has expired.
     Unknown,
 }

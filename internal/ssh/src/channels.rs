@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use russh::server::Msg;
 use russh::{ChannelId, ChannelWriteHalf};
+use shed_core::WindowSize;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -45,8 +46,8 @@ pub(crate) struct Pending {
 /// The client's requests to a running program.
 #[derive(Debug)]
 pub(crate) struct TerminalEvents {
-    /// The newest size of the terminal: columns, rows.
-    pub(crate) sizes: watch::Receiver<(u16, u16)>,
+    /// The newest size of the terminal.
+    pub(crate) sizes: watch::Receiver<WindowSize>,
     /// Signal numbers, in order.
     pub(crate) signals: mpsc::Receiver<u8>,
 }
@@ -57,7 +58,7 @@ enum Stage {
     Plain,
     Pending(Box<Pending>),
     Running {
-        sizes: watch::Sender<(u16, u16)>,
+        sizes: watch::Sender<WindowSize>,
         signals: mpsc::Sender<u8>,
     },
 }
@@ -145,7 +146,7 @@ impl Channels {
         if !matches!(entry.stage, Stage::Pending(_)) {
             return None;
         }
-        let (sizes, size) = watch::channel((0, 0));
+        let (sizes, size) = watch::channel(WindowSize::default());
         let (signals, signal) = mpsc::channel(MAX_SIGNALS);
         let before = std::mem::replace(&mut entry.stage, Stage::Running { sizes, signals });
         let Stage::Pending(pending) = before else {
@@ -156,12 +157,12 @@ impl Channels {
     }
 
     /// Sets a new size of the channel's terminal.
-    pub(crate) fn resize(&self, id: ChannelId, cols: u16, rows: u16) {
+    pub(crate) fn resize(&self, id: ChannelId, size: WindowSize) {
         match self.entries().get_mut(&id).map(|entry| &mut entry.stage) {
-            Some(Stage::Running { sizes, .. }) => drop(sizes.send_replace((cols, rows))),
+            Some(Stage::Running { sizes, .. }) => drop(sizes.send_replace(size)),
             Some(Stage::Pending(pending)) => {
                 if let Some(terminal) = &mut pending.terminal {
-                    (terminal.tty.cols, terminal.tty.rows) = (cols, rows);
+                    terminal.resize(size);
                 }
             }
             Some(Stage::Plain) | None => {}

@@ -257,8 +257,8 @@ async fn pass_events(control: &shed_core::Control, events: &mut TerminalEvents) 
     loop {
         tokio::select! {
             Ok(()) = events.sizes.changed() => {
-                let (cols, rows) = *events.sizes.borrow_and_update();
-                control.resize(cols, rows);
+                let size = *events.sizes.borrow_and_update();
+                control.resize(size);
             }
             Some(number) = events.signals.recv() => control.signal(number),
             // The channel is about to be closed.

@@ -2,12 +2,12 @@
 
 use russh::Pty;
 use shed_api::stream::Tty;
-use shed_core::TerminalMode;
+use shed_core::{ControlCharacter, TerminalMode, WindowSize};
 
 /// The longest `$TERM` that is passed on, in bytes.
 const MAX_TERM_BYTES: usize = 128;
-/// The erase character that the kernel gives a new terminal.
-const USUAL_ERASE: u32 = 0x7f;
+/// The value by which SSH disables a control character.
+const DISABLED: u32 = 255;
 
 /// A terminal that a client requested.
 #[derive(Debug, Clone)]
@@ -19,10 +19,17 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     /// Takes the values of a `pty-req`.
-    pub(crate) fn new(term: &str, cols: u32, rows: u32, modes: &[(Pty, u32)]) -> Self {
-        let (cols, rows) = size(cols, rows);
+    pub(crate) fn new(term: &str, size: WindowSize, modes: &[(Pty, u32)]) -> Self {
         let term = if term.len() > MAX_TERM_BYTES { "" } else { term };
-        Self { tty: Tty { cols, rows, term: term.to_owned() }, modes: modes.to_vec() }
+        let WindowSize { cols, rows, x_pixels, y_pixels } = size;
+        let tty = Tty { cols, rows, x_pixels, y_pixels, term: term.to_owned() };
+        Self { tty, modes: modes.to_vec() }
+    }
+
+    /// Sets a new size.
+    pub(crate) fn resize(&mut self, size: WindowSize) {
+        let WindowSize { cols, rows, x_pixels, y_pixels } = size;
+        self.tty = Tty { cols, rows, x_pixels, y_pixels, ..std::mem::take(&mut self.tty) };
     }
 
     /// The modes that the client requests and a new terminal does not have, usually none. Other modes are left alone: the
@@ -33,18 +40,21 @@ impl Terminal {
     }
 }
 
-/// A size in the kernel's range: columns, rows. A zero is kept; it means that the client does not know its size.
-pub(crate) fn size(cols: u32, rows: u32) -> (u16, u16) {
-    let fit = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-    (fit(cols), fit(rows))
+/// A size in the kernel's range. A zero is kept; it means that the client does not know its size.
+pub(crate) fn size(cols: u32, rows: u32, x_pixels: u32, y_pixels: u32) -> WindowSize {
+    let [cols, rows, x_pixels, y_pixels] =
+        [cols, rows, x_pixels, y_pixels].map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+    WindowSize { cols, rows, x_pixels, y_pixels }
 }
 
 /// Whether a mode differs from a new terminal's. Modes that are not listed here are ignored; a shed's terminals are always
 /// UTF-8.
 fn is_unusual(mode: Pty, to: u32) -> bool {
+    if let Some((_, usual)) = control_character(mode) {
+        return to != usual;
+    }
     let on = to != 0;
     match mode {
-        Pty::VERASE => to != USUAL_ERASE,
         Pty::ICRNL | Pty::IXON | Pty::ISIG | Pty::ICANON | Pty::ECHO | Pty::OPOST | Pty::ONLCR => {
             !on
         }
@@ -53,11 +63,30 @@ fn is_unusual(mode: Pty, to: u32) -> bool {
     }
 }
 
+/// The control character that a mode sets, and the one that the kernel gives a new terminal.
+fn control_character(mode: Pty) -> Option<(ControlCharacter, u32)> {
+    Some(match mode {
+        Pty::VINTR => (ControlCharacter::Interrupt, 0x03),
+        Pty::VQUIT => (ControlCharacter::Quit, 0x1c),
+        Pty::VERASE => (ControlCharacter::Erase, 0x7f),
+        Pty::VKILL => (ControlCharacter::Kill, 0x15),
+        Pty::VEOF => (ControlCharacter::EndOfFile, 0x04),
+        Pty::VSUSP => (ControlCharacter::Suspend, 0x1a),
+        Pty::VWERASE => (ControlCharacter::WordErase, 0x17),
+        Pty::VLNEXT => (ControlCharacter::LiteralNext, 0x16),
+        _ => return None,
+    })
+}
+
 /// `None` for modes that are left alone.
 fn terminal_mode(mode: Pty, to: u32) -> Option<TerminalMode> {
     let on = to != 0;
+    if let Some((character, _)) = control_character(mode) {
+        // The kernel's value for a disabled one is 0.
+        let to = if to == DISABLED { 0 } else { u8::try_from(to).ok()? };
+        return Some(TerminalMode::Character(character, to));
+    }
     Some(match mode {
-        Pty::VERASE => TerminalMode::Erase(u8::try_from(to).unwrap_or_default()),
         Pty::ICRNL => TerminalMode::Icrnl(on),
         Pty::IXON => TerminalMode::Ixon(on),
         Pty::IXANY => TerminalMode::Ixany(on),
@@ -77,24 +106,35 @@ mod tests {
 
     #[test]
     fn sizes_and_names_are_bounded() {
-        let terminal = Terminal::new(&"x".repeat(1000), 1 << 20, 0, &[]);
-        assert_eq!(terminal.tty, Tty { cols: u16::MAX, rows: 0, term: String::new() });
+        let terminal = Terminal::new(&"x".repeat(1000), size(1 << 20, 0, 800, 1 << 20), &[]);
+        let (cols, rows) = (u16::MAX, 0);
+        let (x_pixels, y_pixels, term) = (800, u16::MAX, String::new());
+        assert_eq!(terminal.tty, Tty { cols, rows, x_pixels, y_pixels, term });
     }
 
     #[test]
     fn only_modes_that_differ_from_a_new_terminal_are_set() {
-        let unusual = |modes: &[(Pty, u32)]| Terminal::new("xterm", 80, 24, modes).unusual_modes();
+        let unusual = |modes: &[(Pty, u32)]| {
+            Terminal::new("xterm", size(80, 24, 0, 0), modes).unusual_modes()
+        };
         let usual = [
             (Pty::ECHO, 1),
             (Pty::ICRNL, 1),
             (Pty::VERASE, 0x7f),
+            (Pty::VINTR, 0x03),
+            (Pty::VEOF, 0x04),
+            (Pty::VSTATUS, 0x14),
             (Pty::IUTF8, 1),
             (Pty::TTY_OP_ISPEED, 9600),
         ];
         assert_eq!(unusual(&usual), []);
-        assert_eq!(
-            unusual(&[(Pty::IXANY, 1), (Pty::ECHO, 0), (Pty::VERASE, 8)]),
-            [TerminalMode::Ixany(true), TerminalMode::Echo(false), TerminalMode::Erase(8)]
-        );
+        let wanted = [(Pty::IXANY, 1), (Pty::ECHO, 0), (Pty::VERASE, 8), (Pty::VINTR, 255)];
+        let set = [
+            TerminalMode::Ixany(true),
+            TerminalMode::Echo(false),
+            TerminalMode::Character(ControlCharacter::Erase, 8),
+            TerminalMode::Character(ControlCharacter::Interrupt, 0),
+        ];
+        assert_eq!(unusual(&wanted), set);
     }
 }

@@ -14,6 +14,8 @@ use tokio::time::timeout;
 
 /// Nothing takes longer unless it hangs.
 const LIMIT: Duration = Duration::from_secs(40);
+/// The width and height of a character in pixels.
+const CELL_PIXELS: (u16, u16) = (8, 16);
 /// What is read at once.
 const READ_BYTES: usize = 4 << 10;
 
@@ -119,6 +121,7 @@ fn dup(fd: &OwnedFd) -> OwnedFd {
 }
 
 fn resize(master: &OwnedFd, cols: u16, rows: u16) {
-    let size = Winsize { ws_col: cols, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    let (ws_xpixel, ws_ypixel) = (cols * CELL_PIXELS.0, rows * CELL_PIXELS.1);
+    let size = Winsize { ws_col: cols, ws_row: rows, ws_xpixel, ws_ypixel };
     tcsetwinsize(master, size).expect("a size");
 }

@@ -70,7 +70,7 @@ async fn serve(state: &State, socket: UnixStream) {
     let allowed = uid == state.settings.user.uid || uid == 0;
     let sent = match state.offers.take(&token).filter(|_| allowed) {
         Some(Offer { spawn, descriptor, .. }) => {
-            conn.send(&Claimed::Spawn(spawn), &[descriptor.as_fd()]).await
+            conn.send(&Claimed::Spawn(Box::new(spawn)), &[descriptor.as_fd()]).await
         }
         None => conn.send(&Claimed::Unknown, &[]).await,
     };

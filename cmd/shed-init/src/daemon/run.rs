@@ -75,6 +75,7 @@ pub(super) async fn start(state: &State, run: Run) -> Result<Piped, Refusal> {
     let spawn = Spawn {
         program: Program::Argv(run.argv),
         env: run.env,
+        locale: Vec::new(),
         directory: run.directory,
         user: User::Dev,
         io: Io::Pipes,

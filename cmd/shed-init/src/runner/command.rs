@@ -40,18 +40,21 @@ pub(super) fn start_command(
     let mut env = environment::inherited();
     environment::extend(&mut env, spawn.env);
     let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
-    let (program, arg0, args) = program_and_args(&shell, "/proc/self/exe", spawn.program)?;
+    let words = program_and_args(&shell, "/proc/self/exe", spawn.program)?;
     let here = std::env::current_dir()
         .map_or_else(|_| "/".to_owned(), |dir| dir.to_string_lossy().into_owned());
     let command = ChildCommand {
-        program,
-        arg0,
-        args,
+        words,
         env,
+        locale: spawn.locale,
         fallback_directory: spawn.directory.is_none().then(|| here.clone()),
         directory: spawn.directory.unwrap_or(here),
         become_user: None,
-        io: Io::Tty { cols: size.ws_col, rows: size.ws_row },
+        io: Io::Tty {
+            cols: size.ws_col,
+            rows: size.ws_row,
+            pixels: (size.ws_xpixel, size.ws_ypixel),
+        },
         tied: false,
         confine,
     };

@@ -133,6 +133,7 @@ impl Shed {
         let spawn = Spawn {
             program: plan.program,
             env: vec![("SHED_WORKER".to_owned(), plan.of.worker.to_string())],
+            locale: Vec::new(),
             directory: Some(self.work().to_string_lossy().into_owned()),
             user: User::Dev,
             io: Io::Prelude,
@@ -145,7 +146,7 @@ impl Shed {
             }),
         };
         let (mut prelude, theirs) = UnixStream::pair().unwrap();
-        send_blocking(caller.as_fd(), &Claimed::Spawn(spawn), &[theirs.as_fd()]).unwrap();
+        send_blocking(caller.as_fd(), &Claimed::Spawn(Box::new(spawn)), &[theirs.as_fd()]).unwrap();
         drop(theirs);
         prelude.write_all(&plan.prelude).unwrap();
     }

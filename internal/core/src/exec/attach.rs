@@ -8,7 +8,7 @@ use shed_tmux::argv::{self, Join};
 use crate::access::Caller;
 use crate::exec::Attach;
 use crate::exec::look;
-use crate::exec::spawn::{env_value, joining_env, session_env, tty_io};
+use crate::exec::spawn::{env_value, joining_env, session_env, tty_io, with_locale};
 use crate::shed::entered::no_session;
 use crate::shed::registry::Registry;
 use crate::{Error, Person};
@@ -35,13 +35,15 @@ pub(crate) async fn attach(
     entered.needs_tmux()?;
     let known = entered.known(session).is_some();
     let exists = known || entered.exists(session).await?;
-    let session_env = session_env(&attach.open)?;
     let join = match session {
         _ if read_only => Join::ReadOnly,
         _ if exists || open.existing => Join::Existing,
         SessionRef::Id(_) => Join::Existing,
         SessionRef::Name(_) => Join::CreateOrAttach,
     };
+    let creates = join == Join::CreateOrAttach;
+    let session_env =
+        if creates { session_env(&entered.link, &attach.open).await? } else { Vec::new() };
     if let (true, SessionRef::Name(name)) = (open.new, session) {
         // tmux itself refuses a second one: of two callers only one makes it.
         if known {
@@ -49,13 +51,13 @@ pub(crate) async fn attach(
             return Err(Error::SessionExists { shed, session });
         }
         entered.make(name, &session_env, person).await?;
-    } else if !exists && join != Join::CreateOrAttach {
+    } else if !exists && !creates {
         return Err(no_session(name, session));
     } else if !exists {
         entered.expect(session, person).await;
     }
     let join = if open.new { Join::Existing } else { join };
-    let mut env = joining_env(&attach.open);
+    let (mut env, locale) = with_locale(joining_env(&attach.open));
     if !read_only {
         env.extend(attach.connection);
     }
@@ -65,6 +67,7 @@ pub(crate) async fn attach(
     let spawn = Spawn {
         program: Program::Argv(argv),
         env,
+        locale,
         directory: None,
         user: User::Dev,
         io: tty_io(&open.tty),

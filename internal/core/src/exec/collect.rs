@@ -5,6 +5,7 @@ use std::time::Duration;
 use shed_api::stream::{ExecResult, Exit};
 
 use crate::Error;
+use crate::exec::OUTPUT_WAIT;
 use shed_guest::{Output, Stream};
 use tokio::io::AsyncReadExt as _;
 
@@ -12,8 +13,6 @@ use tokio::io::AsyncReadExt as _;
 const MAX_RESULT_BYTES: usize = 8 << 20;
 /// Between TERM and KILL at the end of that time.
 const TERM_LIMIT: Duration = Duration::from_secs(2);
-/// When a command has ended, what its children still print is not waited for longer than this.
-const DRAIN_LIMIT: Duration = Duration::from_millis(100);
 
 /// Collects what a command prints until its end. An error if it was ended at the limit; `None` if the shed went away.
 pub(crate) async fn collect(
@@ -42,7 +41,7 @@ pub(crate) async fn collect(
                 exit = Some(ended?);
                 stdout.unread = running.output.ready_bytes();
                 stderr.unread = running.errors.as_ref().map_or(0, Output::ready_bytes);
-                drained = Some(tokio::time::Instant::now() + DRAIN_LIMIT);
+                drained = Some(tokio::time::Instant::now() + OUTPUT_WAIT);
             }
             () = drain_limit => break,
             () = &mut deadline, if exit.is_none() => {

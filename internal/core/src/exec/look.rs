@@ -36,6 +36,7 @@ pub(crate) async fn companion(entered: &Entered, tty: &Tty) -> Result<Companion,
     let spawn = Spawn {
         program: Program::Argv(argv::companion()),
         env: terminal_env(Vec::new(), tty),
+        locale: Vec::new(),
         directory: None,
         user: User::Dev,
         io: tty_io(tty),

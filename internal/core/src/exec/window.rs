@@ -60,6 +60,7 @@ pub(crate) async fn exec_in_session(
     let spawn = Spawn {
         program: Program::Argv(open.exec.argv.clone()),
         env,
+        locale: Vec::new(),
         directory,
         user: User::Dev,
         io: Io::OutputSocket,

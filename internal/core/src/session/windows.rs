@@ -294,6 +294,7 @@ fn spawn(
     Ok(Spawn {
         program,
         env: vars,
+        locale: Vec::new(),
         directory: Some(directory),
         user: User::Dev,
         io: Io::Prelude,

@@ -92,6 +92,7 @@ fn git_spawn(env: &OpEnv, link: &Link, repo: &Repo, lent: &credential_relay::Len
     Spawn {
         program: Program::Own(words),
         env: vars,
+        locale: Vec::new(),
         directory: None,
         user: User::Dev,
         io: Io::Pipes,

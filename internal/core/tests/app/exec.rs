@@ -110,6 +110,15 @@ async fn background_children_do_not_keep_a_command_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_commands_filter_prints_after_its_end_is_returned() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    // As in a script with `exec > >(tee log)`.
+    let line = "(sleep 0.4; echo from-the-filter) & echo now";
+    assert_eq!(sh(&test, "a", line).await.stdout, "now\nfrom-the-filter\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_gets_hup_when_its_caller_disconnects() {
     let test = TestApp::start().await;
     test.shed("a").await;
@@ -128,7 +137,12 @@ async fn a_terminal_has_its_size_from_the_first_byte_and_a_known_term() {
     let test = TestApp::start().await;
     test.shed("a").await;
     let console = ConsoleOpen {
-        tty: shed_api::stream::Tty { cols: 101, rows: 33, term: "xterm-nobody-knows".to_owned() },
+        tty: shed_api::stream::Tty {
+            cols: 101,
+            rows: 33,
+            term: "xterm-nobody-knows".to_owned(),
+            ..Default::default()
+        },
         root: false,
         env: BTreeMap::new(),
     };

@@ -13,4 +13,5 @@ mod tidy;
 mod trees;
 mod turns;
 mod viewers;
+mod ways_in;
 mod workers;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shed_api::Scope;
 use shed_api::stream::{AttachOpen, Tty};
-use shed_core::{Attach, Person, Stream};
+use shed_core::{Attach, Person, Stream, WindowSize};
 use shed_testing::{TestApp, eventually};
 
 use crate::support::{attach, kept, session, sh, shed, until};
@@ -47,7 +47,7 @@ async fn a_read_only_terminal_sets_no_size() {
     let by_wish = AttachOpen { read_only: true, ..attach().open };
     let mut second = look(&test, &test.admin, 200, 60, by_wish).await;
     until(&mut second, "visible").await;
-    second.control.resize(20, 5);
+    second.control.resize(WindowSize { cols: 20, rows: 5, ..WindowSize::default() });
     // Somebody who works there has their own size, which stays when they leave.
     let mut owner = look(&test, &test.admin, 90, 31, attach().open).await;
     until(&mut owner, "visible").await;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use shed_api::session::{Input, NewSession, PatchSession};
 use shed_api::{Code, EventKind, Scope, ShedStatus};
-use shed_core::Person;
+use shed_core::{Person, WindowSize};
 use shed_model::shed::life::Request;
 use shed_testing::{TestApp, eventually};
 use tokio::io::AsyncWriteExt as _;
@@ -217,7 +217,7 @@ async fn attach_creates_shows_and_leaves_a_session() {
             .filter(|row| row.attached_clients == 1)
     })
     .await;
-    running.control.resize(100, 30);
+    running.control.resize(WindowSize { cols: 100, rows: 30, ..WindowSize::default() });
     running.input.as_mut().unwrap().write_all(b"stty size\r").await.unwrap();
     until(&mut running, "29 100").await;
     // Detach by tmux's own key.

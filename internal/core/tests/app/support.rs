@@ -52,7 +52,7 @@ pub(crate) async fn sh(test: &TestApp, name: &str, line: &str) -> ExecResult {
 }
 
 pub(crate) fn tty() -> Tty {
-    Tty { cols: 80, rows: 24, term: "xterm-256color".to_owned() }
+    Tty { cols: 80, rows: 24, term: "xterm-256color".to_owned(), ..Tty::default() }
 }
 
 pub(crate) fn attach() -> Attach {

@@ -13,7 +13,7 @@ use crate::support::{TestDocker, docker, new_session_request, problem, shed};
 
 async fn console(test: &TestDocker, line: &str) -> (String, Option<Exit>) {
     let open = ConsoleOpen {
-        tty: Tty { cols: 80, rows: 24, term: "xterm-256color".to_owned() },
+        tty: Tty { cols: 80, rows: 24, term: "xterm-256color".to_owned(), ..Tty::default() },
         root: false,
         env: std::collections::BTreeMap::new(),
     };

@@ -12,5 +12,6 @@ mod pressure;
 mod stopping;
 mod support;
 mod usage;
+mod ways_in;
 mod workers;
 mod worktrees;

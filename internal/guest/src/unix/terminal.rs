@@ -8,7 +8,7 @@ use rustix::termios::{
 };
 
 use crate::Error;
-use crate::terminal::{Terminal, TerminalMode};
+use crate::terminal::{ControlCharacter, Terminal, TerminalMode, WindowSize};
 
 /// The master side of a terminal, not blocking.
 #[derive(Debug)]
@@ -30,8 +30,13 @@ impl Master {
 }
 
 impl Terminal for Master {
-    fn resize(&self, cols: u16, rows: u16) {
-        let size = Winsize { ws_col: cols.max(1), ws_row: rows.max(1), ws_xpixel: 0, ws_ypixel: 0 };
+    fn resize(&self, size: WindowSize) {
+        let size = Winsize {
+            ws_col: size.cols.max(1),
+            ws_row: size.rows.max(1),
+            ws_xpixel: size.x_pixels,
+            ws_ypixel: size.y_pixels,
+        };
         // A terminal that is gone needs no size.
         tcsetwinsize(&self.0, size).ok();
     }
@@ -51,7 +56,7 @@ fn apply(termios: &mut Termios, mode: TerminalMode) {
     let (input, local, output) =
         (&mut termios.input_modes, &mut termios.local_modes, &mut termios.output_modes);
     match mode {
-        TerminalMode::Erase(to) => termios.special_codes[SpecialCodeIndex::VERASE] = to,
+        TerminalMode::Character(which, to) => termios.special_codes[index(which)] = to,
         TerminalMode::Icrnl(on) => input.set(InputModes::ICRNL, on),
         TerminalMode::Ixon(on) => input.set(InputModes::IXON, on),
         TerminalMode::Ixany(on) => input.set(InputModes::IXANY, on),
@@ -61,6 +66,19 @@ fn apply(termios: &mut Termios, mode: TerminalMode) {
         TerminalMode::Echo(on) => local.set(LocalModes::ECHO, on),
         TerminalMode::Opost(on) => output.set(OutputModes::OPOST, on),
         TerminalMode::Onlcr(on) => output.set(OutputModes::ONLCR, on),
+    }
+}
+
+fn index(character: ControlCharacter) -> SpecialCodeIndex {
+    match character {
+        ControlCharacter::Interrupt => SpecialCodeIndex::VINTR,
+        ControlCharacter::Quit => SpecialCodeIndex::VQUIT,
+        ControlCharacter::Erase => SpecialCodeIndex::VERASE,
+        ControlCharacter::Kill => SpecialCodeIndex::VKILL,
+        ControlCharacter::EndOfFile => SpecialCodeIndex::VEOF,
+        ControlCharacter::Suspend => SpecialCodeIndex::VSUSP,
+        ControlCharacter::WordErase => SpecialCodeIndex::VWERASE,
+        ControlCharacter::LiteralNext => SpecialCodeIndex::VLNEXT,
     }
 }
 
@@ -80,7 +98,7 @@ mod tests {
         terminal.set_modes(&[
             TerminalMode::Ixany(true),
             TerminalMode::Echo(false),
-            TerminalMode::Erase(8),
+            TerminalMode::Character(ControlCharacter::Erase, 8),
         ]);
         let after = tcgetattr(&terminal.0).unwrap();
         assert!(after.input_modes.contains(InputModes::IXANY));
@@ -93,8 +111,8 @@ mod tests {
     #[test]
     fn a_size_is_at_least_one_cell() {
         let terminal = terminal();
-        terminal.resize(0, 0);
+        terminal.resize(WindowSize { x_pixels: 800, ..WindowSize::default() });
         let size = rustix::termios::tcgetwinsize(&terminal.0).unwrap();
-        assert_eq!((size.ws_col, size.ws_row), (1, 1));
+        assert_eq!((size.ws_col, size.ws_row, size.ws_xpixel), (1, 1, 800));
     }
 }

@@ -86,7 +86,11 @@ pub(crate) async fn exec(
         let Some(open) = opened::<ExecOpen>(&state, &mut socket).await else {
             return;
         };
-        let until = if open.wait_for_output { DrainUntil::Closed } else { DrainUntil::Quiet };
+        let until = match &open.tty {
+            _ if open.wait_for_output => DrainUntil::Closed,
+            Some(_) => DrainUntil::Quiet,
+            None => DrainUntil::Ended,
+        };
         match with_pings(&state, &mut socket, state.app.streams().exec(&person, &name, open)).await
         {
             Ok(Started::Running(running)) => copy_process(&state, socket, *running, until).await,

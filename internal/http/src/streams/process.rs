@@ -6,7 +6,7 @@ use axum::extract::ws::{Message, WebSocket};
 use futures_util::{SinkExt as _, StreamExt as _};
 use shed_api::stream::{ClientFrame, Exit, STDERR, STDOUT, ServerFrame, signal_number};
 use shed_api::{Code, Problem};
-use shed_core::{Control, Input, Output, Stream as ProcessStream};
+use shed_core::{Control, Input, OUTPUT_WAIT, Output, Stream as ProcessStream, WindowSize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -17,18 +17,20 @@ use super::{
 };
 use crate::State;
 
-/// After a process has ended, its pipes are considered empty when they were quiet for this long.
+/// After a process has ended, its terminal is considered empty when it was quiet for this long.
 const QUIET: Duration = Duration::from_millis(10);
-/// The longest time spent waiting for output of the children of an ended process.
-const DRAIN_LIMIT: Duration = Duration::from_millis(100);
+/// The longest time spent waiting for output on the terminal of an ended process.
+const TERMINAL_DRAIN: Duration = Duration::from_millis(100);
 /// Queued messages of input. With one being written and one being read, that is at most 4 MiB.
 const INPUT_MESSAGES: usize = 2;
 
 /// When the stream of a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DrainUntil {
-    /// When the process has ended and its own output was sent.
+    /// When the process has ended and its terminal is quiet. What is left in the background of a shell keeps the terminal.
     Quiet,
+    /// When the process has ended and its output has, or [`OUTPUT_WAIT`] is over.
+    Ended,
     /// When all processes that hold its output have closed it, as with sshd.
     Closed,
 }
@@ -120,9 +122,11 @@ impl Drain {
     }
 
     fn begin(&mut self) {
-        if self.until == DrainUntil::Quiet {
-            self.left = Some(DRAIN_LIMIT);
-        }
+        self.left = match self.until {
+            DrainUntil::Quiet => Some(TERMINAL_DRAIN),
+            DrainUntil::Ended => Some(OUTPUT_WAIT),
+            DrainUntil::Closed => None,
+        };
     }
 
     /// Subtracts time spent waiting for output. Time spent sending does not count.
@@ -136,7 +140,10 @@ impl Drain {
 
     async fn quiet(&self) {
         match self.left {
-            Some(left) => tokio::time::sleep(left.min(QUIET)).await,
+            Some(left) if self.until == DrainUntil::Quiet => {
+                tokio::time::sleep(left.min(QUIET)).await;
+            }
+            Some(left) => tokio::time::sleep(left).await,
             None => std::future::pending().await,
         }
     }
@@ -208,8 +215,8 @@ async fn take_input(mut stream: Stream, input: Option<Input>, control: &Control)
                 Message::Binary(bytes) => Some(bytes),
                 Message::Text(text) => match serde_json::from_str::<ClientFrame>(&text) {
                     Ok(ClientFrame::Eof) => None,
-                    Ok(ClientFrame::Resize { cols, rows }) => {
-                        control.resize(cols, rows);
+                    Ok(ClientFrame::Resize { cols, rows, x_pixels, y_pixels }) => {
+                        control.resize(WindowSize { cols, rows, x_pixels, y_pixels });
                         continue;
                     }
                     Ok(ClientFrame::Signal { name }) => {

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use crate::support::{Door, LIMIT, get, post, session_body};
 
 pub(crate) fn tty() -> Tty {
-    Tty { cols: 80, rows: 24, term: "xterm-256color".to_owned() }
+    Tty { cols: 80, rows: 24, term: "xterm-256color".to_owned(), ..Tty::default() }
 }
 
 fn attach() -> AttachOpen {
@@ -57,6 +57,7 @@ over_each_transport! {
     a_session_outlives_a_dropped_terminal
     a_console_is_a_shell
     a_command_has_three_streams_and_an_exit
+    output_of_a_commands_filter_arrives_and_a_background_process_does_not_hold_it
     a_command_takes_signals
     a_command_can_be_detached
     a_slow_caller_makes_its_command_wait
@@ -179,6 +180,19 @@ async fn a_command_has_three_streams_and_an_exit(transport: Transport) {
     assert_eq!(exit, Exit::Code(3));
     // After the last message the stream is over.
     assert!(matches!(stream.reader.next().await, Err(ClientError::Lost { .. })));
+}
+
+async fn output_of_a_commands_filter_arrives_and_a_background_process_does_not_hold_it(
+    transport: Transport,
+) {
+    let door = Door::with_shed_on(transport).await;
+    // As in a script with `exec > >(tee log)`.
+    let script = "(sleep 0.4; echo from-the-filter) & echo now";
+    let mut stream = door.client().exec_stream("a", &open(&["sh", "-c", script])).await.unwrap();
+    assert_eq!(to_end(&mut stream).await.0, b"now\nfrom-the-filter\n");
+    let script = "sleep 1000 & echo now";
+    let mut stream = door.client().exec_stream("a", &open(&["sh", "-c", script])).await.unwrap();
+    assert_eq!(to_end(&mut stream).await.0, b"now\n");
 }
 
 async fn a_command_takes_signals(transport: Transport) {

@@ -168,12 +168,12 @@ impl russh::server::Handler for Handler {
         term: &str,
         cols: u32,
         rows: u32,
-        _: u32,
-        _: u32,
+        x_pixels: u32,
+        y_pixels: u32,
         modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Error> {
-        let terminal = Terminal::new(term, cols, rows, modes);
+        let terminal = Terminal::new(term, terminal::size(cols, rows, x_pixels, y_pixels), modes);
         match self.channels.prepare(channel, |pending| pending.terminal = Some(terminal)) {
             Some(()) => session.channel_success(channel),
             None => session.channel_failure(channel),
@@ -220,10 +220,7 @@ impl russh::server::Handler for Handler {
         line: &[u8],
         session: &mut Session,
     ) -> Result<(), Error> {
-        match str::from_utf8(line) {
-            Ok(line) => self.run(channel, ExecKind::Line(line.to_owned()), session),
-            Err(_) => session.channel_failure(channel),
-        }
+        self.run(channel, ExecKind::Line(line.to_vec()), session)
     }
 
     async fn subsystem_request(
@@ -243,14 +240,14 @@ impl russh::server::Handler for Handler {
         channel: ChannelId,
         cols: u32,
         rows: u32,
-        _: u32,
-        _: u32,
+        x_pixels: u32,
+        y_pixels: u32,
         session: &mut Session,
     ) -> Result<(), Error> {
-        let (cols, rows) = terminal::size(cols, rows);
+        let size = terminal::size(cols, rows, x_pixels, y_pixels);
         // Zeros mean that the client does not know its size; the terminal keeps its own.
-        if cols > 0 && rows > 0 {
-            self.channels.resize(channel, cols, rows);
+        if size.cols > 0 && size.rows > 0 {
+            self.channels.resize(channel, size);
         }
         session.channel_success(channel)
     }

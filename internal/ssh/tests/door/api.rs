@@ -60,7 +60,12 @@ async fn the_api_gets_the_bytes_and_the_person() {
         assert_eq!((&person.actor, person.scope), (&Actor::Key(key.to_owned()), scope));
         // The App refuses what exceeds the key's scope.
         let root = shed_api::stream::ConsoleOpen {
-            tty: shed_api::stream::Tty { cols: 80, rows: 24, term: "xterm".to_owned() },
+            tty: shed_api::stream::Tty {
+                cols: 80,
+                rows: 24,
+                term: "xterm".to_owned(),
+                ..Default::default()
+            },
             root: true,
             env: std::collections::BTreeMap::new(),
         };

@@ -21,6 +21,13 @@ async fn sftp_starts_at_home(transport: Transport) {
     assert_eq!(ran.status, Some(0), "{ran:?}");
     assert!(ran.text().contains(&format!("directory: {}\n", home.display())), "{ran:?}");
     assert!(home.join("new").is_dir());
+    // OpenSSH's scp takes the directory in which sftp starts for `~`.
+    let file = door.path("file");
+    fs::write(&file, "x").unwrap();
+    let mut scp = door.client("scp");
+    scp.arg("-q").arg(&file).arg("a@door:~/new/by-scp");
+    assert_eq!(said(scp, b"").await.status, Some(0));
+    assert!(home.join("new/by-scp").exists());
 }
 
 async fn files_are_unchanged_after_a_round_trip(transport: Transport) {

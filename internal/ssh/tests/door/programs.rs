@@ -1,5 +1,7 @@
 //! Shells and commands.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::support::{Door, Master, line_with, noise, said, started, written};
 
 over_each_transport! {
-    a_command_runs_in_a_login_shell_and_its_status_comes_back
+    a_command_runs_in_the_users_shell_and_its_status_comes_back
     bytes_pass_both_ways_as_they_are
     a_reader_that_is_slower_than_the_network_gets_it_all
     death_by_a_signal_is_reported
@@ -20,14 +22,35 @@ over_each_transport! {
     a_program_need_not_read_its_input
 }
 
-async fn a_command_runs_in_a_login_shell_and_its_status_comes_back(transport: Transport) {
+async fn a_command_runs_in_the_users_shell_and_its_status_comes_back(transport: Transport) {
     let door = Door::open_on(transport).await;
-    let ran = door.run("echo out; echo err >&2; shopt -q login_shell && pwd; exit 7").await;
+    let ran = door.run("echo out; echo err >&2; shopt -q login_shell || pwd; exit 7").await;
     assert_eq!((ran.status, ran.errors.as_str()), (Some(7), "err\n"));
     let workspace = door.test.engine.workspace("a");
     assert_eq!(ran.text(), format!("out\n{}\n", workspace.display()));
     assert_eq!(door.run("true").await.status, Some(0));
     assert_eq!(door.run("no-such-program").await.status, Some(127));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_prints_spoils_no_command() {
+    let door = Door::open().await;
+    let profile = "echo welcome; export FROM_PROFILE=yes\n";
+    for name in [".profile", ".bash_profile"] {
+        std::fs::write(door.home().join(name), profile).unwrap();
+    }
+    assert_eq!(door.run("echo \"only $FROM_PROFILE\"").await.text(), "only \n");
+    let shell = said(door.ssh("a", &["-T", "door"]), b"echo $FROM_PROFILE\n").await;
+    assert_eq!(shell.text(), "welcome\nyes\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_line_is_bytes() {
+    let door = Door::open().await;
+    let mut ssh = door.ssh("a", &["door"]);
+    ssh.arg(OsStr::from_bytes(b"printf %s caf\xe9; exit 3"));
+    let ran = said(ssh, b"").await;
+    assert_eq!((ran.status, ran.out.as_slice()), (Some(3), b"caf\xe9".as_slice()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,11 +131,12 @@ async fn keys_are_changed_on_the_way() {
 async fn variables_of_locale_and_terminal_pass_and_others_do_not() {
     let door = Door::open().await;
     let set =
-        "SetEnv=LANG=de_DE.UTF-8 LC_ALL=C COLORTERM=truecolor TERM=vt100 FOO=bar LD_PRELOAD=x";
+        "SetEnv=LANG=xx_XX.UTF-8 LC_ALL=POSIX COLORTERM=truecolor TERM=vt100 FOO=bar LD_PRELOAD=x";
     let line = "echo $LANG $LC_ALL $COLORTERM $TERM \"[$FOO$LD_PRELOAD]\"; echo $SSH_CONNECTION";
     let ran = said(door.ssh("a", &["-o", set, "door", line]), b"").await;
     let (words, connection) = ran.text().split_once('\n').unwrap();
-    assert_eq!(words, "de_DE.UTF-8 C truecolor vt100 []");
+    // The shed has no such language.
+    assert_eq!(words, "C.UTF-8 POSIX truecolor vt100 []");
     let parts: Vec<&str> = connection.split_whitespace().collect();
     let port = door.address.port().to_string();
     assert_eq!((parts[0], parts[2], parts[3]), ("127.0.0.1", "127.0.0.1", port.as_str()));

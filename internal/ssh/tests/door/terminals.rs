@@ -7,6 +7,7 @@ use crate::support::Door;
 
 over_each_transport! {
     a_terminal_has_its_size_from_the_first_byte_and_follows_changes
+    a_terminal_has_the_clients_size_in_pixels
     a_session_is_made_attached_to_and_lives_on
     a_terminal_is_as_the_client_has_it
     a_program_in_a_terminal_reports_its_status
@@ -22,6 +23,19 @@ async fn a_terminal_has_its_size_from_the_first_byte_and_follows_changes(transpo
     // `~.` is the client's own end.
     screen.keys("\r~.").await;
     assert_eq!(screen.end().await.1, Some(255));
+}
+
+async fn a_terminal_has_the_clients_size_in_pixels(transport: Transport) {
+    let door = Door::open_on(transport).await;
+    let show = "import fcntl, termios, struct; \
+                print(*struct.unpack('4H', fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))))";
+    let line = format!(
+        "p=\"{show}\"; trap 'python3 -c \"$p\"' WINCH; python3 -c \"$p\"; while :; do read -t 0.05 x; done"
+    );
+    let mut screen = Terminal::start(door.ssh("a", &["-t", "door", &line]), 101, 33);
+    screen.until("33 101 808 528\r\n").await;
+    screen.resize(77, 22);
+    screen.until("22 77 616 352\r\n").await;
 }
 
 async fn a_session_is_made_attached_to_and_lives_on(transport: Transport) {
@@ -63,9 +77,11 @@ async fn scope_read_attaches_read_only() {
 
 async fn a_terminal_is_as_the_client_has_it(transport: Transport) {
     let door = Door::open_on(transport).await;
-    let mut local = door.ssh("a", &["-t", "door", "stty -a"]).into_std();
+    // The modes are set when the program runs already.
+    let line = "until stty -a | grep -q -e -ixon; do :; done; stty -a";
+    let mut local = door.ssh("a", &["-t", "door", line]).into_std();
     let line = format!(
-        "stty -ixon erase ^H; exec ssh {}",
+        "stty -ixon erase ^H intr ^K eof ^E kill ^P susp ^Y quit undef; exec ssh {}",
         local
             .get_args()
             .map(|word| format!("'{}'", word.to_str().unwrap()))
@@ -76,7 +92,10 @@ async fn a_terminal_is_as_the_client_has_it(transport: Transport) {
     local.args(["-c", &line]);
     let (seen, status) = Terminal::start(local.into(), 80, 24).end().await;
     assert_eq!(status, Some(0), "{seen}");
-    for word in ["erase = ^H;", " -ixon ", " iutf8", " icanon", " echo "] {
+    let characters = ["intr = ^K;", "eof = ^E;", "kill = ^P;", "susp = ^Y;", "quit = <undef>;"];
+    for word in
+        characters.into_iter().chain(["erase = ^H;", " -ixon ", " iutf8", " icanon", " echo "])
+    {
         assert!(seen.contains(word), "{word} is not in {seen}");
     }
 }
@@ -84,12 +103,12 @@ async fn a_terminal_is_as_the_client_has_it(transport: Transport) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_session_has_the_locale_variables_of_its_creator() {
     let door = Door::open().await;
-    for (name, lang) in [("one", "de_DE.UTF-8"), ("two", "fr_FR.UTF-8")] {
+    for (name, lang, in_shed) in [("one", "xx_XX.UTF-8", "C.UTF-8"), ("two", "POSIX", "POSIX")] {
         let set = format!("SetEnv=LANG={lang} COLORTERM=truecolor FOO=bar");
         let user = format!("a+{name}");
         let mut screen = Terminal::start(door.ssh(&user, &["-o", &set, "-t", "door"]), 80, 24);
         screen.keys("echo \"[$LANG $COLORTERM $FOO]\"\r").await;
-        screen.until(&format!("[{lang} truecolor ]")).await;
+        screen.until(&format!("[{in_shed} truecolor ]")).await;
     }
 }
 

@@ -143,9 +143,9 @@ impl Bridge {
     async fn take(&mut self, received: ToBridge, sender: &mut dyn Sender) -> Result<(), Error> {
         let (message, ends) = match received {
             ToBridge::Message { message, ends } => (message, ends),
-            ToBridge::Resize { token, cols, rows } => {
+            ToBridge::Resize { token, size } => {
                 if let Some(terminal) = self.terminals.get(&token) {
-                    terminal.resize(cols, rows);
+                    terminal.resize(size);
                 }
                 return Ok(());
             }

@@ -6,7 +6,7 @@ use std::io;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shed_guest::TerminalMode;
+use shed_guest::{TerminalMode, WindowSize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// The longest frame, in bytes.
@@ -31,8 +31,8 @@ pub(super) enum FarEnds {
 pub(super) enum ToBridge {
     /// A message for shed-init, and where its streams lead.
     Message { message: Value, ends: FarEnds },
-    /// The new size of a terminal, in cells.
-    Resize { token: String, cols: u16, rows: u16 },
+    /// The new size of a terminal.
+    Resize { token: String, size: WindowSize },
     /// New modes of a terminal.
     Modes { token: String, modes: Vec<TerminalMode> },
 }

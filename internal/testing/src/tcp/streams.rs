@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use serde_json::Value;
 use shed_guest::{
     Connection, Ends, Error, Helper, HelperMessages, Input, Opened, Output, Pending, Pipes,
-    ReadStream, Streams, Terminal, TerminalEnds, TerminalMode,
+    ReadStream, Streams, Terminal, TerminalEnds, TerminalMode, WindowSize,
 };
 use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
@@ -190,8 +190,8 @@ impl TcpTerminal {
 }
 
 impl Terminal for TcpTerminal {
-    fn resize(&self, cols: u16, rows: u16) {
-        self.send(&ToBridge::Resize { token: self.token.clone(), cols, rows });
+    fn resize(&self, size: WindowSize) {
+        self.send(&ToBridge::Resize { token: self.token.clone(), size });
     }
 
     fn set_modes(&self, modes: &[TerminalMode]) {
