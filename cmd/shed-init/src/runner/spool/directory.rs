@@ -14,6 +14,9 @@ use shed_link::control::SOCKET;
 use crate::spool_record::LOCK;
 use crate::unix_path;
 
+/// How often a directory is created that others remove while it is empty.
+const MAX_TRIES: u32 = 1_000;
+
 /// The directory of a new epoch and the files in it that the runner keeps open.
 #[derive(Debug)]
 pub(in crate::runner) struct SpoolDirectory {
@@ -37,9 +40,8 @@ impl SpoolDirectory {
                 spec.spool
             ));
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed)?;
         let made = path.join(format!(".{}.{}", spec.epoch, std::process::id()));
-        DirBuilder::new().mode(0o700).create(&made).map_err(failed)?;
+        create_in(&path, &made).map_err(failed)?;
         Self::fill(&made)
             .and_then(|home| {
                 std::fs::rename(&made, path.join(spec.epoch.to_string()))?;
@@ -64,5 +66,48 @@ impl SpoolDirectory {
         let listener = unix_path::bind_in(&dir, SOCKET)?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener, lock, dir })
+    }
+}
+
+/// Creates a directory in the worker's directory, which is created too. The collector removes a worker's directory together
+/// with its last epoch, maybe just before there is a new one in it.
+fn create_in(worker: &Path, made: &Path) -> io::Result<()> {
+    let mut n_tries = 0;
+    loop {
+        DirBuilder::new().recursive(true).mode(0o700).create(worker)?;
+        n_tries += 1;
+        match DirBuilder::new().mode(0o700).create(made) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && n_tries < MAX_TRIES => {}
+            created => return created,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_removed_while_it_is_empty_is_created_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let worker = dir.path().join("worker");
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // What the collector does after it has deleted an epoch.
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    std::fs::remove_dir(&worker).ok();
+                }
+            });
+            let created: io::Result<()> = (0..2_000).try_for_each(|n| {
+                let made = worker.join(n.to_string());
+                create_in(&worker, &made)?;
+                std::fs::remove_dir(&made)
+            });
+            is_done.store(true, Ordering::Relaxed);
+            created.unwrap();
+        });
     }
 }
