@@ -126,12 +126,10 @@ impl Lines {
         loop {
             if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.bytes.drain(..=end).collect();
-                // An unknown line of a newer watcher also means a change.
+                // The first line says that the watcher watches now: it has missed what changed since the first count. An
+                // unknown line of a newer watcher also means a change.
                 if let Ok(news) = serde_json::from_slice::<TreeNews>(&line) {
                     self.partial = news.partial;
-                    if news.news == shed_link::git::TreeEvent::Watching {
-                        continue;
-                    }
                 }
                 return Ok(());
             }
@@ -160,5 +158,52 @@ impl Lines {
             self.bytes.extend(bytes);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use shed_guest::{Output, ReadStream};
+    use tokio::io::{AsyncRead, ReadBuf};
+
+    use super::*;
+
+    /// What a watcher printed before it ended.
+    struct Printed(Cursor<&'static [u8]>);
+
+    impl AsyncRead for Printed {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(context, buffer)
+        }
+    }
+
+    impl ReadStream for Printed {
+        fn ready_bytes(&self) -> usize {
+            0
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_before_the_watcher_watches_is_counted() {
+        let printed = br#"{"news":"watching","n_watches":3,"partial":true}
+{"news":"changed","n_watches":3,"partial":false}
+{"weather":"of a newer version"}
+"#;
+        let output = Output::other(Box::new(Printed(Cursor::new(printed))));
+        let mut lines = Lines::new(Chunks::new(output, None, Main::Output));
+        lines.next().await.unwrap();
+        assert!(lines.partial);
+        lines.next().await.unwrap();
+        assert!(!lines.partial);
+        lines.next().await.unwrap();
+        assert!(lines.next().await.is_err(), "the watcher ended");
     }
 }
