@@ -181,6 +181,12 @@ impl Logs {
         self.forget_bells(&open);
     }
 
+    /// Forgets the log of a worker whose shed was deleted. Its directory is not touched.
+    pub(crate) fn forget(&self, worker: &str) {
+        self.drop_cell(worker);
+        self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
+    }
+
     /// Closes the log of a worker that no longer exists.
     pub(crate) fn drop_cell(&self, worker: &str) {
         let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -224,8 +230,7 @@ impl Logs {
 
     /// Removes the log of a worker that no longer exists. Blocks on the disk. A missing log is not an error.
     pub(crate) fn remove(&self, shed: &str, worker: &str) -> Result<(), Error> {
-        self.drop_cell(worker);
-        self.inner.ends.lock().unwrap_or_else(PoisonError::into_inner).remove(worker);
+        self.forget(worker);
         let dir = self.dir(shed, worker);
         match std::fs::remove_dir_all(&dir) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

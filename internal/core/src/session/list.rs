@@ -1,6 +1,5 @@
 //! The list of a shed's sessions. It is built when somebody asks for it and kept until something in it changes.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use shed_api::session::{Session, Warning};
@@ -55,18 +54,23 @@ impl Rows {
     }
 }
 
-/// The last list of each shed. Clones are the same.
+/// The last list of a shed. It is a part of the shed's handle and goes with it. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastList {
+    /// Locked for single look-ups.
+    rows: Arc<Mutex<Option<Arc<Rows>>>>,
+}
+
+/// Builds the lists of sheds.
 #[derive(Clone)]
 pub(crate) struct Lists {
     logs: Logs,
     clock: Clock,
-    /// Locked for single look-ups.
-    last: Arc<Mutex<HashMap<ShedName, Arc<Rows>>>>,
 }
 
 impl Lists {
     pub(crate) fn new(logs: Logs, clock: Clock) -> Self {
-        Self { logs, clock, last: Arc::default() }
+        Self { logs, clock }
     }
 
     /// The sessions of a shed as its keepers show them now.
@@ -75,7 +79,8 @@ impl Lists {
             let view = handle.view.borrow();
             (view.status(), view.table.clone())
         };
-        self.rows(shed, (status, handle.work.view.borrow().clone(), table))
+        let work = handle.work.view.borrow().clone();
+        self.rows(&handle.list, shed, (status, work, table))
     }
 
     /// One of them, by name, by tmux's id, or by id.
@@ -103,28 +108,22 @@ impl Lists {
     /// The last list if nothing in it changed, otherwise a new one.
     fn rows(
         &self,
+        last: &LastList,
         shed: &ShedName,
         (status, work, table): (ShedStatus, Arc<WorkView>, Option<Arc<Table>>),
     ) -> Arc<Rows> {
         let ends = self.logs.ends(view::workers(&work).map(|row| row.id.as_str()));
         let sources = Sources { status, work, table, ends };
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).get(shed).cloned();
-        if let Some(last) = last.filter(|last| last.sources.are(&sources)) {
-            return last;
+        let known = last.rows.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(known) = known.filter(|known| known.sources.are(&sources)) {
+            return known;
         }
         let Sources { status, work, table, ends } = &sources;
         let now = self.clock.now();
         let sessions = view::join(shed, *status, work, table.as_deref(), now, ends);
         let rows = Arc::new(Rows { sessions, json: OnceLock::new(), sources });
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.insert(shed.clone(), Arc::clone(&rows));
+        *last.rows.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&rows));
         rows
-    }
-
-    /// Drops the lists of sheds that do not exist any more.
-    pub(crate) fn retain(&self, is_there: impl Fn(&ShedName) -> bool) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.retain(|name, _| is_there(name));
     }
 }
 
@@ -257,19 +256,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let logs = Logs::new(dir.path().to_owned(), 1 << 20);
         let lists = Lists::new(logs.clone(), Clock::System);
+        let last = LastList::default();
         let (work, table) = (work(0..3), table(&[0, 1, 2]));
         let running = (ShedStatus::Running, Arc::clone(&work), Some(Arc::clone(&table)));
-        let first = lists.rows(&shed(), running.clone());
-        assert!(Arc::ptr_eq(&first, &lists.rows(&shed(), running.clone())));
+        let first = lists.rows(&last, &shed(), running.clone());
+        assert!(Arc::ptr_eq(&first, &lists.rows(&last, &shed(), running.clone())));
 
         let paused = (ShedStatus::Paused, work, Some(table));
-        let frozen = lists.rows(&shed(), paused);
+        let frozen = lists.rows(&last, &shed(), paused);
         assert_ne!(first.sessions, frozen.sessions);
 
         let cell = logs.open("a", "w1", None).unwrap();
         logs.write(&cell, |log| log.begin_epoch(1, 1).map(drop), true).unwrap();
         logs.write(&cell, |log| log.append(1, 0, 2, b"printed").map(drop), false).unwrap();
-        let printed = lists.rows(&shed(), running);
+        let printed = lists.rows(&last, &shed(), running);
         let end = |rows: &Rows| rows.sessions[1].workers[0].output_end;
         assert!(end(&printed) > end(&first));
     }
@@ -280,7 +280,7 @@ mod tests {
         let logs = Logs::new(dir.path().to_owned(), 1 << 20);
         let rows = |work: Arc<WorkView>| {
             let sources = (ShedStatus::Stopped, work, None);
-            Lists::new(logs.clone(), Clock::System).rows(&shed(), sources)
+            Lists::new(logs.clone(), Clock::System).rows(&LastList::default(), &shed(), sources)
         };
         let lists = [rows(work(0..2)), rows(work(0..0)), rows(work(2..3))];
         let warnings = vec![Warning {

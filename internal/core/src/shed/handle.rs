@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Error;
 use crate::session::handle::WorkHandle;
+use crate::session::list::LastList;
 use crate::shed::credential_relay::CredentialRelay;
 use crate::shed::view::{ProgressState, View};
 
@@ -70,6 +71,8 @@ pub(crate) struct KeeperHandle {
     pub(crate) relay: CredentialRelay,
     /// Its sessions.
     pub(crate) work: WorkHandle,
+    /// Their last list.
+    pub(crate) list: LastList,
 }
 
 impl KeeperHandle {

@@ -23,6 +23,7 @@ use crate::Error;
 use crate::server::Server;
 use crate::session::Resources;
 use crate::session::handle::WorkHandle;
+use crate::session::list::LastList;
 use crate::shed::credential_relay::CredentialRelay;
 use crate::shed::handle::{Answer, KeeperHandle, Message, Order};
 use crate::shed::operations::Report;
@@ -118,6 +119,7 @@ pub(crate) async fn start(
         progress: progress.subscribe(),
         relay: relay.clone(),
         work: work.clone(),
+        list: LastList::default(),
     };
     server.tasks.spawn(shed_guest::listen(listener, name.clone(), link_events, stop.clone()));
     let keeper = Keeper {

@@ -62,7 +62,7 @@ impl SessionKeeper {
         for known in self.all() {
             self.resources.slots.leave(self.shed.as_str(), &known.row.id);
             // Their output directory is removed with the shed.
-            known.workers.iter().for_each(|worker| self.resources.logs.drop_cell(&worker.id));
+            known.workers.iter().for_each(|worker| self.resources.logs.forget(&worker.id));
         }
     }
 }
