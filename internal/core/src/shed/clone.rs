@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use shed_api::Code;
 use shed_api::name::printable;
 use shed_api::shed::GitIdentity;
 use shed_api::stream::Exit;
+use shed_api::{Code, ShedName};
 use shed_link::{Io, Program, Run, Spawn, User};
 use tokio::time::timeout;
 
@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::shed::credential_relay;
 use crate::shed::operations::OpEnv;
 use shed_guest::Link;
-use shed_guest::{Chunk, Chunks, Main, Output, Stream};
+use shed_guest::{Chunk, Chunks, Main, Stream};
 use shed_model::shed::repo::{self, Repo};
 
 /// How much of git's last words is kept for the reason of a failure.
@@ -43,11 +43,28 @@ pub(crate) async fn checkout(env: &OpEnv, link: &Link) -> Result<(), Failure> {
     let lent = lent.await.map_err(failed)?;
     let spawn = git_spawn(env, link, &repo, &lent);
     let stream = link.start(spawn).await.map_err(|error| failed(error.into()))?;
-    let Stream { input, output, errors, control: _control, mut exit } = stream;
+    let Stream { input, output, errors, control, mut exit } = stream;
     drop(input);
-    let last_words = follow(env, output, errors, &repo).await;
-    let exit = exit.wait().await;
+    let mut last_words = LastWords::default();
+    let followed = follow(Chunks::new(output, errors, Main::Errors), exit.wait(), |bytes| {
+        // git reports everything on standard error.
+        if let Some((text, percent)) = repo::progress(&String::from_utf8_lossy(bytes)) {
+            env.step(format!("cloning {}: {text}", repo.url), percent);
+        }
+        last_words.add(bytes);
+    });
+    let followed = followed.await;
+    // Ends a git that hangs.
+    drop(control);
     drop(lent);
+    let Some(exit) = followed else {
+        let text = format!(
+            "cannot clone {}: git printed nothing for {} seconds",
+            repo.url,
+            SILENCE_LIMIT.as_secs()
+        );
+        return Err(Failure::new(Code::CloneFailed, text).hint(retry(&env.name)));
+    };
     match exit {
         Some(Exit::Code(0)) => {
             if let Some(identity) = &env.row.spec.git_identity {
@@ -59,7 +76,7 @@ pub(crate) async fn checkout(env: &OpEnv, link: &Link) -> Result<(), Failure> {
             env.step("kept the checkout that was in the workspace", None);
             Ok(())
         }
-        exit => Err(why(env, &repo, exit.as_ref(), &last_words)),
+        exit => Err(why(env, &repo, exit.as_ref(), &last_words.text())),
     }
 }
 
@@ -101,28 +118,64 @@ fn git_spawn(env: &OpEnv, link: &Link, repo: &Repo, lent: &credential_relay::Len
     }
 }
 
-/// Reports git's progress until git closes its standard error; returns the last part of what it printed there.
-async fn follow(env: &OpEnv, output: Output, errors: Option<Output>, repo: &Repo) -> String {
-    let mut said = Vec::new();
-    let mut chunks = Chunks::new(output, errors, Main::Errors);
-    while let Ok(Some(chunk)) = timeout(SILENCE_LIMIT, chunks.next()).await {
-        // git reports everything on standard error.
-        let Chunk::Errors(bytes) = chunk else {
-            continue;
-        };
-        if let Some((text, percent)) = repo::progress(&String::from_utf8_lossy(bytes)) {
-            env.step(format!("cloning {}: {text}", repo.url), percent);
-        }
-        said.extend(bytes);
-        let excess = said.len().saturating_sub(KEPT_BYTES);
-        said.drain(..excess);
+/// The last part of what git printed.
+#[derive(Debug, Default)]
+struct LastWords(Vec<u8>);
+
+impl LastWords {
+    fn add(&mut self, bytes: &[u8]) {
+        self.0.extend(bytes);
+        let excess = self.0.len().saturating_sub(KEPT_BYTES);
+        self.0.drain(..excess);
     }
-    String::from_utf8_lossy(&said).into_owned()
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
+/// Passes on what git prints on its standard error until git exits; `None` if it neither prints nor exits for too long. Its
+/// outputs are read until then: a git whose output nobody reads would be killed by a signal. They may stay open longer, in
+/// a daemon that git started.
+async fn follow<T>(
+    mut chunks: Chunks,
+    exit: impl Future<Output = T>,
+    mut told: impl FnMut(&[u8]),
+) -> Option<T> {
+    let mut exit = std::pin::pin!(exit);
+    let mut is_open = true;
+    loop {
+        let next = async {
+            tokio::select! {
+                exit = &mut exit => Err(exit),
+                chunk = chunks.next(), if is_open => Ok(chunk),
+            }
+        };
+        match timeout(SILENCE_LIMIT, next).await.ok()? {
+            Ok(Some(Chunk::Errors(bytes))) => told(bytes),
+            Ok(Some(Chunk::Output(_))) => {}
+            Ok(None) => is_open = false,
+            Err(exit) => {
+                while chunks.is_ready() {
+                    match chunks.next().await {
+                        Some(Chunk::Errors(bytes)) => told(bytes),
+                        Some(Chunk::Output(_)) => {}
+                        None => break,
+                    }
+                }
+                return Some(exit);
+            }
+        }
+    }
+}
+
+/// The command that tries again.
+fn retry(name: &ShedName) -> String {
+    format!("shed create {name} --retry")
 }
 
 fn why(env: &OpEnv, repo: &Repo, exit: Option<&Exit>, last_words: &str) -> Failure {
     let name = &env.name;
-    let retry = format!("shed create {name} --retry");
     let text = match exit {
         Some(Exit::Code(NOT_EMPTY)) => {
             return Failure::new(
@@ -141,7 +194,7 @@ fn why(env: &OpEnv, repo: &Repo, exit: Option<&Exit>, last_words: &str) -> Failu
             if told.is_empty() { "git failed".to_owned() } else { told.join("; ") }
         }
     };
-    Failure::new(Code::CloneFailed, format!("cannot clone {}: {text}", repo.url)).hint(retry)
+    Failure::new(Code::CloneFailed, format!("cannot clone {}: {text}", repo.url)).hint(retry(name))
 }
 
 async fn set_identity(link: &Link, identity: &GitIdentity) -> Result<(), Error> {
@@ -151,4 +204,94 @@ async fn set_identity(link: &Link, identity: &GitIdentity) -> Result<(), Error> 
         link.run(run).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
+
+    use shed_guest::{Output, ReadStream};
+    use tokio::io::{AsyncRead, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// The reading end of git's standard error, with the number of bytes in it.
+    struct Near(DuplexStream, Arc<AtomicUsize>);
+
+    impl AsyncRead for Near {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            let before = buffer.filled().len();
+            let read = Pin::new(&mut self.0).poll_read(context, buffer);
+            self.1.fetch_sub(buffer.filled().len() - before, Ordering::Relaxed);
+            read
+        }
+    }
+
+    impl ReadStream for Near {
+        fn ready_bytes(&self) -> usize {
+            self.1.load(Ordering::Relaxed)
+        }
+    }
+
+    /// A git that prints on its standard error.
+    struct Git {
+        errors: DuplexStream,
+        n_ready: Arc<AtomicUsize>,
+        _output: DuplexStream,
+    }
+
+    impl Git {
+        fn start() -> (Self, Chunks) {
+            let ((errors, near), (output, near_output)) = (duplex(1 << 10), duplex(1 << 10));
+            let n_ready = Arc::new(AtomicUsize::new(0));
+            let near = Output::other(Box::new(Near(near, Arc::clone(&n_ready))));
+            let near_output = Output::other(Box::new(Near(near_output, Arc::default())));
+            let chunks = Chunks::new(near_output, Some(near), Main::Errors);
+            (Self { errors, n_ready, _output: output }, chunks)
+        }
+
+        async fn print(&mut self, text: &str) {
+            self.n_ready.fetch_add(text.len(), Ordering::Relaxed);
+            self.errors.write_all(text.as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clone_ends_with_git_though_its_daemon_keeps_its_output_open() {
+        let (mut git, chunks) = Git::start();
+        let (ends, exit) = oneshot::channel();
+        git.print("fatal: no").await;
+        ends.send(128).unwrap();
+        let mut last_words = LastWords::default();
+        let start = tokio::time::Instant::now();
+        let exit = follow(chunks, exit, |bytes| last_words.add(bytes)).await;
+        assert_eq!((exit, last_words.text().as_str()), (Some(Ok(128)), "fatal: no"));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        drop(git);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clone_that_neither_prints_nor_exits_is_over() {
+        let (mut git, chunks) = Git::start();
+        let printing = async {
+            for _ in 0..3 {
+                tokio::time::sleep(SILENCE_LIMIT / 2).await;
+                git.print("Receiving objects").await;
+            }
+            git.errors.shutdown().await.unwrap();
+        };
+        let start = tokio::time::Instant::now();
+        let followed = follow(chunks, std::future::pending::<()>(), |_| {});
+        let (exit, ()) = tokio::join!(followed, printing);
+        assert_eq!(exit, None);
+        assert_eq!(start.elapsed(), SILENCE_LIMIT / 2 * 3 + SILENCE_LIMIT);
+    }
 }
