@@ -126,6 +126,9 @@ pub enum Error {
     /// The shed is running, but its shed-init does not answer.
     #[error("shed {0:?} is running, but its shed-init does not answer")]
     ShedUnreachable(ShedName),
+    /// The shed-init of the shed is too old for the request. It is updated when the shed starts.
+    #[error("the shed-init of shed {0:?} is too old for this request")]
+    OldShedInit(ShedName),
     /// The image has no tmux.
     #[error("the image of shed {0:?} has no tmux")]
     NoTmux(ShedName),
@@ -214,6 +217,9 @@ impl Error {
             }
             Self::ShedUnreachable(shed) => {
                 Problem::new(Code::ShedUnreachable, detail).hint(format!("shed restart {shed}"))
+            }
+            Self::OldShedInit(shed) => {
+                Problem::new(Code::Conflict, detail).hint(format!("shed restart {shed}"))
             }
             Self::NoTmux(shed) => Problem::new(Code::TmuxNotAvailable, detail)
                 .hint(format!("shed exec --root {shed} -- apt-get install -y tmux")),
@@ -360,6 +366,14 @@ fn engine(error: &EngineError, detail: String) -> Problem {
 }
 
 impl Error {
+    /// The same error with the shed's name, if the shed's shed-init does not know the request: then there is a hint.
+    pub(crate) fn of_shed(self, shed: &ShedName) -> Self {
+        match self {
+            Self::Refused(Refusal::Unsupported) => Self::OldShedInit(shed.clone()),
+            error => error,
+        }
+    }
+
     /// A tmux command about a session failed.
     pub(crate) fn tmux(
         shed: &ShedName,

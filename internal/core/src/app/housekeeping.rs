@@ -28,7 +28,8 @@ impl Housekeeping {
             let view = handle.view.borrow();
             view.link.clone().filter(|_| view.can_be_entered())
         };
-        Ok(orphans::shown(clean::find(name, &handle, link.as_ref()).await?, &[]))
+        let found = clean::find(name, &handle, link.as_ref()).await;
+        Ok(orphans::shown(found.map_err(|error| error.of_shed(name))?, &[]))
     }
 
     /// Removes these orphans and no others, and returns what is left. A worktree is removed only if nothing in it would be
@@ -41,7 +42,8 @@ impl Housekeeping {
     ) -> Result<OrphanList, Error> {
         let caller = Caller::drive(person, name, "to clean orphans");
         let entered = self.registry.enter_awake(&caller).await?;
-        clean::clean(&self.server, &entered, &caller, &names).await
+        let cleaned = clean::clean(&self.server, &entered, &caller, &names).await;
+        cleaned.map_err(|error| error.of_shed(name))
     }
 
     /// What shed keeps for a shed's sessions and why; removes, unless it is a dry run, what belongs to no session and what
@@ -50,6 +52,7 @@ impl Housekeeping {
         let needs = if gc.dry_run { Scope::Read } else { Scope::Drive };
         let caller = Caller { person, shed: name, needs, action: "to collect garbage" };
         let entered = self.registry.enter_awake(&caller).await?;
-        collect::collect(&self.server, &self.logs, &entered, &gc).await
+        let collected = collect::collect(&self.server, &self.logs, &entered, &gc).await;
+        collected.map_err(|error| error.of_shed(name))
     }
 }

@@ -45,3 +45,20 @@ impl From<StoreError> for Failure {
         Self { code: problem.code, text: problem.detail, hint: problem.hint }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shed_link::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn an_old_shed_init_has_a_hint_with_the_name_of_its_shed() {
+        let refused = Error::Refused(Refusal::Unsupported).of_shed(&"web".parse().unwrap());
+        let problem = refused.problem();
+        assert_eq!(problem.code, Code::Conflict);
+        assert_eq!(problem.hint.as_deref(), Some("shed restart web"));
+        let other = Error::Refused(Refusal::TimedOut).of_shed(&"web".parse().unwrap());
+        assert_eq!(other.problem().code, Code::TimedOut);
+    }
+}

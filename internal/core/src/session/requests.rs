@@ -82,7 +82,7 @@ pub(crate) fn plan(server: &Server, entered: &Entered, request: NewSession) -> R
     let hello = entered.link.hello();
     if hello.worktrees.is_empty() {
         // Its shed-init knows nothing of workers.
-        return Err(Error::Refused(shed_link::Refusal::Unsupported));
+        return Err(Error::OldShedInit(entered.shed.clone()));
     }
     if let (true, Some(why)) = (request.confine, &hello.confine) {
         return Err(Error::Refused(shed_link::Refusal::CannotConfine(why.clone())));
