@@ -103,7 +103,8 @@ pub(crate) async fn wait(
     tokio::select! {
         () = more => {}
         () = tokio::time::sleep(limit.min(MAX_WAIT)) => {}
-        () = server.stop.cancelled() => {}
+        // The door answers what it has, so that nobody delays the stop of the server.
+        () = server.door_stop.cancelled() => {}
     }
 }
 

@@ -1,5 +1,7 @@
 //! Viewers across restarts of server and shed.
 
+use std::time::{Duration, Instant};
+
 use shed_api::session::NewSession;
 use shed_api::worker::{Activity, WorkerServerFrame as Frame};
 use shed_core::{Viewer, WatchWorker};
@@ -27,12 +29,12 @@ async fn a_viewer_resumes_at_its_offset_after_a_server_restart() {
     let mut test = TestApp::start().await;
     test.shed("a").await;
     let line =
-        "i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo zeile-ü-$i; sleep 0.005; done; exit 3";
+        "i=0; while [ $i -lt 250 ]; do i=$((i+1)); echo zeile-ü-$i; sleep 0.005; done; exit 3";
     make(&test, line).await;
-    let lines: Vec<String> = (1..=600).map(|i| format!("zeile-ü-{i}\r\n")).collect();
+    let lines: Vec<String> = (1..=250).map(|i| format!("zeile-ü-{i}\r\n")).collect();
     let expected = lines.concat();
     let (mut text, mut from) = (String::new(), (0, 1));
-    for stop_at in [1_000, 3_000] {
+    for stop_at in [500, 1_500] {
         let (mut viewer, hands) = watch(&test, from, false);
         while text.len() < stop_at {
             match viewer.next().await.unwrap() {
@@ -62,6 +64,23 @@ async fn a_viewer_resumes_at_its_offset_after_a_server_restart() {
     // A place that never was is answered with everything.
     let (mut viewer, _hands) = watch(&test, (1 << 40, 1), true);
     assert!(matches!(viewer.next().await, Some(Frame::History { epoch: 1, .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_output_does_not_delay_the_stop_of_the_server() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    make(&test, "exec cat").await;
+    let (app, admin) = (test.app.clone(), test.admin.clone());
+    // As a door's request does.
+    let waiting = test.app.tasks().spawn(async move {
+        let (name, work, limit) = (shed("a"), session("work"), Duration::from_secs(20));
+        app.output().wait(&admin, &name, &work, "sh", 0, limit).await
+    });
+    let start = Instant::now();
+    test.app.close().await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    waiting.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
