@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shed_api::session::SessionStatus;
+use shed_model::session::Managed;
 use shed_model::worker::WorkerRow;
 use shed_tmux::argv::{self, Target};
 use tokio::time::timeout;
@@ -34,6 +35,8 @@ pub(super) async fn terminate(env: &SessionOpEnv) -> Result<(), Error> {
 /// Ends every worker's tree and then the tmux session.
 pub(super) async fn end_everything(env: &SessionOpEnv, grace: Duration) -> Result<(), Error> {
     let known = env.known()?;
+    // The tmux session may close together with the last worker.
+    env.expect_session(&listed_name(env, &known)).await;
     let alive = known.workers.iter().filter(|row| row.is_alive());
     let stopped = alive.map(|worker| windows::stop(env, worker, grace));
     let stopped = futures_util::future::join_all(stopped).await;
@@ -57,6 +60,13 @@ pub(super) async fn end_leftovers(env: &SessionOpEnv) {
     if let Err(error) = ended.await {
         tracing::warn!(shed = %env.shed, session = env.id, %error, "processes that commands left behind were not ended");
     }
+}
+
+/// The name that tmux's table has for the session: it may have been renamed a moment ago.
+fn listed_name(env: &SessionOpEnv, known: &Managed) -> String {
+    let view = env.shed_view.borrow();
+    let listed = view.table.as_ref().and_then(|table| table.marked(&known.row.id));
+    listed.map_or_else(|| known.row.name.clone(), |row| row.name.clone())
 }
 
 /// Closes what is left of the session in tmux, including windows that are not workers.
