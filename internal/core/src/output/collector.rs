@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::output::logs::{Cell, Logs};
 use crate::server::Server;
-use crate::session::handle::{Message, WorkHandle};
+use crate::session::handle::{Message, WorkHandle, WorkerMessage};
 use shed_guest::{Backoff, Link};
 
 /// How often what was stored is made safe and acknowledged while something comes.
@@ -47,6 +47,7 @@ pub(crate) async fn run(
         let collector = Collector {
             logs: logs.clone(),
             shed: shed.clone(),
+            link: link.clone(),
             work: work.clone(),
             followed: HashMap::new(),
             requests: Vec::new(),
@@ -54,7 +55,7 @@ pub(crate) async fn run(
             ack_due: None,
         };
         tokio::select! {
-            ended = collector.run(&link) => if let Err(error) = ended {
+            ended = collector.run() => if let Err(error) = ended {
                 tracing::warn!(%shed, %error, "the collection of workers' output was interrupted");
             },
             () = gone.cancelled() => return,
@@ -71,6 +72,7 @@ pub(crate) async fn run(
 struct Collector {
     logs: Logs,
     shed: ShedName,
+    link: Link,
     work: WorkHandle,
     followed: HashMap<Epoch, Followed>,
     /// Not sent yet.
@@ -91,8 +93,8 @@ struct Followed {
 }
 
 impl Collector {
-    async fn run(mut self, link: &Link) -> Result<(), Error> {
-        let mut collector = shed_guest::collector::Collector::start(link).await?;
+    async fn run(mut self) -> Result<(), Error> {
+        let mut collector = shed_guest::collector::Collector::start(&self.link).await?;
         loop {
             let due = self.ack_due;
             tokio::select! {
@@ -174,7 +176,10 @@ impl Collector {
                 .any(|of| of.epoch == row.epoch && of.worker.to_string() == row.id);
             let should_run = row.epoch > 0 && row.status != WorkerStatus::Exited;
             if should_run && !is_followed {
-                self.tell(&row.id, row.epoch, 0, WorkerChange::Lost).await?;
+                let change = WorkerChange::Lost;
+                let report =
+                    WorkerReport { worker: row.id.clone(), epoch: row.epoch, at_ms: 0, change };
+                self.post(report, Some(self.link.clone())).await?;
             }
         }
         Ok(())
@@ -225,9 +230,12 @@ impl Collector {
         at_ms: u64,
         change: WorkerChange,
     ) -> Result<(), Error> {
-        let report = WorkerReport { worker: worker.to_owned(), epoch, at_ms, change };
+        self.post(WorkerReport { worker: worker.to_owned(), epoch, at_ms, change }, None).await
+    }
+
+    async fn post(&self, report: WorkerReport, listed_over: Option<Link>) -> Result<(), Error> {
         let (done, written) = oneshot::channel();
-        self.work.post(Message::Worker(report, done)).await?;
+        self.work.post(Message::Worker(WorkerMessage { report, listed_over, done })).await?;
         written.await.map_err(|_| Error::ShuttingDown)?
     }
 

@@ -65,9 +65,18 @@ impl SessionOpEnv {
         change: impl FnOnce(&mut Managed) + Send + 'static,
         events: Vec<NewEvent>,
     ) -> Result<Arc<Managed>, Error> {
+        self.post_change(change, events, None).await
+    }
+
+    async fn post_change(
+        &self,
+        change: impl FnOnce(&mut Managed) + Send + 'static,
+        events: Vec<NewEvent>,
+        starts_over: Option<Link>,
+    ) -> Result<Arc<Managed>, Error> {
         let (done, changed) = oneshot::channel();
-        let session = self.id.clone();
-        let post = ChangeMessage { session, change: Box::new(change), events, done };
+        let (session, change) = (self.id.clone(), Box::new(change));
+        let post = ChangeMessage { session, change, events, starts_over, done };
         self.messages.send(Message::Change(post)).await.map_err(|_| Error::ShuttingDown)?;
         changed.await.map_err(|_| Error::ShuttingDown)?
     }
@@ -95,8 +104,8 @@ impl SessionOpEnv {
         .map(drop)
     }
 
-    /// A worker's next start, written before anything is started.
-    pub(crate) async fn begin_epoch(&self, worker: &str) -> Result<WorkerRow, Error> {
+    /// A worker's next start over this link, written before anything is started.
+    pub(crate) async fn begin_epoch(&self, worker: &str, link: &Link) -> Result<WorkerRow, Error> {
         let known = self.known()?;
         let now = self.now();
         let find = |known: &Managed| known.workers.iter().find(|row| row.id == worker).cloned();
@@ -105,7 +114,7 @@ impl SessionOpEnv {
         let row = find(&known).ok_or_else(gone)?;
         let event = windows::started_event(now, &known.row, &row, &self.actor);
         let id = worker.to_owned();
-        let after = self.change(
+        let after = self.post_change(
             move |known| {
                 for row in known.workers.iter_mut().filter(|row| row.id == id) {
                     row.epoch += 1;
@@ -117,8 +126,17 @@ impl SessionOpEnv {
                 }
             },
             vec![event],
+            Some(link.clone()),
         );
         find(&*after.await?).ok_or_else(gone)
+    }
+
+    /// Returns when the shed stops: nothing starts in it any more, and what ends is reported after its next start.
+    pub(crate) async fn shed_stops(&self) {
+        let mut view = self.shed_view.clone();
+        let stops = view.wait_for(View::is_stopping);
+        // A keeper that is gone has stopped, or the server has.
+        stops.await.map(drop).ok();
     }
 
     /// A session of this name is about to appear because of this operation's actor.

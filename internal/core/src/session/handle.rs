@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Error;
 use crate::session::view::WorkView;
+use shed_guest::Link;
 
 /// How long a stop of the shed waits for tmux's layout.
 const STOPPING_LIMIT: Duration = Duration::from_secs(3);
@@ -53,7 +54,7 @@ pub(crate) enum Message {
     /// The result of the operation on the session with this id.
     Done(String, Result<(), Error>),
     /// A report about a worker's command. Answered when it is written.
-    Worker(WorkerReport, oneshot::Sender<Result<(), Error>>),
+    Worker(WorkerMessage),
     /// Removes a session's rows: the last change of a deletion.
     Forget(String, Actor, oneshot::Sender<Result<(), Error>>),
     /// Removes a worker's row.
@@ -78,7 +79,17 @@ pub(crate) struct ChangeMessage {
     pub(crate) session: String,
     pub(crate) change: Box<dyn FnOnce(&mut Managed) + Send>,
     pub(crate) events: Vec<NewEvent>,
+    /// The link over which the operation starts the commands of workers whose start the change writes.
+    pub(crate) starts_over: Option<Link>,
     pub(crate) done: oneshot::Sender<Result<Arc<Managed>, Error>>,
+}
+
+/// A report about a worker's command.
+pub(crate) struct WorkerMessage {
+    pub(crate) report: WorkerReport,
+    /// That the start is lost: the link whose list of spools lacks it.
+    pub(crate) listed_over: Option<Link>,
+    pub(crate) done: oneshot::Sender<Result<(), Error>>,
 }
 
 /// A handle of a session keeper.

@@ -7,6 +7,7 @@ mod exits;
 mod reconcile;
 mod requests;
 mod slots;
+mod starts;
 mod timers;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use shed_api::{Actor, ShedName, ShedStatus};
+use shed_api::{Actor, ShedName};
 use shed_model::lane::{self, Lane};
 use shed_model::session::life::{Operation, Rules};
 use shed_model::session::{LayoutRow, Managed};
@@ -23,10 +24,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::starts::Starts;
 use crate::Error;
 use crate::server::Server;
 use crate::session::Resources;
-use crate::session::handle::{Answer, Message, SessionOrder, WorkHandle};
+use crate::session::handle::{Answer, Message, SessionOrder, WorkHandle, WorkerMessage};
 use crate::session::table::Table;
 use crate::session::view::WorkView;
 use crate::shed::view::View;
@@ -68,6 +70,8 @@ struct SessionKeeper {
     compared: Option<Arc<Table>>,
     /// When the shed was first seen running after its last start.
     came_up: Option<DateTime<Utc>>,
+    /// The starts of workers that are under way.
+    starts: Starts<Link>,
     /// By session: what begins when it gets a slot; its creation when absent.
     turns: HashMap<String, Job>,
     /// By session: when the next attempt to end it at its runtime limit may begin.
@@ -122,6 +126,7 @@ pub(crate) async fn start(
         link: None,
         compared: None,
         came_up: None,
+        starts: Starts::default(),
         turns: HashMap::new(),
         not_before: HashMap::new(),
         vanished: HashMap::new(),
@@ -173,8 +178,9 @@ impl SessionKeeper {
             Message::Request(operation) => self.take_request(operation).await,
             Message::Change(change) => self.take_change(change).await,
             Message::Done(id, result) => self.finish(&id, result).await,
-            Message::Worker(report, done) => {
-                done.send(self.take_worker_report(report).await).ok();
+            Message::Worker(post) => {
+                let WorkerMessage { report, listed_over, done } = post;
+                done.send(self.take_worker_report(report, listed_over.as_ref()).await).ok();
             }
             Message::Forget(id, actor, done) => drop(done.send(self.forget(&id, &actor).await)),
             Message::DropRecord(id, actor, done) => {
@@ -192,8 +198,7 @@ impl SessionKeeper {
 
     /// Whether the shed runs and its link is up.
     fn can_act(&self) -> bool {
-        let view = self.shed_view.borrow();
-        view.link.is_some() && view.status() == ShedStatus::Running
+        self.shed_view.borrow().is_reachable()
     }
 
     fn put(&self, known: Managed) {

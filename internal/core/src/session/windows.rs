@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use crate::Error;
 use crate::output::collector::blocking;
 use crate::session::env::SessionOpEnv;
-use crate::session::handle::Message;
+use crate::session::handle::{Message, WorkerMessage};
 use shed_agents::Start;
 use shed_guest::Link;
 use shed_guest::tmux::Command;
@@ -54,7 +54,7 @@ pub(crate) async fn open(env: &SessionOpEnv, worker: &str, opening: &Opening) ->
     let row = match opening {
         // Its first start was written with it.
         Opening::Command { .. } if env.order.fresh && is_first(&before) => before,
-        Opening::Command { .. } => env.begin_epoch(worker).await?,
+        Opening::Command { .. } => env.begin_epoch(worker, &link).await?,
         Opening::Notice(_) => before,
     };
     let placed = start(env, &link, &known, &row, opening).await;
@@ -75,6 +75,7 @@ pub(crate) async fn open(env: &SessionOpEnv, worker: &str, opening: &Opening) ->
         Opening::Command { .. } => tokio::select! {
             started = started(env, worker, row.epoch) => started,
             error = refusal(env, worker, row.epoch, &mut socket) => Err(error),
+            () = env.shed_stops() => Err(Error::ShedUnreachable(env.shed.clone())),
         },
         Opening::Notice(_) => Ok(()),
     }
@@ -126,7 +127,8 @@ async fn tell_refused(env: &SessionOpEnv, worker: &str, epoch: u64, why: String)
     let report = WorkerReport { worker: worker.to_owned(), epoch, at_ms, change };
     let (done, written) = oneshot::channel();
     // A keeper that is gone writes nothing more.
-    if env.messages.send(Message::Worker(report, done)).await.is_ok() {
+    let post = WorkerMessage { report, listed_over: None, done };
+    if env.messages.send(Message::Worker(post)).await.is_ok() {
         written.await.map(drop).ok();
     }
 }
@@ -391,8 +393,11 @@ pub(crate) async fn stop(
             row.is_none_or(|row| row.status == WorkerStatus::Exited || row.epoch != worker.epoch)
         })
     });
-    // A spool that is not there any more tells nothing; the processes are gone all the same.
-    timeout(START_LIMIT, over).await.map(drop).ok();
+    tokio::select! {
+        // A spool that is not there any more tells nothing; the processes are gone all the same.
+        over = timeout(START_LIMIT, over) => drop(over),
+        () = env.shed_stops() => {}
+    }
     Ok(())
 }
 

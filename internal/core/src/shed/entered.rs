@@ -49,9 +49,8 @@ impl Registry {
             let status = handle.view.borrow().status();
             Error::TimedOut(format!("shed {name:?} is still {status}"))
         })??;
-        let mut work = handle.work.view.clone();
         // The sessions that are restored with the shed come before what the caller wants.
-        timeout(COMPARE_LIMIT, work.wait_for(|view| view.reconciled)).await.map(drop).ok();
+        timeout(COMPARE_LIMIT, compared(&handle)).await.ok();
         Ok(Entered { shed: name.clone(), link, handle })
     }
 
@@ -94,6 +93,24 @@ async fn wait_to_enter(caller: &Caller<'_>, handle: &KeeperHandle) -> Result<Lin
             ShedStatus::Creating | ShedStatus::Starting | ShedStatus::Stopping => {
                 view.changed().await.map_err(|_| Error::ShuttingDown)?;
             }
+        }
+    }
+}
+
+/// Waits until the shed's sessions were compared with tmux's table, as long as that can happen.
+async fn compared(handle: &KeeperHandle) {
+    let (mut view, mut work) = (handle.view.clone(), handle.work.view.clone());
+    loop {
+        let can_be_compared = view.borrow_and_update().can_be_compared();
+        if !can_be_compared || work.borrow_and_update().reconciled {
+            return;
+        }
+        let changed = tokio::select! {
+            changed = view.changed() => changed,
+            changed = work.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
         }
     }
 }

@@ -39,6 +39,28 @@ impl View {
         self.link.is_some() && matches!(self.status(), ShedStatus::Running | ShedStatus::Failed)
     }
 
+    /// Whether its processes run, or go on when it is unpaused.
+    pub(crate) fn has_processes(&self) -> bool {
+        matches!(self.status(), ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed)
+    }
+
+    /// Whether its processes end or have ended.
+    pub(crate) fn is_stopping(&self) -> bool {
+        let status = self.status();
+        matches!(status, ShedStatus::Stopping | ShedStatus::Stopped | ShedStatus::Removing)
+    }
+
+    /// Whether it runs and its shed-init is connected.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.link.is_some() && self.status() == ShedStatus::Running
+    }
+
+    /// Whether its sessions are or will be compared with tmux's table. They are not while tmux cannot be read.
+    pub(crate) fn can_be_compared(&self) -> bool {
+        let is_readable = || self.table.as_ref().is_none_or(|table| table.sessions.is_ok());
+        self.is_reachable() && (self.table_is_old || is_readable())
+    }
+
     pub(crate) fn has_container(&self) -> bool {
         self.found.is_some()
     }
@@ -89,12 +111,8 @@ impl View {
 
     /// The sessions that tmux lists; none of a shed that does not run.
     pub(crate) fn sessions(&self) -> &[shed_api::Session] {
-        match (&self.table, self.status()) {
-            (Some(table), ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed) => {
-                table.rows()
-            }
-            _ => &[],
-        }
+        let table = self.table.as_ref().filter(|_| self.has_processes());
+        table.map(|table| table.rows()).unwrap_or_default()
     }
 
     /// Why the list of its sessions is incomplete or old, if it is.

@@ -281,3 +281,32 @@ async fn sessions_are_restored_after_a_restore_was_interrupted() {
         wait::until("its window", now, has_window).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_the_end_of_the_shed_interrupts_is_reported() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    make_in(&test, "a", kept("work", &["sleep", "1000"])).await;
+    let (name, work) = (shed("a"), session("work"));
+    // A tmux that opens no window.
+    sh(&test, "a", "kill -STOP $(tmux display-message -p '#{pid}')").await;
+    let again = test.app.workers().restart(&test.admin, &name, &work, "sleep", Restart::default());
+    let killed = async {
+        let starts = |now: &Session| now.workers[0].status == WorkerStatus::Starting;
+        wait::until("the start", async || get(&test, "a", "work"), starts).await;
+        test.engine.kill("a");
+    };
+    assert!(tokio::join!(again, killed).0.is_err());
+    wait::until(
+        "its end",
+        async || test.app.sheds().get(&test.admin, &name).unwrap().status,
+        |status| *status == ShedStatus::Stopped,
+    )
+    .await;
+    test.app.sheds().request(&test.admin, &name, Request::Start).await.unwrap();
+    let is_back = |now: &Session| now.window_count == 1;
+    let back = wait::until("its window", async || get(&test, "a", "work"), is_back).await;
+    let worker = &back.workers[0];
+    assert_eq!((worker.status, worker.epoch), (WorkerStatus::Exited, 2), "{worker:?}");
+    assert_eq!(worker.reason.as_deref(), Some("stopped with the shed"));
+}

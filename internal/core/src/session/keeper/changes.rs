@@ -15,8 +15,15 @@ use crate::session::handle::ChangeMessage;
 
 impl SessionKeeper {
     pub(super) async fn take_change(&mut self, post: ChangeMessage) {
-        let ChangeMessage { session, change, events, done } = post;
+        let ChangeMessage { session, change, events, starts_over, done } = post;
+        let before = self.known(&session);
         let changed = self.change(&session, change, events).await;
+        if let (Some(before), Ok(after), Some(link)) = (before, &changed, starts_over) {
+            let is_new = |row: &&WorkerRow| row.is_starting() && !before.workers.contains(row);
+            for row in after.workers.iter().filter(is_new) {
+                self.starts.begin(&session, &row.id, row.epoch, link.clone());
+            }
+        }
         done.send(changed).ok();
     }
 

@@ -8,10 +8,15 @@ use shed_model::worker::{STOPPED_WITH_SHED, WorkerChange, WorkerReport};
 
 use super::SessionKeeper;
 use crate::Error;
+use shed_guest::Link;
 
 impl SessionKeeper {
-    /// Writes what a report changes.
-    pub(super) async fn take_worker_report(&mut self, report: WorkerReport) -> Result<(), Error> {
+    /// Writes what a report changes. `listed_over` is the link whose list of spools lacks a start that is reported as lost.
+    pub(super) async fn take_worker_report(
+        &mut self,
+        report: WorkerReport,
+        listed_over: Option<&Link>,
+    ) -> Result<(), Error> {
         let all = self.all();
         let found = all.iter().find_map(|known| {
             let worker = known.workers.iter().find(|row| row.id == report.worker)?;
@@ -20,11 +25,11 @@ impl SessionKeeper {
         let Some((session, before)) = found else {
             return Ok(());
         };
-        // A start that an operation has just written has no spool yet.
-        let is_begun = report.change == WorkerChange::Lost
-            && before.status == WorkerStatus::Starting
-            && self.is_busy(&session.id);
-        let Some(mut after) = before.after(&report).filter(|_| !is_begun) else {
+        let goes_on = before.status == WorkerStatus::Starting
+            && listed_over.is_some_and(|link| {
+                self.starts.goes_on(&session.id, &before.id, before.epoch, link)
+            });
+        let Some(mut after) = before.after(&report).filter(|_| !goes_on) else {
             return Ok(());
         };
         // While a shed stops, commands cannot be started either.

@@ -225,8 +225,7 @@ impl SessionKeeper {
 
     /// Whether a worker ended because the shed stopped: the shed is stopping, or has started again since the worker did.
     pub(super) fn ended_with_shed(&self, worker: &WorkerRow) -> bool {
-        let status = self.shed_view.borrow().status();
-        let up = matches!(status, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed);
+        let up = self.shed_view.borrow().has_processes();
         // The first start of a worker has no time of its own before it is reported.
         let since = worker.started_at.unwrap_or(worker.created_at);
         !up || self.came_up.is_some_and(|at| since < at)

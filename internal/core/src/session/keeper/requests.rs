@@ -53,6 +53,10 @@ impl SessionKeeper {
             answer.send(Err(error)).ok();
             return;
         }
+        let link = self.shed_view.borrow().link.clone();
+        if let (FIRST_EPOCH, Some(link)) = (worker.epoch, link) {
+            self.starts.begin(&id, &worker.id, worker.epoch, link);
+        }
         self.put(Managed { row: session, workers: vec![worker] });
         if placed {
             let order = SessionOrder { fresh: true, ..SessionOrder::default() };
@@ -165,6 +169,7 @@ impl SessionKeeper {
             _ => Ok(()),
         };
         if let Err(error) = written {
+            self.starts.end(id);
             let job = self.lanes.get_mut(id).and_then(Lane::finish);
             return answer_all(job.map(|job| job.waiters).unwrap_or_default(), Err(error));
         }
@@ -185,6 +190,7 @@ impl SessionKeeper {
     }
 
     pub(super) async fn finish(&mut self, id: &str, result: Result<(), Error>) {
+        self.starts.end(id);
         let Some(job) = self.lanes.get_mut(id).and_then(Lane::finish) else {
             return;
         };

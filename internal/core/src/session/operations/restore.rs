@@ -18,7 +18,10 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// Restores a session: its windows with their past output, and the commands that are started again.
 pub(super) async fn restore(env: &SessionOpEnv) -> Result<(), Error> {
     let link = env.link()?;
-    settle(env).await;
+    tokio::select! {
+        () = settle(env) => {}
+        () = env.shed_stops() => return Err(Error::ShedUnreachable(env.shed.clone())),
+    }
     let known = env.known()?;
     let mut lost = Vec::new();
     for worker in known.workers.iter().filter(|row| !row.spec.hook) {
