@@ -241,7 +241,9 @@ impl Keeper {
         self.row.reason_code = code;
         self.row.wanted = wanted.unwrap_or(self.row.wanted);
         self.show(|view| {
-            if !matches!(status, ShedStatus::Running | ShedStatus::Paused | ShedStatus::Failed) {
+            // While processes go on, as in a clone that is retried or when a shed is unpaused, the table is still true:
+            // shed-init reports tmux again only when something in it changes.
+            if view.is_stopping() || (view.link.is_none() && !view.has_processes()) {
                 view.table = None;
             }
         });

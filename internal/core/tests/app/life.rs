@@ -14,6 +14,17 @@ fn create(name: &str) -> CreateShed {
     CreateShed { name: name.to_owned(), ..CreateShed::default() }
 }
 
+/// Gives the shed a session made with tmux itself.
+async fn with_session(test: &TestApp) {
+    sh(test, "a", "tmux new-session -d -s hand").await;
+    eventually("the session", async || lists_session(test).then_some(())).await;
+}
+
+fn lists_session(test: &TestApp) -> bool {
+    let list = test.app.sessions().list(&test.admin, Some(&shed("a"))).unwrap();
+    list.sessions.iter().any(|session| session.name == "hand")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shed_is_created_stopped_started_and_deleted() {
     let test = TestApp::start().await;
@@ -132,6 +143,21 @@ async fn a_failed_clone_leaves_an_enterable_shed_and_no_partial_checkout() {
     let start = Instant::now();
     assert_eq!(sh(&test, "a", "ls -A").await.stdout, "");
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    // Its sessions go on while the clone is tried again, and are listed after it.
+    with_session(&test).await;
+    let origin = test.dir().join("origin.git");
+    let made =
+        std::process::Command::new("git").args(["init", "-q", "--bare"]).arg(&origin).status();
+    assert!(made.unwrap().success());
+    let repo = Some(format!("file://{}", origin.display()));
+    let retry = CreateShed { repo, retry: true, ..create("a") };
+    test.app.sheds().create(&test.admin, retry).await.unwrap();
+    let start = Instant::now();
+    let healed = test.app.sheds().created(&test.admin, &shed("a")).await.unwrap();
+    assert_eq!(healed.status, ShedStatus::Running);
+    assert!(lists_session(&test));
+    assert_eq!(sh(&test, "a", "ls -A").await.stdout, ".git\n");
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,6 +207,7 @@ async fn a_rebuild_keeps_the_volumes_and_a_bad_image_changes_nothing() {
 async fn a_paused_shed_refuses_commands_with_a_hint() {
     let test = TestApp::start().await;
     test.shed("a").await;
+    with_session(&test).await;
     let (_, paused) =
         test.app.sheds().request(&test.admin, &shed("a"), Request::Pause).await.unwrap();
     assert_eq!(paused.status, ShedStatus::Paused);
@@ -193,6 +220,7 @@ async fn a_paused_shed_refuses_commands_with_a_hint() {
     let (_, running) =
         test.app.sheds().request(&test.admin, &shed("a"), Request::Unpause).await.unwrap();
     assert_eq!(running.status, ShedStatus::Running);
+    assert!(lists_session(&test));
     assert_eq!(sh(&test, "a", "echo back").await.stdout, "back\n");
 }
 
