@@ -94,7 +94,11 @@ impl KeeperHandle {
             begun = view.wait_for(|view| view.status() != ShedStatus::Failed) => {
                 begun.map(drop).map_err(|_| Error::ShuttingDown)
             }
-            ended = ended => ended.map_err(|_| Error::ShuttingDown)?.map(drop),
+            ended = ended => match ended.map_err(|_| Error::ShuttingDown)? {
+                // It has begun and failed already: its progress says so, as it does of one that fails later.
+                Err(Error::Failed(_)) if self.progress.borrow().done.is_some() => Ok(()),
+                ended => ended.map(drop),
+            },
         }
     }
 
