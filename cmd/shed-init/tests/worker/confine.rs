@@ -14,8 +14,11 @@ fn a_confined_command_only_writes_to_the_given_paths() {
     let shed = Shed::new();
     let of = epoch(1, 1);
     let (inside, outside) = (shed.work().join("inside"), shed.work().join("outside"));
+    // Not in shared memory, which stays writable and where the test's own directory may be.
+    let elsewhere = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), &outside).unwrap();
+    std::fs::create_dir(&inside).unwrap();
     for dir in [&inside, &outside] {
-        std::fs::create_dir(dir).unwrap();
         std::fs::write(dir.join("old"), "old").unwrap();
     }
     let script = "echo a > inside/new || exit 10; mv inside/new inside/newer || exit 11; \

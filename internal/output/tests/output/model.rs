@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use shed_output::{Error, Exit, Limits, Log};
 
-use crate::support::{SMALL, read_all, small};
+use crate::support::{SMALL, log_dir, read_all, small};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -71,7 +71,7 @@ proptest! {
 
     #[test]
     fn a_log_is_what_was_appended(steps in prop::collection::vec(step(), 1..60)) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = log_dir();
         let mut log = Some(small(dir.path()));
         let reader = log.as_ref().unwrap().reader();
         let mut model = Model { epoch: 1, ..Model::default() };
@@ -126,7 +126,7 @@ proptest! {
         text in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'x')], 0..400),
         n in 0..30_usize,
     ) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = log_dir();
         let mut log = small(dir.path());
         log.begin_epoch(1, 0).unwrap();
         log.append(1, 0, 0, &text).unwrap();
@@ -138,7 +138,7 @@ proptest! {
 
 #[test]
 fn an_epoch_accepts_only_its_own_steps() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = log_dir();
     let mut log = small(dir.path());
     assert_eq!((log.epoch(), log.epoch_end(4)), (None, Some(0)));
     assert!(matches!(log.append(4, 0, 0, b"x"), Err(Error::UnknownEpoch { epoch: 4 })));
@@ -169,7 +169,7 @@ fn log_types_can_be_sent_to_threads() {
 
 #[test]
 fn one_writer_at_a_time() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = log_dir();
     let log = small(dir.path());
     assert!(matches!(Log::open(dir.path(), SMALL), Err(Error::Busy { .. })));
     drop(log);
@@ -178,7 +178,7 @@ fn one_writer_at_a_time() {
 
 #[test]
 fn the_oldest_goes_when_there_is_too_much() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = log_dir();
     let limits = Limits { kept_bytes: 2000, ..SMALL };
     let mut log = Log::open(dir.path(), limits).unwrap();
     log.begin_epoch(1, 0).unwrap();
@@ -205,7 +205,7 @@ fn the_oldest_goes_when_there_is_too_much() {
 
 #[test]
 fn a_flood_of_resizes_takes_no_space() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = log_dir();
     let mut log = small(dir.path());
     log.begin_epoch(1, 0).unwrap();
     for round in 0..100_000_u64 {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use shed_output::{Error, Exit, Hit, Limits, Log, Reader};
 
-use crate::support::{SMALL, compress_all, small};
+use crate::support::{SMALL, compress_all, log_dir, small};
 
 /// All hits, asked for `step` at a time, with the rule that a search goes on.
 fn hits(reader: &Reader, text: &str, step: usize) -> Vec<Hit> {
@@ -24,7 +24,7 @@ fn hits(reader: &Reader, text: &str, step: usize) -> Vec<Hit> {
 }
 
 fn found(output: &[u8], text: &str) -> Vec<(u64, String)> {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = log_dir();
     let mut log = small(dir.path());
     log.begin_epoch(1, 0).unwrap();
     log.append(1, 0, 0, output).unwrap();
@@ -52,7 +52,7 @@ fn text_is_found_as_printed() {
 
 #[test]
 fn an_invalid_search_is_named() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = log_dir();
     let reader = small(dir.path()).reader();
     for text in [String::new(), "x".repeat(1025)] {
         assert!(matches!(reader.search(&text, 0, 1), Err(Error::Needle { .. })));
@@ -61,7 +61,7 @@ fn an_invalid_search_is_named() {
 
 #[test]
 fn every_line_is_found_across_chunks_and_compressed_ones() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = log_dir();
     let mut log = small(dir.path());
     log.begin_epoch(1, 0).unwrap();
     let mut text = String::new();
@@ -95,7 +95,7 @@ fn a_line_without_an_end_is_searched_in_parts() {
 
 #[test]
 fn a_search_ends_though_a_sequence_does_not() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = log_dir();
     let mut log = Log::open(dir.path(), Limits::default()).unwrap();
     log.begin_epoch(1, 0).unwrap();
     log.append(1, 0, 0, b"first\n\x1bP").unwrap();
@@ -125,7 +125,7 @@ fn events(reader: &Reader, from: u64, to: u64) -> (Value, Vec<(f64, String, Stri
 
 #[test]
 fn a_recording_has_sizes_times_and_gaps() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = log_dir();
     let mut log = small(dir.path());
     log.begin_epoch(1, 5_000).unwrap();
     log.resize(1, 5_000, 100, 30).unwrap();
@@ -179,7 +179,7 @@ proptest! {
         cuts in prop::collection::vec(1..40_usize, 1..60),
         compress in any::<bool>(),
     ) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = log_dir();
         let mut log = small(dir.path());
         log.begin_epoch(1, 0).unwrap();
         let mut rest = text.as_bytes();
@@ -209,7 +209,7 @@ proptest! {
         needle in "[ab]{1,3}",
         step in 1..9_usize,
     ) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = log_dir();
         let mut log = Log::open(dir.path(), SMALL).unwrap();
         log.begin_epoch(1, 0).unwrap();
         let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
