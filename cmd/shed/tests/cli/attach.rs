@@ -317,7 +317,7 @@ async fn a_signal_restores_the_terminal() {
 async fn without_a_name_attach_offers_a_list() {
     let env = TestEnv::empty().await;
     let (seen, status) = env.terminal(&["attach"]).end().await;
-    assert!(status == Some(3) && seen.contains("shed create NAME"), "{status:?} {seen}");
+    assert!(status == Some(3) && seen.contains("shed create demo"), "{status:?} {seen}");
     env.test.shed("a").await;
     env.run(&["sessions", "new", "a", "one"]).await.ok();
     accept_fast_typing(&env).await;
