@@ -21,7 +21,7 @@ impl SessionKeeper {
             let id = &known.row.id;
             let due = Instant::now() + known.row.runtime_left(self.now())?;
             let again = self.not_before.get(id).map_or(due, |again| due.max(*again));
-            (self.can_act() && !self.is_busy(id)).then_some(again)
+            (self.time_counts() && !self.is_busy(id)).then_some(again)
         });
         let vanished = self.vanished.values().copied();
         let now = Instant::now();
@@ -53,7 +53,7 @@ impl SessionKeeper {
         for known in self.all() {
             let row = &known.row;
             let left = row.runtime_left(self.now());
-            let may = self.can_act() && !self.not_before.contains_key(&row.id);
+            let may = self.time_counts() && !self.not_before.contains_key(&row.id);
             if may && left.is_some_and(|left| left.is_zero()) && !self.is_busy(&row.id) {
                 // An attempt that fails is repeated after a pause.
                 self.not_before.insert(row.id.clone(), now + RETRY_PAUSE);
@@ -65,6 +65,13 @@ impl SessionKeeper {
                 self.insert(&row.id, job).await;
             }
         }
+    }
+
+    /// Whether sessions can be at their runtime limit: one that stopped with its shed is restored first.
+    fn time_counts(&self) -> bool {
+        let will_be_compared =
+            self.shed_view.borrow().can_be_compared() && !self.view.borrow().reconciled;
+        self.can_act() && !will_be_compared
     }
 
     /// When the next checkpoint of a session with timed checkpoints is due; the first one is due at once, that is at `now`.
