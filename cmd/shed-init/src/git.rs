@@ -21,6 +21,7 @@ mod restore;
 mod revision;
 mod risk;
 mod sizes;
+mod status;
 mod trailers;
 mod trash;
 mod worktree;

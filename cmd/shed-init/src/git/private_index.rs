@@ -2,8 +2,9 @@
 //! `git commit` in the container has to wait for a lock of ours.
 //!
 //! It starts as a copy of the user's index, whose file stamps save reading unchanged files. It is copied again whenever the
-//! user's index has changed.
+//! user's index has changed. Marks that hide changes of a file from git are cleared in the copy.
 
+mod hidden;
 mod plan;
 
 use std::fs::{self, File, FileTimes, OpenOptions};
@@ -11,6 +12,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,6 +56,21 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
+    /// A copy of the user's index in which no mark hides a change, outside of the repository.
+    pub(crate) fn of_users_index(repository: &Repository) -> Result<Self, Failure> {
+        static N_COPIES: AtomicU32 = AtomicU32::new(0);
+        let n = N_COPIES.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("shed-index-{}-{n}", std::process::id()));
+        let scratch = Self { git: repository.git.with_index(&path), path };
+        // A process that was killed may have had our number.
+        let removed = fs::remove_file(&scratch.path).or_else(unless_missing);
+        let copied = removed.and_then(|()| copy_index(&repository.index, &scratch.path));
+        if copied.map_err(|error| Failure::io("cannot copy the index", &error))? {
+            hidden::reveal(&scratch.git, &repository.toplevel)?;
+        }
+        Ok(scratch)
+    }
+
     /// git with this index.
     pub(crate) fn git(&self) -> &Git {
         &self.git
@@ -75,7 +92,7 @@ pub(crate) fn directory(repository: &Repository, state: Option<&ContainerPath>) 
 
 /// Removes a session's index and its other files. Missing files are not an error.
 pub(crate) fn forget(directory: &Path, session: &SessionName) {
-    for suffix in ["", ".lock", ".seed", ".staged", ".scratch", ".mutex"] {
+    for suffix in ["", ".lock", ".seed", ".hidden", ".staged", ".scratch", ".mutex"] {
         fs::remove_file(directory.join(format!("{session}{suffix}"))).ok();
     }
 }
@@ -113,6 +130,7 @@ impl PrivateIndex {
         let mut n_tries = 0;
         let mut fresh = false;
         loop {
+            self.reveal_present()?;
             let listing = self.listing()?;
             if !fresh && changes_ignores(&listing) {
                 // Files that were added as untracked may be ignored from now on.
@@ -201,20 +219,47 @@ impl PrivateIndex {
         let copy = || -> io::Result<()> {
             fs::remove_file(self.stamp_file()).or_else(unless_missing)?;
             fs::remove_file(&self.path).or_else(unless_missing)?;
-            let mut source = match File::open(&self.users_index) {
-                Ok(source) => source,
-                Err(error) => return unless_missing(error),
-            };
-            let mut bytes = Vec::new();
-            source.read_to_end(&mut bytes)?;
-            let options = OpenOptions::new().write(true).create_new(true).mode(0o600).to_owned();
-            let mut target = options.open(&self.path)?;
-            target.write_all(&bytes)?;
-            // git only trusts the stamp of a file that is older than the index, so the copy keeps the index's time.
-            target.set_times(FileTimes::new().set_modified(source.metadata()?.modified()?))?;
+            fs::remove_file(self.hidden_file()).or_else(unless_missing)?;
+            if copy_index(&self.users_index, &self.path)? {
+                match hidden::reveal(&self.git, &self.toplevel) {
+                    Ok(absent) => self.write_hidden(&absent)?,
+                    // A damaged index. Without it all files are read.
+                    Err(_) => fs::remove_file(&self.path).or_else(unless_missing)?,
+                }
+            }
             fs::write(self.stamp_file(), stamp)
         };
         copy().map_err(|error| Failure::io("cannot copy the index", &error))
+    }
+
+    /// Clears the marks of files that were absent when the index was copied and are present now.
+    fn reveal_present(&self) -> Result<(), Failure> {
+        let failed = |error: &io::Error| Failure::io("cannot read the list of hidden files", error);
+        let listing = match fs::read(self.hidden_file()) {
+            Ok(listing) => listing,
+            Err(error) => return unless_missing(error).map_err(|error| failed(&error)),
+        };
+        let names = listing.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        let names: Vec<Vec<u8>> = names.map(<[u8]>::to_vec).collect();
+        let n_names = names.len();
+        let absent = hidden::reveal_present(&self.git, &self.toplevel, names)?;
+        if absent.len() == n_names {
+            return Ok(());
+        }
+        self.write_hidden(&absent).map_err(|error| failed(&error))
+    }
+
+    fn write_hidden(&self, names: &[Vec<u8>]) -> io::Result<()> {
+        let path = self.hidden_file();
+        if names.is_empty() {
+            return fs::remove_file(path).or_else(unless_missing);
+        }
+        fs::write(path, names.join(&0))
+    }
+
+    /// The list of files that are absent and marked with `skip-worktree`.
+    fn hidden_file(&self) -> PathBuf {
+        self.path.with_extension("hidden")
     }
 
     fn stamp_file(&self) -> PathBuf {
@@ -295,6 +340,22 @@ fn stamp(path: &Path) -> String {
         |_| "-".to_owned(),
         |file| format!("{} {} {} {}", file.ino(), file.size(), file.mtime(), file.mtime_nsec()),
     )
+}
+
+/// Copies an index; `false` if there is none.
+fn copy_index(from: &Path, to: &Path) -> io::Result<bool> {
+    let mut source = match File::open(from) {
+        Ok(source) => source,
+        Err(error) => return unless_missing(error).map(|()| false),
+    };
+    let mut bytes = Vec::new();
+    source.read_to_end(&mut bytes)?;
+    let options = OpenOptions::new().write(true).create_new(true).mode(0o600).to_owned();
+    let mut target = options.open(to)?;
+    target.write_all(&bytes)?;
+    // git only trusts the stamp of a file that is older than the index, so the copy keeps the index's time.
+    target.set_times(FileTimes::new().set_modified(source.metadata()?.modified()?))?;
+    Ok(true)
 }
 
 fn exists(toplevel: &Path, name: &[u8]) -> bool {

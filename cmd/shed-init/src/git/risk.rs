@@ -1,20 +1,13 @@
 //! Lists what deleting a worktree and its branch would lose.
 
-use shed_api::git::{CommitLine, Risk, quote_path};
+use shed_api::git::{CommitLine, Risk};
 use shed_api::name::printable;
 use shed_link::git::{Base, Branch, ContainerPath, FailureKind, MAX_SHORT_LIST, Rev};
 
 use super::failure::Failure;
 use super::repository::Repository;
 use super::revision;
-
-/// The changed files that `git status` lists.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Status {
-    dirty: u64,
-    untracked: u64,
-    files: Vec<String>,
-}
+use super::status::Status;
 
 /// Lists what would be lost with a worktree and a branch, which is the checked-out one by default.
 pub(crate) fn risk(
@@ -23,16 +16,7 @@ pub(crate) fn risk(
     branch: Option<&Branch>,
 ) -> Result<Risk, Failure> {
     let repository = Repository::open(worktree)?;
-    let args = [
-        "--porcelain=v1",
-        "-z",
-        "--untracked-files=all",
-        "--no-renames",
-        "--ignore-submodules=none",
-    ];
-    let listing = repository.git.call("status").args(args).output("cannot list changed files")?;
-    let status = parse(&listing)
-        .ok_or_else(|| Failure::new(FailureKind::Git, "cannot parse git's list of changes"))?;
+    let status = Status::of(&repository)?;
     let Some(head) = repository.head()? else {
         let Status { dirty, untracked, files } = status;
         return Ok(Risk {
@@ -95,32 +79,3 @@ fn commit_line(line: &[u8]) -> Option<CommitLine> {
     Some(CommitLine { commit: commit.to_owned(), subject: printable(subject) })
 }
 
-/// Parses `XY name` and a NUL byte for each file. With `--no-renames` there is no second name.
-fn parse(listing: &[u8]) -> Option<Status> {
-    let mut status = Status::default();
-    for field in listing.split(|byte| *byte == 0).filter(|field| !field.is_empty()) {
-        let (state, name) = field.split_at_checked(3)?;
-        match state {
-            b"?? " => status.untracked += 1,
-            [_, _, b' '] => status.dirty += 1,
-            _ => return None,
-        }
-        if status.files.len() < MAX_SHORT_LIST {
-            status.files.push(quote_path(name));
-        }
-    }
-    Some(status)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn changed_and_untracked_files_are_counted() {
-        let status = parse(b" M a\0?? b\nc\0UU -x\0").unwrap();
-        assert_eq!((status.dirty, status.untracked), (2, 1));
-        assert_eq!(status.files, ["a", "\"b\\nc\"", "-x"]);
-        assert_eq!(parse(b"x"), None);
-    }
-}

@@ -4,6 +4,7 @@
 mod beside;
 mod checkpoints;
 mod diffs;
+mod hidden;
 mod hostile;
 mod support;
 mod watching;
