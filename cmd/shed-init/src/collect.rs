@@ -65,6 +65,8 @@ struct Collector {
     check_locks_at: Option<Instant>,
     /// When all spools are checked again, if something could not be watched.
     check_all_at: Option<Instant>,
+    /// Whether the directory of all spools was deleted and could not be created again.
+    root_is_gone: bool,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
     /// How much of the outbox is sent.
@@ -87,6 +89,7 @@ impl Collector {
             closing: BTreeMap::new(),
             check_locks_at: None,
             check_all_at: None,
+            root_is_gone: false,
             inbox: Vec::new(),
             outbox: Vec::new(),
             sent: 0,
@@ -183,6 +186,9 @@ impl Collector {
         if self.check_all_at.is_some_and(|at| at <= Instant::now()) {
             // Repeated as long as the collector runs.
             self.check_all_at = Some(Instant::now() + POLL_PERIOD);
+            if self.root_is_gone {
+                self.recreate_root();
+            }
             self.handle_change(Change::Overflow);
         }
         if self.check_locks_at.is_some_and(|at| at <= Instant::now()) {
@@ -260,6 +266,7 @@ impl Collector {
     fn handle_change(&mut self, change: Change) {
         match change {
             Change::Workers => self.find_workers(),
+            Change::RootGone => self.recreate_root(),
             Change::Worker(worker) => self.find_epochs(worker),
             Change::Output(epoch) => {
                 if matches!(self.known.get(&epoch), Some(Some(_))) {
@@ -317,6 +324,22 @@ impl Collector {
 
     fn path(&self, epoch: Epoch) -> PathBuf {
         self.root.join(epoch.worker.to_string()).join(epoch.epoch.to_string())
+    }
+
+    /// Creates the directory of all spools again. Somebody deleted it; without it no later worker's output would be found.
+    fn recreate_root(&mut self) {
+        let root = self.root.display();
+        let created = std::fs::create_dir_all(&self.root);
+        let created = created.and_then(|()| Ok(self.watches.add_root(&self.root)?));
+        self.root_is_gone = created.is_err();
+        match created {
+            Ok(()) => log::line(&format!("shed-init: {root} was deleted and is created again")),
+            Err(error) => {
+                log::line(&format!("shed-init: {root} was deleted; cannot create it: {error}"));
+                self.start_polling();
+            }
+        }
+        self.find_workers();
     }
 
     fn find_workers(&mut self) {

@@ -1,8 +1,10 @@
 //! inotify watches on the spools.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::{CStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -19,6 +21,8 @@ const EVENT_BYTES: usize = 4 << 10;
 pub(super) enum Change {
     /// A new entry in the directory of all spools.
     Workers,
+    /// The directory of all spools was deleted.
+    RootGone,
     /// A new entry in a worker's directory.
     Worker(WorkerId),
     /// Output was written.
@@ -35,6 +39,8 @@ pub(super) enum Change {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
+    /// The directory around the directory of all spools.
+    Parent,
     Root,
     Worker(WorkerId),
     Epoch(Epoch),
@@ -44,6 +50,8 @@ enum Target {
 #[derive(Debug)]
 pub(super) struct Watches {
     inotify: OwnedFd,
+    /// The name of the directory of all spools in its parent.
+    root_name: OsString,
     targets: HashMap<i32, Target>,
     epochs: BTreeMap<Epoch, i32>,
 }
@@ -58,10 +66,21 @@ impl Watches {
     /// Watches the directory of all spools.
     pub(super) fn new(root: &Path) -> Result<Self, Errno> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let mut watches = Self { inotify, targets: HashMap::new(), epochs: BTreeMap::new() };
-        let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO;
-        watches.add(Target::Root, root, flags)?;
+        let root_name = root.file_name().unwrap_or_default().to_owned();
+        let (targets, epochs) = (HashMap::new(), BTreeMap::new());
+        let mut watches = Self { inotify, root_name, targets, epochs };
+        watches.add_root(root)?;
         Ok(watches)
+    }
+
+    /// Watches the directory of all spools, again after it was deleted. Its deletion is seen in its parent: a deleted
+    /// directory reports nothing itself while a runner has a directory in it open.
+    pub(super) fn add_root(&mut self, root: &Path) -> Result<(), Errno> {
+        if let Some(parent) = root.parent() {
+            self.add(Target::Parent, parent, WatchFlags::DELETE | WatchFlags::MOVED_FROM)?;
+        }
+        self.add(Target::Root, root, WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+        Ok(())
     }
 
     fn add(&mut self, target: Target, path: &Path, flags: WatchFlags) -> Result<i32, Errno> {
@@ -118,6 +137,13 @@ impl Watches {
                 continue;
             }
             let change = match self.targets.get(&event.wd()) {
+                Some(Target::Parent) => {
+                    let name = event.file_name().map(CStr::to_bytes);
+                    if name != Some(self.root_name.as_bytes()) {
+                        continue;
+                    }
+                    Change::RootGone
+                }
                 Some(Target::Root) => Change::Workers,
                 Some(Target::Worker(worker)) => Change::Worker(*worker),
                 Some(Target::Epoch(epoch)) if flags.contains(ReadFlags::DELETE_SELF) => {

@@ -318,3 +318,28 @@ impl Drop for Unmount {
         std::process::Command::new("umount").arg("-l").arg(&self.0).status().ok();
     }
 }
+
+#[test]
+fn spools_are_found_after_their_directory_was_deleted() {
+    let shed = Shed::new();
+    let mut collector = shed.collector();
+    assert_eq!(collector.next(), Item::Listed);
+    let stays = epoch(9, 1);
+    let fifo = shed.work().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let terminal = shed.run_on_terminal(line(stays, "echo here; read x < fifo"));
+    collector.found(stays);
+    collector.follow(stays, 0);
+    collector.until(|item| matches!(item, Item::Started { of, .. } if *of == stays));
+    for n in 1..=2 {
+        // The runner has its directory open.
+        std::fs::remove_dir_all(shed.spool()).unwrap();
+        let of = epoch(n, 1);
+        shed.run_on_terminal(line(of, "echo again")).end();
+        collector.found(of);
+        collector.follow(of, 0);
+        assert_eq!(collector.read_all(of, 0).0, b"again\r\n");
+    }
+    std::fs::write(fifo, "end\n").unwrap();
+    assert!(terminal.end().0.success());
+}
