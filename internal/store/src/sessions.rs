@@ -79,6 +79,7 @@ impl Store {
     /// Forgets a session and its workers.
     pub async fn remove_session(&self, id: String, event: NewEvent) -> Result<(), StoreError> {
         self.transact(move |transaction| {
+            keep_repository(transaction, &id)?;
             transaction.execute("DELETE FROM workers WHERE session = ?1", [&id])?;
             transaction.execute("DELETE FROM sessions WHERE id = ?1", [&id])?;
             events::add(transaction, &event)
@@ -116,9 +117,21 @@ impl Store {
     /// caller's to know.
     pub async fn drop_record(&self, id: String, event: NewEvent) -> Result<(), StoreError> {
         self.transact(move |transaction| {
+            keep_repository(transaction, &id)?;
             transaction.execute("DELETE FROM workers WHERE id = ?1 OR session = ?1", [&id])?;
             transaction.execute("DELETE FROM sessions WHERE id = ?1", [&id])?;
             events::add(transaction, &event)
+        })
+        .await
+    }
+
+    /// The directories of the repositories that deleted sessions of a shed had worktrees of.
+    pub async fn repositories(&self, shed: String) -> Result<BTreeSet<String>, StoreError> {
+        self.transact(move |transaction| {
+            let text = "SELECT directory FROM repositories WHERE shed = ?1";
+            let mut statement = transaction.prepare_cached(text)?;
+            let directories = statement.query_map([&shed], |row| row.get(0))?;
+            Ok(directories.collect::<Result<_, _>>()?)
         })
         .await
     }
@@ -132,6 +145,7 @@ impl Store {
             )?;
             transaction.execute("DELETE FROM sessions WHERE shed = ?1", [&shed])?;
             transaction.execute("DELETE FROM layouts WHERE shed = ?1", [&shed])?;
+            transaction.execute("DELETE FROM repositories WHERE shed = ?1", [&shed])?;
             Ok(())
         })
         .await
@@ -173,6 +187,18 @@ impl Store {
         })
         .await
     }
+}
+
+/// Records the repository of a session that is deleted: its trash and its checkpoints are there. A row that cannot be read
+/// names none.
+fn keep_repository(transaction: &Transaction<'_>, session: &str) -> Result<(), StoreError> {
+    transaction.execute(
+        "INSERT OR IGNORE INTO repositories (shed, directory) SELECT shed, repo FROM \
+         (SELECT shed, CASE WHEN json_valid(spec) THEN json_extract(spec, '$.repo') END AS repo \
+          FROM sessions WHERE id = ?1) WHERE typeof(repo) = 'text'",
+        [session],
+    )?;
+    Ok(())
 }
 
 fn put_session(
@@ -378,6 +404,28 @@ mod tests {
         let left = store.stored_sessions("a".to_owned()).await.unwrap();
         assert_eq!((left.sessions, left.workers), (vec![session("2", "two")], Vec::new()));
         assert_eq!(left.unreadable, []);
+    }
+
+    #[tokio::test]
+    async fn repositories_of_deleted_sessions_are_known_until_their_shed_is_forgotten() {
+        let store = Store::in_memory().unwrap();
+        let specs = [
+            r#"{"kind":"worktree","directory":"/w/1","repo":"/x"}"#,
+            r#"{"kind":"worktree","directory":"/w/2","repo":"/x"}"#,
+            r#"{"kind":"quick","directory":"/workspace"}"#,
+        ];
+        for (n, spec) in specs.into_iter().enumerate() {
+            let (id, name) = (n.to_string(), format!("s{n}"));
+            let row = SessionRow { spec: from_json(spec).unwrap(), ..session(&id, &name) };
+            store.add_session(row, Vec::new(), Vec::new()).await.unwrap();
+            assert!(n > 0 || store.repositories("a".to_owned()).await.unwrap().is_empty());
+            store.remove_session(id, event(EventKind::SessionRemoved)).await.unwrap();
+        }
+        let known = store.repositories("a".to_owned()).await.unwrap();
+        assert_eq!(known, ["/x".to_owned()].into());
+        assert!(store.repositories("b".to_owned()).await.unwrap().is_empty());
+        store.forget_sessions("a".to_owned()).await.unwrap();
+        assert!(store.repositories("a".to_owned()).await.unwrap().is_empty());
     }
 
     #[tokio::test]
