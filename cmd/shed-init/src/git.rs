@@ -13,6 +13,7 @@ mod failure;
 mod include;
 mod interrupt;
 mod listing;
+mod loose;
 mod private_index;
 mod refs;
 mod removal;
@@ -22,6 +23,7 @@ mod revision;
 mod risk;
 mod sizes;
 mod status;
+mod survey;
 mod trailers;
 mod trash;
 mod worktree;
@@ -78,6 +80,7 @@ fn perform(op: &GitOp) -> Result<Done, Failure> {
         GitOp::Risk { worktree, base, branch } => {
             GitDone::Risk(risk::risk(worktree, base.as_ref(), branch.as_ref())?)
         }
+        GitOp::Survey(request) => GitDone::Survey(survey::risk(request)?),
         GitOp::RemoveWorktree(request) => GitDone::Removed(removal::remove(request)?),
         GitOp::RenameBranch { worktree, from, to } => {
             branch::rename(worktree, from, to)?;
@@ -96,7 +99,10 @@ fn perform(op: &GitOp) -> Result<Done, Failure> {
         GitOp::Checkpoints { repo, session } => {
             GitDone::Checkpoints(checkpoint::list_of(&Repository::open(repo)?, session)?)
         }
-        GitOp::Restore { view, from, n, paths } => {
+        GitOp::Restore { view, from, n, paths, missing } => {
+            if let Some(missing) = missing {
+                restore::recreate(view, from, *n, missing)?;
+            }
             GitDone::Restored(restore::restore(view, from, *n, paths)?)
         }
         GitOp::Trash { repo } => GitDone::Trash(trash::list(repo)?),

@@ -238,8 +238,9 @@ pub struct CommitLine {
     pub subject: String,
 }
 
-/// The work that would be lost if a session's worktree and branch were deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The work that would be lost if a session's worktree and branch were deleted. Files, commits and worktrees need `force` and go
+/// to the trash; what is in `unsaved`, and a lock, prevents the deletion.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Risk {
     /// Number of tracked files that differ from `HEAD`.
@@ -255,6 +256,31 @@ pub struct Risk {
     /// Whether the base has all commits of `HEAD`; absent if there is no base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merged: Option<bool>,
+    /// Number of worktrees of the same repository inside the worktree.
+    #[serde(default)]
+    pub n_worktrees: u64,
+    /// Paths of these worktrees, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub worktrees: Vec<String>,
+    /// Number of things that exist nowhere else and that the trash cannot hold.
+    #[serde(default)]
+    pub n_unsaved: u64,
+    /// These things, sorted by path, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsaved: Vec<Unsaved>,
+    /// Whether the worktree is locked with `git worktree lock`.
+    #[serde(default)]
+    pub locked: bool,
+}
+
+/// Something in a worktree that exists nowhere else and that the trash cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Unsaved {
+    /// Path, relative to the worktree; `.` is the worktree itself. The repository of a removed submodule has an absolute path.
+    pub path: String,
+    /// Why it cannot be saved, for people.
+    pub reason: String,
 }
 
 /// Deleted work that can be restored.
@@ -264,6 +290,9 @@ pub struct TrashEntry {
     /// Full name of the ref that holds it: `refs/shed/trash/…`.
     #[serde(rename = "ref")]
     pub name: String,
+    /// Directory of the repository that has the ref. Entries of two repositories may have the same ref.
+    #[serde(default)]
+    pub repository: String,
     /// Day it was deleted, `YYYYMMDD` in UTC.
     pub day: String,
     /// Kind of the entry.
@@ -277,7 +306,8 @@ pub struct TrashEntry {
 }
 
 /// Kind of a trash entry. `branch`: the tip of a branch. `head`: the commit that was checked out instead of the branch.
-/// `checkpoint`: the last checkpoint, with the earlier ones as its ancestors.
+/// `checkpoint`: the last checkpoint, with the earlier ones as its ancestors. `commits`: commits that no branch contained, as
+/// ancestors of one commit: what was staged, what a reset or an amended commit left behind, an interrupted rebase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -288,6 +318,8 @@ pub enum TrashKind {
     Head,
     /// The last checkpoint, with the earlier ones as its ancestors.
     Checkpoint,
+    /// Commits that no branch contained, as ancestors of one commit.
+    Commits,
 }
 
 /// `GET …/sessions/{s}/diff`.
@@ -401,4 +433,7 @@ pub struct RestoreTrash {
     pub name: String,
     /// Name of the branch to create from it. No branch may have this name.
     pub branch: String,
+    /// Directory of the repository, as listed; required if several repositories have an entry with this ref.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
 }

@@ -265,6 +265,10 @@ fn rejected(rejection: &Rejection, detail: String) -> Problem {
         }
         Rejection::WorkAtRisk { shed, session, .. } => Problem::new(Code::WorkWouldBeLost, detail)
             .hint(format!("shed sessions delete {shed} {session} --force")),
+        Rejection::Unsaved { shed, directory, .. } => Problem::new(Code::Conflict, detail)
+            .hint(format!("shed exec {shed} -w {directory} -- ls -la")),
+        Rejection::Locked { shed, directory, .. } => Problem::new(Code::Conflict, detail)
+            .hint(format!("shed exec {shed} -w {directory} -- git worktree unlock .")),
     }
 }
 

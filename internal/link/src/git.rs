@@ -21,7 +21,9 @@ pub use answer::{
     AddedWorktree, DiffSummary, FailureKind, GitAnswer, GitDone, GitFailure, KeptFile, NotCopied,
     RefLine, Remote, RemovedWorktree, RepoFacts, Restored, Sizes, TakenCheckpoint, WorktreeSize,
 };
-pub use request::{AddWorktree, Base, GitOp, RemoveWorktree, Side, Start, View};
+pub use request::{
+    AddWorktree, Base, GitOp, Missing, RemoveWorktree, Side, Start, SurveyWorktree, View,
+};
 pub use shed_api::git::{
     Branch, ContainerPath, FilePath, GitNameError, MAX_PATH_BYTES, MAX_REF_BYTES, Rev, ShedRef,
 };

@@ -17,4 +17,4 @@ pub mod viewers;
 pub mod worker;
 
 pub use event::NewEvent;
-pub use rejection::{Rejection, at_risk};
+pub use rejection::{Rejection, at_risk, unsaved};

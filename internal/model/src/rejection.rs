@@ -7,6 +7,9 @@ use shed_api::{ShedName, ShedStatus};
 use crate::session::life::Denial as SessionDenial;
 use crate::shed::life::Denial as ShedDenial;
 
+/// How many things a message names.
+const MAX_NAMED: usize = 3;
+
 /// Why a request is rejected. The text is the sentence that the caller reads.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Rejection {
@@ -61,6 +64,28 @@ pub enum Rejection {
         /// The counts of what would be lost; at least one is not 0.
         risk: Box<Risk>,
     },
+    /// A worktree has work that exists nowhere else and that the trash cannot hold.
+    #[error("session {session:?} of shed {shed:?} has work that cannot be put in the trash: {}; push it, move it away or remove it", unsaved(.risk))]
+    Unsaved {
+        /// The shed's name.
+        shed: ShedName,
+        /// The session's name.
+        session: String,
+        /// The worktree's directory.
+        directory: String,
+        /// What would be lost.
+        risk: Box<Risk>,
+    },
+    /// A worktree is locked with `git worktree lock`.
+    #[error("worktree {directory:?} of session {session:?} of shed {shed:?} is locked")]
+    Locked {
+        /// The shed's name.
+        shed: ShedName,
+        /// The session's name.
+        session: String,
+        /// The worktree's directory.
+        directory: String,
+    },
 }
 
 impl Rejection {
@@ -81,8 +106,24 @@ pub fn at_risk(risk: &Risk) -> String {
         counted(risk.unpushed, "unpushed commit", "unpushed commits"),
         counted(risk.dirty, "changed file", "changed files"),
         counted(risk.untracked, "new file", "new files"),
+        counted(risk.n_worktrees, "other worktree inside it", "other worktrees inside it")
+            .map(|text| format!("{text} ({})", some_of(&risk.worktrees, risk.n_worktrees))),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Lists what the trash cannot hold, for example `"sub" (not readable)`.
+pub fn unsaved(risk: &Risk) -> String {
+    let named = risk.unsaved.iter().map(|it| format!("{:?} ({})", it.path, it.reason));
+    some_of(&named.collect::<Vec<_>>(), risk.n_unsaved)
+}
+
+/// The first of `n` names, and how many more there are.
+fn some_of(names: &[String], n: u64) -> String {
+    let named: Vec<&str> = names.iter().take(MAX_NAMED).map(String::as_str).collect();
+    let left = n.saturating_sub(named.len() as u64);
+    let more = if left > 0 { format!(" and {left} more") } else { String::new() };
+    format!("{}{more}", named.join(", "))
 }
 
 impl From<GitNameError> for Rejection {
@@ -97,7 +138,7 @@ mod tests {
 
     fn risk(unpushed: u64, dirty: u64, untracked: u64) -> Risk {
         let (files, commits) = (Vec::new(), Vec::new());
-        Risk { dirty, untracked, files, unpushed, commits, merged: None }
+        Risk { dirty, untracked, files, unpushed, commits, ..Risk::default() }
     }
 
     #[test]
@@ -106,6 +147,10 @@ mod tests {
         assert_eq!(at_risk(&risk(1, 1, 1)), "1 unpushed commit, 1 changed file, 1 new file");
         assert_eq!(at_risk(&risk(2, 0, 3)), "2 unpushed commits, 3 new files");
         assert_eq!(at_risk(&risk(0, 2, 0)), "2 changed files");
+        let worktrees: Vec<String> = (0..5).map(|n| format!("/w/{n}")).collect();
+        let inside = Risk { n_worktrees: 5, worktrees, ..risk(0, 1, 0) };
+        let text = "1 changed file, 5 other worktrees inside it (/w/0, /w/1, /w/2 and 2 more)";
+        assert_eq!(at_risk(&inside), text);
     }
 
     #[test]

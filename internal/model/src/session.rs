@@ -1,6 +1,7 @@
 //! A session: what it was created with, its status, and what may happen to it.
 
 pub mod batch;
+pub mod deletion;
 pub mod life;
 mod names;
 pub mod plan;

@@ -15,7 +15,7 @@ use super::trailers::{self, Facts};
 /// How often another process may take the next number before us.
 const TRIES: usize = 10;
 /// Author and committer of checkpoints. The user's may not be configured, and a checkpoint is not the user's commit.
-const IDENTITY: [(&str, &str); 4] = [
+pub(crate) const IDENTITY: [(&str, &str); 4] = [
     ("GIT_AUTHOR_NAME", "shed"),
     ("GIT_AUTHOR_EMAIL", "shed@localhost"),
     ("GIT_COMMITTER_NAME", "shed"),

@@ -55,22 +55,28 @@ const SETTINGS: [&str; 9] = [
     "submodule.recurse=false",
 ];
 
-/// git in a directory, optionally with a private index.
+/// git in a directory, optionally with a private index or a git directory that is not the one it would find there.
 #[derive(Debug, Clone)]
 pub(crate) struct Git {
     directory: PathBuf,
+    repository: Option<PathBuf>,
     index: Option<PathBuf>,
 }
 
 impl Git {
     /// git in this directory, with the user's index.
     pub(crate) fn at(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), index: None }
+        Self { directory: directory.to_owned(), repository: None, index: None }
+    }
+
+    /// git with this directory as the working tree of a git directory that does not know it.
+    pub(crate) fn through(git_dir: &Path, directory: &Path) -> Self {
+        Self { repository: Some(git_dir.to_owned()), ..Self::at(directory) }
     }
 
     /// The same with another index.
     pub(crate) fn with_index(&self, index: &Path) -> Self {
-        Self { directory: self.directory.clone(), index: Some(index.to_owned()) }
+        Self { index: Some(index.to_owned()), ..self.clone() }
     }
 
     /// Prepares a call of one of git's commands, such as `status`.
@@ -88,6 +94,9 @@ impl Git {
         command.env("GIT_LITERAL_PATHSPECS", "1");
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
+        }
+        if let Some(git_dir) = &self.repository {
+            command.env("GIT_DIR", git_dir).env("GIT_WORK_TREE", &self.directory);
         }
         Call { command, input: Vec::new(), limit: MAX_LISTING_BYTES }
     }

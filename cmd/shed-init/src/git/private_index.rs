@@ -58,17 +58,32 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// A copy of the user's index in which no mark hides a change, outside of the repository.
     pub(crate) fn of_users_index(repository: &Repository) -> Result<Self, Failure> {
-        static N_COPIES: AtomicU32 = AtomicU32::new(0);
-        let n = N_COPIES.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("shed-index-{}-{n}", std::process::id()));
-        let scratch = Self { git: repository.git.with_index(&path), path };
-        // A process that was killed may have had our number.
-        let removed = fs::remove_file(&scratch.path).or_else(unless_missing);
-        let copied = removed.and_then(|()| copy_index(&repository.index, &scratch.path));
-        if copied.map_err(|error| Failure::io("cannot copy the index", &error))? {
+        let scratch = Self::new(&repository.git);
+        if scratch.copy(&repository.index)? {
             hidden::reveal(&scratch.git, &repository.toplevel)?;
         }
         Ok(scratch)
+    }
+
+    /// A copy of an index; `None` if there is none.
+    pub(crate) fn of_index(git: &Git, index: &Path) -> Result<Option<Self>, Failure> {
+        let scratch = Self::new(git);
+        Ok(scratch.copy(index)?.then_some(scratch))
+    }
+
+    fn new(git: &Git) -> Self {
+        static N_COPIES: AtomicU32 = AtomicU32::new(0);
+        let n = N_COPIES.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("shed-index-{}-{n}", std::process::id()));
+        Self { git: git.with_index(&path), path }
+    }
+
+    /// Copies an index; `false` if there is none.
+    fn copy(&self, index: &Path) -> Result<bool, Failure> {
+        // A process that was killed may have had our number.
+        let removed = fs::remove_file(&self.path).or_else(unless_missing);
+        let copied = removed.and_then(|()| copy_index(index, &self.path));
+        copied.map_err(|error| Failure::io("cannot copy the index", &error))
     }
 
     /// git with this index.
@@ -316,6 +331,11 @@ impl PrivateIndex {
             _ => Err(UpdateError::Failed(failure)),
         }
     }
+}
+
+/// The files of a listing that cannot be read or are repositories of their own.
+pub(crate) fn unreadable(toplevel: &Path, listing: &[u8]) -> Vec<SkippedFile> {
+    plan(toplevel, listing, u64::MAX, is_readable).skipped
 }
 
 /// Why `update-index` failed.

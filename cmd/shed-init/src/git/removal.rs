@@ -1,122 +1,117 @@
-//! Removes a worktree. Its commits are saved to the trash first. Nothing outside of its directory is touched.
+//! Removes a worktree and the repository's worktrees inside it. What nothing else holds is saved to the trash first; if the
+//! trash cannot hold something, nothing is removed. Nothing outside of its directory is touched.
 
 use std::fs;
 use std::path::Path;
 
-use shed_api::git::quote_path;
-use shed_link::git::{FailureKind, RemoveWorktree, RemovedWorktree};
+use shed_api::SessionName;
+use shed_api::git::{SkipReason, quote_path};
+use shed_link::git::{FailureKind, RemoveWorktree, RemovedWorktree, SurveyWorktree, View};
 
 use super::checkpoint;
 use super::directory;
 use super::failure::Failure;
-use super::private_index;
+use super::loose;
+use super::private_index::{self, PrivateIndex};
 use super::refs::{self, Step};
 use super::repository::Repository;
+use super::status::Status;
+use super::survey::{self, Survey, Tree};
 use super::trash;
 use super::worktree::{forget_branch, forget_record};
-use super::worktrees::{self, Worktree};
 use crate::clock::unix_seconds;
 
 /// The most entries of one name in the trash of one day. More would be the result of a faulty loop.
 const MAX_NAMESAKES: u32 = 1_000;
+/// How many of the things that cannot be saved a message names.
+const MAX_NAMED: usize = 3;
+/// The kind of the checkpoint.
+const KIND: &str = "before-delete";
 
 /// The planned changes of refs.
 #[derive(Debug, Default)]
 struct Plan {
-    /// Refs to create in the trash before anything is removed.
-    saved: Vec<Step>,
+    /// The names of the refs that were created in the trash.
+    saved: Vec<String>,
     /// Refs to delete after everything is removed.
     dropped: Vec<Step>,
     /// Whether the branch is among them.
     branch_deleted: bool,
     /// Why the branch is kept although its deletion was requested.
     branch_kept: Option<String>,
+    /// The names of private indexes to delete.
+    indexes: Vec<SessionName>,
 }
 
 /// Removes a worktree.
 pub(crate) fn remove(request: &RemoveWorktree) -> Result<RemovedWorktree, Failure> {
-    let repository = Repository::open(&request.repo)?;
     let path = Path::new(request.path.as_str());
-    let list = worktrees::list(&repository)?;
-    let own = find(&repository, path, &list)?;
-    let plan = plan(&repository, request, own.as_ref(), &list)?;
-    refs::apply(&repository, &plan.saved)?;
+    let survey = survey::survey(&SurveyWorktree {
+        repo: request.repo.clone(),
+        path: request.path.clone(),
+        branch: Some(request.branch.clone()),
+        delete_branch: request.delete_branch,
+        base: None,
+    })?;
+    refuse(&survey, path)?;
     let existed = fs::symlink_metadata(path).is_ok();
-    // Looked up while the directory exists, since its path may contain symlinks.
-    let record = worktrees::record(&repository, path);
+    let plan = match &survey.repository {
+        Some(repository) => save(repository, request, &survey)?,
+        None => Plan::default(),
+    };
     directory::remove(path).map_err(|error| {
         let shown = quote_path(path.as_os_str().as_encoded_bytes());
         Failure::io(&format!("cannot remove {shown} completely"), &error)
     })?;
-    forget_record(&repository, record);
-    refs::apply(&repository, &plan.dropped)?;
-    if plan.branch_deleted {
-        forget_branch(&repository, request.branch.as_str());
+    if let Some(repository) = &survey.repository {
+        forget(repository, request, &survey, &plan)?;
     }
-    if let Some(session) = &request.session {
-        let indexes = private_index::directory(&repository, request.state.as_ref());
-        private_index::forget(&indexes, session);
-    }
-    let name = |step: Step| match step {
-        Step::Create { name, .. } | Step::Delete { name, .. } => name,
-    };
     Ok(RemovedWorktree {
-        trash: plan.saved.into_iter().map(name).collect(),
+        trash: plan.saved,
         directory: existed,
         branch_deleted: plan.branch_deleted,
         branch_kept: plan.branch_kept,
     })
 }
 
-/// git's record of the worktree at a path. Another path is refused, unless it does not exist or is a broken worktree.
-fn find(
-    repository: &Repository,
-    path: &Path,
-    list: &[Worktree],
-) -> Result<Option<Worktree>, Failure> {
+/// Fails if something cannot be saved, or if the worktree is locked.
+fn refuse(survey: &Survey, path: &Path) -> Result<(), Failure> {
     let shown = quote_path(path.as_os_str().as_encoded_bytes());
-    let refuse = |text: String| Err(Failure::new(FailureKind::Invalid, text));
-    let real = worktrees::real(path);
-    if repository.common_dir.starts_with(&real) {
-        return refuse(format!("{shown} contains the repository"));
+    if survey.risk.locked {
+        let text = format!(
+            "worktree {shown} is locked; unlock it in the shed: git worktree unlock {shown}"
+        );
+        return Err(Failure::new(FailureKind::Locked, text));
     }
-    let mut own = None;
-    for (n, worktree) in list.iter().enumerate() {
-        let top = worktrees::real(&worktree.path);
-        if top == real && n > 0 {
-            own = Some(worktree.clone());
-        } else if top.starts_with(&real) {
-            return refuse(format!("{shown} contains another working tree of the repository"));
-        }
+    let named: Vec<String> = survey
+        .risk
+        .unsaved
+        .iter()
+        .take(MAX_NAMED)
+        .map(|it| format!("{:?} ({})", it.path, it.reason))
+        .collect();
+    if named.is_empty() {
+        return Ok(());
     }
-    match &own {
-        Some(own) if own.locked => {
-            let text = format!(
-                "worktree {shown} is locked; unlock it in the shed: git worktree unlock {shown}"
-            );
-            return Err(Failure::new(FailureKind::Locked, text));
-        }
-        Some(_) => return Ok(own),
-        None => {}
-    }
-    let broken = fs::symlink_metadata(path.join(".git")).is_ok_and(|file| file.is_file());
-    let empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    if fs::symlink_metadata(path).is_ok() && !broken && !empty {
-        return refuse(format!("{shown} is not a worktree of the repository"));
-    }
-    Ok(None)
+    let n = survey.risk.n_unsaved;
+    let more = if n > named.len() as u64 { ", and others" } else { "" };
+    let text =
+        format!("{shown} has work that cannot be put in the trash: {}{more}", named.join(", "));
+    Err(Failure::new(FailureKind::Invalid, text))
 }
 
-fn plan(
+/// Saves what nothing else holds.
+fn save(
     repository: &Repository,
     request: &RemoveWorktree,
-    own: Option<&Worktree>,
-    list: &[Worktree],
+    survey: &Survey,
 ) -> Result<Plan, Failure> {
     let mut plan = Plan::default();
+    let base = free_name(repository, request.trash.as_str())?;
+    let own = survey.own.entry.as_ref();
     let name = format!("refs/heads/{}", request.branch);
     let tip = repository.commit_of(&name)?;
-    let user = list.iter().find(|worktree| {
+    let user = survey.list.iter().find(|worktree| {
         worktree.branch.as_deref() == Some(&name) && own.is_none_or(|own| own.path != worktree.path)
     });
     let mut saved = Vec::new();
@@ -126,35 +121,119 @@ fn plan(
             plan.branch_kept = Some(format!("it is checked out in {place}"));
         }
         (Some(tip), None) if request.delete_branch => {
-            saved.push(("", tip.clone()));
-            plan.dropped.push(Step::Delete { name, commit: tip.clone() });
+            saved.push((base.clone(), tip.clone()));
+            plan.dropped.push(Step::Delete { name: name.clone(), commit: tip.clone() });
             plan.branch_deleted = true;
         }
         _ => {}
     }
-    // Another commit than the branch is checked out; there may be no other ref to it.
-    if let Some(head) = own.and_then(|own| own.head.as_ref())
-        && tip.as_ref() != Some(head)
-    {
-        saved.push((trash::HEAD, head.clone()));
-    }
-    if let Some(session) = &request.session {
-        let checkpoints = checkpoint::list_of(repository, session)?;
-        if let Some(last) = checkpoints.last() {
-            saved.push((trash::CHECKPOINT, last.commit.clone()));
+    let mut loose = Vec::new();
+    let trees = std::iter::once(&survey.own).chain(&survey.inside).enumerate();
+    for (n, tree) in trees {
+        let base = if n == 0 { base.clone() } else { format!("{base}.{n}") };
+        let head = tree.entry.as_ref().and_then(|entry| entry.head.clone());
+        // Another commit than a branch that stays or is saved; there may be no other ref to it.
+        let is_held = if n == 0 {
+            tip == head
+        } else {
+            tree.entry.as_ref().is_some_and(|entry| entry.branch.is_some())
+        };
+        if let (Some(head), false) = (&head, is_held) {
+            saved.push((format!("{base}{}", trash::HEAD), head.clone()));
         }
-        let prefix = checkpoint::prefix(session);
+        let session = name_of(request, n)?;
+        let saved_tree = save_files(request, tree, &session)?;
+        if let Some(last) = checkpoint::list_of(repository, &session)?.pop() {
+            saved.push((format!("{base}{}", trash::CHECKPOINT), last.commit));
+        }
         let step = |entry: refs::Entry| Step::Delete { name: entry.name, commit: entry.commit };
-        plan.dropped.extend(refs::list(repository, &prefix)?.into_iter().map(step));
+        let checkpoints = refs::list(repository, &checkpoint::prefix(&session))?;
+        plan.dropped.extend(checkpoints.into_iter().map(step));
+        plan.indexes.push(session);
+        let mut files = tree.record.as_deref().map(loose::files_of).unwrap_or_default();
+        if n == 0 && plan.branch_deleted {
+            files.push(repository.common_dir.join("logs").join(&name));
+        }
+        let mut commits = loose::named_in(&repository.git, &files)?;
+        if let Some(record) = &tree.record {
+            let head = tree.files.as_ref().map_or(Ok(head), Repository::head)?;
+            let (index, saved) = (record.join("index"), saved_tree.as_deref());
+            commits.extend(loose::staged(repository, &index, head.as_deref(), saved)?);
+        }
+        loose.push((format!("{base}{}", trash::COMMITS), commits));
     }
-    if !saved.is_empty() {
-        let base = free_name(repository, request.trash.as_str())?;
-        plan.saved = saved
-            .into_iter()
-            .map(|(suffix, commit)| Step::Create { name: format!("{base}{suffix}"), commit })
-            .collect();
+    let create = |(name, commit): (String, String)| Step::Create { name, commit };
+    plan.saved.extend(saved.iter().map(|(name, _)| name.clone()));
+    let steps: Vec<Step> = saved.into_iter().map(create).collect();
+    refs::apply(repository, &steps)?;
+    // After the refs above, which keep most of these commits.
+    for (name, commits) in loose {
+        if let Some(commit) = loose::keep(repository, &commits)? {
+            refs::apply(repository, &[Step::Create { name: name.clone(), commit }])?;
+            plan.saved.push(name);
+        }
     }
     Ok(plan)
+}
+
+/// The name of a worktree's private index and checkpoints: the session's, with a number for those inside.
+fn name_of(request: &RemoveWorktree, n: usize) -> Result<SessionName, Failure> {
+    let own = request.session.as_ref().unwrap_or(&request.trash);
+    if n == 0 {
+        return Ok(own.clone());
+    }
+    let name = format!("{own}-{n}").parse();
+    name.map_err(|_| Failure::new(FailureKind::TooMuch, "too many worktrees inside"))
+}
+
+/// Takes a checkpoint of changed files. Returns its tree.
+fn save_files(
+    request: &RemoveWorktree,
+    tree: &Tree,
+    session: &SessionName,
+) -> Result<Option<String>, Failure> {
+    let Some(files) = &tree.files else { return Ok(None) };
+    if !files.is_forgotten() && Status::of(files)?.n_files() == 0 {
+        return Ok(None);
+    }
+    let view = View {
+        worktree: request.path.clone(),
+        state: request.state.clone(),
+        session: session.clone(),
+        max_file_bytes: u64::MAX,
+    };
+    let index = PrivateIndex::open(files, &view)?;
+    let taken = checkpoint::take(files, &index, &view, KIND, "")?;
+    match taken.skipped.iter().find(|file| file.reason != SkipReason::Repository) {
+        None => Ok(Some(taken.checkpoint.tree)),
+        Some(file) => {
+            let shown = quote_path(tree.path.as_os_str().as_encoded_bytes());
+            let text =
+                format!("{shown} has a file that cannot be put in the trash: {:?}", file.path);
+            Err(Failure::new(FailureKind::Invalid, text))
+        }
+    }
+}
+
+/// Removes what git and shed know of the removed worktrees.
+fn forget(
+    repository: &Repository,
+    request: &RemoveWorktree,
+    survey: &Survey,
+    plan: &Plan,
+) -> Result<(), Failure> {
+    for tree in std::iter::once(&survey.own).chain(&survey.inside) {
+        forget_record(repository, tree.record.clone());
+    }
+    refs::apply(repository, &plan.dropped)?;
+    if plan.branch_deleted {
+        forget_branch(repository, request.branch.as_str());
+    }
+    let indexes = private_index::directory(repository, request.state.as_ref());
+    for session in &plan.indexes {
+        private_index::forget(&indexes, session);
+    }
+    Ok(())
 }
 
 /// A free name in today's trash.
@@ -163,9 +242,11 @@ fn free_name(repository: &Repository, name: &str) -> Result<String, Failure> {
     let prefix = format!("{}{day}/", trash::PREFIX);
     let entries = refs::list(repository, &prefix)?;
     let free = |base: &String| {
-        let taken =
-            |suffix: &str| entries.iter().any(|entry| entry.name == format!("{base}{suffix}"));
-        !["", trash::HEAD, trash::CHECKPOINT].into_iter().any(taken)
+        let taken = |entry: &refs::Entry| {
+            let rest = entry.name.strip_prefix(base.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        !entries.iter().any(taken)
     };
     let first = std::iter::once(format!("{prefix}{name}"));
     let mut names = first.chain((2..MAX_NAMESAKES).map(|n| format!("{prefix}{name}-{n}")));

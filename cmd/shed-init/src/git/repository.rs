@@ -26,6 +26,8 @@ pub(crate) struct Repository {
     pub(crate) common_dir: PathBuf,
     /// The user's index.
     pub(crate) index: PathBuf,
+    /// The name of the checked-out commit: `HEAD`, except in a directory that git has forgotten.
+    checked_out: String,
     /// git in the top directory.
     pub(crate) git: Git,
 }
@@ -33,8 +35,12 @@ pub(crate) struct Repository {
 impl Repository {
     /// Opens the repository that contains a directory.
     pub(crate) fn open(directory: &ContainerPath) -> Result<Self, Failure> {
-        let shown = quote_path(directory.as_str().as_bytes());
-        let directory = Path::new(directory.as_str());
+        Self::open_at(Path::new(directory.as_str()))
+    }
+
+    /// The same for a path that was found rather than given.
+    pub(crate) fn open_at(directory: &Path) -> Result<Self, Failure> {
+        let shown = quote_path(directory.as_os_str().as_bytes());
         if !directory.is_dir() {
             let text = format!("directory {shown} does not exist");
             return Err(Failure::new(FailureKind::NotFound, text));
@@ -61,12 +67,33 @@ impl Repository {
             .canonicalize()
             .map_err(|error| Failure::io("cannot find the repository's directory", &error))?;
         let git = Git::at(&toplevel);
-        Ok(Self { toplevel, git_dir: path(lines[1]), common_dir, index: path(lines[3]), git })
+        let (git_dir, index) = (path(lines[1]), path(lines[3]));
+        let checked_out = "HEAD".to_owned();
+        Ok(Self { toplevel, git_dir, common_dir, index, checked_out, git })
+    }
+
+    /// A directory that was a worktree of this repository with a branch, and that git has forgotten. Its files can be read
+    /// as if the branch were checked out there with nothing in the index.
+    pub(crate) fn forgotten_worktree(&self, directory: &Path, branch: Option<&str>) -> Self {
+        Self {
+            toplevel: directory.to_owned(),
+            git_dir: self.common_dir.clone(),
+            common_dir: self.common_dir.clone(),
+            index: self.common_dir.join("shed/no-index"),
+            // A name that no ref has, so that nothing counts as checked out.
+            checked_out: format!("refs/heads/{}", branch.unwrap_or(".none")),
+            git: Git::through(&self.common_dir, directory),
+        }
+    }
+
+    /// Whether it was made by [`Self::forgotten_worktree`].
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.checked_out != "HEAD"
     }
 
     /// The id of the checked-out commit; `None` before the first commit.
     pub(crate) fn head(&self) -> Result<Option<String>, Failure> {
-        self.commit_of("HEAD")
+        self.commit_of(&self.checked_out)
     }
 
     /// The id of the commit that a name resolves to, if there is one.
@@ -78,7 +105,11 @@ impl Repository {
 
     /// The checked-out branch, without `refs/heads/`; `None` when `HEAD` is detached.
     pub(crate) fn branch(&self) -> Result<Option<String>, Failure> {
-        let name = self.git.call("symbolic-ref").args(["--quiet", "HEAD"]).line()?;
+        let name = if self.is_forgotten() {
+            self.head()?.map(|_| self.checked_out.clone())
+        } else {
+            self.git.call("symbolic-ref").args(["--quiet", "HEAD"]).line()?
+        };
         Ok(name.and_then(|name| name.strip_prefix("refs/heads/").map(str::to_owned)))
     }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use shed_api::SessionName;
 use shed_api::git::{FileStatus, SkipReason, SkippedFile, quote_path, unquote_path};
 use shed_link::git::{
-    FailureKind, FilePath, KeptFile, MAX_LISTED_FILES, MAX_SHORT_LIST, Restored, View,
+    FailureKind, FilePath, KeptFile, MAX_LISTED_FILES, MAX_SHORT_LIST, Missing, Restored, View,
 };
 
 use super::checkpoint;
@@ -20,6 +20,7 @@ use super::failure::Failure;
 use super::listing::{self, Change};
 use super::private_index::{PrivateIndex, Scratch};
 use super::repository::Repository;
+use super::worktree;
 
 /// The kind of the safety checkpoint.
 const SAFETY: &str = "before-restore";
@@ -49,6 +50,23 @@ impl Outcome {
             unsaved.map(|file| KeptFile { path: file.path.clone(), reason: UNSAVED.to_owned() }),
         );
     }
+}
+
+/// Creates the worktree of a checkpoint again if its directory is missing.
+pub(crate) fn recreate(
+    view: &View,
+    from: &SessionName,
+    n: u64,
+    missing: &Missing,
+) -> Result<(), Failure> {
+    let path = Path::new(view.worktree.as_str());
+    if fs::symlink_metadata(path).is_ok() {
+        return Ok(());
+    }
+    let repository = Repository::open(&missing.repo)?;
+    let wanted = checkpoint::find(&repository, from, n)?;
+    let commit = wanted.head.as_deref().unwrap_or(&wanted.commit);
+    worktree::recreate(&repository, path, missing.branch.as_ref(), commit)
 }
 
 /// Restores a checkpoint.

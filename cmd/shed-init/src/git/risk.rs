@@ -9,6 +9,29 @@ use super::repository::Repository;
 use super::revision;
 use super::status::Status;
 
+/// Commits that would be lost.
+#[derive(Debug, Default)]
+pub(crate) struct Commits {
+    n: u64,
+    first: Vec<CommitLine>,
+    merged: Option<bool>,
+}
+
+impl Commits {
+    /// The same with changed files.
+    pub(crate) fn with(self, status: Status) -> Risk {
+        Risk {
+            dirty: status.dirty,
+            untracked: status.untracked,
+            files: status.files,
+            unpushed: self.n,
+            commits: self.first,
+            merged: self.merged,
+            ..Risk::default()
+        }
+    }
+}
+
 /// Lists what would be lost with a worktree and a branch, which is the checked-out one by default.
 pub(crate) fn risk(
     worktree: &ContainerPath,
@@ -17,48 +40,47 @@ pub(crate) fn risk(
 ) -> Result<Risk, Failure> {
     let repository = Repository::open(worktree)?;
     let status = Status::of(&repository)?;
-    let Some(head) = repository.head()? else {
-        let Status { dirty, untracked, files } = status;
-        return Ok(Risk {
-            dirty,
-            untracked,
-            files,
-            unpushed: 0,
-            commits: Vec::new(),
-            merged: None,
-        });
-    };
     let branch = match branch {
         Some(branch) => Some(branch.as_str().to_owned()),
         None => repository.branch()?,
     };
-    let mut range = vec![head.clone()];
-    if let Some(branch) = &branch {
+    let head = repository.head()?;
+    Ok(commits(&repository, head.as_deref(), branch.as_deref(), base)?.with(status))
+}
+
+/// Lists the commits that no remote and no other branch has: those of the checked-out commit and of a branch that would be
+/// deleted.
+pub(crate) fn commits(
+    repository: &Repository,
+    head: Option<&str>,
+    branch: Option<&str>,
+    base: Option<&Rev>,
+) -> Result<Commits, Failure> {
+    let mut range: Vec<String> = head.map(str::to_owned).into_iter().collect();
+    if let Some(branch) = branch {
         // The branch's commits count even if another commit is checked out.
         range.extend(repository.commit_of(&format!("refs/heads/{branch}"))?);
     }
-    range.extend(["--not".to_owned(), "--remotes".to_owned()]);
-    if let Some(branch) = &branch {
-        // Commits that only this branch contains would be lost with it.
-        range.push(format!("--exclude={branch}"));
+    if range.is_empty() {
+        return Ok(Commits::default());
     }
+    range.extend(["--not".to_owned(), "--remotes".to_owned()]);
+    // Commits that only this branch contains would be lost with it.
+    range.extend(branch.map(|branch| format!("--exclude={branch}")));
     range.push("--branches".to_owned());
     let number = repository.git.call("rev-list").arg("--count").args(&range).arg("--").line()?;
-    let unpushed = number
+    let n = number
         .and_then(|number| number.parse().ok())
         .ok_or_else(|| Failure::new(FailureKind::Git, "git cannot count commits"))?;
     let most = format!("--max-count={MAX_SHORT_LIST}");
     let args = ["-z", "--no-color", "--no-notes", "--format=tformat:%H %s", &most];
     let log = repository.git.call("log").args(args).args(&range).arg("--");
     let log = log.output("cannot list commits")?;
-    Ok(Risk {
-        dirty: status.dirty,
-        untracked: status.untracked,
-        files: status.files,
-        unpushed,
-        commits: log.split(|byte| *byte == 0).filter_map(commit_line).collect(),
-        merged: base.map(|base| merged(&repository, base, &head)).transpose()?.flatten(),
-    })
+    let merged = match (base, head) {
+        (Some(base), Some(head)) => merged(repository, base, head)?,
+        (None, _) | (_, None) => None,
+    };
+    Ok(Commits { n, first: log.split(|byte| *byte == 0).filter_map(commit_line).collect(), merged })
 }
 
 /// Whether the base contains all commits of `HEAD`; `None` if the base does not exist.
@@ -78,4 +100,3 @@ fn commit_line(line: &[u8]) -> Option<CommitLine> {
     let (commit, subject) = line.split_once(' ')?;
     Some(CommitLine { commit: commit.to_owned(), subject: printable(subject) })
 }
-

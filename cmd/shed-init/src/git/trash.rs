@@ -16,12 +16,15 @@ pub(crate) const PREFIX: &str = "refs/shed/trash/";
 pub(crate) const HEAD: &str = ".head";
 /// The suffix of the ref of the last checkpoint.
 pub(crate) const CHECKPOINT: &str = ".ckpt";
+/// The suffix of the ref of a commit whose ancestors no branch contained.
+pub(crate) const COMMITS: &str = ".commits";
 
 /// Lists the trash.
 pub(crate) fn list(repo: &ContainerPath) -> Result<Vec<TrashEntry>, Failure> {
     let repository = Repository::open(repo)?;
     let entries = refs::list(&repository, PREFIX)?;
-    Ok(entries.into_iter().filter_map(read).take(MAX_LISTED_REFS).collect())
+    let entries = entries.into_iter().filter_map(|entry| read(entry, repo));
+    Ok(entries.take(MAX_LISTED_REFS).collect())
 }
 
 /// Creates a branch from a ref in the trash and deletes that ref.
@@ -45,23 +48,26 @@ pub(crate) fn restore(
     refs::apply(&repository, &[create, Step::Delete { name: name.to_string(), commit }])
 }
 
-fn read(entry: Entry) -> Option<TrashEntry> {
+fn read(entry: Entry, repo: &ContainerPath) -> Option<TrashEntry> {
     let (day, name) = entry.name.strip_prefix(PREFIX)?.split_once('/')?;
     let kind = if name.ends_with(CHECKPOINT) {
         TrashKind::Checkpoint
     } else if name.ends_with(HEAD) {
         TrashKind::Head
+    } else if name.ends_with(COMMITS) {
+        TrashKind::Commits
     } else {
         TrashKind::Branch
     };
     let subject = match kind {
         TrashKind::Checkpoint => trailers::read(&entry.message).message,
-        TrashKind::Head | TrashKind::Branch => entry.message,
+        TrashKind::Head | TrashKind::Branch | TrashKind::Commits => entry.message,
     };
     let subject = printable(subject.lines().next().unwrap_or_default());
     let day = day.to_owned();
     Some(TrashEntry {
         name: entry.name,
+        repository: repo.to_string(),
         day,
         kind,
         commit: entry.commit,

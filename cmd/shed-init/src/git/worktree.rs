@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use shed_api::git::quote_path;
-use shed_link::git::{AddWorktree, AddedWorktree, FailureKind, Start};
+use shed_link::git::{AddWorktree, AddedWorktree, Branch, FailureKind, Start};
 
 use super::directory;
 use super::failure::Failure;
@@ -89,6 +90,37 @@ fn create(request: &AddWorktree, interrupt: &Interrupt) -> Result<AddedWorktree,
         not_copied: included.not_copied,
         n_not_copied: included.n_not_copied,
     })
+}
+
+/// Creates a worktree again whose directory was removed. If git still has its record, it is as before, with all files missing.
+/// Otherwise the branch is checked out, or the commit if the branch cannot be.
+pub(crate) fn recreate(
+    repository: &Repository,
+    path: &Path,
+    branch: Option<&Branch>,
+    commit: &str,
+) -> Result<(), Failure> {
+    let shown = quote_path(path.as_os_str().as_encoded_bytes());
+    let text = format!("cannot create worktree {shown} again");
+    let failed = |error: &io::Error| Failure::io(&text, error);
+    if let Some(record) = worktrees::record(repository, path) {
+        fs::create_dir_all(path).map_err(|error| failed(&error))?;
+        let pointer = [b"gitdir: ", record.as_os_str().as_bytes(), b"\n"].concat();
+        return fs::write(path.join(".git"), pointer).map_err(|error| failed(&error));
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|error| failed(&error))?;
+    }
+    let add = || repository.git.call("worktree").args(["add", "--quiet"]);
+    if let Some(branch) = branch {
+        let name = format!("refs/heads/{branch}");
+        let is_free = repository.commit_of(&name)?.is_some()
+            && refuse_if_in_use(repository, &name, branch.as_str()).is_ok();
+        if is_free {
+            return add().arg("--").arg(path).arg(branch.as_str()).done(&text);
+        }
+    }
+    add().args(["--detach", "--"]).arg(path).arg(commit).done(&text)
 }
 
 /// Removes a branch's section of the configuration. Most branches have none.

@@ -6,6 +6,7 @@ mod checkpoints;
 mod diffs;
 mod hidden;
 mod hostile;
+mod states;
 mod support;
 mod watching;
 mod worktrees;

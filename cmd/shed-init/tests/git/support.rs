@@ -12,7 +12,7 @@ use shed_link::git::{FailureKind, GitAnswer, GitDone, GitFailure, GitOp};
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_shed-init");
 
 /// An environment without the user's configuration and home.
-const CLEAN: [(&str, &str); 8] = [
+pub(crate) const CLEAN: [(&str, &str); 8] = [
     ("GIT_CONFIG_GLOBAL", "/dev/null"),
     ("GIT_CONFIG_SYSTEM", "/dev/null"),
     ("GIT_AUTHOR_NAME", "t"),

@@ -313,7 +313,7 @@ fn only_worktrees_are_removed() {
         (repo.top(), "contains"),
         (repo.top().join("d"), "not a worktree"),
         (repo.beside(""), "contains"),
-        (repo.beside("trees"), "contains another"),
+        (repo.beside("trees"), "not a worktree"),
         (repo.beside("other"), "not a worktree"),
         ("/".into(), "contains"),
     ] {

@@ -42,6 +42,9 @@ enum Command {
         trashed: String,
         /// Branch to create
         branch: String,
+        /// Repository of the entry, if several have one with this ref
+        #[arg(long, value_name = "DIR")]
+        repository: Option<String>,
     },
 }
 
@@ -52,8 +55,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
             let list = client.trash(&name).await?;
             context.out.data(&list, || rows(&list.trash))?;
         }
-        Command::Restore { name, trashed, branch } => {
-            let request = RestoreTrash { name: trashed, branch };
+        Command::Restore { name, trashed, branch, repository } => {
+            let request = RestoreTrash { name: trashed, branch, repository };
             client.restore_trash(&name, &request).await?;
             context.out.say(&format!("branch {:?} was created in shed {name}", request.branch));
         }
@@ -67,8 +70,10 @@ fn rows(trash: &[TrashEntry]) -> String {
             TrashKind::Branch => "branch",
             TrashKind::Head => "head",
             TrashKind::Checkpoint => "checkpoint",
+            TrashKind::Commits => "commits",
         };
-        vec![printable(&entry.name), kind.to_owned(), entry.day.clone(), printable(&entry.subject)]
+        let (name, repository) = (printable(&entry.name), printable(&entry.repository));
+        vec![name, kind.to_owned(), repository, entry.day.clone(), printable(&entry.subject)]
     });
-    table(&["REF", "KIND", "DELETED", "SUBJECT"], rows.collect())
+    table(&["REF", "KIND", "REPOSITORY", "DELETED", "SUBJECT"], rows.collect())
 }

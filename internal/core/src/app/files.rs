@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use shed_api::git::{
-    Checkpoint, CheckpointList, Diff, DiffNumbers, MadeCheckpoint, RestoredCheckpoint, TrashEntry,
+    Checkpoint, CheckpointList, Diff, DiffNumbers, MadeCheckpoint, RestoreTrash,
+    RestoredCheckpoint, TrashEntry,
 };
 use shed_api::session::{NewSession, Session};
 use shed_api::{SessionRef, ShedName};
@@ -143,20 +144,21 @@ impl Files {
     /// What was deleted in a shed's repositories and can be restored, by name.
     pub async fn trash(&self, person: &Person, name: &ShedName) -> Result<Vec<TrashEntry>, Error> {
         let caller = Caller::read(person, name, "to see the trash");
-        trash::list(&self.registry.enter_awake(&caller).await?).await
+        trash::list(&self.server, &self.registry.enter_awake(&caller).await?).await
     }
 
-    /// Makes a branch of an entry of the trash, and removes the entry. `trashed` is its whole ref.
+    /// Makes a branch of an entry of the trash, and removes the entry.
     pub async fn restore_trash(
         &self,
         person: &Person,
         name: &ShedName,
-        trashed: &str,
-        branch: &str,
+        request: RestoreTrash,
     ) -> Result<(), Error> {
-        let trashed = ShedRef::try_from(trashed.to_owned())?;
-        let branch = Branch::try_from(branch.to_owned())?;
+        let trashed = ShedRef::try_from(request.name)?;
+        let branch = Branch::try_from(request.branch)?;
         let caller = Caller::drive(person, name, "to restore a branch");
-        trash::restore(&self.registry.enter_awake(&caller).await?, trashed, branch).await
+        let entered = self.registry.enter_awake(&caller).await?;
+        let repository = request.repository.as_deref();
+        trash::restore(&self.server, &entered, trashed, branch, repository).await
     }
 }

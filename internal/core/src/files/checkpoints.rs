@@ -10,16 +10,14 @@ use shed_model::session::Managed;
 use crate::Error;
 use crate::access::Caller;
 use crate::files::diff::SessionFiles;
-use crate::files::worktree::{git_name, take_checkpoint, tree_view};
+use crate::files::worktree::{git_name, repository, take_checkpoint, tree_view};
 use crate::server::Server;
 use shed_guest::git::{git, unexpected};
 
 /// The session's checkpoints.
 pub(crate) async fn list(files: &SessionFiles) -> Result<Vec<Checkpoint>, Error> {
-    let op = GitOp::Checkpoints {
-        repo: files.known.row.spec.directory.clone().try_into()?,
-        session: git_name(&files.known)?,
-    };
+    // The worktree may be gone; its checkpoints are in the repository.
+    let op = GitOp::Checkpoints { repo: files.repository()?, session: git_name(&files.known)? };
     match git(&files.link, &op).await?.0 {
         GitDone::Checkpoints(checkpoints) => Ok(checkpoints),
         _ => Err(unexpected().into()),
@@ -48,7 +46,8 @@ pub(crate) async fn make(
     Ok(MadeCheckpoint { checkpoint, unchanged, skipped })
 }
 
-/// Sets the session's files back to a checkpoint. Their state before is saved as a checkpoint of its own.
+/// Sets the session's files back to a checkpoint. Their state before is saved as a checkpoint of its own. A worktree that is
+/// gone is created again.
 pub(crate) async fn restore(
     server: &Server,
     files: &SessionFiles,
@@ -61,6 +60,7 @@ pub(crate) async fn restore(
         from: git_name(&files.known)?,
         n,
         paths: paths.into_iter().map(FilePath::try_from).collect::<Result<_, _>>()?,
+        missing: files.missing()?,
     };
     let GitDone::Restored(done) = git(&files.link, &op).await?.0 else {
         return Err(unexpected().into());
@@ -93,7 +93,7 @@ pub(crate) fn fork_request(
     let request = NewSession {
         kind: Some(SessionType::Worktree),
         base: Some(head),
-        directory: request.directory.or_else(|| repository(known)),
+        directory: request.directory.or_else(|| Some(repository(known))),
         agent: request
             .agent
             .or_else(|| first.filter(|_| !says_what).and_then(|spec| spec.agent.clone())),
@@ -104,9 +104,4 @@ pub(crate) fn fork_request(
     };
     let model = request.model.filter(|_| request.agent.is_some());
     Ok(NewSession { model, ..request })
-}
-
-/// The repository of a session: a quick one works in it.
-fn repository(known: &Managed) -> Option<String> {
-    known.row.spec.repo.clone().or_else(|| Some(known.row.spec.directory.clone()))
 }

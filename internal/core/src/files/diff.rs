@@ -5,14 +5,14 @@ use std::sync::Arc;
 use shed_api::git::{Diff, DiffNumbers};
 use shed_api::session::SessionType;
 use shed_api::{EventKind, SessionRef};
-use shed_link::git::{Base, FilePath, GitDone, GitOp, Rev, Side};
+use shed_link::git::{Base, Branch, ContainerPath, FilePath, GitDone, GitOp, Missing, Rev, Side};
 use shed_model::patch::{self, Extent};
 use shed_model::session::Managed;
 use shed_model::{NewEvent, Rejection};
 
 use crate::Error;
 use crate::access::Caller;
-use crate::files::worktree::{facts, git_name, tree_view};
+use crate::files::worktree::{facts, git_name, repository, tree_view};
 use crate::server::Server;
 use crate::shed::handle::KeeperHandle;
 use crate::shed::registry::Registry;
@@ -70,6 +70,19 @@ impl SessionFiles {
         Ok(server.store.add_events(vec![event]).await?)
     }
 
+    /// The repository's directory, which is there even when the worktree is gone.
+    pub(crate) fn repository(&self) -> Result<ContainerPath, Error> {
+        Ok(repository(&self.known).try_into()?)
+    }
+
+    /// How its worktree is created again when it is gone; `None` without a worktree.
+    pub(crate) fn missing(&self) -> Result<Option<Missing>, Error> {
+        let spec = &self.known.row.spec;
+        let branch = spec.branch.clone().map(Branch::try_from).transpose()?;
+        let repo = spec.repo.clone().map(ContainerPath::try_from).transpose()?;
+        Ok(repo.map(|repo| Missing { repo, branch }))
+    }
+
     async fn side(&self, word: &str) -> Result<Side, Error> {
         Ok(match word {
             "base" => Side::Base(base(&self.link, &self.known).await?),
@@ -94,8 +107,14 @@ impl SessionFiles {
     ) -> Result<(Diff, Vec<u8>), Error> {
         let from = self.side(query.from.as_deref().unwrap_or("base")).await?;
         let to = self.side(query.to.as_deref().unwrap_or("worktree")).await?;
+        let mut view = tree_view(server, &self.known)?;
+        // Checkpoints are compared in the repository: the worktree may be gone.
+        let is_checkpoint = |side: &Side| matches!(side, Side::Checkpoint { .. });
+        if is_checkpoint(&from) && is_checkpoint(&to) {
+            view.worktree = self.repository()?;
+        }
         let op = GitOp::Diff {
-            view: tree_view(server, &self.known)?,
+            view,
             from,
             to,
             path: query.path.map(FilePath::try_from).transpose()?,

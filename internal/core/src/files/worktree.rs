@@ -1,12 +1,12 @@
 //! Git queries about a session's files: facts, what a deletion would lose, checkpoints.
 
-use shed_api::git::SkipReason;
+use shed_api::git::{Risk, SkipReason};
 use shed_api::name::printable;
 use shed_api::session::SessionType;
 use shed_api::{Actor, EventKind, SessionName};
 use shed_link::git::{
     Branch, ContainerPath, FailureKind, GitDone, GitOp, RemoveWorktree, RepoFacts, Rev,
-    TakenCheckpoint, View as TreeView,
+    SurveyWorktree, TakenCheckpoint, View as TreeView,
 };
 use shed_model::NewEvent;
 use shed_model::Rejection;
@@ -18,6 +18,9 @@ use shed_guest::Link;
 use shed_guest::git::{git, unexpected};
 use shed_model::session::Managed;
 
+/// How an older shed-init begins its answer to a request that it does not know.
+const UNKNOWN: &str = "invalid request: unknown variant";
+
 /// What git reports about a directory.
 pub(crate) async fn facts(link: &Link, directory: &str) -> Result<RepoFacts, Error> {
     let op = GitOp::Facts { directory: ContainerPath::try_from(directory.to_owned())? };
@@ -28,16 +31,49 @@ pub(crate) async fn facts(link: &Link, directory: &str) -> Result<RepoFacts, Err
 }
 
 /// What deleting the session would lose.
-pub(crate) async fn risk(link: &Link, known: &Managed) -> Result<shed_api::git::Risk, Error> {
+pub(crate) async fn risk(link: &Link, known: &Managed) -> Result<Risk, Error> {
+    Ok(survey(link, known).await?.0)
+}
+
+/// What deleting the session would lose, and whether shed-init itself saves it before it removes the worktree. An older one
+/// does not, and tells less.
+pub(crate) async fn survey(link: &Link, known: &Managed) -> Result<(Risk, bool), Error> {
     let spec = &known.row.spec;
     let base = spec.base_commit.clone().map(Rev::try_from).transpose()?;
-    let branch = spec.branch.clone().filter(|_| spec.made_branch);
-    let branch = branch.map(Branch::try_from).transpose()?;
-    let op =
-        GitOp::Risk { worktree: ContainerPath::try_from(spec.directory.clone())?, base, branch };
+    let branch = spec.branch.clone().map(Branch::try_from).transpose()?;
+    let path = ContainerPath::try_from(spec.directory.clone())?;
+    if let Some(repo) = spec.repo.clone() {
+        let asked = survey_directory(
+            link,
+            SurveyWorktree {
+                repo: ContainerPath::try_from(repo)?,
+                path: path.clone(),
+                branch: branch.clone(),
+                delete_branch: spec.made_branch,
+                base: base.clone(),
+            },
+        );
+        if let Some(risk) = asked.await? {
+            return Ok((risk, true));
+        }
+    }
+    let op = GitOp::Risk { worktree: path, base, branch: branch.filter(|_| spec.made_branch) };
     match git(link, &op).await?.0 {
-        GitDone::Risk(risk) => Ok(risk),
+        GitDone::Risk(risk) => Ok((risk, false)),
         _ => Err(unexpected().into()),
+    }
+}
+
+/// What removing a worktree would lose; `None` from an older shed-init, which does not know the question.
+pub(crate) async fn survey_directory(
+    link: &Link,
+    worktree: SurveyWorktree,
+) -> Result<Option<Risk>, Error> {
+    match git(link, &GitOp::Survey(worktree)).await {
+        Ok((GitDone::Survey(risk), _)) => Ok(Some(risk)),
+        Ok(_) => Err(unexpected().into()),
+        Err(shed_guest::Error::Invalid(text)) if text.starts_with(UNKNOWN) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -59,6 +95,12 @@ pub(crate) async fn remove_worktree(link: &Link, known: &Managed) -> Result<(), 
     Ok(git(link, &op).await.map(drop)?)
 }
 
+/// The directory of the session's repository: a quick one works in it.
+pub(crate) fn repository(known: &Managed) -> String {
+    let spec = &known.row.spec;
+    spec.repo.clone().unwrap_or_else(|| spec.directory.clone())
+}
+
 /// The name of the session's index and checkpoints in git: its id, which is never reused.
 pub(crate) fn git_name(known: &Managed) -> Result<SessionName, Error> {
     Ok(known.row.id.parse()?)
@@ -76,7 +118,8 @@ pub(crate) fn tree_view(server: &Server, known: &Managed) -> Result<TreeView, Er
     })
 }
 
-/// Makes the last checkpoint of a worktree before its removal, whatever the size of its files: what it lacks is lost.
+/// Makes the last checkpoint of a worktree before an older shed-init removes it, whatever the size of its files: what it lacks
+/// is lost.
 pub(crate) async fn last_checkpoint(env: &SessionOpEnv) -> Result<(), Error> {
     let mut known = Managed::clone(&*env.known()?);
     known.row.spec.limits.checkpoint_file_bytes = Some(u64::MAX);

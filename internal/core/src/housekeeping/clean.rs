@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use shed_api::git::Risk;
 use shed_api::work::{Orphan, OrphanList};
 use shed_api::{SessionName, SessionRef, ShedName};
-use shed_link::git::{Branch, ContainerPath, GitDone, GitOp, RemoveWorktree};
+use shed_link::git::{Branch, ContainerPath, GitDone, GitOp, RemoveWorktree, SurveyWorktree};
 use shed_model::Rejection;
 use shed_tmux::argv;
 use tokio::sync::oneshot;
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::Error;
 use crate::access::Caller;
 use crate::files::trash::repositories;
+use crate::files::worktree::survey_directory;
 use crate::housekeeping::leftover::{self, Directory};
 use crate::housekeeping::orphans::{self, Evidence, Found, Target};
 use crate::server::Server;
@@ -75,18 +77,9 @@ async fn remove_directory(
         let removed = leftover::remove_empty(&entered.link, &path).await;
         return removed.map_err(|_| Error::Rejected(Rejection::Invalid(NO_TREE.to_owned())));
     };
-    let op = GitOp::Risk { worktree: path.clone(), base: None, branch: None };
-    let (GitDone::Risk(risk), _) = git(&entered.link, &op).await? else {
-        return Err(unexpected().into());
-    };
-    let lost = shed_model::at_risk(&risk);
-    if !lost.is_empty() {
-        return Err(Error::Rejected(Rejection::Invalid(format!(
-            "it has uncommitted or unpushed work: {lost}"
-        ))));
-    }
     let common_dir = facts.common_dir.as_deref().unwrap_or_default();
-    let repo = repositories(entered).await?.into_iter().find(|it| it.common_dir == common_dir);
+    let repo =
+        repositories(server, entered).await?.into_iter().find(|it| it.common_dir == common_dir);
     let repo = match (repo, common_dir.strip_suffix("/.git")) {
         (Some(repo), _) => repo.path,
         (None, Some(top)) => ContainerPath::try_from(top.to_owned())?,
@@ -100,6 +93,21 @@ async fn remove_directory(
     let trash: SessionName = dir_name.parse().or_else(|_| "worktree".parse::<SessionName>())?;
     let prefix = &server.settings.sessions.branch_prefix;
     let ours = facts.branch.as_ref().filter(|branch| branch.starts_with(prefix.as_str()));
+    let asked = survey_directory(
+        &entered.link,
+        SurveyWorktree {
+            repo: repo.clone(),
+            path: path.clone(),
+            branch: facts.branch.clone().map(Branch::try_from).transpose()?,
+            delete_branch: ours.is_some(),
+            base: None,
+        },
+    );
+    let risk = match asked.await? {
+        Some(risk) => risk,
+        None => risk_of(&entered.link, &path).await?,
+    };
+    refuse_loss(&risk)?;
     // Without a branch checked out one is named that is then left alone.
     let branch = facts.branch.clone().unwrap_or_else(|| format!("{prefix}{trash}"));
     let op = GitOp::RemoveWorktree(RemoveWorktree {
@@ -112,6 +120,29 @@ async fn remove_directory(
         state: None,
     });
     Ok(git(&entered.link, &op).await.map(drop)?)
+}
+
+/// What an older shed-init says would be lost.
+async fn risk_of(link: &Link, path: &ContainerPath) -> Result<Risk, Error> {
+    match git(link, &GitOp::Risk { worktree: path.clone(), base: None, branch: None }).await?.0 {
+        GitDone::Risk(risk) => Ok(risk),
+        _ => Err(unexpected().into()),
+    }
+}
+
+/// Fails if something would be lost, or if somebody has locked the worktree.
+fn refuse_loss(risk: &Risk) -> Result<(), Error> {
+    let lost = shed_model::at_risk(risk);
+    let text = if risk.n_unsaved > 0 {
+        format!("it has work that cannot be put in the trash: {}", shed_model::unsaved(risk))
+    } else if risk.locked {
+        "it is locked with git worktree lock".to_owned()
+    } else if lost.is_empty() {
+        return Ok(());
+    } else {
+        format!("it has uncommitted or unpushed work: {lost}")
+    };
+    Err(Error::Rejected(Rejection::Invalid(text)))
 }
 
 /// The orphans of a shed; of one without a link, those the server knows of.

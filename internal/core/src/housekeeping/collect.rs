@@ -34,7 +34,7 @@ pub(crate) async fn collect(
     // What exists is read first and the rows after: what has no row then is nobody's.
     let log_dirs = blocking(move || Ok(log_dirs::list(&logs_dir))).await?;
     let spools = leftover::spools(link).await?;
-    let repos = repositories(entered).await?;
+    let repos = repositories(server, entered).await?;
     let mut refs = Vec::new();
     for repo in &repos {
         refs.push((refs_of(link, repo).await?, trash_of(link, repo).await?));

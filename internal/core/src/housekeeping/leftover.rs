@@ -22,7 +22,7 @@ const RUN_LIMIT_MS: u64 = 15_000;
 /// The most worktrees that are inspected. A shed has dozens.
 pub(crate) const MAX_WORKTREES: usize = 500;
 /// The most repositories whose trash and checkpoints are inspected.
-pub(crate) const MAX_REPOSITORIES: usize = 16;
+pub(crate) const MAX_REPOSITORIES: usize = 64;
 /// Queries in one shed at once: each is a process there.
 const AT_ONCE: usize = 4;
 

@@ -185,13 +185,14 @@ impl Rules<'_> {
     /// Decides about the trash of a repository.
     pub(crate) fn trash(&self, repo: usize, found: Vec<TrashEntry>) -> Vec<Entry> {
         let today = self.now.date_naive();
-        let entry = |TrashEntry { name, day, kind, subject, .. }: TrashEntry| {
+        let entry = |TrashEntry { name, repository, day, kind, subject, .. }: TrashEntry| {
             let what = match kind {
                 TrashKind::Branch => "the tip of a deleted branch",
                 TrashKind::Head => "what was checked out in a deleted worktree",
                 TrashKind::Checkpoint => "the last checkpoint of a deleted session",
+                TrashKind::Commits => "commits of a deleted worktree that no branch contained",
             };
-            let what = format!("{what}, {subject:?}");
+            let what = format!("{what} of {repository}, {subject:?}");
             let date = NaiveDate::parse_from_str(&day, "%Y%m%d").ok();
             let refs: Vec<ShedRef> = ShedRef::try_from(name.clone()).into_iter().collect();
             let (Some(date), [_]) = (date, refs.as_slice()) else {
@@ -377,6 +378,7 @@ mod tests {
             name: format!("refs/shed/trash/{day}/x"),
             day: day.to_owned(),
             kind: TrashKind::Branch,
+            repository: "/workspace".to_owned(),
             commit: "c".to_owned(),
             subject: "s\x1b".to_owned(),
             time: ago(0),
@@ -404,7 +406,7 @@ mod tests {
             files: Vec::new(),
             unpushed,
             commits: Vec::new(),
-            merged: None,
+            ..Risk::default()
         };
         let why = |path: &str, state: State| {
             let entry = rules(0, |rules| rules.worktree(path, Some(1), &state));

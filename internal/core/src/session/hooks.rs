@@ -65,7 +65,8 @@ pub(crate) async fn place(env: &SessionOpEnv) -> Result<(), Error> {
 async fn take_checkpoint(env: &SessionOpEnv, known: &Managed) -> Result<(), Error> {
     if let Some((from, n)) = &known.row.spec.from_checkpoint {
         let view = tree_view(&env.server, known)?;
-        let op = GitOp::Restore { view, from: from.parse()?, n: *n, paths: Vec::new() };
+        let op =
+            GitOp::Restore { view, from: from.parse()?, n: *n, paths: Vec::new(), missing: None };
         git(&env.link()?, &op).await?;
         env.change(|known| known.row.spec.from_checkpoint = None, Vec::new()).await?;
     }

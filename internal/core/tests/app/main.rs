@@ -7,6 +7,7 @@ mod forward;
 mod life;
 mod many;
 mod reader;
+mod removal;
 mod sessions;
 mod support;
 mod tidy;

@@ -1,5 +1,6 @@
 //! Templates, batches and the trash, on real tmux and git.
 
+use shed_api::git::RestoreTrash;
 use shed_api::session::{NewSession, Session, SessionStatus, SessionType};
 use shed_api::work::{Batch, BatchFilter, BatchItem, BatchOp};
 use shed_api::{Actor, Code, Scope};
@@ -247,8 +248,13 @@ async fn a_deleted_session_is_restored_from_the_trash() {
     let trash = async || test.app.files().trash(&test.admin, &name).await.unwrap();
     let tip = trash().await.into_iter().find(|it| it.subject == "second").unwrap();
     assert!(tip.name.starts_with("refs/shed/trash/"), "{tip:?}");
+    let request = |trashed: &str, branch: &str| RestoreTrash {
+        name: trashed.to_owned(),
+        branch: branch.to_owned(),
+        repository: None,
+    };
     let restore = async |trashed: &str, branch: &str| {
-        test.app.files().restore_trash(&test.admin, &name, trashed, branch).await
+        test.app.files().restore_trash(&test.admin, &name, request(trashed, branch)).await
     };
     let gone = "refs/shed/trash/20200101/none";
     assert_eq!(problem(restore(gone, "back").await).code, Code::NotFound);
@@ -264,6 +270,7 @@ async fn a_deleted_session_is_restored_from_the_trash() {
     assert!(!trash().await.iter().any(|it| it.name == tip.name));
     let reader = Person::holder(Actor::Token("t".to_owned()), Scope::Read, Vec::new());
     assert!(test.app.files().trash(&reader, &name).await.is_ok());
-    let refused = test.app.files().restore_trash(&reader, &name, &tip.name, "again").await;
+    let again = request(&tip.name, "again");
+    let refused = test.app.files().restore_trash(&reader, &name, again).await;
     assert_eq!(problem(refused).code, Code::Forbidden);
 }

@@ -106,7 +106,6 @@ pub(crate) async fn restore(
     OfShed(name): OfShed,
     Body(request): Body<RestoreTrash>,
 ) -> Answer<StatusCode> {
-    let RestoreTrash { name: trashed, branch } = request;
-    state.app.files().restore_trash(&person, &name, &trashed, &branch).await?;
+    state.app.files().restore_trash(&person, &name, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -28,6 +28,8 @@ pub enum GitDone {
     Worktree(AddedWorktree),
     /// The result of [`GitOp::Risk`].
     Risk(Risk),
+    /// The result of [`GitOp::Survey`].
+    Survey(Risk),
     /// The result of [`GitOp::RemoveWorktree`].
     Removed(RemovedWorktree),
     /// The result of [`GitOp::Numbers`].

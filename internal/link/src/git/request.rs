@@ -31,8 +31,11 @@ pub enum GitOp {
         #[serde(default)]
         branch: Option<Branch>,
     },
-    /// Remove a worktree and optionally its branch, after saving their commits to the trash. Answered by
-    /// [`GitDone::Removed`].
+    /// List what removing a worktree would lose, and what the trash cannot hold. Answered by [`GitDone::Survey`]; unknown to
+    /// an older shed-init.
+    Survey(SurveyWorktree),
+    /// Remove a worktree, the repository's worktrees inside it, and optionally its branch. What nothing else holds is saved
+    /// to the trash first; if the trash cannot hold something, nothing is removed. Answered by [`GitDone::Removed`].
     RemoveWorktree(RemoveWorktree),
     /// Rename a branch. Answered by [`GitDone::Nothing`].
     RenameBranch {
@@ -93,6 +96,10 @@ pub enum GitOp {
         /// Restores only these files and directories; everything when empty.
         #[serde(default)]
         paths: Vec<FilePath>,
+        /// If the worktree's directory is missing, it is created again. Without it, and by an older shed-init, that is an
+        /// error.
+        #[serde(default)]
+        missing: Option<Missing>,
     },
     /// List the trash. Answered by [`GitDone::Trash`].
     Trash {
@@ -215,6 +222,34 @@ pub struct AddWorktree {
     /// Use an existing branch, local or of `origin`, instead of creating one.
     #[serde(default)]
     pub existing: bool,
+}
+
+/// How a worktree whose directory is missing is created again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Any directory of the repository.
+    pub repo: ContainerPath,
+    /// The branch to check out if git has forgotten the worktree; the checkpoint's commit when the branch cannot be.
+    #[serde(default)]
+    pub branch: Option<Branch>,
+}
+
+/// The fields of [`GitOp::Survey`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SurveyWorktree {
+    /// Any directory of the repository outside of the worktree. It may be missing.
+    pub repo: ContainerPath,
+    /// The worktree's directory. It may be missing or broken.
+    pub path: ContainerPath,
+    /// The worktree's branch.
+    #[serde(default)]
+    pub branch: Option<Branch>,
+    /// Whether the branch would be deleted too.
+    #[serde(default)]
+    pub delete_branch: bool,
+    /// The answer says whether this commit contains all commits of `HEAD`; without it that is not answered.
+    #[serde(default)]
+    pub base: Option<Rev>,
 }
 
 /// The fields of [`GitOp::RemoveWorktree`].

@@ -6,6 +6,7 @@ use shed_api::session::{Session, SessionType};
 use shed_api::work::{Batch, BatchFilter, BatchOp};
 
 use super::Managed;
+use super::deletion;
 use super::life::{self, Facts, Operation, Verdict};
 use crate::rejection::at_risk;
 use crate::{Rejection, tag};
@@ -202,13 +203,14 @@ fn deletion(
             "{start} with its worktree; what would be lost is unknown while the shed is stopped"
         ));
     };
+    let row = &known.row;
+    let refused = deletion::refusal(shed, &row.name, &row.spec.directory, risk, batch.force);
+    if let Some(rejection) = refused {
+        return Err(rejection);
+    }
     let lost = at_risk(risk);
     if lost.is_empty() {
         return Ok(format!("{start} with its worktree; nothing would be lost"));
-    }
-    if !batch.force {
-        let (shed, session) = (shed.clone(), known.row.name.clone());
-        return Err(Rejection::WorkAtRisk { shed, session, risk: Box::new(risk.clone()) });
     }
     Ok(format!("{start} with its worktree; would move to the trash: {lost}"))
 }

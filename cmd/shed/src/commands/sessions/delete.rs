@@ -39,7 +39,7 @@ pub(super) async fn run(client: &Client, targets: Targets, force: bool, context:
     each(&sessions, context, delete).await
 }
 
-/// The work that would be lost: uncommitted files and unpushed commits.
+/// The work that would be lost: uncommitted files, unpushed commits and other worktrees.
 fn text(risk: &Risk) -> String {
     let mut lines = Vec::new();
     let files = risk.dirty + risk.untracked;
@@ -54,6 +54,10 @@ fn text(risk: &Risk) -> String {
             format!("{id} {}", printable(&commit.subject))
         });
         lines.extend(first(risk.unpushed, commits));
+    }
+    if risk.n_worktrees > 0 {
+        lines.push(format!("{} inside it:", counted(risk.n_worktrees, "other worktree")));
+        lines.extend(first(risk.n_worktrees, risk.worktrees.iter().map(|path| printable(path))));
     }
     lines.join("\n")
 }
@@ -85,7 +89,7 @@ mod tests {
                 commit: "0123456789ab".to_owned(),
                 subject: "s".to_owned(),
             }],
-            merged: None,
+            ..Risk::default()
         };
         let text = text(&risk);
         assert!(text.starts_with("12 uncommitted files:\n  f0\u{fffd}\n"), "{text}");

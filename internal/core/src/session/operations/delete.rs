@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use shed_model::Rejection;
-use shed_model::session::{Managed, SessionRow};
+use shed_model::session::{Managed, SessionRow, deletion};
 use shed_model::worker::WorkerRow;
 use tokio::sync::oneshot;
 
 use super::terminate::{end_everything, end_leftovers};
 use crate::Error;
-use crate::files::worktree::{last_checkpoint, remove_worktree, risk};
+use crate::files::worktree::{last_checkpoint, remove_worktree, survey};
 use crate::session::env::SessionOpEnv;
 use crate::session::events::status_event;
 use crate::session::handle::Message;
@@ -75,15 +75,11 @@ async fn try_delete(
         });
     }
     let link = env.link()?;
-    if !env.order.force {
-        let risk = risk(&link, known).await?;
-        if risk.dirty + risk.untracked + risk.unpushed > 0 {
-            return Err(Error::Rejected(Rejection::WorkAtRisk {
-                shed: env.shed.clone(),
-                session: known.row.name.clone(),
-                risk: Box::new(risk),
-            }));
-        }
+    // A deletion that is refused leaves the session as it is: its processes run on.
+    let (risk, saves) = survey(&link, known).await?;
+    let (name, force) = (&known.row.name, env.order.force);
+    if let Some(refused) = deletion::refusal(&env.shed, name, &spec.directory, &risk, force) {
+        return Err(Error::Rejected(refused));
     }
     *has_ended = true;
     end_everything(env, GRACE).await?;
@@ -98,7 +94,9 @@ async fn try_delete(
     }
     end_leftovers(env).await;
     // What is not committed goes to the trash as a checkpoint.
-    last_checkpoint(env).await?;
+    if !saves {
+        last_checkpoint(env).await?;
+    }
     remove_worktree(&link, known).await?;
     forget(env).await
 }

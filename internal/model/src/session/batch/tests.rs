@@ -122,7 +122,7 @@ fn what_would_be_done_is_said_or_what_stands_against_it() {
         files: Vec::new(),
         unpushed,
         commits: Vec::new(),
-        merged: None,
+        ..Risk::default()
     };
     let cases: [Case; 16] = [
         (BatchOp::Terminate, Quick, Running, Up, Ok("would end 1 running worker")),
