@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 /// Both directions of a connection.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -16,7 +16,6 @@ pub struct Connection(Kind);
 
 enum Kind {
     Tcp(TcpStream),
-    Unix(UnixStream),
     Other(Box<dyn Duplex>),
 }
 
@@ -30,7 +29,6 @@ impl Connection {
     pub fn into_stream(self) -> Box<dyn Duplex> {
         match self.0 {
             Kind::Tcp(socket) => Box::new(socket),
-            Kind::Unix(socket) => Box::new(socket),
             Kind::Other(stream) => stream,
         }
     }
@@ -42,17 +40,10 @@ impl From<TcpStream> for Connection {
     }
 }
 
-impl From<UnixStream> for Connection {
-    fn from(socket: UnixStream) -> Self {
-        Self(Kind::Unix(socket))
-    }
-}
-
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match self.0 {
             Kind::Tcp(_) => "tcp",
-            Kind::Unix(_) => "unix",
             Kind::Other(_) => "other",
         };
         f.debug_tuple("Connection").field(&kind).finish()
@@ -67,7 +58,6 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         match &mut self.0 {
             Kind::Tcp(socket) => Pin::new(socket).poll_read(context, buffer),
-            Kind::Unix(socket) => Pin::new(socket).poll_read(context, buffer),
             Kind::Other(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
@@ -81,7 +71,6 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             Kind::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
-            Kind::Unix(socket) => Pin::new(socket).poll_write(context, bytes),
             Kind::Other(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
@@ -89,7 +78,6 @@ impl AsyncWrite for Connection {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             Kind::Tcp(socket) => Pin::new(socket).poll_flush(context),
-            Kind::Unix(socket) => Pin::new(socket).poll_flush(context),
             Kind::Other(stream) => Pin::new(stream).poll_flush(context),
         }
     }
@@ -97,7 +85,6 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             Kind::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
-            Kind::Unix(socket) => Pin::new(socket).poll_shutdown(context),
             Kind::Other(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }

@@ -14,6 +14,7 @@ mod error;
 pub mod git;
 mod link;
 mod output;
+mod pace;
 mod runner;
 mod session_command;
 mod stream;
@@ -33,5 +34,5 @@ pub use stream::{Control, ExitWait, Input, Output, ReadStream, Stream, WriteStre
 pub use terminal::{ControlCharacter, Terminal, TerminalMode, WindowSize};
 pub use transport::{
     Caller, Ends, Helper, HelperMessages, Listener, Near, Opened, Outgoing, Pending, Pipes,
-    Receiver, Sender, Streams, TerminalEnds, Transport, Wire,
+    RawMessage, Receiver, Sender, Streams, TerminalEnds, Transport, Wire,
 };

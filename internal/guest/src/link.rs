@@ -1,6 +1,8 @@
 //! A live link to a container's shed-init: the server sends requests, shed-init answers and reports.
 
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,6 +87,11 @@ impl PartialEq for Link {
 }
 
 impl Link {
+    /// The shed it leads to.
+    pub fn shed(&self) -> &ShedName {
+        &self.inner.shed
+    }
+
     /// What shed-init reported about itself.
     pub fn hello(&self) -> &Hello {
         &self.inner.hello
@@ -174,6 +181,7 @@ impl Link {
     /// open, and its last reports would look current.
     pub async fn check(&self) {
         if self.ask(Op::Ping, Ends::none(), None, PING_LIMIT).await.is_err() {
+            tracing::warn!(shed = %self.inner.shed, "its shed-init does not answer any more");
             self.inner.gone.cancel();
         }
     }
@@ -185,7 +193,9 @@ impl Link {
 
     async fn spawn_with<T>(&self, spawn: Spawn, opened: Opened<T>) -> Result<(Process, T), Error> {
         let process = self.spawn(spawn, opened.ends).await?;
-        match opened.near.await {
+        // shed-init has sent its part before it answered; one that did not is not waited for.
+        let near = timeout(START_LIMIT, opened.near).await;
+        match near.unwrap_or_else(|_| Err(self.unreachable())) {
             Ok(near) => Ok((process, near)),
             Err(error) => {
                 self.signal(process.id, HANGUP);

@@ -79,7 +79,28 @@ pub trait Sender: Send {
 /// The receiving half of a wire.
 pub trait Receiver: Send {
     /// The next message; `None` when the other side has ended. Safe to drop and call again.
-    fn recv(&mut self) -> Pending<'_, Option<serde_json::Value>>;
+    fn recv(&mut self) -> Pending<'_, Option<RawMessage>>;
+}
+
+/// A message from a container: JSON that nobody has checked. Its size is limited by the transport.
+#[derive(Debug, Clone)]
+pub struct RawMessage(Vec<u8>);
+
+impl RawMessage {
+    /// Wraps the bytes of a message.
+    pub fn new(json: Vec<u8>) -> Self {
+        Self(json)
+    }
+
+    /// Its length in bytes.
+    pub fn n_bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Reads it as a value of this type. What does not fit costs no memory, unlike a tree of JSON values.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.0)
+    }
 }
 
 /// Opens streams into a container.
@@ -160,7 +181,7 @@ pub struct Helper(Box<dyn HelperMessages>);
 /// A helper's messages, as a transport receives them.
 pub trait HelperMessages: Send {
     /// The next message, with its connection if it has one; `None` at the end. Safe to drop and call again.
-    fn next(&mut self) -> Pending<'_, Option<(serde_json::Value, Option<Connection>)>>;
+    fn next(&mut self) -> Pending<'_, Option<(RawMessage, Option<Connection>)>>;
 }
 
 impl Helper {
@@ -173,7 +194,7 @@ impl Helper {
     /// Safe to drop and call again.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Option<(T, Option<Connection>)> {
         let (message, connection) = self.0.next().await.ok()??;
-        Some((serde_json::from_value(message).ok()?, connection))
+        Some((message.parse().ok()?, connection))
     }
 }
 

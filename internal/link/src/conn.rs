@@ -105,7 +105,7 @@ impl Conn {
     pub async fn recv<T: DeserializeOwned>(
         &mut self,
     ) -> Result<Option<(T, Vec<OwnedFd>)>, LinkError> {
-        recv(&self.socket, &mut self.inbox).await
+        recv(&self.socket, &mut self.inbox, decode).await
     }
 }
 
@@ -121,11 +121,16 @@ impl Sender {
 }
 
 impl Receiver {
+    /// The next message as its JSON bytes, which are not checked. Otherwise as [`Conn::recv`].
+    pub async fn recv_bytes(&mut self) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, LinkError> {
+        recv(&self.socket, &mut self.inbox, |body| Ok(body.to_vec())).await
+    }
+
     /// As [`Conn::recv`].
     pub async fn recv<T: DeserializeOwned>(
         &mut self,
     ) -> Result<Option<(T, Vec<OwnedFd>)>, LinkError> {
-        recv(&self.socket, &mut self.inbox).await
+        recv(&self.socket, &mut self.inbox, decode).await
     }
 }
 
@@ -145,12 +150,13 @@ async fn send<T: Serialize>(
     Ok(())
 }
 
-async fn recv<T: DeserializeOwned>(
+async fn recv<T>(
     socket: &UnixStream,
     inbox: &mut Inbox,
+    decode: impl Fn(&[u8]) -> Result<T, LinkError>,
 ) -> Result<Option<(T, Vec<OwnedFd>)>, LinkError> {
     loop {
-        if let Some(frame) = inbox.take_frame()? {
+        if let Some(frame) = inbox.take_frame(&decode)? {
             return Ok(Some(frame));
         }
         let n_read =
@@ -183,7 +189,7 @@ pub fn recv_blocking<T: DeserializeOwned>(
 ) -> Result<Option<(T, Vec<OwnedFd>)>, LinkError> {
     let mut inbox = Inbox::default();
     loop {
-        if let Some(frame) = inbox.take_frame()? {
+        if let Some(frame) = inbox.take_frame(decode)? {
             return Ok(Some(frame));
         }
         if recv_some(socket, &mut inbox)? == 0 {
@@ -239,7 +245,10 @@ impl Inbox {
         }
     }
 
-    fn take_frame<T: DeserializeOwned>(&mut self) -> Result<Option<(T, Vec<OwnedFd>)>, LinkError> {
+    fn take_frame<T>(
+        &mut self,
+        decode: impl Fn(&[u8]) -> Result<T, LinkError>,
+    ) -> Result<Option<(T, Vec<OwnedFd>)>, LinkError> {
         let waiting = &self.bytes[self.start..];
         let Some((header, rest)) = waiting.split_first_chunk::<HEADER_BYTES>() else {
             return Ok(None);

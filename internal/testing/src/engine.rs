@@ -2,8 +2,10 @@
 //!
 //! It is real where it counts for the doors (processes, terminals, tmux, links) and keeps nothing apart: no limits, no
 //! network of its own, no other user. An image is any name; one that begins with `missing` is not
-//! there, one that begins with `slow` takes for ever to fetch, and at one that begins with `faulty` we panic.
+//! there, one that begins with `slow` takes for ever to fetch, and at one that begins with `faulty` we panic. One that begins
+//! with `hostile` has a shed-init that attacks the server.
 
+mod hostile;
 mod spawner;
 
 use std::collections::BTreeMap;
@@ -28,7 +30,8 @@ use tokio::task::JoinHandle;
 
 use shed_guest::unix::UnixTransport;
 
-use self::spawner::Spawner;
+use self::hostile::Hostile;
+use self::spawner::{Spawner, signal_tree};
 use crate::tcp::{TcpTransport, bridge};
 
 /// The static shed-init this crate was built with.
@@ -60,6 +63,8 @@ struct ProcessContainer {
     plan: ContainerPlan,
     state: ContainerState,
     pid: Option<u32>,
+    /// Present instead of a process if its image is hostile.
+    hostile: Option<Hostile>,
     /// Moves at each end of the process.
     ended: watch::Sender<u64>,
 }
@@ -146,6 +151,12 @@ impl ProcessEngine {
         if known.state == ContainerState::Running {
             return Ok(());
         }
+        known.hostile = Hostile::start(&known.plan.image, &link_dir(&self.dirs.links_dir, shed));
+        if known.hostile.is_some() {
+            known.state = ContainerState::Running;
+            self.changes.send(Change { shed: shed.clone() }).ok();
+            return Ok(());
+        }
         let dir = self.root.join(shed.as_str());
         let failed = |error: std::io::Error| EngineError::Failed(error.to_string());
         let log = std::fs::OpenOptions::new()
@@ -214,7 +225,12 @@ impl ProcessEngine {
     }
 
     async fn end(&self, shed: &ShedName, limit: Duration) -> Result<(), EngineError> {
-        let known = self.with(shed, |known| Ok((known.pid, known.ended.subscribe())));
+        let known = self.with(shed, |known| {
+            if known.hostile.take().is_some() {
+                known.state = ContainerState::Exited { code: 0, out_of_memory: false };
+            }
+            Ok((known.pid, known.ended.subscribe()))
+        });
         let (pid, mut ended) = match known {
             Err(EngineError::NoContainer(_)) => return Ok(()),
             known => known?,
@@ -265,23 +281,6 @@ impl ProcessEngine {
                 signal_tree(pid, Signal::KILL);
             }
         }
-    }
-}
-
-/// Signals a process and all its descendants, the process first.
-fn signal_tree(root: Pid, signal: Signal) {
-    let mut at = 0;
-    let mut found = vec![root];
-    while at < found.len() {
-        let pid = found[at].as_raw_nonzero();
-        let path = format!("/proc/{pid}/task/{pid}/children");
-        let children = std::fs::read_to_string(path).unwrap_or_default();
-        found
-            .extend(children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
-        at += 1;
-    }
-    for pid in found {
-        kill_process(pid, signal).ok();
     }
 }
 
@@ -336,6 +335,7 @@ impl Engine for ProcessEngine {
                 plan: plan.clone(),
                 state: ContainerState::Created,
                 pid: None,
+                hostile: None,
                 ended: watch::Sender::new(0),
             });
             Ok(Created { made_volumes })
@@ -430,7 +430,8 @@ impl PeerCheck for ProcessEngine {
         let after = stat.rsplit_once(')').map(|(_, after)| after).unwrap_or_default();
         let parent = after.split_whitespace().nth(1).and_then(|field| field.parse::<u32>().ok());
         later(self.with(shed, |known| {
-            Ok(known.pid.is_some_and(|pid| pid == peer.pid || Some(pid) == parent))
+            let own = known.hostile.as_ref().map(|_| std::process::id());
+            Ok(known.pid.or(own).is_some_and(|pid| pid == peer.pid || Some(pid) == parent))
         }))
     }
 }

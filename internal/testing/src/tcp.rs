@@ -16,10 +16,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
 use shed_api::ShedName;
 use shed_guest::{
-    Caller, Ends, Error, Listener, Near, Outgoing, Pending, Receiver, Sender, Transport, Wire,
+    Caller, Ends, Error, Listener, Near, Outgoing, Pending, RawMessage, Receiver, Sender,
+    Transport, Wire,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::OwnedReadHalf;
@@ -211,12 +211,12 @@ struct TcpReceiver {
 }
 
 impl Receiver for TcpReceiver {
-    fn recv(&mut self) -> Pending<'_, Option<Value>> {
+    fn recv(&mut self) -> Pending<'_, Option<RawMessage>> {
         Box::pin(async move {
             let received = self.frames.next::<FromBridge>().await.map_err(Error::io("link"))?;
             Ok(received.map(|FromBridge { message, written }| {
                 self.streams.announce(written);
-                message
+                RawMessage::new(message.to_string().into_bytes())
             }))
         })
     }

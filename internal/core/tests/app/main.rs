@@ -4,6 +4,7 @@
 mod credentials;
 mod exec;
 mod forward;
+mod hostile;
 mod life;
 mod many;
 mod reader;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{HANGUP, Inner, Link, LinkEvent, Queued};
 use crate::Error;
 use crate::backoff::Backoff;
+use crate::pace::Pace;
 use crate::transport::{Caller, Ends, Listener, Outgoing, Wire};
 
 /// How long a caller may take to be authenticated and to say hello.
@@ -27,6 +28,20 @@ const MAX_OPEN: usize = 10_000;
 const MAX_CALLERS: usize = 4;
 /// After a failed accept: no descriptor was left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Callers that are accepted at once. shed-init calls again when its link has ended, and pauses after a failure.
+const CALLER_BURST: u32 = 16;
+/// How often a further caller is accepted. The others wait in the socket's queue.
+const CALLER_INTERVAL: Duration = Duration::from_millis(100);
+/// Messages that are taken at once. A busy shed sends three for each of a thousand commands a second.
+const MESSAGE_BURST: u32 = 10_000;
+/// How often a further message is taken.
+const MESSAGE_INTERVAL: Duration = Duration::from_micros(100);
+/// Snapshots of tmux that are passed on at once. shed-init sends fewer.
+const SNAPSHOT_BURST: u32 = 100;
+/// How often a further snapshot is passed on, or each further part of a large one.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(20);
+/// A larger snapshot counts as several, because reading it takes longer.
+const SNAPSHOT_BYTES: usize = 64 << 10;
 
 /// Accepts the shed-init of a shed until `stop`, and waits for its links to end. Owned by the shed's keeper.
 pub async fn listen(
@@ -36,11 +51,13 @@ pub async fn listen(
     stop: CancellationToken,
 ) {
     let callers = Arc::new(Semaphore::new(MAX_CALLERS));
+    let newest = Arc::new(Mutex::new(CancellationToken::new()));
+    let mut pace = Pace::new(CALLER_BURST, CALLER_INTERVAL);
     let mut backoff = Backoff::constant(ACCEPT_PAUSE);
     let mut links = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = async { pace.wait().await; listener.accept().await } => accepted,
             Some(_) = links.join_next() => continue,
             () = stop.cancelled() => break,
         };
@@ -52,11 +69,17 @@ pub async fn listen(
             continue;
         };
         let (shed, events, stop) = (shed.clone(), events.clone(), stop.clone());
+        let newest = Arc::clone(&newest);
         links.spawn(async move {
             let greeted = timeout(GREETING_LIMIT, greet(&shed, caller)).await;
             drop(permit);
             match greeted {
-                Ok(Ok(Some((wire, hello)))) => serve(wire, shed, hello, events, stop).await,
+                Ok(Ok(Some((wire, hello)))) => {
+                    // shed-init has one link. An earlier one is dead, or of a second shed-init that must not keep it.
+                    let gone = CancellationToken::new();
+                    std::mem::replace(&mut *lock(&newest), gone.clone()).cancel();
+                    serve(wire, shed, hello, events, stop, gone).await;
+                }
                 Ok(Ok(None)) => {
                     tracing::warn!(%shed, "a connection that is not from shed-init was refused");
                 }
@@ -76,10 +99,11 @@ async fn greet(shed: &ShedName, caller: Box<dyn Caller>) -> Result<Option<(Wire,
     let Some(hello) = wire.receiver.recv().await? else {
         return Ok(None);
     };
-    let hello: Hello = serde_json::from_value(hello)
-        .map_err(|error| Error::io("link")(std::io::Error::other(error)))?;
+    let hello: Hello =
+        hello.parse().map_err(|error| Error::io("link")(std::io::Error::other(error)))?;
     if hello.protocol != PROTOCOL {
-        let why = format!("protocol {} of shed-init {}", hello.protocol, hello.version);
+        let version = shed_api::name::printable(&hello.version);
+        let why = format!("protocol {} of shed-init {version}", hello.protocol);
         return Err(Error::Invalid(why));
     }
     let welcome = Welcome { protocol: PROTOCOL, shed: shed.to_string() };
@@ -88,16 +112,16 @@ async fn greet(shed: &ShedName, caller: Box<dyn Caller>) -> Result<Option<(Wire,
 }
 
 /// One link from hello to its end. Two halves: one sends requests, one takes messages; either end ends both.
-async fn serve(
+pub(super) async fn serve(
     wire: Wire,
     shed: ShedName,
     hello: Hello,
     events: mpsc::Sender<LinkEvent>,
     stop: CancellationToken,
+    gone: CancellationToken,
 ) {
     let Wire { mut sender, mut receiver, streams } = wire;
     let (requests, mut inbox) = mpsc::channel::<Queued>(OUTBOX);
-    let gone = CancellationToken::new();
     let next_id = AtomicU64::new(1);
     let inner = Inner { shed: shed.clone(), requests, next_id, hello, gone: gone.clone(), streams };
     let link = Link { inner: Arc::new(inner) };
@@ -115,9 +139,12 @@ async fn serve(
         Ok(())
     };
     let receiving = async {
-        while let Some(item) = receiver.recv().await? {
-            // An item that a newer shed-init sends and this server does not know is skipped.
-            let Ok(item) = serde_json::from_value::<Message>(item) else {
+        let mut pace = Pace::new(MESSAGE_BURST, MESSAGE_INTERVAL);
+        let mut snapshot_pace = Pace::new(SNAPSHOT_BURST, SNAPSHOT_INTERVAL);
+        while let Some(message) = receiver.recv().await? {
+            pace.wait().await;
+            // A message that a newer shed-init sends and this server does not know is skipped.
+            let Ok(item) = message.parse::<Message>() else {
                 continue;
             };
             let report = match item {
@@ -131,7 +158,11 @@ async fn serve(
                     lock(&open).exited(process, status);
                     continue;
                 }
-                Message::TmuxSnapshot(snapshot) => LinkEvent::TmuxSnapshot(link.clone(), snapshot),
+                Message::TmuxSnapshot(snapshot) => {
+                    let n_parts = message.n_bytes().div_ceil(SNAPSHOT_BYTES);
+                    snapshot_pace.wait_for(u32::try_from(n_parts).unwrap_or(u32::MAX)).await;
+                    LinkEvent::TmuxSnapshot(link.clone(), snapshot)
+                }
                 Message::DetachedEnded { tag, status } => LinkEvent::DetachedEnded { tag, status },
             };
             events.send(report).await.ok();
@@ -142,10 +173,7 @@ async fn serve(
         ended = sending => ended,
         ended = receiving => ended,
         () = stop.cancelled() => Ok(()),
-        () = gone.cancelled() => {
-            tracing::warn!(%shed, "its shed-init does not answer any more");
-            Ok(())
-        }
+        () = gone.cancelled() => Ok(()),
     };
     if let Err(error) = ended {
         tracing::warn!(%shed, %error, "the link broke");
@@ -154,8 +182,8 @@ async fn serve(
     events.send(LinkEvent::Down(link)).await.ok();
 }
 
-fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
-    open.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the sender of a request still waits for its process.
@@ -215,79 +243,5 @@ impl Open {
         if let Some(waiting) = self.exits.remove(&id) {
             waiting.send(status).ok();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use shed_link::{Conn, Run};
-    use tokio::net::UnixStream;
-
-    use super::*;
-    use crate::unix;
-
-    /// A link to a shed-init of another version, as far as its hello; what it sends is up to the test.
-    async fn link_to(version: &str) -> (Link, Conn, mpsc::Receiver<LinkEvent>) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let hello = Hello {
-            protocol: PROTOCOL,
-            version: version.to_owned(),
-            boot: "1".to_owned(),
-            user: "dev".to_owned(),
-            uid: 1000,
-            home: "/home/dev".to_owned(),
-            tmux: None,
-            program: "/opt/shed/shed-init".to_owned(),
-            socket: "/run/shed/box/sock".to_owned(),
-            worktrees: "/worktrees".to_owned(),
-            workspace: "/workspace".to_owned(),
-            confine: None,
-        };
-        let (events, mut heard) = mpsc::channel(8);
-        let shed = "a".parse().unwrap();
-        tokio::spawn(serve(
-            unix::wire(Conn::new(ours)),
-            shed,
-            hello,
-            events,
-            CancellationToken::new(),
-        ));
-        let Some(LinkEvent::Up(link)) = heard.recv().await else {
-            panic!("no link");
-        };
-        (link, Conn::new(theirs), heard)
-    }
-
-    #[tokio::test]
-    async fn an_older_shed_init_that_does_not_know_ping_keeps_its_link() {
-        let (link, mut old, _heard) = link_to("0.0.1").await;
-        let answer = async {
-            let (request, _) = old.recv::<serde_json::Value>().await.unwrap().unwrap();
-            let id = request["id"].as_u64().unwrap();
-            let reply = Reply::Refused(Refusal::Unsupported);
-            old.send(&Message::Reply { id, reply }, &[]).await.unwrap();
-        };
-        tokio::join!(link.check(), answer);
-        assert!(!link.gone().is_cancelled());
-        assert_eq!(link.hello().version, "0.0.1");
-    }
-
-    #[tokio::test]
-    async fn an_unknown_message_of_a_newer_shed_init_is_skipped() {
-        let (_link, new, mut heard) = link_to("99.0.0").await;
-        new.send(&serde_json::json!({ "weather": { "in": "the container" } }), &[]).await.unwrap();
-        let ended = Message::DetachedEnded { tag: "t".to_owned(), status: Status::Code(0) };
-        new.send(&ended, &[]).await.unwrap();
-        assert!(matches!(heard.recv().await, Some(LinkEvent::DetachedEnded { .. })));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_link_that_does_not_answer_ends() {
-        let (link, _silent, mut heard) = link_to("0.1.0").await;
-        link.check().await;
-        assert!(link.gone().is_cancelled());
-        assert!(matches!(heard.recv().await, Some(LinkEvent::Down(_))));
-        let run = Run { argv: Vec::new(), env: Vec::new(), directory: None, timeout_ms: 0 };
-        assert!(matches!(link.run(run).await, Err(Error::Unreachable(_))));
     }
 }

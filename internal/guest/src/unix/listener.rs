@@ -2,6 +2,7 @@
 
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,9 +10,11 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::net::sockopt::socket_peercred;
 use shed_api::ShedName;
 use shed_engine::local::{Peer, PeerCheck, link_dir};
-use shed_link::{Conn, LINK_SOCKET};
-use tokio::net::{UnixListener, UnixStream};
+use shed_link::LINK_SOCKET;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
 
+use super::{ShedThread, wire};
 use crate::Error;
 use crate::transport::{Caller, Listener, Near, Pending, Transport, Wire};
 
@@ -44,9 +47,15 @@ impl Transport for UnixTransport {
         rustix::fs::unlinkat(&fd, LINK_SOCKET, AtFlags::empty()).ok();
         // A socket's path is at most 108 bytes and a data directory may be deeper: go through the descriptor.
         let short = format!("/proc/self/fd/{}/{LINK_SOCKET}", fd.as_raw_fd());
-        let listener = UnixListener::bind(&short).map_err(failed())?;
+        let listener = StdUnixListener::bind(&short).map_err(failed())?;
+        let owner = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&short, owner).map_err(failed())?;
+        let thread = ShedThread::start(shed)?;
+        let (callers, accepted) = mpsc::channel(1);
+        let acceptor = thread.clone();
+        thread.spawn(async move { accept_all(&acceptor, listener, callers).await });
         let (engine, shed) = (Arc::clone(&self.engine), shed.clone());
-        Ok(Box::new(LinkListener { listener, engine, shed }))
+        Ok(Box::new(LinkListener { accepted, engine, shed }))
     }
 
     fn forget(&self, shed: &ShedName) -> Result<(), Error> {
@@ -55,8 +64,46 @@ impl Transport for UnixTransport {
     }
 }
 
+/// Accepts connections until nobody wants them any more.
+async fn accept_all(
+    thread: &ShedThread,
+    listener: StdUnixListener,
+    callers: mpsc::Sender<Result<Accepted, Error>>,
+) {
+    let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+    let listener = match listener {
+        Ok(listener) => listener,
+        Err(error) => return drop(callers.send(Err(Error::io("link")(error))).await),
+    };
+    while let Ok(permit) = callers.reserve().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = callers.closed() => return,
+        };
+        let accepted = accepted.and_then(|(socket, _)| Accepted::new(thread, socket.into_std()?));
+        permit.send(accepted.map_err(Error::io("link")));
+    }
+}
+
+/// A connection on the thread of its shed. Nothing of it is read before it is admitted, and it is closed if it is not.
+struct Accepted {
+    peer: Peer,
+    admit: oneshot::Sender<()>,
+    wire: Wire,
+}
+
+impl Accepted {
+    fn new(thread: &ShedThread, socket: StdUnixStream) -> std::io::Result<Self> {
+        let cred = socket_peercred(&socket)?;
+        let pid = u32::try_from(cred.pid.as_raw_nonzero().get()).unwrap_or_default();
+        let peer = Peer { pid, uid: cred.uid.as_raw() };
+        let (admit, admitted) = oneshot::channel();
+        Ok(Self { peer, admit, wire: wire::start(thread, socket, admitted) })
+    }
+}
+
 struct LinkListener {
-    listener: UnixListener,
+    accepted: mpsc::Receiver<Result<Accepted, Error>>,
     engine: Arc<dyn PeerCheck>,
     shed: ShedName,
 }
@@ -64,15 +111,16 @@ struct LinkListener {
 impl Listener for LinkListener {
     fn accept(&mut self) -> Pending<'_, Box<dyn Caller>> {
         Box::pin(async move {
-            let (socket, _) = self.listener.accept().await.map_err(Error::io("link"))?;
+            let ended = || Error::io("link")(std::io::ErrorKind::BrokenPipe.into());
+            let accepted = self.accepted.recv().await.ok_or_else(ended)??;
             let (engine, shed) = (Arc::clone(&self.engine), self.shed.clone());
-            Ok(Box::new(LinkCaller { socket, engine, shed }) as Box<dyn Caller>)
+            Ok(Box::new(LinkCaller { accepted, engine, shed }) as Box<dyn Caller>)
         })
     }
 }
 
 struct LinkCaller {
-    socket: UnixStream,
+    accepted: Accepted,
     engine: Arc<dyn PeerCheck>,
     shed: ShedName,
 }
@@ -80,13 +128,9 @@ struct LinkCaller {
 impl Caller for LinkCaller {
     fn admit(self: Box<Self>) -> Near<Option<Wire>> {
         Box::pin(async move {
-            let Self { socket, engine, shed } = *self;
-            let cred =
-                socket_peercred(&socket).map_err(|error| Error::io("link peer")(error.into()))?;
-            let pid = u32::try_from(cred.pid.as_raw_nonzero().get()).unwrap_or_default();
-            let peer = Peer { pid, uid: cred.uid.as_raw() };
-            let admitted = engine.is_peer(&shed, peer).await?;
-            Ok(admitted.then(|| super::wire(Conn::new(socket))))
+            let Self { accepted: Accepted { peer, admit, wire }, engine, shed } = *self;
+            let is_admitted = engine.is_peer(&shed, peer).await? && admit.send(()).is_ok();
+            Ok(is_admitted.then_some(wire))
         })
     }
 }

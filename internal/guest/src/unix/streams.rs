@@ -2,30 +2,38 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use rustix::fs::Mode;
-use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use shed_link::Conn;
+use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot};
 
-use super::terminal::Master;
+use super::wire::broken;
+use super::{ShedThread, relay, terminal};
 use crate::Error;
 use crate::connection::Connection;
 use crate::stream::{Input, Output};
 use crate::transport::{
-    Ends, Helper, HelperMessages, Near, Opened, Pending, Pipes, Streams, TerminalEnds,
+    Ends, Helper, HelperMessages, Near, Opened, Pending, Pipes, RawMessage, Streams, TerminalEnds,
 };
 
 /// The size of a process's input pipe: twice the throughput of the default (measured).
 const INPUT_PIPE_BYTES: usize = 1 << 20;
 
-/// Makes streams on this kernel.
+/// Makes streams on this kernel, for one shed.
 #[derive(Debug)]
-pub(super) struct UnixStreams;
+pub(super) struct UnixStreams {
+    thread: ShedThread,
+}
+
+impl UnixStreams {
+    pub(super) fn new(thread: ShedThread) -> Self {
+        Self { thread }
+    }
+}
 
 impl Streams for UnixStreams {
     fn pipes(&self) -> Result<Opened<Pipes>, Error> {
@@ -41,28 +49,31 @@ impl Streams for UnixStreams {
 
     fn terminal(&self) -> Result<Opened<TerminalEnds>, Error> {
         let (ours, theirs) = socket_pair()?;
-        Ok(opened(vec![theirs], async move {
-            let mut conn = Conn::new(to_tokio(ours)?);
-            // shed-init sent it before the process started, so it is there.
-            let sent = conn.recv::<()>().await.ok().flatten();
-            let master = sent.and_then(|((), descriptors)| descriptors.into_iter().next());
-            // What comes from a shed is untrusted: anything but a terminal is refused.
-            let master = master.filter(|fd| rustix::termios::isatty(fd));
-            let missing = || Error::io("terminal")(io::Error::other("the shed sent none"));
-            Master::new(master.ok_or_else(missing)?)?.into_ends()
-        }))
+        let (mut ready, started) = oneshot::channel();
+        let thread = self.thread.clone();
+        self.thread.spawn(async move {
+            let received = tokio::select! {
+                received = receive_master(ours) => received,
+                () = ready.closed() => return,
+            };
+            ready.send(received.and_then(|master| terminal::start(&thread, master))).ok();
+        });
+        Ok(opened(vec![theirs], async move { started.await.map_err(|_| no_terminal())? }))
     }
 
     fn connection(&self) -> Result<Opened<Connection>, Error> {
         let (ours, theirs) = socket_pair()?;
-        Ok(opened(vec![theirs], async move { to_tokio(ours).map(Connection::from) }))
+        let connection = relay::connection(&self.thread, ours);
+        Ok(opened(vec![theirs], async move { Ok(connection) }))
     }
 
     fn helper(&self) -> Result<Opened<Helper>, Error> {
         let (ours, theirs) = socket_pair()?;
-        Ok(opened(vec![theirs], async move {
-            Ok(Helper::new(Box::new(UnixHelper(Conn::new(to_tokio(ours)?)))))
-        }))
+        let (inbox, messages) = mpsc::channel(1);
+        let thread = self.thread.clone();
+        self.thread.spawn(async move { receive_messages(&thread, ours, inbox).await });
+        let helper = Helper::new(Box::new(UnixHelper(messages)));
+        Ok(opened(vec![theirs], async move { Ok(helper) }))
     }
 }
 
@@ -74,39 +85,53 @@ fn opened<T>(
     Opened { ends: Ends::new(descriptors), near }
 }
 
-/// A helper's end of a socket pair, on which it passes descriptors of sockets.
-struct UnixHelper(Conn);
+/// Receives the master side of a terminal. What comes from a shed is untrusted: anything but a terminal is refused.
+async fn receive_master(ours: OwnedFd) -> Result<OwnedFd, Error> {
+    let mut conn = Conn::new(to_tokio(ours)?);
+    let sent = conn.recv::<()>().await.ok().flatten();
+    let master = sent.and_then(|((), descriptors)| descriptors.into_iter().next());
+    master.filter(|fd| rustix::termios::isatty(fd)).ok_or_else(no_terminal)
+}
 
-impl HelperMessages for UnixHelper {
-    fn next(&mut self) -> Pending<'_, Option<(serde_json::Value, Option<Connection>)>> {
-        Box::pin(async move {
-            let Some((message, mut descriptors)) = self.0.recv().await.map_err(super::broken)?
-            else {
-                return Ok(None);
-            };
-            // One that is no connection is dropped; whoever needs it sees that it is missing.
-            Ok(Some((message, descriptors.pop().and_then(|fd| from_shed(fd).ok()))))
-        })
+fn no_terminal() -> Error {
+    Error::io("terminal")(io::Error::other("the shed sent none"))
+}
+
+type HelperMessage = (RawMessage, Option<Connection>);
+
+/// Passes on what a helper sends on its end of a socket pair: messages, and descriptors of sockets with them.
+async fn receive_messages(
+    thread: &ShedThread,
+    ours: OwnedFd,
+    inbox: mpsc::Sender<Result<HelperMessage, Error>>,
+) {
+    let (_sender, mut receiver) = match to_tokio(ours) {
+        Ok(socket) => Conn::new(socket).split(),
+        Err(error) => return drop(inbox.send(Err(error)).await),
+    };
+    while let Ok(permit) = inbox.reserve().await {
+        let received = tokio::select! {
+            received = receiver.recv_bytes() => received,
+            () = inbox.closed() => return,
+        };
+        match received {
+            Ok(Some((message, mut descriptors))) => {
+                // One that is no connection is dropped; whoever needs it sees that it is missing.
+                let connection = descriptors.pop().and_then(|fd| relay::from_shed(thread, fd).ok());
+                permit.send(Ok((RawMessage::new(message), connection)));
+            }
+            Ok(None) => return,
+            Err(error) => return permit.send(Err(broken(error))),
+        }
     }
 }
 
-/// Checks that what the shed sent is a stream socket of a family we know.
-fn from_shed(fd: OwnedFd) -> Result<Connection, Error> {
-    let refused = || Error::Connect("the shed sent a descriptor that is not a socket".to_owned());
-    if socket_type(&fd).map_err(|_| refused())? != SocketType::STREAM {
-        return Err(refused());
+struct UnixHelper(mpsc::Receiver<Result<HelperMessage, Error>>);
+
+impl HelperMessages for UnixHelper {
+    fn next(&mut self) -> Pending<'_, Option<HelperMessage>> {
+        Box::pin(async move { self.0.recv().await.transpose() })
     }
-    let domain = socket_domain(&fd).map_err(|_| refused())?;
-    if domain == AddressFamily::UNIX {
-        return to_tokio(fd).map(Connection::from);
-    }
-    if domain != AddressFamily::INET && domain != AddressFamily::INET6 {
-        return Err(refused());
-    }
-    let socket = std::net::TcpStream::from(fd);
-    socket.set_nonblocking(true).map_err(Error::io("socket"))?;
-    socket.set_nodelay(true).ok();
-    TcpStream::from_std(socket).map(Connection::from).map_err(Error::io("socket"))
 }
 
 /// A pipe with both ends on the server, for output that the server itself passes on.
@@ -147,19 +172,6 @@ fn to_tokio(fd: OwnedFd) -> Result<UnixStream, Error> {
     let socket = std::os::unix::net::UnixStream::from(fd);
     socket.set_nonblocking(true).map_err(Error::io("socket"))?;
     UnixStream::from_std(socket).map_err(Error::io("socket"))
-}
-
-impl Master {
-    /// Two more descriptors of the terminal, for reading and for writing.
-    fn into_ends(self) -> Result<TerminalEnds, Error> {
-        let failed = || Error::io("terminal");
-        // A pipe end of tokio's is any descriptor that can be polled, read and written, which a terminal is.
-        let input = pipe::Sender::from_file_unchecked(self.duplicate()?.into()).map_err(failed())?;
-        let output =
-            pipe::Receiver::from_file_unchecked(self.duplicate()?.into()).map_err(failed())?;
-        let (input, output) = (Input::pipe(input), Output::pipe(output));
-        Ok(TerminalEnds { input, output, terminal: Arc::new(self) })
-    }
 }
 
 #[cfg(test)]

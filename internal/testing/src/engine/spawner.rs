@@ -1,7 +1,8 @@
-//! Starting processes on a thread of its own.
+//! Starting processes on a thread of its own, and signals to them.
 
 use std::sync::mpsc;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 
@@ -33,5 +34,22 @@ impl Spawner {
         let (answer, answered) = mpsc::sync_channel(1);
         self.jobs.send((command, answer)).expect("a thread that starts processes");
         answered.recv().expect("a thread that starts processes")
+    }
+}
+
+/// Signals a process and all its descendants, the process first.
+pub(super) fn signal_tree(root: Pid, signal: Signal) {
+    let mut at = 0;
+    let mut found = vec![root];
+    while at < found.len() {
+        let pid = found[at].as_raw_nonzero();
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        found
+            .extend(children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+        at += 1;
+    }
+    for pid in found {
+        kill_process(pid, signal).ok();
     }
 }

@@ -125,6 +125,9 @@ impl Bridge {
                     let Some(message) = message? else {
                         return Ok(());
                     };
+                    let Ok(message) = message.parse::<Value>() else {
+                        return Ok(());
+                    };
                     let written = self.pass(&message).await?;
                     let bytes = frame(&FromBridge { message, written });
                     write.write_all(&bytes).await.map_err(Error::io("link"))?;

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use serde_json::Value;
 use shed_guest::{
     Connection, Ends, Error, Helper, HelperMessages, Input, Opened, Output, Pending, Pipes,
-    ReadStream, Streams, Terminal, TerminalEnds, TerminalMode, WindowSize,
+    RawMessage, ReadStream, Streams, Terminal, TerminalEnds, TerminalMode, WindowSize,
 };
 use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
@@ -207,8 +207,12 @@ struct TcpHelper {
     waiting: Option<(Value, Dialled, Vec<u8>)>,
 }
 
+fn to_message(message: &Value) -> RawMessage {
+    RawMessage::new(message.to_string().into_bytes())
+}
+
 impl HelperMessages for TcpHelper {
-    fn next(&mut self) -> Pending<'_, Option<(Value, Option<Connection>)>> {
+    fn next(&mut self) -> Pending<'_, Option<(RawMessage, Option<Connection>)>> {
         Box::pin(async move {
             if self.waiting.is_none() {
                 let received =
@@ -217,7 +221,7 @@ impl HelperMessages for TcpHelper {
                     return Ok(None);
                 };
                 if !connection {
-                    return Ok(Some((message, None)));
+                    return Ok(Some((to_message(&message), None)));
                 }
                 let dialled = Dialled::new(&self.expected);
                 let token = dialled.token.clone().into_bytes();
@@ -232,7 +236,7 @@ impl HelperMessages for TcpHelper {
             }
             let socket = dialled.socket().await;
             let message = self.waiting.take().map(|(message, ..)| message).unwrap_or_default();
-            Ok(Some((message, Some(Connection::from(socket?)))))
+            Ok(Some((to_message(&message), Some(Connection::from(socket?)))))
         })
     }
 }
