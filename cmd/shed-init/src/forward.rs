@@ -16,6 +16,12 @@ use shed_link::{Connected, Listened, send_blocking};
 
 use crate::unix_path;
 
+/// Keeps the other processes of the session user from tracing this one, and so from the sockets it shares with the server and
+/// the credentials it passes on. Failing is not possible, and would not be fatal.
+pub(crate) fn refuse_tracing() {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).ok();
+}
+
 /// How long a connection attempt to one address may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 

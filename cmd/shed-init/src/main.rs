@@ -47,6 +47,9 @@ fn main() -> ExitCode {
         return supervisor::main(&args);
     }
     let subcommand = args.remove(0);
+    if matches!(subcommand.as_str(), "connect" | "listen" | "collect" | "credential") {
+        forward::refuse_tracing();
+    }
     match (subcommand.as_str(), args.as_slice()) {
         (daemon::SUBCOMMAND, _) => daemon::main(&args),
         ("child", []) => child::main(),

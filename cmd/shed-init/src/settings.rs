@@ -107,14 +107,15 @@ impl Settings {
         }
     }
 
-    /// Creates what a shed needs: the user's entry in `/etc/passwd`, home, workspace, worktrees and `/tmp`; and makes login
-    /// shells keep their `PATH`. Called once by the supervisor. Failures are only logged, so that a person can enter the shed
-    /// and repair it.
+    /// Creates what a shed needs: the user's entry in `/etc/passwd`, home, workspace, worktrees and `/tmp`; makes login shells
+    /// keep their `PATH`; and closes the directory of the link to all but root. Called once by the supervisor. Failures are
+    /// only logged, so that a person can enter the shed and repair it.
     pub(crate) fn prepare(&self) {
         if !self.switch_user {
             return;
         }
         let tried = [
+            ("the directory of the link", guard_link(&self.link_dir)),
             ("/etc/passwd", add_user(&self.user)),
             ("/etc/profile", profile::keep_path()),
             ("home", own_directory(Path::new(&self.user.home), &self.user)),
@@ -128,6 +129,13 @@ impl Settings {
             }
         }
     }
+}
+
+/// Lets only root enter the directory above the link's. The engine makes it so at the first start, but at a further one its
+/// tmpfs gets the mode of the directory below it.
+fn guard_link(link_dir: &Path) -> std::io::Result<()> {
+    let guard = link_dir.parent().unwrap_or(link_dir);
+    fs::set_permissions(guard, fs::Permissions::from_mode(0o700))
 }
 
 fn default_shell() -> String {
@@ -252,6 +260,16 @@ mod tests {
         let user = find_passwd(PASSWD, |_, uid| uid == DEV_UID).unwrap();
         assert_eq!((user.name.as_str(), user.home.as_str()), ("node", "/home/node"));
         assert_eq!(find_passwd("broken:x\n", |_, _| true), None);
+    }
+
+    #[test]
+    fn only_root_may_enter_the_directory_above_the_link() {
+        let guard = tempfile::tempdir().unwrap();
+        let link_dir = guard.path().join("host");
+        fs::create_dir(&link_dir).unwrap();
+        fs::set_permissions(guard.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        guard_link(&link_dir).unwrap();
+        assert_eq!(fs::metadata(guard.path()).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

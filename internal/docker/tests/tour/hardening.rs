@@ -2,7 +2,9 @@
 
 use shed_api::Code;
 use shed_api::shed::{CreateShed, Mount};
+use shed_core::Bind;
 use shed_engine::local::{Peer, PeerCheck as _};
+use shed_model::shed::life::Request;
 
 use crate::support::{TestDocker, problem, shed, worker_of};
 
@@ -86,13 +88,31 @@ except OSError as e:
 async fn the_link_is_out_of_reach_for_dev_and_hangs_up_on_root() {
     let test = TestDocker::start().await;
     test.shed("a").await;
-    assert_eq!(test.sh("a", DIAL).await, "PermissionError\n");
-    assert_eq!(test.root("a", DIAL).await, "heard 0\n");
+    for _ in 0..2 {
+        assert_eq!(test.sh("a", DIAL).await, "PermissionError\n");
+        assert_eq!(test.root("a", DIAL).await, "heard 0\n");
+        let modes = "stat -c %a /run/shed/link /run/shed/link/host/link.sock";
+        assert_eq!(test.root("a", modes).await, "700\n600\n");
+        // Again: a further start of the container gives the tmpfs another mode.
+        test.app.sheds().request(&test.admin, &shed("a"), Request::Restart).await.unwrap();
+    }
     let swap = "mv /run/shed/link/host/link.sock /tmp/x 2>&1; ln -sf /var/run/docker.sock /run/shed/link/host/link.sock 2>&1; true";
     let swapped = test.root("a", swap).await;
     assert_eq!(swapped.matches("Read-only file system").count(), 2, "{swapped}");
     // shed-init's own link is as it was.
     assert!(test.app.sheds().get(&test.admin, &shed("a")).unwrap().link.connected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dev_cannot_trace_a_program_that_shares_sockets_with_the_server() {
+    let test = TestDocker::start().await;
+    test.shed("a").await;
+    let bind = Bind::Tcp("localhost".to_owned(), 0);
+    let _listening = test.app.forwards().listen(&test.admin, &shed("a"), &bind).await.unwrap();
+    // The kernel lets those read a process's environment who may trace it.
+    let read = "for p in $(pgrep -u dev -f '[s]hed-init listen') $$; do \
+                cat /proc/$p/environ > /dev/null 2>&1 && echo open || echo closed; done";
+    assert_eq!(test.sh("a", read).await, "closed\nopen\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
