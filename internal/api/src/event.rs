@@ -74,6 +74,8 @@ words! {
         CheckpointMade = "checkpoint.made",
         /// A session's files were restored from a checkpoint; `note` is its number.
         CheckpointRestored = "checkpoint.restored",
+        /// The container of a shed caused more events in a minute than are recorded; `note` is the number of the others.
+        EventsSkipped = "events.skipped",
         /// A detached command was started; `note` is its id.
         ExecStarted = "exec.started",
         /// A detached command ended; `note` is its id and exit status.

@@ -11,7 +11,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
 ];
+/// Databases before this schema kept deleted values in pages that are not in use.
+const ERASED_SINCE: i64 = 4;
 
 /// Opens `path`, which is made when it is not there.
 pub(crate) fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -32,8 +35,15 @@ pub(crate) fn open(path: &Path) -> Result<Connection, StoreError> {
     // A commit is on the disk when the call returns: what was promised survives a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
+    // Values of `--env` are deleted with their shed: they must not stay in free pages, which a backup would copy.
+    connection.pragma_update(None, "secure_delete", "ON")?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    let before = version_of(&connection)?;
     migrate(&mut connection)?;
+    if (1..ERASED_SINCE).contains(&before) {
+        connection.execute_batch("VACUUM")?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    }
     Ok(connection)
 }
 
@@ -86,16 +96,19 @@ fn verify(path: &Path) -> rusqlite::Result<(String, i64)> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    Ok((verdict, version))
+    Ok((verdict, version_of(&connection)?))
 }
 
 fn known_version() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
+fn version_of(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = version_of(connection)?;
     let done = usize::try_from(version).unwrap_or_default();
     for (step, number) in MIGRATIONS.iter().zip(1_i64..).skip(done) {
         let transaction = connection.transaction()?;
@@ -190,6 +203,44 @@ mod tests {
             let connection = open(&path).unwrap();
             connection.execute("INSERT INTO marks VALUES ('a', 'b')", []).unwrap();
         }
+    }
+
+    /// The database's files, and a backup of it.
+    fn bytes_of(path: &Path) -> Vec<u8> {
+        let target = path.with_extension("copy");
+        backup(path, &target).unwrap();
+        let copy = std::fs::read(&target).unwrap();
+        std::fs::remove_file(&target).unwrap();
+        [std::fs::read(path).unwrap(), copy].concat()
+    }
+
+    fn holds(bytes: &[u8], text: &str) -> bool {
+        bytes.windows(text.len()).any(|part| part == text.as_bytes())
+    }
+
+    #[test]
+    fn a_deleted_value_is_erased_also_from_an_older_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shed.db");
+        let old = Connection::open(&path).unwrap();
+        for step in &MIGRATIONS[..2] {
+            old.execute_batch(step).unwrap();
+        }
+        old.pragma_update(None, "user_version", 2).unwrap();
+        old.pragma_update(None, "secure_delete", "OFF").unwrap();
+        let secret = |n: u32| format!("secret-{n}-{}", "x".repeat(600));
+        let fill = |connection: &Connection, n: u32| {
+            connection.execute("INSERT INTO marks VALUES ('a', ?1)", [secret(n)]).unwrap();
+            connection.execute("DELETE FROM marks", []).unwrap();
+        };
+        fill(&old, 1);
+        drop(old);
+        assert!(holds(&std::fs::read(&path).unwrap(), "secret-1"), "the test tests nothing");
+        let connection = open(&path).unwrap();
+        fill(&connection, 2);
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        let bytes = bytes_of(&path);
+        assert!(!holds(&bytes, "secret-1") && !holds(&bytes, "secret-2"));
     }
 
     #[test]

@@ -85,7 +85,10 @@ impl Store {
             transaction.execute("DELETE FROM sheds WHERE name = ?1", [&name])?;
             events::add(transaction, &event)
         })
-        .await
+        .await?;
+        // The write-ahead log has the row too. It is emptied; a failure means that it is emptied later.
+        self.settle().await.ok();
+        Ok(())
     }
 }
 
@@ -189,6 +192,23 @@ mod tests {
         store.remove_shed("a".to_owned(), event(EventKind::ShedRemoved, "a")).await.unwrap();
         assert!(store.sheds().await.unwrap().is_empty());
         assert_eq!(store.events(0, None).await.unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn the_environment_of_a_removed_shed_is_in_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let mut secret = row("a");
+        secret.spec.env.insert("TOKEN".to_owned(), "a-secret-value".to_owned());
+        store.add_shed(secret, event(EventKind::ShedStatus, "a")).await.unwrap();
+        let holds_it = || {
+            let files = std::fs::read_dir(dir.path()).unwrap().flatten();
+            let mut contents = files.map(|file| std::fs::read(file.path()).unwrap());
+            contents.any(|bytes| bytes.windows(14).any(|part| part == b"a-secret-value"))
+        };
+        assert!(holds_it(), "the test tests nothing");
+        store.remove_shed("a".to_owned(), event(EventKind::ShedRemoved, "a")).await.unwrap();
+        assert!(!holds_it());
     }
 
     #[tokio::test]
