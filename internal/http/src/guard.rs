@@ -14,6 +14,7 @@ use shed_core::Person;
 use crate::State;
 use crate::auth::{Peer, person};
 use crate::extract::Refused;
+use crate::strangers::Stranger;
 
 /// The header with the id that identifies a request in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -101,6 +102,10 @@ async fn admit(
     let peer = peer.ok_or_else(|| {
         Refused::new(Code::Internal, "internal error: the connection has no peer")
     })?;
+    if request.headers().get_all(HOST).iter().nth(1).is_some() {
+        // RFC 9112, section 3.2. Programs before and after this one may take different ones.
+        return Err(Refused::new(Code::InvalidRequest, "more than one Host header"));
+    }
     if let Peer::Network(_) = peer {
         check_host(state, request.headers())?;
     }
@@ -110,6 +115,9 @@ async fn admit(
     *request = Request::from_parts(parts, body);
     let caller = match caller {
         Ok(person) => {
+            if let Some(stranger) = request.extensions().get::<Stranger>() {
+                stranger.authenticated();
+            }
             *actor = person.actor.to_string();
             if person.local_uid.is_none() && !state.limits.request(actor) {
                 return Err(Refused::new(Code::RateLimited, "too many requests"));

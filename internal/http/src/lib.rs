@@ -17,6 +17,7 @@ mod router;
 mod routes;
 mod serve;
 mod state;
+mod strangers;
 mod streams;
 mod tls;
 mod watching;
@@ -46,6 +47,6 @@ impl Http {
 
     /// Serves one connection of a person whom another door has authenticated. Ends with the connection or the server.
     pub async fn serve_person(&self, person: Person, stream: Box<dyn Duplex>) {
-        serve::serve_connection(&self.state, stream, auth::Peer::Known(person)).await;
+        serve::serve_connection(&self.state, stream, auth::Peer::Known(person), None).await;
     }
 }

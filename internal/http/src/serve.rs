@@ -13,11 +13,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::socket_peercred;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower_service::Service as _;
 
 use crate::auth::Peer;
+use crate::strangers::{Stranger, Strangers};
 use crate::tls::Tls;
 use crate::{Http, State};
 
@@ -183,7 +184,7 @@ async fn serve_unix(state: &Arc<State>, listener: &UnixListener) {
         let peer = Peer::Local { uid: cred.uid.as_raw() };
         let state = Arc::clone(state);
         state.app.tasks().spawn(async move {
-            serve_connection(&state, socket, peer).await;
+            serve_connection(&state, socket, peer, None).await;
             drop(permit);
         });
     }
@@ -191,33 +192,52 @@ async fn serve_unix(state: &Arc<State>, listener: &UnixListener) {
 
 async fn serve_tcp(state: &Arc<State>, listener: &TcpListener, tls: Option<Tls>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let addresses = Addresses::default();
-    while let Some((permit, (socket, from))) = admit(state, &permits, || listener.accept()).await {
+    let (addresses, strangers) = (Addresses::default(), Strangers::default());
+    loop {
+        if permits.available_permits() == 0 {
+            // A client with a token authenticates at once; idle connections must not keep it out.
+            strangers.close_oldest();
+        }
+        let accepted = admit(state, &permits, || listener.accept()).await;
+        let Some((permit, (socket, from))) = accepted else {
+            return;
+        };
         let Some(address_permit) = addresses.admit(from.ip(), permit) else {
             continue;
         };
         socket.set_nodelay(true).ok();
         let limit_ms = u32::try_from(SEND_LIMIT.as_millis()).unwrap_or(u32::MAX);
         rustix::net::sockopt::set_tcp_user_timeout(&socket, limit_ms).ok();
-        let (state, tls) = (Arc::clone(state), tls.clone());
+        let (state, tls, stranger) = (Arc::clone(state), tls.clone(), strangers.enter());
         state.app.tasks().spawn(async move {
-            let peer = Peer::Network(from);
-            match tls {
-                None => serve_connection(&state, socket, peer).await,
-                Some(tls) => {
-                    let handshake = tokio::time::timeout(TLS_LIMIT, tls.acceptor.accept(socket));
-                    let stop = state.app.stopping();
-                    let accepted = tokio::select! {
-                        accepted = handshake => accepted,
-                        () = stop.cancelled() => return,
-                    };
-                    if let Ok(Ok(socket)) = accepted {
-                        serve_connection(&state, socket, peer).await;
-                    }
-                }
+            tokio::select! {
+                () = serve_network(&state, socket, from, tls, &stranger) => {}
+                () = stranger.closed() => {}
             }
             drop(address_permit);
         });
+    }
+}
+
+async fn serve_network(
+    state: &Arc<State>,
+    socket: TcpStream,
+    from: SocketAddr,
+    tls: Option<Tls>,
+    stranger: &Stranger,
+) {
+    let peer = Peer::Network(from);
+    let Some(tls) = tls else {
+        return serve_connection(state, socket, peer, Some(stranger)).await;
+    };
+    let handshake = tokio::time::timeout(TLS_LIMIT, tls.acceptor.accept(socket));
+    let stop = state.app.stopping();
+    let accepted = tokio::select! {
+        accepted = handshake => accepted,
+        () = stop.cancelled() => return,
+    };
+    if let Ok(Ok(socket)) = accepted {
+        serve_connection(state, socket, peer, Some(stranger)).await;
     }
 }
 
@@ -232,9 +252,10 @@ pub(crate) async fn serve_connection(
     state: &Arc<State>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
+    stranger: Option<&Stranger>,
 ) {
     let (held, mut released) = mpsc::channel(1);
-    serve_requests(state, stream, peer, Held { _held: held }).await;
+    serve_requests(state, stream, peer, stranger.cloned(), Held { _held: held }).await;
     // Nothing is ever sent: this returns when the last `Held` is dropped.
     released.recv().await;
 }
@@ -243,6 +264,7 @@ async fn serve_requests(
     state: &Arc<State>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
+    stranger: Option<Stranger>,
     held: Held,
 ) {
     let routes = state.routes.clone();
@@ -251,6 +273,9 @@ async fn serve_requests(
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(held.clone());
+        if let Some(stranger) = &stranger {
+            request.extensions_mut().insert(stranger.clone());
+        }
         let answering = Answering::new(&n_answering);
         let answer = routes.clone().call(request);
         async move {

@@ -1,11 +1,15 @@
 //! TLS for listeners on a network: certificate and key from files.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
+
+/// The mode bits by which other users than the owner and the group of a key can use it. A group of its own for keys is usual.
+const OTHERS: u32 = 0o007;
 
 /// A loaded certificate and its key.
 #[derive(Clone)]
@@ -23,6 +27,14 @@ pub enum TlsError {
         path: String,
         /// What is wrong with it, for people.
         why: String,
+    },
+    /// Users other than the key's owner and group can read or change it.
+    #[error("TLS key {path}: others can read it (mode {mode:03o}); run: chmod o= {path}")]
+    Exposed {
+        /// Path of the file.
+        path: String,
+        /// Its mode.
+        mode: u32,
     },
     /// The key does not match the certificate, or TLS does not support them.
     #[error("cannot use certificate and key together: {0}")]
@@ -43,6 +55,13 @@ impl Tls {
                 certificate,
                 "the file has no certificate; expected PEM".to_owned(),
             ));
+        }
+        let mode = std::fs::metadata(key)
+            .map_err(|error| failed(key, error.to_string()))?
+            .permissions()
+            .mode();
+        if mode & OTHERS != 0 {
+            return Err(TlsError::Exposed { path: key.display().to_string(), mode: mode & 0o777 });
         }
         let secret =
             PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, error.to_string()))?;

@@ -82,6 +82,17 @@ async fn only_configured_hosts_are_allowed_over_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_two_hosts_is_refused() {
+    let door = Door::start().await;
+    let invalid = (400, "invalid-request".to_owned());
+    for other in ["localhost", "evil.com"] {
+        let request = || get("/api/health/live").header("host", "localhost").header("host", other);
+        assert_eq!(door.ask_tcp(request()).await.problem(), invalid);
+        assert_eq!(door.ask(request()).await.problem(), invalid);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_of_foreign_pages_are_refused() {
     let options = Options { hosts: vec!["shed.example.com".to_owned()], ..Options::default() };
     let door = Door::with(options, None).await;

@@ -179,11 +179,39 @@ async fn many_requests_are_limited_and_the_owner_s_are_not() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn many_connections_do_not_lock_others_out() {
+/// As many files as this process may have.
+fn raise_file_limit() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let more = rustix::process::Rlimit { current: limit.maximum, ..limit };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, more).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_do_not_keep_a_client_out() {
+    raise_file_limit();
+    let door = Door::start().await;
+    let token = door.token(Scope::Read, &[]).await;
+    let info = get("/api/info").header("connection", "keep-alive").token(&token);
+    let mut known = door.tcp().await;
+    known.write_all(&info.bytes()).await.unwrap();
+    assert_eq!(reply(&mut known).await.status, 200);
+    let mut idle = Vec::new();
+    // More than may be open; an idle one may otherwise stay for half a minute.
+    for _ in 0..2_100 {
+        idle.push(door.tcp().await);
+    }
+    let start = Instant::now();
+    assert_eq!(door.ask_tcp(info).await.status, 200);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    // The oldest were closed, but not the one whose client had authenticated before them.
+    assert!(ends(&mut idle[0]).await);
+    known.write_all(&get("/api/info").token(&token).bytes()).await.unwrap();
+    assert_eq!(reply(&mut known).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_connections_do_not_lock_others_out() {
+    raise_file_limit();
     let timing = Timing { head: Duration::from_secs(3), ..Timing::default() };
     let door = Door::with(Options { timing, ..Options::default() }, None).await;
     let mut sockets = Vec::new();

@@ -1,6 +1,7 @@
 //! https.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -26,7 +27,12 @@ fn certificate() -> Files {
     let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    set_mode(&key, 0o600);
     Files { certificate, key, der: made.cert.der().clone(), _dir: dir }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 fn connector(trusted: &CertificateDer<'static>) -> TlsConnector {
@@ -95,4 +101,11 @@ fn invalid_files_are_named() {
     assert!(why(&files.key, &files.key).contains("key.pem"));
     assert!(why(&files.certificate, &files.certificate).contains("cert.pem"));
     assert!(why(&files.certificate, &other.key).contains("together"));
+    for mode in [0o604, 0o644, 0o602] {
+        set_mode(&files.key, mode);
+        let fix = format!("(mode {mode:o}); run: chmod o= {}", files.key.display());
+        assert!(why(&files.certificate, &files.key).ends_with(&fix));
+    }
+    set_mode(&files.key, 0o640);
+    assert!(Tls::load(&files.certificate, &files.key).is_ok());
 }
