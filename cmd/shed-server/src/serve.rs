@@ -57,9 +57,10 @@ pub(crate) fn run(args: Args, globals: &Globals) -> anyhow::Result<u8> {
     let socket = args.socket.or(config.http.socket.take());
     let socket =
         std::path::absolute(socket.unwrap_or_else(|| User::current().socket(data_dir.path())))?;
-    crate::log::start(&config.log)?;
+    let log = crate::log::start(&config.log)?;
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.spawn(log);
     let ended = runtime.block_on(serve(&config, &data_dir, socket, args.ready_file.as_deref()));
     // Tasks that still run after the drain are dropped.
     runtime.shutdown_background();

@@ -66,8 +66,8 @@ async fn find(link: &Link, dir: &str, tests: &[&str]) -> Result<Vec<String>, Err
     argv.push("-print0".to_owned());
     let ran = match run(link, argv).await {
         // A small image without it shows nothing, and works otherwise.
-        Err(Error::Refused(Refusal::NotExecutable { missing: true, program, .. })) => {
-            tracing::info!(%program, dir, "the shed's image lacks this program; nothing is listed");
+        Err(Error::Refused(Refusal::NotExecutable { missing: true, .. })) => {
+            tracing::info!(shed = %link.shed(), dir, "the shed's image has no `find`; nothing is listed");
             return Ok(Vec::new());
         }
         ran => ran?,

@@ -90,11 +90,11 @@ impl SessionKeeper {
                 continue;
             };
             self.checkpointed.insert(known.row.id.clone(), now);
-            let server = Arc::clone(&self.server);
+            let (server, shed) = (Arc::clone(&self.server), self.shed.clone());
             self.server.tasks.spawn(async move {
                 let made = worktree::timer_checkpoint(&server, &link, &known).await;
                 if let Err(error) = made {
-                    tracing::warn!(session = %known.row.name, %error, "a timed checkpoint failed");
+                    tracing::warn!(%shed, session = %known.row.name, %error, "a timed checkpoint failed");
                 }
             });
         }
