@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use shed_api::stream::{ExecOpen, ExecRequest, ExecSpec, Exit};
+use shed_api::stream::{ExecOpen, ExecRequest, ExecResult, ExecSpec, Exit};
 use shed_client::{Client, ClientError, Frame, ProcessStream};
 use tokio::sync::mpsc;
 
@@ -84,11 +84,15 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     Ok(0)
 }
 
-/// Whether a path in a shed is a directory.
-async fn is_dir(client: &Client, name: &str, path: &str) -> Result<bool, Failure> {
-    let argv = ["test", "-d", path].map(str::to_owned).to_vec();
+/// A name for a file or directory that is not complete yet, in the directory it belongs to.
+fn beside() -> String {
+    format!(".shed-cp-{}", std::process::id())
+}
+
+/// Runs a short command in a shed.
+async fn run_in(client: &Client, name: &str, argv: &[&str]) -> Result<ExecResult, Failure> {
     let request = ExecRequest {
-        argv,
+        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
         env: std::collections::BTreeMap::new(),
         directory: Some("/".to_owned()),
         session: None,
@@ -97,7 +101,22 @@ async fn is_dir(client: &Client, name: &str, path: &str) -> Result<bool, Failure
         stdin_base64: None,
         timeout: None,
     };
-    Ok(client.exec(name, &request).await?.exit == 0)
+    Ok(client.exec(name, &request).await?)
+}
+
+/// The same; a failure has the first line of the command's error output.
+async fn must_run(client: &Client, name: &str, argv: &[&str]) -> Result<(), Failure> {
+    let ran = run_in(client, name, argv).await?;
+    if ran.exit == 0 {
+        return Ok(());
+    }
+    let first = ran.stderr.lines().next().unwrap_or("the command failed in the shed");
+    Err(Failure::new(shed_api::name::printable(first)))
+}
+
+/// Whether a path in a shed is a directory.
+async fn is_dir(client: &Client, name: &str, path: &str) -> Result<bool, Failure> {
+    Ok(run_in(client, name, &["test", "-d", path]).await?.exit == 0)
 }
 
 /// Starts tar in a shed.
@@ -141,14 +160,57 @@ async fn upload(client: &Client, from: &Path, name: &str, to: &str) -> Result<()
             (dir.to_owned(), base.to_owned())
         }
     };
-    let stream = tar(client, name, &["-x", "-f", "-", "-C", &dir], true).await?;
+    let part = format!("{dir}/{}", beside());
+    if let Err(error) = must_run(client, name, &["mkdir", &part]).await {
+        return Err(if is_dir(client, name, &dir).await? {
+            error
+        } else {
+            Failure::new(format!("no directory {dir} in shed {name:?}"))
+        });
+    }
+    // Under its own name only once it is complete: the connection, the shed or this program may end at any time.
+    let placed = match unpack_in_shed(client, from, name, &part, &base).await {
+        Ok(()) => place(client, name, &part, &dir, &base, absolute.is_dir()).await,
+        Err(error) => Err(error),
+    };
+    // It fails when the shed is gone.
+    run_in(client, name, &["rm", "-rf", &part]).await.ok();
+    placed
+}
+
+/// Moves what was unpacked in `part` to its place. A directory is merged into one that exists.
+async fn place(
+    client: &Client,
+    name: &str,
+    part: &str,
+    dir: &str,
+    base: &str,
+    is_tree: bool,
+) -> Result<(), Failure> {
+    let (unpacked, target) = (format!("{part}/{base}"), format!("{dir}/{base}"));
+    if is_tree && is_dir(client, name, &target).await? {
+        must_run(client, name, &["cp", "-alf", &format!("{unpacked}/."), &target]).await
+    } else {
+        must_run(client, name, &["mv", "-fT", &unpacked, &target]).await
+    }
+}
+
+/// Sends a file or directory to a tar in the shed, which unpacks it in `dir`.
+async fn unpack_in_shed(
+    client: &Client,
+    from: &Path,
+    name: &str,
+    dir: &str,
+    base: &str,
+) -> Result<(), Failure> {
+    let stream = tar(client, name, &["-x", "-f", "-", "-C", dir], true).await?;
     let (send, mut chunks) = mpsc::channel(MAX_CHUNKS);
-    let source = from.to_owned();
+    let (source, base) = (from.to_owned(), base.to_owned());
     let packing = tokio::task::spawn_blocking(move || {
         pack(&source, &base, std::io::BufWriter::with_capacity(CHUNK_BYTES, ChunkSender(send)))
     });
     let ProcessStream { mut reader, input } = stream;
-    let feed = async {
+    let feed = async move {
         while let Some(chunk) = chunks.recv().await {
             if !input.send(chunk).await {
                 return;
@@ -156,7 +218,15 @@ async fn upload(client: &Client, from: &Path, name: &str, to: &str) -> Result<()
         }
         input.eof().await;
     };
-    let ((), end) = tokio::join!(feed, finish(&mut reader, None));
+    let feed_on = async {
+        feed.await;
+        std::future::pending().await
+    };
+    // When tar has ended, or nobody knows of it any more, the rest is not sent: dropping the feed ends the packing.
+    let end = tokio::select! {
+        end = finish(&mut reader, None) => end,
+        () = feed_on => Ok(()),
+    };
     let packed = packing.await.map_err(|error| Failure::new(error.to_string()))?;
     // A failure of tar explains a broken pipe of the packing side, so it goes first.
     end?;

@@ -106,6 +106,25 @@ async fn a_copy_that_cannot_be_made_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_tar_ends_early_fails_and_leaves_nothing() {
+    let env = TestEnv::new().await;
+    // More than all buffers on the way hold.
+    write(&env.path("large"), &noise(32 << 20), 0o644);
+    let script = "#!/bin/sh\nhead -c 1000000 > /dev/null\necho 'tar: no space' >&2\nexit 2\n";
+    write(&env.path("bin/tar"), script.as_bytes(), 0o755);
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("PATH={}:{path}", env.path("bin").display());
+    env.run(&["create", "b", "--env", &path]).await.ok();
+    let workspace = env.test.engine.workspace("b");
+    write(&workspace.join("large"), b"before", 0o644);
+    let target = format!("b:{}", workspace.display());
+    let output = timeout(LIMIT, env.run(&["cp", "large", &target])).await.expect("it hangs");
+    assert!(output.fails(1).contains("tar: no space"), "{output:?}");
+    assert_eq!(std::fs::read(workspace.join("large")).unwrap(), b"before");
+    assert_eq!(std::fs::read_dir(&workspace).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_port_is_forwarded() {
     let env = TestEnv::new().await;
     let there = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -59,7 +59,7 @@ pub(super) fn unpack(from: impl io::Read, base: &str, parent: &Path, new: &str) 
             let linked = entry.link_name()?.unwrap_or_default();
             link(&target.resolve(&linked)?, &path)?;
         } else if kind.is_file() || kind.is_symlink() {
-            entry.unpack(path)?;
+            unpack_beside(&mut entry, &path)?;
         }
         // Devices and pipes are skipped.
     }
@@ -69,6 +69,16 @@ pub(super) fn unpack(from: impl io::Read, base: &str, parent: &Path, new: &str) 
         fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o777))?;
     }
     if found { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+/// Unpacks a file under another name and renames it: what is under its own name is complete, also after a copy that was cut.
+fn unpack_beside(entry: &mut tar::Entry<'_, impl io::Read>, path: &Path) -> io::Result<()> {
+    let beside = path.with_file_name(super::beside());
+    let unpacked = entry.unpack(&beside).and_then(|_| fs::rename(&beside, path));
+    if unpacked.is_err() {
+        fs::remove_file(&beside).ok();
+    }
+    unpacked
 }
 
 /// Creates a directory, or makes an existing one writable; its final mode is set at the end.
@@ -256,6 +266,22 @@ mod tests {
         // Makes the directories writable, so that the temporary directory can be removed.
         make_dir(&dir.path().join("new/shut")).unwrap();
         make_dir(&dir.path().join("new/shut/deep")).unwrap();
+    }
+
+    #[test]
+    fn an_archive_that_is_cut_leaves_nothing_under_a_final_name() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("new"), "before").unwrap();
+        let mut header = Header::new_gnu();
+        header.set_path("base").unwrap();
+        header.set_entry_type(FILE);
+        header.set_size(100_000);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let cut = [header.as_bytes().as_slice(), &[b'x'; 50_000]].concat();
+        assert!(unpack(cut.as_slice(), "base", dir.path(), "new").is_err());
+        assert_eq!(fs::read(dir.path().join("new")).unwrap(), b"before");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]
