@@ -5,6 +5,7 @@
 //! there, one that begins with `slow` takes for ever to fetch, and at one that begins with `faulty` we panic. One that begins
 //! with `hostile` has a shed-init that attacks the server.
 
+mod faults;
 mod hostile;
 mod spawner;
 
@@ -56,6 +57,7 @@ pub struct ProcessEngine {
     changes: broadcast::Sender<Change>,
     /// Whether it pretends to be gone.
     down: watch::Sender<bool>,
+    faults: faults::Faults,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,8 @@ struct ProcessContainer {
     pid: Option<u32>,
     /// Present instead of a process if its image is hostile.
     hostile: Option<Hostile>,
+    /// Whether every start fails.
+    cannot_start: bool,
     /// Moves at each end of the process.
     ended: watch::Sender<u64>,
 }
@@ -87,6 +91,7 @@ impl ProcessEngine {
             containers: Arc::default(),
             changes: broadcast::channel(CHANGES).0,
             down: watch::Sender::new(false),
+            faults: faults::Faults::default(),
         })
     }
 
@@ -157,6 +162,7 @@ impl ProcessEngine {
             self.changes.send(Change { shed: shed.clone() }).ok();
             return Ok(());
         }
+        faults::check_start(known)?;
         let dir = self.root.join(shed.as_str());
         let failed = |error: std::io::Error| EngineError::Failed(error.to_string());
         let log = std::fs::OpenOptions::new()
@@ -225,6 +231,7 @@ impl ProcessEngine {
     }
 
     async fn end(&self, shed: &ShedName, limit: Duration) -> Result<(), EngineError> {
+        self.faults.before_stop().await;
         let known = self.with(shed, |known| {
             if known.hostile.take().is_some() {
                 known.state = ContainerState::Exited { code: 0, out_of_memory: false };
@@ -336,6 +343,7 @@ impl Engine for ProcessEngine {
                 state: ContainerState::Created,
                 pid: None,
                 hostile: None,
+                cannot_start: false,
                 ended: watch::Sender::new(0),
             });
             Ok(Created { made_volumes })

@@ -64,6 +64,8 @@ struct Keeper {
     reports: mpsc::Sender<Report>,
     /// By session name: who asked for a session that is about to appear or change, and when.
     expected: HashMap<String, (Actor, Instant)>,
+    /// The boot id of the last link. The table in the view is of this run of the container.
+    boot: Option<String>,
     /// Whether this keeper started the container: then the first sessions it sees are new.
     fresh: bool,
     /// Ends with the server, or with the shed.
@@ -134,6 +136,7 @@ pub(crate) async fn start(
         lane: Lane::default(),
         reports,
         expected: HashMap::new(),
+        boot: None,
         fresh: false,
         stop,
     };

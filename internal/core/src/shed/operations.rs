@@ -22,7 +22,7 @@ use crate::shed::handle::Order;
 use crate::shed::mounts::look_up;
 use crate::shed::view::{ProgressState, View};
 use shed_engine::STOP_LIMIT;
-use shed_engine::{ContainerPlan, ContainerState, Engine, Found};
+use shed_engine::{ContainerPlan, ContainerState, Engine, EngineError, Found};
 use shed_guest::Link;
 use shed_model::shed::life::Operation;
 
@@ -234,7 +234,7 @@ async fn bring_up(env: &mut OpEnv) -> Result<Link, Failure> {
             checked.map_err(|error| Failure::new(error.problem().code, error.to_string()))?;
         }
     }
-    env.engine().start(&env.name).await?;
+    start_container(env).await?;
     let (name, engine) = (env.name.clone(), Arc::clone(&env.server.engine));
     let hello = wait_for_hello(&mut env.view, stale, &name, &*engine);
     let cancel = env.cancel.clone();
@@ -256,6 +256,24 @@ async fn bring_up(env: &mut OpEnv) -> Result<Link, Failure> {
             Err(failure)
         }
     }
+}
+
+/// Starts the container. One that was never started holds nothing: if it cannot start, it is made again, once. An engine
+/// that was killed while it started a container refuses every later start of it.
+async fn start_container(env: &OpEnv) -> Result<(), Failure> {
+    let error = match env.engine().start(&env.name).await {
+        Err(error @ (EngineError::Failed(_) | EngineError::Conflict(_))) => error,
+        started => return Ok(started?),
+    };
+    let found = env.engine().find(&env.name).await?;
+    if found.is_none_or(|found| found.state != ContainerState::Created) {
+        // What was written outside the volumes would be lost: a person decides.
+        return Err(Failure::from(error).hint(format!("shed rebuild {}", env.name)));
+    }
+    tracing::warn!(shed = %env.name, %error, "a container that never started is made again");
+    env.engine().remove_container(&env.name).await?;
+    make_container(env).await?;
+    Ok(env.engine().start(&env.name).await?)
 }
 
 /// `None` if the container ended first.

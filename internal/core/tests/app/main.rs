@@ -9,6 +9,7 @@ mod life;
 mod many;
 mod reader;
 mod removal;
+mod repairs;
 mod sessions;
 mod support;
 mod tidy;

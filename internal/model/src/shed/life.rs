@@ -252,9 +252,11 @@ pub fn repair(status: ShedStatus, wanted: bool, occasion: Occasion, seen: Seen) 
         (Stopped, Seen::Ended | Seen::Nothing) if !wanted || occasion == Occasion::Change => {
             Repair::Nothing
         }
+        // The engine may still be ending the container, so a start could not succeed.
+        (Stopping, Seen::Running | Seen::Paused) => Repair::Begin(Operation::Restart),
         (_, Seen::Paused) => Repair::Set(Paused),
         // Going through `starting` waits for shed-init's hello.
-        (Starting | Stopping | Stopped | Paused, Seen::Running) => Repair::Begin(Operation::Start),
+        (Starting | Stopped | Paused, Seen::Running) => Repair::Begin(Operation::Start),
         (_, Seen::Ended | Seen::Nothing) => match occasion {
             // Engine or host were restarted: what ran is started again.
             Occasion::Return if wanted => Repair::Begin(Operation::Start),

@@ -18,7 +18,13 @@ impl Keeper {
     pub(super) async fn handle_link_event(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Up(link) => {
+                let boot = Some(link.hello().boot.clone());
+                let is_new_run = self.boot != boot;
+                self.boot = boot;
                 self.show(|view| {
+                    if is_new_run {
+                        view.table = None;
+                    }
                     view.link = Some(link);
                     view.table_is_old = true;
                 });

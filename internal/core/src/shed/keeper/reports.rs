@@ -147,7 +147,9 @@ impl Keeper {
         match life::repair(self.row.status, self.row.wanted, occasion, seen) {
             Repair::Nothing => {}
             Repair::Set(status) => {
-                let reason = ended.filter(|_| status == ShedStatus::Stopped);
+                // A container that ended during its stop ended as a person asked.
+                let was_stopping = self.row.status == ShedStatus::Stopping;
+                let reason = ended.filter(|_| status == ShedStatus::Stopped && !was_stopping);
                 if let Err(error) = self.set_status(status, reason, None, &Actor::Server).await {
                     tracing::error!(shed = %self.name, %error, "a shed's status was not written");
                 }

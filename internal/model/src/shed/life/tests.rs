@@ -125,8 +125,8 @@ fn repair_of_every_difference() {
         (Starting, ["Ssss", "SSSS", "pppp", "Ssss"]),
         (Running, ["Ssss", "----", "pppp", "Ssss"]),
         (Paused, ["Ssss", "SSSS", "----", "Ssss"]),
-        // An interrupted stop is finished whatever its container does; a restart or rebuild of a running shed starts it.
-        (Stopping, ["SsTT", "SSTT", "ppTT", "SsTT"]),
+        // An interrupted stop is finished whatever its container does; so is the restart or rebuild of a running shed.
+        (Stopping, ["SsTT", "ZZTT", "ZZTT", "SsTT"]),
         (Stopped, ["S---", "SSSS", "pppp", "S---"]),
         (Failed, ["----", "----", "----", "----"]),
         (Removing, ["RRRR", "RRRR", "RRRR", "RRRR"]),
@@ -147,6 +147,7 @@ fn repair_of_every_difference() {
                     Repair::Begin(Operation::Create) => 'C',
                     Repair::Begin(Operation::Start) => 'S',
                     Repair::Begin(Operation::Stop) => 'T',
+                    Repair::Begin(Operation::Restart) => 'Z',
                     Repair::Begin(Operation::Remove) => 'R',
                     Repair::Set(Stopped) => 's',
                     Repair::Set(Paused) => 'p',

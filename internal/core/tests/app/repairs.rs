@@ -1,0 +1,123 @@
+//! Operations that a killed server or engine interrupted, and sheds that were frozen.
+
+use shed_api::session::{Input, NewSession};
+use shed_api::shed::{CreateShed, Shed};
+use shed_api::{Code, ShedStatus};
+use shed_model::shed::life::Request;
+use shed_testing::{TestApp, eventually};
+
+use crate::support::{problem, session, sh, shed};
+
+/// Begins a request on shed `a` that the engine does not carry out, and returns when it is under way.
+async fn begin_hanging(test: &TestApp, request: Request) {
+    test.engine.hang_stops(true);
+    let (app, admin) = (test.app.clone(), test.admin.clone());
+    tokio::spawn(async move { app.sheds().request(&admin, &shed("a"), request).await.map(drop) });
+    with_status(test, ShedStatus::Stopping).await;
+}
+
+async fn with_status(test: &TestApp, status: ShedStatus) -> Shed {
+    eventually("the status", async || {
+        let now = test.app.sheds().get(&test.admin, &shed("a")).unwrap();
+        if now.status == status { Ok(now) } else { Err((now.status, now.reason)) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_the_servers_end_interrupted_is_finished() {
+    let mut test = TestApp::start().await;
+    test.shed("a").await;
+    begin_hanging(&test, Request::Stop).await;
+    let engine = test.engine.clone();
+    test.restart_after(|_| engine.hang_stops(false)).await;
+    let stopped = with_status(&test, ShedStatus::Stopped).await;
+    assert_eq!((stopped.reason, test.engine.pid("a")), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_ended_during_an_interrupted_stop_ended_as_it_was_asked_to() {
+    let mut test = TestApp::start().await;
+    test.shed("a").await;
+    begin_hanging(&test, Request::Stop).await;
+    let engine = test.engine.clone();
+    test.restart_after(|_| {
+        engine.hang_stops(false);
+        engine.kill("a");
+        shed_testing::wait::eventually_blocking("its end", || {
+            engine.pid("a").is_none().then_some(())
+        });
+    })
+    .await;
+    assert_eq!(with_status(&test, ShedStatus::Stopped).await.reason, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_the_servers_end_interrupted_is_finished() {
+    let mut test = TestApp::start().await;
+    test.shed("a").await;
+    let first = test.engine.pid("a");
+    begin_hanging(&test, Request::Restart).await;
+    let engine = test.engine.clone();
+    test.restart_after(|_| engine.hang_stops(false)).await;
+    with_status(&test, ShedStatus::Running).await;
+    assert!(test.engine.pid("a").is_some_and(|pid| Some(pid) != first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_never_started_and_cannot_is_made_again() {
+    let test = TestApp::start().await;
+    for request in [Request::Start, Request::Restart] {
+        let create = CreateShed { name: "a".to_owned(), no_start: true, ..CreateShed::default() };
+        test.app.sheds().create(&test.admin, create).await.unwrap();
+        test.app.sheds().created(&test.admin, &shed("a")).await.unwrap();
+        test.engine.break_start("a");
+        let (_, started) =
+            test.app.sheds().request(&test.admin, &shed("a"), request).await.unwrap();
+        assert_eq!(started.status, ShedStatus::Running);
+        let removal = shed_core::Removal::Everything;
+        test.app.sheds().delete(&test.admin, &shed("a"), removal).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_ran_is_not_made_again_without_being_asked() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Stop).await.unwrap();
+    test.engine.break_start("a");
+    let refused = problem(test.app.sheds().request(&test.admin, &shed("a"), Request::Start).await);
+    assert_eq!(
+        (refused.code, refused.hint.as_deref()),
+        (Code::EngineFailed, Some("shed rebuild a"))
+    );
+    let rebuilt = test.app.sheds().rebuild(&test.admin, &shed("a"), Default::default()).await;
+    rebuilt.unwrap();
+    test.app.sheds().request(&test.admin, &shed("a"), Request::Start).await.unwrap();
+    assert_eq!(sh(&test, "a", "echo up").await.stdout, "up\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_an_unpaused_shed_are_listed_and_reached_at_once() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let request = NewSession { name: Some("work".to_owned()), ..NewSession::default() };
+    let made = test.app.sessions().create(&test.admin, &shed("a"), request).await.unwrap();
+    for request in [Request::Pause, Request::Unpause] {
+        test.app.sheds().request(&test.admin, &shed("a"), request).await.unwrap();
+    }
+    let work = session("work");
+    let now = test.app.sessions().get(&test.admin, &shed("a"), &work).unwrap();
+    assert_eq!((now.status, now.windows), (made.status, made.windows));
+    // Both look the session up in the table that was there before.
+    let limit = std::time::Duration::from_secs(10);
+    let input = Input { text: Some("echo he''re".to_owned()), enter: true, ..Input::default() };
+    let name = shed("a");
+    let sent = test.app.sessions().input(&test.admin, &name, &work, input);
+    tokio::time::timeout(limit, sent).await.expect("input in time").unwrap();
+    eventually("the screen", async || {
+        let screen = test.app.sessions().screen(&test.admin, &name, &work, None, false).await;
+        screen.unwrap().lines().any(|line| line == "here").then_some(())
+    })
+    .await;
+}
