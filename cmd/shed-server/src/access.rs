@@ -2,7 +2,6 @@
 
 use shed_client::{Address, Client};
 use shed_core::{Clock, Credentials, Person};
-use shed_store::Store;
 
 use crate::data_dir::{DataDir, InUse, Lock};
 use crate::globals::Globals;
@@ -26,7 +25,7 @@ impl Access {
         data_dir.create()?;
         match data_dir.lock() {
             Ok(lock) => {
-                let credentials = Credentials::new(Store::open(data_dir.path())?, Clock::System);
+                let credentials = Credentials::new(data_dir.open_store(&lock)?, Clock::System);
                 let uid = rustix::process::geteuid().as_raw();
                 let user = std::env::var("USER").unwrap_or_else(|_| uid.to_string());
                 Ok(Self::Stopped(credentials, Person::local(user, uid), lock))

@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{adopt, backup, check, keys, man, tokens};
+use crate::commands::{adopt, backup, check, keys, man, restore, tokens};
 use crate::globals::Globals;
 use crate::runtime::block_on;
 use crate::{doctor, serve, service};
@@ -21,7 +21,7 @@ Examples:
   shed-server token add ci --scope drive --expires 90d  create an API token; its secret is shown once
   shed-server doctor                                    check this host
 
-All commands except `serve` work whether or not the server runs."
+All commands except `serve`, `adopt` and `restore` work whether or not the server runs."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -39,6 +39,7 @@ enum Command {
     Token(tokens::Args),
     Doctor(doctor::Args),
     Backup(backup::Args),
+    Restore(restore::Args),
     Adopt(adopt::Args),
     Config(check::Args),
     #[command(hide = true)]
@@ -55,6 +56,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Token(args) => block_on(tokens::run(args, globals)),
         Command::Doctor(args) => block_on(doctor::run(args, globals)),
         Command::Backup(args) => backup::run(&args, globals),
+        Command::Restore(args) => restore::run(&args, globals),
         Command::Adopt(args) => adopt::run(&args, globals),
         Command::Config(args) => check::run(&args, globals),
         Command::Man(args) => man::run(&args, Cli::command()),

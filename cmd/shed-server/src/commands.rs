@@ -5,4 +5,5 @@ pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod keys;
 pub(crate) mod man;
+pub(crate) mod restore;
 pub(crate) mod tokens;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
 use shed_api::server::Ready;
+use shed_store::{DATABASE, Store};
 
 use crate::paths::User;
 
@@ -37,6 +38,32 @@ pub(crate) struct Lock {
 pub(crate) struct InUse {
     dir: PathBuf,
     pid: String,
+}
+
+/// A file is missing that a start would replace by a new one. The server would not know its sheds any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Incomplete {
+    #[error(
+        "the database {} is missing or empty, but the data directory has a server id; restore a backup: {}; \
+         or begin with an empty database and import the containers of the sheds: {}; or begin as a new server: rm {}",
+        .dir.join(DATABASE).display(), paste("restore FILE", .dir),
+        paste(&format!("adopt --server-id {id}"), .dir), quoted(&.dir.join("server_id"))
+    )]
+    Database { dir: PathBuf, id: String },
+    #[error(
+        "{} is missing, but the database has {n_sheds} sheds; restore the file from a backup; or set the label \
+         `shed.server` of the containers (docker ps -a --filter label=shed=true --format '{{{{.Label \"shed.server\"}}}}'): {}",
+        .dir.join("server_id").display(), paste("adopt --server-id ID", .dir)
+    )]
+    ServerId { dir: PathBuf, n_sheds: usize },
+}
+
+fn paste(command: &str, dir: &Path) -> String {
+    format!("{} {command} --data-dir {}", crate::paste::program(), quoted(dir))
+}
+
+fn quoted(path: &Path) -> String {
+    crate::paste::quote(&path.to_string_lossy())
 }
 
 impl DataDir {
@@ -91,10 +118,33 @@ impl DataDir {
         self.dir.join("host_key")
     }
 
-    /// The id with which the server labels its containers and volumes. The first call creates it.
-    pub(crate) fn server_id(&self) -> anyhow::Result<String> {
+    /// Fails with [`Incomplete`] if there is a server id without a database. To open the store would create an empty one.
+    pub(crate) fn check_database(&self) -> anyhow::Result<()> {
+        let Some(id) = self.known_server_id()? else {
+            return Ok(());
+        };
+        let path = self.dir.join(DATABASE);
+        if fs::metadata(&path).is_ok_and(|meta| meta.len() > 0) {
+            return Ok(());
+        }
+        Err(Incomplete::Database { dir: self.dir.clone(), id }.into())
+    }
+
+    /// Opens the database; creates it before the first start. The caller holds the lock.
+    pub(crate) fn open_store(&self, _: &Lock) -> anyhow::Result<Store> {
+        self.check_database()?;
+        Ok(Store::open(&self.dir)?)
+    }
+
+    /// The id with which the server labels its containers and volumes. Created if there is none, as the last file of a
+    /// first start: a database with sheds without an id is a loss, and fails with [`Incomplete`].
+    pub(crate) async fn server_id(&self, store: &Store) -> anyhow::Result<String> {
         if let Some(id) = self.known_server_id()? {
             return Ok(id);
+        }
+        let n_sheds = store.sheds().await?.len();
+        if n_sheds > 0 {
+            return Err(Incomplete::ServerId { dir: self.dir.clone(), n_sheds }.into());
         }
         let id = new_server_id();
         self.set_server_id(&id)?;
@@ -200,54 +250,4 @@ fn new_server_id() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn data_dir() -> (tempfile::TempDir, DataDir) {
-        let temporary = tempfile::tempdir().unwrap();
-        let data_dir = DataDir { dir: temporary.path().join("data") };
-        data_dir.create().unwrap();
-        (temporary, data_dir)
-    }
-
-    #[test]
-    fn a_data_directory_has_one_lock_and_one_server_id() {
-        let (_temporary, data_dir) = data_dir();
-        let id = data_dir.server_id().unwrap();
-        assert_eq!(data_dir.server_id().unwrap(), id);
-        let lock = data_dir.lock().unwrap();
-        let refused = data_dir.lock().unwrap_err();
-        let pid = std::process::id().to_string();
-        assert!(refused.downcast_ref::<InUse>().is_some_and(|in_use| in_use.pid == pid));
-        drop(lock);
-        data_dir.lock().unwrap();
-    }
-
-    #[test]
-    fn an_invalid_server_id_is_refused_and_not_overwritten() {
-        let (_temporary, data_dir) = data_dir();
-        fs::write(data_dir.path().join("server_id"), "").unwrap();
-        assert!(data_dir.server_id().is_err());
-        assert_eq!(fs::read(data_dir.path().join("server_id")).unwrap(), b"");
-    }
-
-    #[test]
-    fn a_damaged_shed_init_is_written_again() {
-        let (_temporary, data_dir) = data_dir();
-        let path = data_dir.program_dir().unwrap().join("shed-init");
-        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o755);
-        fs::write(&path, "broken").unwrap();
-        data_dir.program_dir().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), SHED_INIT);
-        assert!(SHED_INIT.len() <= 3 << 20, "shed-init has {} bytes", SHED_INIT.len());
-    }
-
-    #[test]
-    fn server_ids_are_letters_digits_and_hyphens() {
-        assert!(is_server_id(&new_server_id()));
-        for bad in ["", "short", "with space in it", "a,b=c-d-e-f"] {
-            assert!(!is_server_id(bad), "{bad:?}");
-        }
-    }
-}
+mod tests;

@@ -103,6 +103,9 @@ fn host_key(data: &DataDir) -> Check {
 
 async fn database(data: &DataDir, globals: &Globals) -> Check {
     let what = "database";
+    if let Err(error) = data.check_database() {
+        return check(what, Verdict::Fail, error.to_string());
+    }
     match Store::check(data.path()) {
         Err(error) => return check(what, Verdict::Fail, error.to_string()),
         Ok(false) => {

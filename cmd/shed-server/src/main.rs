@@ -42,6 +42,7 @@ fn status(error: &anyhow::Error) -> u8 {
         return exit::USAGE;
     }
     if error.is::<data_dir::InUse>()
+        || error.is::<data_dir::Incomplete>()
         || error.is::<shed_http::BindError>()
         || error.is::<shed_ssh::BindError>()
     {

@@ -75,9 +75,17 @@ async fn serve(
 ) -> anyhow::Result<u8> {
     data_dir.create()?;
     let lock = data_dir.lock()?;
-    let server_id = data_dir.server_id()?;
+    let store = data_dir.open_store(&lock)?;
+    let had_host_key = data_dir.host_key().exists();
     let host_key = HostKey::load_or_create(&data_dir.host_key())?;
-    let store = Store::open(data_dir.path())?;
+    if !had_host_key && data_dir.known_server_id()?.is_some() {
+        tracing::warn!(
+            path = %data_dir.host_key().display(),
+            "the SSH host key was missing and a new one was created; clients report a changed key until they pin it"
+        );
+    }
+    // The last file of a first start: if that is killed, nothing has been lost.
+    let server_id = data_dir.server_id(&store).await?;
     let tls = check_listeners(config)?;
     check_tokens(config, &store, data_dir).await?;
     let settings = settings(config, data_dir, &server_id, &socket)?;

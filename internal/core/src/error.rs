@@ -231,8 +231,11 @@ impl Error {
                 StoreError::DiskFull => {
                     Problem::new(Code::DiskFull, detail).hint("on the server: df -h")
                 }
+                StoreError::ReadOnly => Problem::new(Code::Internal, detail),
                 StoreError::TooNew { .. }
                 | StoreError::Damaged { .. }
+                | StoreError::Foreign(_)
+                | StoreError::File { .. }
                 | StoreError::Unreadable(_)
                 | StoreError::Sqlite(_)
                 | StoreError::Closed => {

@@ -74,6 +74,13 @@ impl HostKey {
             return Err(HostKeyError::Exposed { path: path.to_owned(), mode });
         }
         let text = std::io::read_to_string(file).map_err(io)?;
+        if text.trim().is_empty() {
+            return Err(unusable(format!(
+                "the file is empty; restore it from a backup, or remove it to get a new key, which clients must pin \
+                 again: rm {}",
+                path.display()
+            )));
+        }
         let key = PrivateKey::from_openssh(text).map_err(|error| unusable(error.to_string()))?;
         if key.is_encrypted() {
             return Err(unusable("the key has a passphrase; expected one without".to_owned()));

@@ -3,6 +3,7 @@
 //! Nothing here knows what a container or a session *is*; the rules are in `shed-model`. There is no other writer: the
 //! `shed-server` commands either talk to the running server or hold its lock.
 
+mod copies;
 mod events;
 mod keys;
 mod open;
@@ -52,12 +53,26 @@ pub enum StoreError {
         /// The first error that SQLite reported.
         why: String,
     },
+    /// A database, but not one of shed.
+    #[error("{0} is not a database of shed; expected a file that `shed-server backup` wrote")]
+    Foreign(PathBuf),
+    /// A file could not be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
     /// A row with this name or fingerprint exists; the text names it with its kind.
     #[error("{0} exists")]
     Exists(String),
     /// The file system of the database has no space. The transaction was rolled back.
     #[error("the disk with the server's database is full")]
     DiskFull,
+    /// The disk cannot be written to.
+    #[error("the disk with the server's database is read-only")]
+    ReadOnly,
     /// A row that this version cannot read.
     #[error("database: {0}")]
     Unreadable(String),
@@ -73,6 +88,7 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::DiskFull,
+            Some(rusqlite::ErrorCode::ReadOnly) => Self::ReadOnly,
             _ => Self::Sqlite(error),
         }
     }
@@ -114,7 +130,13 @@ impl Store {
 
     /// Copies the database of a data directory to a new file, also while a server writes to it.
     pub fn backup(data_dir: &Path, target: &Path) -> Result<(), StoreError> {
-        open::backup(&data_dir.join(DATABASE), target)
+        copies::backup(&data_dir.join(DATABASE), target)
+    }
+
+    /// Replaces the database of a data directory by a copy of `file`, which must be a whole database of shed in a schema we
+    /// know. No server may run. Returns where the database was moved that was there before.
+    pub fn restore(data_dir: &Path, file: &Path) -> Result<Option<PathBuf>, StoreError> {
+        copies::restore(&data_dir.join(DATABASE), file)
     }
 
     /// Gives back the space that is kept for the day the disk is full, so that what frees space can be written. False if it

@@ -54,25 +54,6 @@ pub(crate) fn in_memory() -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Copies page by page while others may write; the copy is whole.
-pub(crate) fn backup(path: &Path, target: &Path) -> Result<(), StoreError> {
-    if target.exists() {
-        return Err(StoreError::Exists(target.display().to_string()));
-    }
-    check(path)?;
-    let source = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    source.busy_timeout(std::time::Duration::from_secs(5))?;
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode_0600()
-        .open(target)
-        .map_err(|error| StoreError::Unreadable(format!("{}: {error}", target.display())))?;
-    let mut copy = Connection::open(target)?;
-    let run = rusqlite::backup::Backup::new(&source, &mut copy)?;
-    Ok(run.run_to_completion(1000, std::time::Duration::ZERO, None)?)
-}
-
 /// Looks without writing: is it a database, is it whole, is it of a schema we know.
 pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
     let damaged = |why: String| StoreError::Damaged { path: path.to_owned(), why };
@@ -120,7 +101,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// A file only its owner can read.
-trait OwnerOnly {
+pub(crate) trait OwnerOnly {
     fn mode_0600(&mut self) -> &mut Self;
 }
 
@@ -208,7 +189,7 @@ mod tests {
     /// The database's files, and a backup of it.
     fn bytes_of(path: &Path) -> Vec<u8> {
         let target = path.with_extension("copy");
-        backup(path, &target).unwrap();
+        crate::copies::backup(path, &target).unwrap();
         let copy = std::fs::read(&target).unwrap();
         std::fs::remove_file(&target).unwrap();
         [std::fs::read(path).unwrap(), copy].concat()
@@ -241,20 +222,5 @@ mod tests {
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
         let bytes = bytes_of(&path);
         assert!(!holds(&bytes, "secret-1") && !holds(&bytes, "secret-2"));
-    }
-
-    #[test]
-    fn a_backup_is_whole_and_never_overwrites() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("shed.db");
-        let connection = open(&path).unwrap();
-        connection.execute("INSERT INTO marks VALUES ('a', 'b')", []).unwrap();
-        let target = dir.path().join("copy.db");
-        backup(&path, &target).unwrap();
-        let copy = open(&target).unwrap();
-        let value: String =
-            copy.query_row("SELECT value FROM marks", [], |row| row.get(0)).unwrap();
-        assert_eq!(value, "b");
-        assert!(matches!(backup(&path, &target), Err(StoreError::Exists(_))));
     }
 }

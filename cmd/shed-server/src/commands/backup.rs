@@ -27,11 +27,10 @@ pub(crate) fn run(args: &Args, globals: &Globals) -> anyhow::Result<u8> {
         );
     }
     Store::backup(data_dir.path(), &args.file)?;
-    let paste = |path: &std::path::Path| quote(&path.to_string_lossy());
+    let file = quote(&std::path::absolute(&args.file)?.to_string_lossy());
     say(&format!(
-        "to restore, stop the server, then: cp {} {}",
-        paste(&std::path::absolute(&args.file)?),
-        paste(&database)
+        "to restore, stop the server, then: {}",
+        globals.paste(&format!("restore {file}"))
     ));
     Ok(0)
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step ends the test")]
 
+mod data;
 mod lifecycle;
 mod mistakes;
 mod support;
