@@ -4,6 +4,7 @@
 //! It runs the image's git, never through a shell, with names that were checked when the request was parsed. It takes no
 //! lock that the user's git would have to wait for: files are read through a private index.
 
+mod attempt;
 mod branch;
 mod checkpoint;
 mod command;

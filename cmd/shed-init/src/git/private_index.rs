@@ -107,7 +107,7 @@ pub(crate) fn directory(repository: &Repository, state: Option<&ContainerPath>) 
 
 /// Removes a session's index and its other files. Missing files are not an error.
 pub(crate) fn forget(directory: &Path, session: &SessionName) {
-    for suffix in ["", ".lock", ".seed", ".hidden", ".staged", ".scratch", ".mutex"] {
+    for suffix in ["", ".lock", ".seed", ".hidden", ".staged", ".scratch", ".mutex", ".attempt"] {
         fs::remove_file(directory.join(format!("{session}{suffix}"))).ok();
     }
 }
@@ -394,9 +394,14 @@ fn unless_missing(error: io::Error) -> io::Result<()> {
 }
 
 /// Takes the session's lock, which other operations of the session may hold for a while.
-fn take_lock(path: &Path) -> Result<File, Failure> {
-    let options =
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).to_owned();
+pub(crate) fn take_lock(path: &Path) -> Result<File, Failure> {
+    let options = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .to_owned();
     let failed = |error: &io::Error| Failure::io("cannot lock a private index", error);
     let file = options.open(path).map_err(|error| failed(&error))?;
     let deadline = Instant::now() + LOCK_LIMIT;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use shed_api::git::quote_path;
 use shed_link::git::{AddWorktree, AddedWorktree, Branch, FailureKind, Start};
 
+use super::attempt::Attempt;
 use super::directory;
 use super::failure::Failure;
 use super::include;
@@ -68,19 +69,25 @@ pub(crate) fn add(request: &AddWorktree) -> Result<AddedWorktree, Failure> {
 fn create(request: &AddWorktree, interrupt: &Interrupt) -> Result<AddedWorktree, Failure> {
     let repository = Repository::open(&request.repo)?;
     let path = Path::new(request.path.as_str());
+    let mut attempt = Attempt::begin(&repository, request)?;
+    // While it waited for an earlier attempt, the caller may have gone.
+    interrupt.check()?;
+    if let Some(added) = attempt.finished(&repository)? {
+        return Ok(added);
+    }
+    attempt.remove_leftovers(&repository)?;
     check_path(&repository, path)?;
     let mut undo = Undo { repository: &repository, created: Vec::new() };
     fetch(request, &mut undo)?;
     interrupt.check()?;
-    let start = branch(request, &mut undo)?;
+    let start = branch(request, &mut attempt, &mut undo)?;
     interrupt.check()?;
     create_parents(path, &mut undo)?;
     check_out(request, path, &mut undo)?;
     interrupt.check()?;
     let included = include::copy(&repository, path, interrupt)?;
     interrupt.check()?;
-    undo.created.clear();
-    Ok(AddedWorktree {
+    let added = AddedWorktree {
         base_commit: start.commit,
         base_ref: start.name,
         branch: request.branch.to_string(),
@@ -89,7 +96,10 @@ fn create(request: &AddWorktree, interrupt: &Interrupt) -> Result<AddedWorktree,
         copied_bytes: included.bytes,
         not_copied: included.not_copied,
         n_not_copied: included.n_not_copied,
-    })
+    };
+    attempt.finish(&added)?;
+    undo.created.clear();
+    Ok(added)
 }
 
 /// Creates a worktree again whose directory was removed. If git still has its record, it is as before, with all files missing.
@@ -183,7 +193,11 @@ fn fetch(request: &AddWorktree, undo: &mut Undo<'_>) -> Result<(), Failure> {
 }
 
 /// Resolves the existing branch or creates a new one.
-fn branch(request: &AddWorktree, undo: &mut Undo<'_>) -> Result<ResolvedStart, Failure> {
+fn branch(
+    request: &AddWorktree,
+    attempt: &mut Attempt,
+    undo: &mut Undo<'_>,
+) -> Result<ResolvedStart, Failure> {
     let repository = undo.repository;
     let name = format!("refs/heads/{}", request.branch);
     let here = repository.commit_of(&name)?;
@@ -193,6 +207,7 @@ fn branch(request: &AddWorktree, undo: &mut Undo<'_>) -> Result<ResolvedStart, F
             return Err(Failure::new(FailureKind::Exists, text));
         }
         refuse_if_in_use(repository, &name, request.branch.as_str())?;
+        attempt.creates(None)?;
         return Ok(ResolvedStart { commit, name: Some(name) });
     }
     let start = if request.existing {
@@ -209,6 +224,7 @@ fn branch(request: &AddWorktree, undo: &mut Undo<'_>) -> Result<ResolvedStart, F
         revision::start(repository, &request.base)?
     };
     let commit = start.commit.clone();
+    attempt.creates(Some(&commit))?;
     let text = format!("cannot create branch {:?}", request.branch.as_str());
     let step = Step::Create { name: name.clone(), commit: commit.clone() };
     refs::apply(repository, &[step]).map_err(|mut failure| {

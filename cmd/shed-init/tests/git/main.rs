@@ -1,6 +1,7 @@
 //! `shed-init git` and `shed-init watch-tree` with the installed git, as the server uses them.
 #![cfg(test)]
 
+mod attempts;
 mod beside;
 mod checkpoints;
 mod diffs;

@@ -11,7 +11,7 @@ use shed_tmux::argv;
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::files::worktree::{facts, tree_view};
+use crate::files::worktree::{facts, git_name, tree_view};
 use crate::session::env::SessionOpEnv;
 use crate::session::ids;
 use crate::session::windows::{self, tmux};
@@ -35,6 +35,7 @@ pub(crate) async fn place(env: &SessionOpEnv) -> Result<(), Error> {
         base: git_start(spec.base.as_deref())?,
         fetch: spec.fetch,
         existing: spec.existing_branch,
+        session: Some(git_name(&known)?),
     });
     let link = env.link()?;
     let (done, _) = env.unless_cancelled(git(&link, &op)).await??;

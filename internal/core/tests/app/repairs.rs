@@ -1,12 +1,12 @@
 //! Operations that a killed server or engine interrupted, and sheds that were frozen.
 
-use shed_api::session::{Input, NewSession};
+use shed_api::session::{Input, NewSession, SessionType};
 use shed_api::shed::{CreateShed, Shed};
 use shed_api::{Code, ShedStatus};
 use shed_model::shed::life::Request;
 use shed_testing::{TestApp, eventually};
 
-use crate::support::{problem, session, sh, shed};
+use crate::support::{kept, problem, repository, session, sh, shed};
 
 /// Begins a request on shed `a` that the engine does not carry out, and returns when it is under way.
 async fn begin_hanging(test: &TestApp, request: Request) {
@@ -120,4 +120,38 @@ async fn sessions_of_an_unpaused_shed_are_listed_and_reached_at_once() {
         screen.unwrap().lines().any(|line| line == "here").then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worktree_whose_creation_was_not_recorded_is_reused() {
+    let mut test = TestApp::start().await;
+    test.shed("a").await;
+    repository(&test, "a").await;
+    let request =
+        NewSession { kind: Some(SessionType::Worktree), ..kept("work", &["sleep", "1000"]) };
+    let made = test.app.sessions().create(&test.admin, &shed("a"), request).await.unwrap();
+    let directory = made.directory.unwrap();
+    sh(&test, "a", &format!("echo mine > '{directory}/mine'")).await;
+    test.reopen_after(|dir| {
+        // As a server leaves its row that is killed before the answer comes.
+        let path = dir.join(shed_store::DATABASE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let key = br#""placed":true"#;
+        let found: Vec<usize> =
+            (0..bytes.len() - key.len()).filter(|at| bytes[*at..].starts_with(key)).collect();
+        assert!(!found.is_empty());
+        for at in found {
+            bytes[at + 1..at + 7].copy_from_slice(b"absent");
+        }
+        std::fs::write(&path, bytes).unwrap();
+    })
+    .await;
+    let work = session("work");
+    let again = eventually("a restart", async || {
+        let restart = shed_api::worker::Restart::default();
+        test.app.sessions().restart(&test.admin, &shed("a"), &work, restart).await.ok()
+    })
+    .await;
+    assert_eq!((again.directory.as_ref(), again.branch), (Some(&directory), made.branch));
+    assert_eq!(sh(&test, "a", &format!("cat '{directory}/mine'")).await.stdout, "mine\n");
 }

@@ -222,6 +222,10 @@ pub struct AddWorktree {
     /// Use an existing branch, local or of `origin`, instead of creating one.
     #[serde(default)]
     pub existing: bool,
+    /// The session it is for. A repeated request of the same session, after a server that was killed, continues with what
+    /// the first one created. An older shed-init ignores it.
+    #[serde(default)]
+    pub session: Option<SessionName>,
 }
 
 /// How a worktree whose directory is missing is created again.
