@@ -29,6 +29,7 @@ mod session;
 mod settings;
 mod shed;
 mod tasks;
+mod uptime;
 
 pub use access::{Person, TOKEN_PREFIX};
 pub use app::{

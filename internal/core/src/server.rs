@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::settings::{Clock, Settings};
 use crate::tasks::Tasks;
+use crate::uptime::UptimeClock;
 use shed_engine::Engine;
 use shed_guest::Transport;
 
@@ -20,6 +21,7 @@ pub(crate) struct Server {
     /// How shed-init in each container is reached.
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) clock: Clock,
+    pub(crate) uptime: UptimeClock,
     /// Every task is spawned here and waited for at the end.
     pub(crate) tasks: Tasks,
     /// Cancelled when the server shuts down, after the doors have ended.
@@ -46,6 +48,7 @@ impl Server {
             engine,
             transport,
             clock,
+            uptime: UptimeClock::start(),
             tasks: Tasks::new(),
             stop: CancellationToken::new(),
             door_tasks: TaskTracker::new(),

@@ -98,9 +98,21 @@ pub struct SessionSpec {
     /// When it last became `running`; its runtime limit counts from here.
     #[serde(default)]
     pub running_since: Option<DateTime<Utc>>,
+    /// The same on the host's monotonic clock; absent in rows of older versions.
+    #[serde(default)]
+    pub running_since_uptime: Option<Uptime>,
     /// The deletion in progress; absent unless the status is `removing`.
     #[serde(default)]
     pub deletion: Option<Deletion>,
+}
+
+/// A moment on the host's monotonic clock. Nobody can set that clock, and it stands still while the host is suspended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uptime {
+    /// Identifies the boot of the host. Moments of different boots cannot be compared.
+    pub boot: String,
+    /// Milliseconds since that boot.
+    pub ms: u64,
 }
 
 /// A deletion in progress, stored so that the server resumes it after a crash.
@@ -141,6 +153,7 @@ impl SessionSpec {
             teardown: Vec::new(),
             closes: true,
             running_since: None,
+            running_since_uptime: None,
             deletion: None,
         }
     }
@@ -176,11 +189,22 @@ impl SessionRow {
         matches!(self.status, SessionStatus::Running | SessionStatus::Frozen)
     }
 
-    /// How long it may still run; `None` if it does not run or has no limit.
-    pub fn runtime_left(&self, now: DateTime<Utc>) -> Option<Duration> {
+    /// Whether an operation creates or deletes it, or will create it.
+    pub fn is_changing(&self) -> bool {
+        use SessionStatus::{Creating, Removing, Waiting};
+        matches!(self.status, Creating | Removing | Waiting)
+    }
+
+    /// How long it may still run; `None` if it does not run or has no limit. The wall clock counts only if the host was
+    /// booted since.
+    pub fn runtime_left(&self, now: DateTime<Utc>, uptime: &Uptime) -> Option<Duration> {
         let limit = self.spec.limits.runtime_seconds?;
         let since = self.spec.running_since.filter(|_| self.status == SessionStatus::Running)?;
-        let ran = (now - since).to_std().unwrap_or_default();
+        let begin = self.spec.running_since_uptime.as_ref();
+        let ran = match begin.filter(|begin| begin.boot == uptime.boot) {
+            Some(begin) => Duration::from_millis(uptime.ms.saturating_sub(begin.ms)),
+            None => (now - since).to_std().unwrap_or_default(),
+        };
         Some(Duration::from_secs(limit.min(LONGEST_RUNTIME)).saturating_sub(ran))
     }
 

@@ -90,13 +90,17 @@ impl SessionOpEnv {
         let now = self.now();
         let row = SessionRow { status, reason, status_since: now, ..known.row.clone() };
         let event = status_event(now, &row, &self.actor);
-        let since = (status == SessionStatus::Running).then_some(now);
+        let uptime = self.server.uptime.now();
+        let since = (status == SessionStatus::Running).then_some((now, uptime));
         self.change(
             move |known| {
                 known.row.status = row.status;
                 known.row.reason = row.reason;
                 known.row.status_since = now;
-                known.row.spec.running_since = since.or(known.row.spec.running_since);
+                if let Some((wall, uptime)) = since {
+                    known.row.spec.running_since = Some(wall);
+                    known.row.spec.running_since_uptime = Some(uptime);
+                }
             },
             vec![event],
         )

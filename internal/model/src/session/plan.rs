@@ -134,6 +134,7 @@ pub fn plan(rules: &Rules, inputs: &Inputs<'_>, request: NewSession) -> Result<P
         teardown: request.teardown,
         closes: !worker.spec.keep && kind == SessionType::Quick,
         running_since: None,
+        running_since_uptime: None,
         deletion: None,
     };
     let session = SessionRow {

@@ -45,7 +45,9 @@ fn a_worker_is_found_by_its_name_or_else_its_id() {
 #[test]
 fn a_limit_on_runtime_counts_while_a_session_runs() {
     let mut row = session(SessionType::Quick, SessionStatus::Running).row;
-    let left = |row: &SessionRow, now| row.runtime_left(at(now)).map(|left| left.as_secs());
+    // A host that was booted since.
+    let later = Uptime { boot: "2".to_owned(), ms: 0 };
+    let left = |row: &SessionRow, now| row.runtime_left(at(now), &later).map(|left| left.as_secs());
     row.spec.running_since = Some(at(100));
     assert_eq!(left(&row, 160), None, "no limit");
     row.spec.limits.runtime_seconds = Some(90);
@@ -64,6 +66,22 @@ fn a_limit_on_runtime_counts_while_a_session_runs() {
     assert_eq!(left(&row, 100), Some(100 * 365 * 86_400));
     row.spec.running_since = None;
     assert_eq!(left(&row, 100), None);
+}
+
+#[test]
+fn a_jump_of_the_wall_clock_ends_no_session() {
+    let mut row = session(SessionType::Quick, SessionStatus::Running).row;
+    row.spec.limits.runtime_seconds = Some(90);
+    row.spec.running_since = Some(at(100));
+    let uptime = |boot: &str, seconds: u64| Uptime { boot: boot.to_owned(), ms: seconds * 1000 };
+    row.spec.running_since_uptime = Some(uptime("1", 7));
+    let left = |now, uptime| row.runtime_left(at(now), &uptime).unwrap().as_secs();
+    for now in [0, 160, 90_000] {
+        assert_eq!(left(now, uptime("1", 37)), 60);
+        assert_eq!(left(now, uptime("1", 97)), 0);
+    }
+    // After a boot of the host only the wall clock is left.
+    assert_eq!(left(160, uptime("2", 1)), 30);
 }
 
 #[test]

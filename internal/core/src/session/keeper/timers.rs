@@ -17,9 +17,10 @@ const RETRY_PAUSE: Duration = Duration::from_secs(30);
 impl SessionKeeper {
     /// When something is due next.
     pub(super) fn next_due(&self) -> Option<Instant> {
+        let uptime = self.server.uptime.now();
         let limits = self.all().into_iter().filter_map(|known| {
             let id = &known.row.id;
-            let due = Instant::now() + known.row.runtime_left(self.now())?;
+            let due = Instant::now() + known.row.runtime_left(self.now(), &uptime)?;
             let again = self.not_before.get(id).map_or(due, |again| due.max(*again));
             (self.time_counts() && !self.is_busy(id)).then_some(again)
         });
@@ -50,9 +51,10 @@ impl SessionKeeper {
             }
         }
         self.not_before.retain(|_, again| *again > now);
+        let uptime = self.server.uptime.now();
         for known in self.all() {
             let row = &known.row;
-            let left = row.runtime_left(self.now());
+            let left = row.runtime_left(self.now(), &uptime);
             let may = self.time_counts() && !self.not_before.contains_key(&row.id);
             if may && left.is_some_and(|left| left.is_zero()) && !self.is_busy(&row.id) {
                 // An attempt that fails is repeated after a pause.
