@@ -104,6 +104,8 @@ pub(crate) struct Sessions {
     pub(crate) templates: Option<PathBuf>,
     /// Size limit of the compressed output log of each worker; `100M` when absent.
     pub(crate) output: Option<String>,
+    /// Size limit of the stored output of all workers together; no limit when absent.
+    pub(crate) output_total: Option<String>,
     /// Larger files are left out of checkpoints; `10M` when absent.
     pub(crate) checkpoint_file: Option<String>,
 }
@@ -234,6 +236,10 @@ impl Config {
             templates: file.templates.clone(),
             output_dir,
             output_bytes: size("output", &file.output, usual.output_bytes)?,
+            output_total_bytes: match &file.output_total {
+                None => usual.output_total_bytes,
+                given => Some(size("output_total", given, 0)?),
+            },
             checkpoint_file_bytes: size(
                 "checkpoint_file",
                 &file.checkpoint_file,
@@ -351,14 +357,15 @@ mod tests {
 
     #[test]
     fn sessions_and_agents_are_converted() {
-        let text =
-            "[sessions]\nmax_concurrent = 2\noutput = '1M'\n[agents.mine]\ncommand = ['me']\n";
+        let text = "[sessions]\nmax_concurrent = 2\noutput = '1M'\noutput_total = '2G'\n[agents.mine]\ncommand = ['me']\n";
         let sessions = load(text).unwrap().sessions(PathBuf::from("/o")).unwrap();
         assert_eq!((sessions.concurrency.server, sessions.output_bytes), (Some(2), 1 << 20));
+        assert_eq!(sessions.output_total_bytes, Some(2 << 30));
         assert_eq!(sessions.agents["mine"].command, ["me"]);
         assert!(sessions.agents.len() > 1, "the built-in agents are gone");
         for (text, expected) in [
             ("[sessions]\noutput = 'much'\n", "[sessions] output: "),
+            ("[sessions]\noutput_total = '-'\n", "[sessions] output_total: "),
             ("[agents.mine]\ncommand = []\n", "invalid [agents.mine]; "),
         ] {
             let error = load(text).unwrap().sessions(PathBuf::new()).unwrap_err();

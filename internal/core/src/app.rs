@@ -44,6 +44,7 @@ pub use self::templates::Templates;
 pub use self::workers::Workers;
 use crate::Error;
 use crate::files::diff_watch::DiffWatches;
+use crate::housekeeping::output_limit;
 use crate::output::logs::Logs;
 use crate::output::preview_stream::PreviewSources;
 use crate::output::previews::Previews as Models;
@@ -53,6 +54,7 @@ use crate::server::Server;
 use crate::session::Resources;
 use crate::session::list::Lists;
 use crate::settings::{Clock, Settings};
+use crate::shed::disk_query::DiskQuery;
 use crate::shed::engine_watch::{EngineState, watch_engine};
 use crate::shed::registry::Registry;
 
@@ -122,10 +124,11 @@ impl Services {
                 let models = Models::default();
                 Previews { sources: PreviewSources { server, registry, logs, models } }
             },
-            server: Status { server: Arc::clone(server), engine },
+            server: Status { server: Arc::clone(server), engine: engine.clone() },
             sheds: {
                 let (server, registry, _) = again();
-                Sheds { server, registry, resources: resources.clone() }
+                let disk_query = DiskQuery::new(Arc::clone(&server), engine.clone());
+                Sheds { server, registry, resources: resources.clone(), disk_query }
             },
             streams: {
                 let (server, registry, _) = again();
@@ -170,6 +173,12 @@ impl App {
         }
         let state = watch::Sender::new(EngineState::Unknown);
         let services = Services::new(&server, &registry, &resources, state.subscribe());
+        if let Some(limit) = server.settings.sessions.output_total_bytes {
+            let (server, registry, logs) =
+                (Arc::clone(&server), registry.clone(), resources.logs.clone());
+            let tasks = server.tasks.clone();
+            tasks.spawn(output_limit::enforce(server, registry, logs, limit));
+        }
         server.tasks.spawn(watch_engine(Arc::clone(&server), resources, registry, state));
         let event = NewEvent::new(clock.now(), EventKind::ServerStarted, Actor::Server);
         match server.store.add_events(vec![event]).await {

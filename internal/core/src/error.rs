@@ -98,6 +98,14 @@ pub enum Error {
         /// The name that is taken.
         worker: String,
     },
+    /// The volume with a shed's worktrees is full, so nothing new can be started.
+    #[error("the volume of shed {shed:?} with {directory} is full")]
+    ShedDiskFull {
+        /// The shed.
+        shed: ShedName,
+        /// Where the volume is mounted.
+        directory: String,
+    },
     /// A worker's command could not be started.
     #[error("worker {worker:?}: {why}")]
     WorkerRefused {
@@ -178,6 +186,11 @@ impl Error {
         move |error| Self::Io { what, error }
     }
 
+    /// Whether the disk with the database was full.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Store(StoreError::DiskFull))
+    }
+
     /// What the caller gets.
     pub fn problem(&self) -> Problem {
         let detail = self.to_string();
@@ -201,6 +214,8 @@ impl Error {
             Self::SessionBusy { .. } | Self::Cancelled => Problem::new(Code::Busy, detail),
             Self::NoWorker { .. } => Problem::new(Code::WorkerNotFound, detail),
             Self::WorkerExists { .. } => Problem::new(Code::WorkerExists, detail),
+            Self::ShedDiskFull { shed, directory } => Problem::new(Code::DiskFull, detail)
+                .hint(format!("shed exec {shed} -- df -h {directory}")),
             Self::WorkerRefused { .. } => Problem::new(Code::ExecFailed, detail),
             Self::Git { kind, .. } => git(*kind, detail),
             Self::Output(error) => match error {

@@ -33,6 +33,7 @@ pub(crate) mod template_list;
 pub(crate) mod templates;
 pub(crate) mod unmanaged;
 pub(crate) mod view;
+pub(crate) mod volume;
 pub(crate) mod windows;
 
 /// What the session keepers of all sheds share. Clones are the same.

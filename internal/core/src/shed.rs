@@ -3,6 +3,7 @@
 pub(crate) mod clone;
 pub(crate) mod creation;
 pub(crate) mod credential_relay;
+pub(crate) mod disk_query;
 pub(crate) mod engine_watch;
 pub(crate) mod entered;
 pub(crate) mod handle;

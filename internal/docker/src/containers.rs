@@ -52,6 +52,12 @@ impl Inner {
         }
     }
 
+    pub(crate) async fn ping(&self) -> Result<(), Failure> {
+        let live = self.client.live().await?;
+        let asked = live.docker.ping();
+        self.client.ask(QUERY_LIMIT, "answer", asked).await.map(drop)
+    }
+
     pub(crate) async fn find(&self, shed: &ShedName) -> Result<Option<Found>, Failure> {
         let container = self.inspect(&self.labels.container(shed)).await?;
         let found = container.and_then(|container| found(container, &self.labels, &self.host_dirs));

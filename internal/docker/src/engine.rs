@@ -141,6 +141,10 @@ impl Engine for DockerEngine {
         })
     }
 
+    fn ping(&self) -> EngineFuture<'_, ()> {
+        Box::pin(async move { Ok(self.inner.ping().await?) })
+    }
+
     fn containers(&self) -> EngineFuture<'_, Vec<Found>> {
         Box::pin(async move { Ok(self.inner.containers().await?) })
     }

@@ -30,6 +30,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Name and version, for people. An engine that is too old is an error.
     fn describe(&self) -> EngineFuture<'_, String>;
 
+    /// Succeeds if the engine answers. Cheap; asked again and again.
+    fn ping(&self) -> EngineFuture<'_, ()>;
+
     /// All containers labelled with this server's id.
     fn containers(&self) -> EngineFuture<'_, Vec<Found>>;
 

@@ -297,7 +297,11 @@ fn later<'a, T: Send + 'a>(result: Result<T, EngineError>) -> EngineFuture<'a, T
 
 impl Engine for ProcessEngine {
     fn describe(&self) -> EngineFuture<'_, String> {
-        later(self.up().map(|()| "plain processes".to_owned()))
+        Box::pin(self.described())
+    }
+
+    fn ping(&self) -> EngineFuture<'_, ()> {
+        Box::pin(self.faults.ping())
     }
 
     fn containers(&self) -> EngineFuture<'_, Vec<Found>> {
@@ -416,7 +420,7 @@ impl Engine for ProcessEngine {
     }
 
     fn disk(&self) -> EngineFuture<'_, Vec<DiskUse>> {
-        later(self.up().map(|()| Vec::new()))
+        Box::pin(self.faults.disk())
     }
 
     fn changes(&self) -> EngineFuture<'_, Changes> {

@@ -1,3 +1,5 @@
+//! Tests of the data directory.
+
 use super::*;
 
 fn data_dir() -> (tempfile::TempDir, DataDir) {

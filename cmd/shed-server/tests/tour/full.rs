@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Home, SMALL_IMAGE, json};
+use crate::support::{Home, IMAGE, SMALL_IMAGE, eventually, json};
 
 /// Enough for shed-init, the database and its write-ahead log.
 const DISK: &str = "size=12m";
@@ -50,7 +50,7 @@ fn on_a_full_disk_creating_fails_and_deleting_works() {
     // Killed in this state, the server starts again with all its data.
     server.kill();
     let _server = home.start();
-    crate::support::eventually("it is known", || {
+    eventually("it is known", || {
         (home.tried(&["exec", "a", "--", "true"]).0 == Some(0)).then_some(())
     });
     disk.fill();
@@ -58,4 +58,39 @@ fn on_a_full_disk_creating_fails_and_deleting_works() {
     assert_eq!(json(&home.done(&["--json", "list"]))["sheds"].as_array().unwrap().len(), 1);
     std::fs::remove_file(home.data().join("filler")).unwrap();
     home.done(&["delete", "-f", "b"]);
+}
+
+#[test]
+fn a_session_that_filled_the_disk_can_be_deleted() {
+    let home = Home::with("[sessions]\noutput = \"1G\"\n");
+    let _disk = Disk::mount(&home.data());
+    let _server = home.start();
+    home.done(&["create", "a", "--image", IMAGE]);
+    home.done(&["run", "a", "-n", "loud", "-d", "--", "base64", "/dev/urandom"]);
+    let ready = || home.try_ask("GET", "/api/health/ready", None).unwrap();
+    eventually("a full disk", || {
+        let (status, health) = ready();
+        (status == 503 && health.to_string().contains("disk: ")).then_some(())
+    });
+    // It has taken the last byte when nothing more is stored.
+    let mut stored = 0;
+    eventually("the last byte", || {
+        let before = std::mem::replace(&mut stored, bytes_in(&home.data()));
+        (stored == before && home.tried(&["run", "a", "-d", "--", "true"]).0 != Some(0))
+            .then_some(())
+    });
+    home.done(&["sessions", "delete", "a", "loud"]);
+    assert_eq!(ready().0, 200, "its output is still there");
+    home.done(&["run", "a", "-d", "--", "true"]);
+}
+
+/// The size of all files below a directory.
+fn bytes_in(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_in(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }

@@ -19,6 +19,7 @@ use crate::access::Caller;
 use crate::server::Server;
 use crate::session::Resources;
 use crate::shed::creation::{self, ProgressReader};
+use crate::shed::disk_query::DiskQuery;
 use crate::shed::handle::Answer;
 use crate::shed::handle::Order;
 use crate::shed::registry::Registry;
@@ -43,6 +44,7 @@ pub struct Sheds {
     pub(crate) server: Arc<Server>,
     pub(crate) registry: Registry,
     pub(crate) resources: Resources,
+    pub(crate) disk_query: DiskQuery,
 }
 
 impl Sheds {
@@ -226,7 +228,7 @@ impl Sheds {
     /// What sheds and kept volumes occupy on disk.
     pub async fn disk(&self, person: &Person) -> Result<DiskUseList, Error> {
         person.may(Scope::Read, "to see what is on disk")?;
-        let mut disk = self.server.engine.disk().await?;
+        let mut disk = self.disk_query.ask().await?;
         disk.retain(|row| person.sees(&row.name));
         let known = self.registry.handles();
         for row in &mut disk {

@@ -6,6 +6,7 @@ use shed_api::server::{Health, Info};
 use tokio::sync::watch;
 
 use crate::Person;
+use crate::housekeeping::disk_space;
 use crate::server::Server;
 use crate::shed::engine_watch::EngineState;
 
@@ -45,6 +46,7 @@ impl Status {
             EngineState::Down(why) => missing.push(format!("engine: {why}")),
             EngineState::Unknown => missing.push("engine: not checked yet".to_owned()),
         }
+        missing.extend(disk_space::full(&self.server.settings.sessions.output_dir));
         if self.server.door_stop.is_cancelled() {
             missing.push("the server is shutting down".to_owned());
         }

@@ -1,7 +1,7 @@
 //! The logs of workers' output: a directory for each worker under the server's data. One writer appends, many read.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -47,6 +47,8 @@ pub(crate) struct Cell {
     is_queued: AtomicBool,
     /// Whether its writer is gone: it is closed when the compressor is done.
     is_over: AtomicBool,
+    /// Whether its worker is being deleted: nothing more is stored.
+    is_discarded: AtomicBool,
 }
 
 /// A log with chunks to compress.
@@ -161,6 +163,7 @@ impl Logs {
             mark,
             is_queued: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
+            is_discarded: AtomicBool::new(false),
         };
         let cell = Arc::new(cell);
         open.insert(worker.to_owned(), Arc::clone(&cell));
@@ -231,14 +234,25 @@ impl Logs {
     /// Removes the log of a worker that no longer exists. Blocks on the disk. A missing log is not an error.
     pub(crate) fn remove(&self, shed: &str, worker: &str) -> Result<(), Error> {
         self.forget(worker);
-        let dir = self.dir(shed, worker);
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(Error::io(format!("cannot remove {}", dir.display()))),
-        }
+        remove_dir(&self.dir(shed, worker))
     }
 
-    /// The same; `None` if nothing was ever written.
+    /// Removes the log of a worker that is being deleted and may still print. What it prints from now on counts as stored
+    /// and is dropped, so that its end can be reported without space on the disk. Blocks on the disk.
+    pub(crate) fn discard(&self, shed: &str, worker: &str) -> Result<(), Error> {
+        let cell = {
+            let open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.get(worker).cloned()
+        };
+        let Some(cell) = cell else {
+            return self.remove(shed, worker);
+        };
+        let _log = cell.log.lock().unwrap_or_else(PoisonError::into_inner);
+        cell.is_discarded.store(true, Ordering::Release);
+        remove_dir(&self.dir(shed, worker))
+    }
+
+    /// The same as [`Self::reader`]; `None` if nothing was ever written.
     pub(crate) fn find_reader(&self, shed: &str, worker: &str) -> Result<Option<Reader>, Error> {
         if self.dir(shed, worker).is_dir() {
             return self.reader(shed, worker).map(Some);
@@ -275,13 +289,16 @@ impl Logs {
     }
 
     /// Writes to a log and wakes its readers. Blocks on the disk.
-    pub(crate) fn write<T>(
+    pub(crate) fn write<T: Default>(
         &self,
         cell: &Arc<Cell>,
         write: impl FnOnce(&mut Log) -> Result<T, shed_output::Error>,
         is_note: bool,
     ) -> Result<T, Error> {
         let mut log = cell.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if cell.is_discarded.load(Ordering::Acquire) {
+            return Ok(T::default());
+        }
         let written = write(&mut log);
         let (end, epoch, pending) = (log.end(), log.epoch().unwrap_or(0), log.pending());
         if pending > 0 {
@@ -300,5 +317,41 @@ impl Logs {
     /// The offset from which a collector continues an epoch. `None` if the log has nothing of it.
     pub(crate) fn epoch_end(cell: &Cell, epoch: u64) -> Option<u64> {
         cell.log.lock().unwrap_or_else(PoisonError::into_inner).epoch_end(epoch)
+    }
+}
+
+fn remove_dir(dir: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(Error::io(format!("cannot remove {}", dir.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discarded_log_takes_output_and_stores_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = Logs::new(dir.path().to_owned(), 1 << 20);
+        let cell = logs.open("a", "w", None).unwrap();
+        logs.write(&cell, |log| log.begin_epoch(1, 1), true).unwrap();
+        logs.write(&cell, |log| log.append(1, 0, 2, b"one").map(drop), false).unwrap();
+        assert!(logs.dir("a", "w").exists());
+        logs.discard("a", "w").unwrap();
+        // The collector goes on, also after it began again.
+        let cell = logs.open("a", "w", None).unwrap();
+        logs.write(&cell, |log| log.append(1, 3, 2, b"two").map(drop), false).unwrap();
+        logs.write(&cell, |log| log.exit(1, 3, shed_output::Exit::Code(0)), true).unwrap();
+        logs.write(&cell, Log::sync, false).unwrap();
+        assert!(!logs.dir("a", "w").exists());
+        // Another worker has its log; one without a log is no error.
+        let other = logs.open("a", "x", None).unwrap();
+        logs.write(&other, |log| log.begin_epoch(1, 1), true).unwrap();
+        logs.close("x");
+        logs.discard("a", "x").unwrap();
+        logs.discard("a", "y").unwrap();
+        assert_eq!(std::fs::read_dir(logs.shed_dir("a")).unwrap().count(), 0);
     }
 }

@@ -22,6 +22,8 @@ pub struct SessionSettings {
     pub output_dir: PathBuf,
     /// The most compressed output of each worker in bytes.
     pub output_bytes: u64,
+    /// The most output of all workers together in bytes on disk; no limit when absent.
+    pub output_total_bytes: Option<u64>,
     /// Larger files are left out of checkpoints. Bytes.
     pub checkpoint_file_bytes: u64,
 }
@@ -45,6 +47,7 @@ impl Default for SessionSettings {
             templates: None,
             output_dir: PathBuf::from("output"),
             output_bytes: 100 << 20,
+            output_total_bytes: None,
             checkpoint_file_bytes: 10 << 20,
         }
     }

@@ -21,6 +21,7 @@ use crate::Error;
 use crate::output::collector::blocking;
 use crate::session::env::SessionOpEnv;
 use crate::session::handle::{Message, WorkerMessage};
+use crate::session::volume;
 use shed_agents::Start;
 use shed_guest::Link;
 use shed_guest::tmux::Command;
@@ -71,13 +72,21 @@ pub(crate) async fn open(env: &SessionOpEnv, worker: &str, opening: &Opening) ->
         socket.shutdown().await.ok();
     };
     timeout(PRELUDE_LIMIT, shown).await.ok();
-    match opening {
-        Opening::Command { .. } => tokio::select! {
-            started = started(env, worker, row.epoch) => started,
-            error = refusal(env, worker, row.epoch, &mut socket) => Err(error),
-            () = env.shed_stops() => Err(Error::ShedUnreachable(env.shed.clone())),
-        },
-        Opening::Notice(_) => Ok(()),
+    if let Opening::Notice(_) = opening {
+        return Ok(());
+    }
+    let started = tokio::select! {
+        started = started(env, worker, row.epoch) => started,
+        error = refusal(env, worker, row.epoch, &mut socket) => Err(error),
+        () = env.shed_stops() => Err(Error::ShedUnreachable(env.shed.clone())),
+    };
+    match started {
+        // Its runner could not create a spool.
+        Err(Error::WorkerRefused { .. }) if volume::is_full(&link).await => {
+            let (shed, directory) = (env.shed.clone(), link.hello().worktrees.clone());
+            Err(Error::ShedDiskFull { shed, directory })
+        }
+        started => started,
     }
 }
 

@@ -12,6 +12,7 @@ use shed_model::NewEvent;
 use shed_model::shed::life::Occasion;
 use shed_model::shed::{ShedRow, ShedSpec};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::Error;
 use crate::server::Server;
@@ -23,6 +24,11 @@ use crate::shed::registry::Registry;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often an engine that reports nothing is pinged: one that hangs keeps its connections open.
+pub(crate) const PING_PERIOD: Duration = Duration::from_secs(10);
+/// How long it may take to answer; more than a busy one needs.
+pub(crate) const PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether the engine answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,13 +83,25 @@ async fn try_watch_engine(
     let containers = server.engine.containers().await?;
     observe_all(server, resources, registry, containers).await;
     state.send_replace(EngineState::Up(words));
-    while let Some(change) = changes.next().await {
-        if let Some(handle) = registry.get(&change.shed) {
-            let found = server.engine.find(&change.shed).await?;
-            report(&handle, found, Occasion::Change).await;
+    loop {
+        match timeout(PING_PERIOD, changes.next()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(change)) => {
+                if let Some(handle) = registry.get(&change.shed) {
+                    let found = server.engine.find(&change.shed).await?;
+                    report(&handle, found, Occasion::Change).await;
+                }
+            }
+            Err(_) => ping(server).await?,
         }
     }
-    Ok(())
+}
+
+async fn ping(server: &Server) -> Result<(), EngineError> {
+    timeout(PING_LIMIT, server.engine.ping()).await.unwrap_or_else(|_| {
+        let seconds = PING_LIMIT.as_secs();
+        Err(EngineError::Unreachable(format!("the engine did not answer within {seconds} seconds")))
+    })
 }
 
 async fn report(handle: &KeeperHandle, found: Option<Found>, occasion: Occasion) {

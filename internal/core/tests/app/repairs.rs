@@ -155,3 +155,45 @@ async fn a_worktree_whose_creation_was_not_recorded_is_reused() {
     assert_eq!((again.directory.as_ref(), again.branch), (Some(&directory), made.branch));
     assert_eq!(sh(&test, "a", &format!("cat '{directory}/mine'")).await.stdout, "mine\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_for_disk_usage_share_one_query() {
+    let test = TestApp::start().await;
+    test.engine.hang(true);
+    let asked = async || test.app.sheds().disk(&test.admin).await;
+    let engine = async || {
+        eventually("the query", async || (test.engine.n_disk_queries() > 0).then_some(())).await;
+        test.engine.hang(false);
+    };
+    let (one, two, three, ()) = tokio::join!(asked(), asked(), asked(), engine());
+    for answer in [one, two, three] {
+        answer.unwrap();
+    }
+    assert_eq!(test.engine.n_disk_queries(), 1);
+    // The next one measures again.
+    asked().await.unwrap();
+    assert_eq!(test.engine.n_disk_queries(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_hangs_is_noticed() {
+    let test = TestApp::start_jumping().await;
+    test.shed("a").await;
+    assert_eq!(test.app.server().health().missing, Vec::<String>::new());
+    test.engine.hang(true);
+    let (app, admin) = (test.app.clone(), test.admin.clone());
+    let asked = tokio::spawn(async move { app.sheds().disk(&admin).await.map(drop) });
+    eventually("it is not ready", async || {
+        test.jump(std::time::Duration::from_secs(5)).await;
+        let missing = test.app.server().health().missing;
+        missing.iter().any(|it| it.contains("did not answer within 10 seconds")).then_some(())
+    })
+    .await;
+    assert_eq!(problem(asked.await.unwrap()).code, Code::EngineUnreachable);
+    test.engine.hang(false);
+    eventually("it is ready again", async || {
+        test.jump(std::time::Duration::from_secs(5)).await;
+        test.app.server().health().ready.then_some(())
+    })
+    .await;
+}

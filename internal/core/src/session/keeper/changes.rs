@@ -7,6 +7,7 @@ use shed_api::{Actor, EventKind};
 use shed_model::NewEvent;
 use shed_model::session::{Deletion, Managed, SessionRow};
 use shed_model::worker::WorkerRow;
+use shed_store::StoreError;
 
 use super::SessionKeeper;
 use crate::Error;
@@ -99,7 +100,13 @@ impl SessionKeeper {
         let event = NewEvent::new(self.now(), EventKind::SessionRemoved, actor.clone())
             .shed(self.shed.as_str())
             .session(&known.row.name);
-        self.server.store.remove_session(id.to_owned(), event).await?;
+        let removed = self.server.store.remove_session(id.to_owned(), event.clone()).await;
+        match removed {
+            Err(StoreError::DiskFull) if self.server.store.give_back() => {
+                self.server.store.remove_session(id.to_owned(), event).await?;
+            }
+            removed => removed?,
+        }
         self.show(|view| view.forget(id));
         Ok(())
     }

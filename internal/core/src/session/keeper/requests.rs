@@ -164,7 +164,15 @@ impl SessionKeeper {
         let written = match operation {
             Operation::Create => self.enter_status(id, SessionStatus::Creating, None, &actor).await,
             Operation::Delete => {
-                self.enter_status(id, SessionStatus::Removing, Some(order.force), &actor).await
+                let force = Some(order.force);
+                let mut written =
+                    self.enter_status(id, SessionStatus::Removing, force, &actor).await;
+                // What frees space must be possible when there is none.
+                if written.as_ref().is_err_and(Error::is_disk_full) && self.server.store.give_back()
+                {
+                    written = self.enter_status(id, SessionStatus::Removing, force, &actor).await;
+                }
+                written
             }
             _ => Ok(()),
         };

@@ -10,6 +10,8 @@ use tokio::sync::oneshot;
 use super::terminate::{end_everything, end_leftovers};
 use crate::Error;
 use crate::files::worktree::{last_checkpoint, remove_worktree, survey};
+use crate::housekeeping::disk_space;
+use crate::output::collector::blocking;
 use crate::session::env::SessionOpEnv;
 use crate::session::events::status_event;
 use crate::session::handle::Message;
@@ -56,6 +58,7 @@ async fn try_delete(
 ) -> Result<(), Error> {
     let spec = &known.row.spec;
     if !known.row.owns_worktree() {
+        make_space(env, known).await;
         *has_ended = true;
         end_everything(env, GRACE).await?;
         end_leftovers(env).await;
@@ -81,6 +84,7 @@ async fn try_delete(
     if let Some(refused) = deletion::refusal(&env.shed, name, &spec.directory, &risk, force) {
         return Err(Error::Rejected(refused));
     }
+    make_space(env, known).await;
     *has_ended = true;
     end_everything(env, GRACE).await?;
     if !spec.teardown.is_empty() {
@@ -101,9 +105,35 @@ async fn try_delete(
     forget(env).await
 }
 
-/// Removes a session's rows. Its output stays until it is tidied up.
+/// On a full disk the output of a session goes with it, and first: the rest of the deletion needs space.
+async fn make_space(env: &SessionOpEnv, known: &Managed) {
+    let output_dir = env.server.settings.sessions.output_dir.clone();
+    let workers: Vec<String> = known.workers.iter().map(|row| row.id.clone()).collect();
+    let (logs, shed, store) =
+        (env.resources.logs.clone(), env.shed.clone(), env.server.store.clone());
+    let removed = blocking(move || {
+        if disk_space::full(&output_dir).is_some() {
+            for worker in &workers {
+                logs.discard(shed.as_str(), worker)?;
+            }
+        }
+        store.keep_reserve();
+        Ok(())
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!(shed = %env.shed, session = %known.row.name, %error, "output was not removed from a full disk");
+    }
+}
+
+/// Removes a session's rows. Its output stays until it is tidied up, unless the disk is full.
 pub(super) async fn forget(env: &SessionOpEnv) -> Result<(), Error> {
     let known = env.known()?;
+    forget_rows(env, &known).await?;
+    make_space(env, &known).await;
+    Ok(())
+}
+
+async fn forget_rows(env: &SessionOpEnv, known: &Managed) -> Result<(), Error> {
     let (done, forgotten) = oneshot::channel();
     let post = Message::Forget(known.row.id.clone(), env.actor.clone(), done);
     env.messages.send(post).await.map_err(|_| Error::ShuttingDown)?;
