@@ -61,6 +61,8 @@ struct Collector {
     is_busy: BTreeSet<Epoch>,
     /// Epochs whose runner may be about to release its lock, with the number of checks so far.
     closing: BTreeMap<Epoch, u32>,
+    /// How much of each epoch the server has stored.
+    stored: BTreeMap<Epoch, u64>,
     /// When the locks are checked again.
     check_locks_at: Option<Instant>,
     /// When all spools are checked again, if something could not be watched.
@@ -87,6 +89,7 @@ impl Collector {
             busy: VecDeque::new(),
             is_busy: BTreeSet::new(),
             closing: BTreeMap::new(),
+            stored: BTreeMap::new(),
             check_locks_at: None,
             check_all_at: None,
             root_is_gone: false,
@@ -236,6 +239,7 @@ impl Collector {
                     self.delete(of);
                 } else {
                     segments::delete_before(&self.path(of), offset);
+                    self.stored.insert(of, offset);
                 }
             }
             CollectorRequest::Forget { worker } => {
@@ -260,6 +264,7 @@ impl Collector {
     fn forget(&mut self, epoch: Epoch) {
         self.known.remove(&epoch);
         self.closing.remove(&epoch);
+        self.stored.remove(&epoch);
         self.watches.forget(epoch);
     }
 
@@ -273,7 +278,13 @@ impl Collector {
                     self.make_busy(epoch);
                 }
             }
-            Change::Created(epoch) => self.recheck(epoch),
+            Change::Created(epoch) => {
+                // The segment before a new one may be stored already, and a full disk needs its space.
+                if let Some(offset) = self.stored.get(&epoch) {
+                    segments::delete_before(&self.path(epoch), *offset);
+                }
+                self.recheck(epoch);
+            }
             Change::Closed(epoch) => {
                 self.closing.insert(epoch, 0);
                 self.check_locks_at = Some(Instant::now());

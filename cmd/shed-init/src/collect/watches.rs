@@ -100,6 +100,7 @@ impl Watches {
     pub(super) fn add_epoch(&mut self, epoch: Epoch, path: &Path) -> Result<(), Errno> {
         let flags = WatchFlags::MODIFY
             | WatchFlags::CREATE
+            | WatchFlags::MOVED_TO
             | WatchFlags::CLOSE_WRITE
             | WatchFlags::DELETE_SELF;
         let watch = self.add(Target::Epoch(epoch), path, flags)?;
@@ -154,7 +155,9 @@ impl Watches {
                         event.file_name().is_some_and(|name| name.to_bytes() == LOCK.as_bytes());
                     if is_lock { Change::Closed(*epoch) } else { Change::Output(*epoch) }
                 }
-                Some(Target::Epoch(epoch)) if flags.contains(ReadFlags::CREATE) => {
+                Some(Target::Epoch(epoch))
+                    if flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) =>
+                {
                     Change::Created(*epoch)
                 }
                 Some(Target::Epoch(epoch)) => Change::Output(*epoch),

@@ -281,17 +281,8 @@ fn output_is_sent_immediately() {
 fn on_a_full_disk_output_is_lost_in_the_spool_but_not_in_the_window() {
     let shed = Shed::new();
     let of = epoch(1, 1);
-    let disk = shed.work().join("disk");
-    std::fs::create_dir(&disk).unwrap();
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=3m,mode=0777", "none"])
-        .arg(&disk)
-        .status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        // Only root may mount a small disk.
-        return;
-    }
-    let _unmount = Unmount(disk.clone());
+    let Some(mount) = small_disk(&shed) else { return };
+    let disk = mount.0.clone();
     let (script, printed) = lines(&shed, 12);
     let mut plan = line(of, &format!("{script}; exit 5"));
     plan.spool = Some(disk.join("spool"));
@@ -309,6 +300,54 @@ fn on_a_full_disk_output_is_lost_in_the_spool_but_not_in_the_window() {
         matches!(items.last(), Some(Item::Exit { status: Status::Code(5), offset: at, .. }) if *at == offset),
         "{items:?}"
     );
+}
+
+#[test]
+fn on_a_full_disk_output_reaches_a_server_that_stores_it() {
+    let shed = Shed::new();
+    let of = epoch(1, 1);
+    let Some(mount) = small_disk(&shed) else { return };
+    let spool = mount.0.join("spool");
+    let mut plan = line(of, "stty raw -echo; printf up; exec cat");
+    plan.spool = Some(spool.clone());
+    shed.run(plan);
+    let mut collector = Collector::start(&spool);
+    collector.found(of);
+    collector.follow(of, 0);
+    let mut stored = 0;
+    let mut store = |collector: &mut Collector, wanted: u64| {
+        while stored < wanted {
+            let item = collector.until(|item| !matches!(item, Item::Started { .. }));
+            if let Item::Output { offset, bytes, .. } = &item {
+                assert_eq!(*offset, stored);
+                stored += bytes.len() as u64;
+                collector.ask(Ask::Ack { of, offset: stored, end: false });
+            }
+            assert!(!matches!(item, Item::Gap { .. }), "{item:?}");
+        }
+    };
+    store(&mut collector, 2);
+    let mut filler = std::fs::File::create(mount.0.join("filler")).unwrap();
+    for size in [64 << 10, 4 << 10, 512, 1] {
+        while filler.write_all(&vec![0; size]).is_ok() {}
+    }
+    let epoch_dir = spool.join(of.worker.to_string()).join(of.epoch.to_string());
+    let mut control = Shed::control_at(&epoch_dir.join(shed_link::control::SOCKET));
+    let text = vec![b'x'; 4 << 10];
+    for n in 1..=60_u64 {
+        control.send(&shed_link::control::Ask::Input(text.clone()));
+        store(&mut collector, 2 + n * text.len() as u64);
+    }
+}
+
+/// A file system of 3 MiB; `None` if this user may not mount one.
+fn small_disk(shed: &Shed) -> Option<Unmount> {
+    let disk = shed.work().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mut mount = std::process::Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=3m,mode=0777", "none"]).arg(&disk);
+    // Only root may mount a small disk.
+    mount.status().is_ok_and(|status| status.success()).then(|| Unmount(disk))
 }
 
 struct Unmount(std::path::PathBuf);
