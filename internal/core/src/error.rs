@@ -137,6 +137,11 @@ pub enum Error {
     /// The shed-init of the shed is too old for the request. It is updated when the shed starts.
     #[error("the shed-init of shed {0:?} is too old for this request")]
     OldShedInit(ShedName),
+    /// The shed is running, but its container was created for another data directory of the server.
+    #[error(
+        "shed {0:?} is running, but its container was created for another data directory and cannot connect"
+    )]
+    Stranded(ShedName),
     /// The image has no tmux.
     #[error("the image of shed {0:?} has no tmux")]
     NoTmux(ShedName),
@@ -230,7 +235,7 @@ impl Error {
                 let problem = Problem::new(failure.code, detail);
                 Problem { hint: failure.hint.clone(), ..problem }
             }
-            Self::ShedUnreachable(shed) => {
+            Self::ShedUnreachable(shed) | Self::Stranded(shed) => {
                 Problem::new(Code::ShedUnreachable, detail).hint(format!("shed restart {shed}"))
             }
             Self::OldShedInit(shed) => {

@@ -36,6 +36,8 @@ impl Inner {
             until: None,
             filters: Some(filters),
         };
+        let (probes, engine) = (Arc::clone(&self), Arc::clone(&live));
+        tokio::spawn(async move { probes.sweep_probes(&engine).await });
         let (sender, mut changes) = mpsc::channel(UNREAD);
         tokio::spawn(async move {
             self.forward_events(live.docker.events(Some(options)), sender).await;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Stats};
@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) host_dirs: HostDirs,
     /// Name of the network of open sheds.
     pub(crate) network: String,
+    /// When this process began to use the engine, since 1970.
+    pub(crate) since: Duration,
     /// Filled while the network is known to exist. Locked to be read or replaced.
     pub(crate) network_there: Mutex<Arc<OnceCell<()>>>,
     /// Ids of containers known to be ours. Locked for single lookups.
@@ -87,6 +89,7 @@ impl DockerEngine {
             labels: Labels { server_id, prefix, extra: extra_labels },
             host_dirs,
             network,
+            since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             network_there: Mutex::default(),
             ids: Mutex::default(),
             homes: Mutex::default(),

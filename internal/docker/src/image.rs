@@ -17,7 +17,8 @@ use crate::passwd::{self, Entry, MAX_BYTES};
 
 /// Symbolic links that are followed to an image's user database.
 const MAX_LINKS: usize = 4;
-/// A container that probes an image lives for some tenths of a second. One this old was left by a server that died.
+/// A container that probes an image lives for some tenths of a second. One that is this old, or older than this process,
+/// was left by a server that died.
 const PROBE_AGE: Duration = Duration::from_secs(600);
 
 impl Inner {
@@ -105,7 +106,7 @@ impl Inner {
     }
 
     /// Removes probe containers of a server that died while it probed an image.
-    async fn sweep_probes(&self, live: &Live) {
+    pub(crate) async fn sweep_probes(&self, live: &Live) {
         let filters = Some(self.labels.probe_filter());
         let options =
             ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
@@ -117,7 +118,9 @@ impl Inner {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         for probe in list {
             let made = probe.created.and_then(|at| u64::try_from(at).ok()).map(Duration::from_secs);
-            let old = made.is_some_and(|made| now.saturating_sub(made) > PROBE_AGE);
+            let old = made.is_some_and(|made| {
+                now.saturating_sub(made) > PROBE_AGE || made.as_secs() < self.since.as_secs()
+            });
             if let Some(id) = probe.id.filter(|_| old) {
                 self.remove_probe(live, &id).await;
             }

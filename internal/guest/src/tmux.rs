@@ -121,6 +121,10 @@ fn read(ran: Ran) -> Result<String, TmuxFailure> {
         TmuxError::NoServer | TmuxError::NoSession => TmuxFailure::NoSession(said),
         TmuxError::Lost => TmuxFailure::Lost,
         TmuxError::Duplicate => TmuxFailure::Duplicate(said),
+        TmuxError::NoProcess(text) => {
+            let text = shed_api::name::printable(&text);
+            TmuxFailure::Guest(Error::Refused(Refusal::NoResources(text)))
+        }
         TmuxError::Other(text) => TmuxFailure::Other(shed_api::name::printable(&text)),
     })
 }
@@ -138,6 +142,10 @@ mod tests {
         let failed = |stderr: &str| read(ran(Status::Code(1), stderr, false)).unwrap_err();
         assert_eq!(read(ran(Status::Code(0), "", false)).unwrap(), "out");
         assert!(matches!(read(ran(Status::Code(0), "", true)), Err(TmuxFailure::TooLong)));
+        assert!(matches!(
+            failed("create window failed: fork failed: Resource temporarily unavailable\n"),
+            TmuxFailure::Guest(Error::Refused(Refusal::NoResources(_)))
+        ));
         assert!(matches!(failed("can't find session: x\n"), TmuxFailure::NoSession(_)));
         assert!(matches!(failed("server exited unexpectedly\n"), TmuxFailure::Lost));
         assert!(matches!(failed("duplicate session: x\n"), TmuxFailure::Duplicate(_)));

@@ -16,6 +16,9 @@ pub enum TmuxError {
     /// A session of this name already exists.
     #[error("the session already exists")]
     Duplicate,
+    /// No process could be started: the limit of processes is reached.
+    #[error("tmux: {0}")]
+    NoProcess(String),
     /// Any other error: the first line of tmux's message.
     #[error("tmux: {0}")]
     Other(String),
@@ -44,6 +47,8 @@ impl TmuxError {
             Self::NoSession
         } else if first.starts_with("duplicate session") {
             Self::Duplicate
+        } else if first.contains("fork failed") {
+            Self::NoProcess(first.to_owned())
         } else {
             Self::Other(first.to_owned())
         }
@@ -58,6 +63,8 @@ mod tests {
     fn error_messages_are_classified() {
         let no_server = "no server running on /tmp/tmux-0/default\n";
         assert_eq!(TmuxError::parse(no_server), TmuxError::NoServer);
+        let limit = "create window failed: fork failed: Resource temporarily unavailable";
+        assert_eq!(TmuxError::parse(limit), TmuxError::NoProcess(limit.to_owned()));
         let no_socket = "error connecting to /tmp/tmux-0/default (No such file or directory)";
         assert_eq!(TmuxError::parse(no_socket), TmuxError::NoServer);
         assert_eq!(TmuxError::parse("can't find session: foo"), TmuxError::NoSession);

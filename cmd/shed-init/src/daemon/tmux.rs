@@ -177,9 +177,10 @@ async fn run_tmux(state: &State, argv: Vec<String>) -> Result<String, Failed> {
 fn failed(stderr: &str) -> Failed {
     match TmuxError::parse(stderr) {
         TmuxError::NoServer | TmuxError::Lost => Failed::NoServer,
-        error @ (TmuxError::NoSession | TmuxError::Duplicate | TmuxError::Other(_)) => {
-            Failed::Other(error.to_string())
-        }
+        error @ (TmuxError::NoSession
+        | TmuxError::Duplicate
+        | TmuxError::NoProcess(_)
+        | TmuxError::Other(_)) => Failed::Other(error.to_string()),
     }
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use clap_complete::ArgValueCandidates;
 use shed_api::name::printable;
+use shed_api::problem::exit;
 use shed_api::session::{NewSession, Session, SessionLimits, SessionStatus, SessionType};
 use shed_api::stream::AttachOpen;
-use shed_client::Client;
+use shed_client::{Client, ClientError};
 
 use super::attach;
 use super::limits::Limits;
@@ -132,7 +133,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
             Failure::usage("a login shell needs a terminal").hint(format!("shed run {name} -d"))
         );
     }
-    let made = client.new_session(&name, &request(args)?).await?;
+    let request = request(args)?;
+    let made = client.new_session(&name, &request).await;
+    let made = made.map_err(|error| unanswered(error, &name, request.name.as_deref()))?;
     context.out.say(&format!("session {name}/{} was created", made.name));
     if detach {
         context.out.data(&made, || format!("{}\n", made.name))?;
@@ -142,6 +145,17 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         return attach_when_started(&client, &made, context).await;
     }
     follow(&client, &made, context).await
+}
+
+/// A creation whose answer was lost goes on: the server finishes it, also after a restart.
+fn unanswered(error: ClientError, shed: &str, session: Option<&str>) -> Failure {
+    let is_lost = matches!(error, ClientError::Lost { .. });
+    let failure = Failure::from(error);
+    match session {
+        _ if !is_lost => failure,
+        Some(session) => failure.hint(format!("shed sessions show {shed} {session}")),
+        None => failure.hint(format!("shed sessions {shed}")),
+    }
 }
 
 fn request(args: Args) -> Result<NewSession, Failure> {
@@ -252,7 +266,12 @@ async fn follow(client: &Client, made: &Session, context: &Context) -> Outcome {
     let worker = first_worker(made)?;
     let (name, session) = (made.shed_name.as_str(), made.id.as_str());
     let output = Output { client, name, session, worker: &worker, context };
-    match output.follow(0, true).await? {
+    let ending = output.follow(0, true).await.map_err(|failure| match failure.status {
+        // The command goes on without the server.
+        exit::UNREACHABLE => failure.hint(format!("shed output -f {name} {}", made.name)),
+        _ => failure,
+    });
+    match ending? {
         Ending::Detached => Ok(INTERRUPTED),
         Ending::Removed => Err(Failure::new(format!("session {name}/{} was removed", made.name))),
         Ending::Exited(worker) => worker.exit.as_ref().map_or_else(
@@ -262,5 +281,21 @@ async fn follow(client: &Client, made: &Session, context: &Context) -> Outcome {
             },
             |exit| Ok(exit.shell_status()),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_answer_names_the_session() {
+        let (address, why) = ("x".to_owned(), "reset".to_owned());
+        let lost = || ClientError::Lost { address: address.clone(), why: why.clone() };
+        let hint = |error, session| unanswered(error, "web", session).hint;
+        assert_eq!(hint(lost(), Some("fix")).as_deref(), Some("shed sessions show web fix"));
+        assert_eq!(hint(lost(), None).as_deref(), Some("shed sessions web"));
+        let none = ClientError::Unreachable { address: address.clone(), why: why.clone() };
+        assert_eq!(hint(none, Some("fix")).as_deref(), Some("shed doctor"), "nothing was sent");
     }
 }

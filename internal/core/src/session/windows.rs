@@ -35,6 +35,8 @@ pub(crate) const FIRST_EPOCH: u64 = 1;
 const STAT_LIMIT_MS: u64 = 10_000;
 /// How long a command may take to be started, or refused.
 const START_LIMIT: Duration = Duration::from_secs(15);
+/// How long the end of a worker without a runner may take to be collected, if it is.
+const COLLECT_LIMIT: Duration = Duration::from_secs(3);
 /// How long a runner takes its prelude.
 const PRELUDE_LIMIT: Duration = Duration::from_secs(5);
 /// How much of a worker's past is shown again in its window: what a person scrolls through, in bytes.
@@ -388,12 +390,15 @@ pub(crate) async fn stop(
         return Ok(());
     }
     let link = env.link()?;
-    match Runner::connect(&link, &worker.id, worker.epoch).await {
-        Ok(mut runner) => runner.stop(grace).await?,
-        // It is gone already, and what it left is being collected.
-        Err(shed_guest::Error::Connect(_)) => {}
+    let limit = match Runner::connect(&link, &worker.id, worker.epoch).await {
+        Ok(mut runner) => {
+            runner.stop(grace).await?;
+            START_LIMIT
+        }
+        // It is gone, and what it left is being collected; or it never began.
+        Err(shed_guest::Error::Connect(_)) => COLLECT_LIMIT,
         Err(error) => return Err(error.into()),
-    }
+    };
     let mut view = env.view.clone();
     let over = view.wait_for(|view| {
         let known = view.sessions.get(&env.id);
@@ -404,7 +409,7 @@ pub(crate) async fn stop(
     });
     tokio::select! {
         // A spool that is not there any more tells nothing; the processes are gone all the same.
-        over = timeout(START_LIMIT, over) => drop(over),
+        over = timeout(limit, over) => drop(over),
         () = env.shed_stops() => {}
     }
     Ok(())

@@ -86,9 +86,15 @@ async fn wait_to_enter(caller: &Caller<'_>, handle: &KeeperHandle) -> Result<Lin
             }
             ShedStatus::Running => {
                 let changed = timeout(LINK_LIMIT, view.changed()).await;
-                changed
-                    .map_err(|_| Error::ShedUnreachable(name.clone()))?
-                    .map_err(|_| Error::ShuttingDown)?;
+                let unreachable = || {
+                    let error = if view.borrow().is_stranded() {
+                        Error::Stranded
+                    } else {
+                        Error::ShedUnreachable
+                    };
+                    error(name.clone())
+                };
+                changed.map_err(|_| unreachable())?.map_err(|_| Error::ShuttingDown)?;
             }
             ShedStatus::Creating | ShedStatus::Starting | ShedStatus::Stopping => {
                 view.changed().await.map_err(|_| Error::ShuttingDown)?;

@@ -61,6 +61,11 @@ impl View {
         self.is_reachable() && (self.table_is_old || is_readable())
     }
 
+    /// Whether its container runs and cannot connect, because it was created for another data directory.
+    pub(crate) fn is_stranded(&self) -> bool {
+        self.link.is_none() && self.found.as_ref().is_some_and(|found| found.stranded)
+    }
+
     pub(crate) fn has_container(&self) -> bool {
         self.found.is_some()
     }
@@ -137,6 +142,13 @@ impl View {
                     }
                     Err(NoSessions::Down(why)) => warning(Code::Internal, why.clone(), None),
                 }
+            }
+            ShedStatus::Running if self.is_stranded() => {
+                let name = &self.row.name;
+                let detail = format!(
+                    "its container was created for another data directory and cannot connect; shed restart {name}"
+                );
+                warning(Code::ShedUnreachable, detail, age_ms)
             }
             ShedStatus::Running => {
                 warning(Code::ShedUnreachable, "its shed-init does not answer".to_owned(), age_ms)
