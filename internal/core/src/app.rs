@@ -90,7 +90,7 @@ impl Services {
         server: &Arc<Server>,
         registry: &Registry,
         resources: &Resources,
-        engine: watch::Receiver<EngineState>,
+        engine: &watch::Receiver<EngineState>,
     ) -> Self {
         let again = || (Arc::clone(server), registry.clone(), resources.logs.clone());
         let sessions = {
@@ -172,7 +172,7 @@ impl App {
             }
         }
         let state = watch::Sender::new(EngineState::Unknown);
-        let services = Services::new(&server, &registry, &resources, state.subscribe());
+        let services = Services::new(&server, &registry, &resources, &state.subscribe());
         if let Some(limit) = server.settings.sessions.output_total_bytes {
             let (server, registry, logs) =
                 (Arc::clone(&server), registry.clone(), resources.logs.clone());

@@ -86,7 +86,8 @@ fn lingering() -> (std::net::TcpStream, std::net::TcpStream) {
     let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (peer, _) = listener.accept().unwrap();
     socket.set_nonblocking(true).unwrap();
-    while std::io::Write::write(&mut &socket, &[0; 64 << 10]).is_ok() {}
+    let much = vec![0; MUCH];
+    while std::io::Write::write(&mut &socket, &much).is_ok() {}
     set_socket_linger(&socket, Some(BLOCKED)).unwrap();
     (socket, peer)
 }

@@ -1,6 +1,7 @@
 //! Shed-inits that attack the server. They run on threads of the test's process, which is the same to the kernel as a
 //! process in a container: they hold descriptors of the same open files, and the other ends of the same sockets.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -24,6 +25,8 @@ use tokio::time::sleep;
 const LINGER: Duration = Duration::from_secs(60);
 /// The size of a message that means nothing.
 const JUNK_BYTES: usize = 1 << 20;
+/// What fills a socket is written in parts of this size, in bytes.
+const FILL_BYTES: usize = 64 << 10;
 /// Between two attempts to connect, and two links of [`Attack::Links`].
 const PAUSE: Duration = Duration::from_millis(5);
 /// Messages of [`Attack::Flood`] before it looks for requests.
@@ -214,7 +217,7 @@ async fn flood(sender: &mut Sender, n: u64) -> Result<(), LinkError> {
     let message = match n % 4 {
         0 => {
             let tmux = Tmux::Down(format!("{n}: {}", "x".repeat(1 << 10)));
-            Message::TmuxSnapshot(TmuxSnapshot { tmux, at_ms: n, foreground: Default::default() })
+            Message::TmuxSnapshot(TmuxSnapshot { tmux, at_ms: n, foreground: BTreeMap::new() })
         }
         1 => Message::Exited { process: n, status: Status::Code(0) },
         2 => Message::Reply { id: n << 32, reply: Reply::Started { pid: 1 } },
@@ -229,7 +232,8 @@ fn lingering() -> io::Result<(std::net::TcpStream, std::net::TcpStream)> {
     let socket = std::net::TcpStream::connect(listener.local_addr()?)?;
     let (peer, _) = listener.accept()?;
     socket.set_nonblocking(true)?;
-    while io::Write::write(&mut &socket, &[0; 64 << 10]).is_ok() {}
+    let much = vec![0; FILL_BYTES];
+    while io::Write::write(&mut &socket, &much).is_ok() {}
     set_socket_linger(&socket, Some(LINGER))?;
     Ok((socket, peer))
 }
