@@ -3,8 +3,9 @@
 # checks that each program starts as dev. A login shell's PATH always has /usr/local/bin, whatever /etc/profile does to the rest.
 set -euo pipefail
 ln -s /opt/node/bin/node /opt/node/bin/npm /opt/node/bin/npx /usr/local/bin/
+chmod 755 /usr/local/share/shed-agents/start
 for name in claude codex opencode gemini; do
-  ln -s "/opt/agents/node_modules/.bin/$name" "/usr/local/bin/$name"
+  ln -s /usr/local/share/shed-agents/start "/usr/local/bin/$name"
 done
 
 cp -RT /usr/local/share/shed-agents/home /home/dev
