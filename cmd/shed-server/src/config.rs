@@ -224,7 +224,8 @@ impl Config {
                 ));
             }
             let FileAgent { command, model, prompt, new, resume } = agent.clone();
-            agents.insert(name.clone(), Agent { command, model, prompt, new, resume });
+            let program = shed_agents::Program::of(&command[0]);
+            agents.insert(name.clone(), Agent { command, model, prompt, new, resume, program });
         }
         Ok(SessionSettings {
             concurrency: Concurrency {

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::session::submit::Turns;
 use crate::settings::{Clock, Settings};
 use crate::tasks::Tasks;
 use crate::uptime::UptimeClock;
@@ -32,6 +33,8 @@ pub(crate) struct Server {
     pub(crate) door_stop: CancellationToken,
     /// Counts changes of any shed's view. Readers are woken and read the views; the number itself means nothing.
     pub(crate) bell: watch::Sender<u64>,
+    /// Who submits to which pane.
+    pub(crate) turns: Turns,
 }
 
 impl Server {
@@ -54,6 +57,7 @@ impl Server {
             door_tasks: TaskTracker::new(),
             door_stop: CancellationToken::new(),
             bell: watch::Sender::new(0),
+            turns: Turns::default(),
         }
     }
 

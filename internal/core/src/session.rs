@@ -16,6 +16,7 @@ pub(crate) const WORKSPACE: &str = "/workspace";
 use crate::output::logs::Logs;
 use crate::scheduler::admission::Slots;
 
+pub(crate) mod conversations;
 pub(crate) mod env;
 pub(crate) mod events;
 pub(crate) mod handle;
@@ -28,6 +29,7 @@ pub(crate) mod operations;
 pub(crate) mod requests;
 pub(crate) mod screen;
 pub(crate) mod settings;
+pub(crate) mod submit;
 pub(crate) mod table;
 pub(crate) mod template_list;
 pub(crate) mod templates;

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod conversation;
 pub mod env;
 pub mod event;
 pub mod lane;

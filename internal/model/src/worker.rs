@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use shed_api::stream::Exit;
 use shed_api::worker::{WorkerKind, WorkerStatus};
 
+use crate::conversation::Conversation;
+
 /// Why a worker ended that ended because its shed stopped.
 pub const STOPPED_WITH_SHED: &str = "stopped with the shed";
 /// The same in rows of earlier builds of 0.1. They are read, not rewritten.
@@ -26,9 +28,12 @@ pub struct WorkerSpec {
     /// What the agent is asked first; absent when it starts without a prompt, and for a terminal.
     #[serde(default)]
     pub prompt: Option<String>,
-    /// The id of the agent's conversation, a UUID. Agents that accept no id ignore it.
-    #[serde(default)]
+    /// The id of the agent's conversation in rows of older versions, which have no record. They are read, not rewritten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
+    /// The record of the agent's conversation; absent for a terminal, and in rows of older versions.
+    #[serde(default)]
+    pub record: Option<Conversation>,
     /// The command as argv; empty for a login shell.
     #[serde(default)]
     pub command: Vec<String>,
@@ -107,7 +112,7 @@ pub enum WorkerChange {
 pub enum Opening {
     /// To start the command.
     Command {
-        /// Whether an agent resumes its conversation.
+        /// Whether an agent goes on with its conversation, as far as there is one.
         continues: bool,
     },
     /// To show its past output and this line.
@@ -115,6 +120,13 @@ pub enum Opening {
 }
 
 impl WorkerRow {
+    /// The record of its agent's conversation. `takes_id` says whether the agent begins conversations with a given id.
+    pub fn conversation(&self, takes_id: bool) -> Conversation {
+        let older =
+            || Conversation::of_older_row(self.spec.conversation.as_deref(), takes_id, self.epoch);
+        self.spec.record.clone().unwrap_or_else(older)
+    }
+
     /// Whether its command was started and has not ended.
     pub fn is_alive(&self) -> bool {
         self.epoch > 0 && self.status != WorkerStatus::Exited
@@ -167,7 +179,7 @@ impl WorkerRow {
     }
 
     /// How it comes back when its shed has started again; `None` if its window had closed. `resumes` says whether its agent
-    /// can resume this conversation.
+    /// can resume a conversation by its id.
     pub fn restored(&self, shed: &str, session: &str, resumes: bool) -> Option<Opening> {
         let spec = &self.spec;
         let ran = self.status != WorkerStatus::Exited || self.stopped_with_shed();
@@ -220,6 +232,7 @@ mod tests {
                 model: None,
                 prompt: None,
                 conversation: None,
+                record: None,
                 command: vec!["make".to_owned()],
                 directory: None,
                 env: BTreeMap::new(),

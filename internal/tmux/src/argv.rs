@@ -26,19 +26,16 @@ impl Target {
     }
 }
 
-/// The most bytes of text in one `send-keys`. tmux refuses commands over 16 KiB.
-pub const MAX_TEXT_BYTES: usize = 4 << 10;
-
 /// The most lines of history that [`capture`] prints.
 pub const MAX_CAPTURE_LINES: u32 = 100_000;
 
-fn words(list: &[&str]) -> Vec<String> {
+pub(crate) fn words(list: &[&str]) -> Vec<String> {
     // Without `-u` and without a UTF-8 locale, tmux replaces characters in its output, tabs among them.
     ["tmux", "-u"].iter().chain(list).map(|word| (*word).to_owned()).collect()
 }
 
 /// Escapes an argument so that tmux takes a `;` at its end as text.
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     match text.strip_suffix(';') {
         Some(rest) => format!("{rest}\\;"),
         None => text.to_owned(),
@@ -295,58 +292,6 @@ pub fn active_directory(target: &Target) -> Vec<String> {
     words(&["display-message", "-p", "-t", &target.pane(), "#{pane_current_path}"])
 }
 
-/// Leaves copy mode, so that the following input reaches the program.
-pub fn leave_modes(target: &Target) -> Vec<String> {
-    let pane = target.pane();
-    words(&["if-shell", "-F", "-t", &pane, "#{pane_in_mode}", "send-keys -X cancel"])
-}
-
-/// Types literal text, split into as many commands as needed. A newline is typed as Enter, as terminals do when pasting.
-pub fn type_text(target: &Target, text: &str) -> Vec<Vec<String>> {
-    let text = text.replace("\r\n", "\r").replace('\n', "\r");
-    let mut commands = Vec::new();
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let mut end = rest.len().min(MAX_TEXT_BYTES);
-        while !rest.is_char_boundary(end) {
-            end -= 1;
-        }
-        let (now, later) = rest.split_at(end);
-        let pane = target.pane();
-        commands.push(words(&["send-keys", "-l", "-t", &pane, "--", &literal(now)]));
-        rest = later;
-    }
-    commands
-}
-
-/// Presses keys, given by their tmux names.
-pub fn press_keys(target: &Target, keys: &[String]) -> Vec<String> {
-    let mut argv = words(&["send-keys", "-t", &target.pane(), "--"]);
-    argv.extend(keys.iter().map(|key| literal(key)));
-    argv
-}
-
-/// Key names with more than one character.
-const NAMED_KEYS: &[&str] = &[
-    "Enter", "Escape", "Tab", "BTab", "Space", "BSpace", "Up", "Down", "Left", "Right", "Home",
-    "End", "PageUp", "PgUp", "PPage", "PageDown", "PgDn", "NPage", "Insert", "IC", "Delete", "DC",
-];
-
-/// Whether `key` is the name of a key (`Enter`, `C-c`, `M-x`, `F12`, `a`). tmux types anything else as text.
-pub fn is_key_name(key: &str) -> bool {
-    let mut base = key;
-    while let Some(rest) = ["C-", "M-", "S-", "^"].iter().find_map(|p| base.strip_prefix(p)) {
-        if rest.is_empty() {
-            break;
-        }
-        base = rest;
-    }
-    let function = base.strip_prefix('F').and_then(|n| n.parse::<u8>().ok());
-    NAMED_KEYS.contains(&base)
-        || function.is_some_and(|n| (1..=12).contains(&n))
-        || (base.chars().count() == 1 && !base.chars().any(char::is_control))
-}
-
 /// Prints the screen of the active pane, with up to `lines` lines of history above it; with `ansi`, including SGR colour
 /// sequences.
 pub fn capture(target: &Target, lines: Option<u32>, ansi: bool) -> Vec<String> {
@@ -389,27 +334,5 @@ mod tests {
         assert_eq!(argv(Join::CreateOrAttach, true), "tmux -u new-session -D -A -s foo -e LANG=C");
         assert_eq!(argv(Join::Existing, true), "tmux -u attach-session -d -t =foo");
         assert_eq!(argv(Join::ReadOnly, false), "tmux -u attach-session -E -r -t =foo");
-    }
-
-    #[test]
-    fn long_text_is_split_between_characters_and_nothing_is_lost() {
-        let target = Target::Id(1);
-        let text = "ü".repeat(5000) + ";";
-        let commands = type_text(&target, &text);
-        assert!(commands.len() > 1);
-        let typed: String = commands.iter().map(|argv| argv[7].as_str()).collect();
-        assert!(typed == "ü".repeat(5000) + "\\;");
-        assert!(type_text(&target, "").is_empty());
-        assert_eq!(type_text(&target, "a\nb\r\nc")[0][7], "a\rb\rc");
-    }
-
-    #[test]
-    fn key_names_are_distinguished_from_text() {
-        for key in ["Enter", "C-c", "M-x", "C-M-Up", "F12", "a", "-", "^C", "ä"] {
-            assert!(is_key_name(key), "{key}");
-        }
-        for text in ["", "enter", "F13", "hello", "C-", "\x1b", "C-hello"] {
-            assert!(!is_key_name(text), "{text:?}");
-        }
     }
 }

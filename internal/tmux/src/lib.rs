@@ -6,6 +6,7 @@
 
 pub mod argv;
 pub mod error;
+pub mod input;
 pub mod listing;
 pub mod version;
 pub mod watch;

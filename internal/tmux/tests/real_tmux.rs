@@ -4,8 +4,8 @@
 use std::io::Read as _;
 use std::process::{Child, Command, Output, Stdio};
 
-use shed_tmux::argv::{self, Target};
-use shed_tmux::{TmuxError, parse_listing, watch};
+use shed_tmux::argv::{self, Target, WorkerWindow};
+use shed_tmux::{TmuxError, input, parse_listing, watch};
 
 struct Server {
     dir: tempfile::TempDir,
@@ -52,6 +52,12 @@ impl Server {
     fn names(&self) -> Vec<String> {
         let listing = parse_listing(&self.ok(&watch::list_argv())).unwrap();
         listing.sessions.into_iter().map(|row| row.name).collect()
+    }
+
+    fn paste(&self, session: &str, text: &str) {
+        for command in input::paste("test", &named(session).pane(), text) {
+            self.ok(&command);
+        }
     }
 
     fn capture(&self, target: &Target) -> String {
@@ -105,8 +111,8 @@ fn hostile_titles_and_names_are_listed_unchanged() {
     let title = "t\u{1f680} 5:x, #{session_name} ;";
     server.ok(&words(&["tmux", "-u", "select-pane", "-t", "=a:", "-T", "plain"]));
     server.ok(&words(&["tmux", "-u", "rename-window", "-t", "=a:", "S2:$1,\u{1f680}"]));
-    server.ok(&argv::type_text(&named("a"), &format!("printf '\\033]2;{title}\\007'"))[0]);
-    server.ok(&argv::press_keys(&named("a"), &words(&["Enter"])));
+    server.paste("a", &format!("printf '\\033]2;{title}\\007'"));
+    server.ok(&input::press_keys(&named("a").pane(), &words(&["Enter"])));
     let listing = loop {
         let listing = parse_listing(&server.ok(&watch::list_argv())).unwrap();
         if listing.sessions[0].windows[0].panes[0].title == title {
@@ -122,11 +128,38 @@ fn text_is_typed_unchanged() {
     let cat = words(&["cat", "-"]);
     server.ok(&argv::new_session("a", &[], &cat));
     let text = "-l 'x' \"$HOME\" #{pid} #(id) ; \\;";
-    server.ok(&argv::leave_modes(&named("a")));
-    for command in argv::type_text(&named("a"), text) {
-        server.ok(&command);
-    }
+    server.ok(&input::leave_modes(&named("a").pane()));
+    server.paste("a", text);
     while !server.capture(&named("a")).contains(text) {}
+}
+
+#[test]
+fn a_program_that_asks_for_it_is_told_where_a_paste_begins_and_ends() {
+    let server = Server::start();
+    let script = "stty -icrnl; printf '\\033[?2004h'; echo ready; exec cat -v";
+    server.ok(&argv::new_session("a", &[], &words(&["sh", "-c", script])));
+    while !server.capture(&named("a")).contains("ready") {}
+    server.paste("a", "one\ntwo");
+    server.ok(&input::press_keys(&named("a").pane(), &words(&["C-j"])));
+    while !server.capture(&named("a")).contains("^[[200~one^Mtwo^[[201~") {}
+}
+
+#[test]
+fn the_state_of_a_pane_says_whether_its_command_has_ended() {
+    let server = Server::start();
+    let window = WorkerWindow {
+        name: "w".to_owned(),
+        mark: "w1".to_owned(),
+        keep: true,
+        command: words(&["sh", "-c", "read line"]),
+    };
+    server.ok(&argv::marked_session("a", "s1", &[], &window));
+    let state = || input::PaneState::parse(&server.ok(&input::pane_state(&named("a").pane())));
+    let there = state().unwrap();
+    assert_eq!((there.dead, there.mark.as_str()), (false, "w1"));
+    server.ok(&input::press_keys(&there.id, &words(&["Enter"])));
+    while !state().unwrap().dead {}
+    assert_eq!(input::PaneState::parse(&server.ok(&input::pane_state("=b:"))), None);
 }
 
 #[test]

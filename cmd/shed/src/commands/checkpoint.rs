@@ -95,7 +95,7 @@ struct Fork {
     #[arg(short, long, conflicts_with = "command")]
     agent: Option<String>,
     /// Initial prompt
-    #[arg(short, long)]
+    #[arg(short, long, allow_hyphen_values = true)]
     prompt: Option<String>,
     /// Command to run instead of an agent
     #[arg(last = true, value_name = "CMD")]

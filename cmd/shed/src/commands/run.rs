@@ -105,7 +105,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "K[=V]")]
     env: Vec<String>,
     /// Initial prompt
-    #[arg(short, long)]
+    #[arg(short, long, allow_hyphen_values = true)]
     prompt: Option<String>,
     /// File with the initial prompt; - reads standard input
     #[arg(short = 'F', long, value_name = "FILE", conflicts_with = "prompt")]

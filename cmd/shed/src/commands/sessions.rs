@@ -30,7 +30,8 @@ Examples:
   shed sessions set web fix-login --title 'Fix the login' --tag urgent
   shed sessions restart web fix-login --continue
   shed sessions delete web fix-login
-  shed sessions send web tests --enter 'make test'
+  shed sessions send web tests 'make test' --enter
+  shed sessions send web fix-login --enter -- '- update the tests too'
   shed sessions capture web tests --lines 200")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -128,7 +129,7 @@ enum Command {
         #[arg(value_parser = names::new_session)]
         new: String,
     },
-    /// Type text into the active pane of a session, or press keys
+    /// Paste text into the active pane of a session, or press keys
     Send {
         /// Press Enter after the text
         #[arg(long)]
@@ -142,8 +143,8 @@ enum Command {
         /// Session, by name, id or tmux id ($3)
         #[arg(value_parser = names::session, add = ArgValueCandidates::new(sessions))]
         session: String,
-        /// Text or keys; several words of text are joined by blanks
-        #[arg(trailing_var_arg = true, value_name = "TEXT")]
+        /// Text or keys; several words of text are joined by blanks. Text that begins with - follows --
+        #[arg(value_name = "TEXT")]
         text: Vec<String>,
     },
     /// Print the active pane of a session

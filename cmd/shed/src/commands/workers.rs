@@ -76,7 +76,7 @@ struct Add {
     #[arg(short, long, requires = "agent")]
     model: Option<String>,
     /// Initial prompt
-    #[arg(short, long, requires = "agent")]
+    #[arg(short, long, requires = "agent", allow_hyphen_values = true)]
     prompt: Option<String>,
     /// File with the initial prompt; - reads standard input
     #[arg(short = 'F', long, value_name = "FILE", requires = "agent", conflicts_with = "prompt")]

@@ -82,6 +82,8 @@ async fn a_prompt_comes_from_an_option_a_file_or_standard_input() {
     };
     for (words, input) in [
         (&["-p", "from the line"][..], &b""[..]),
+        (&["-p", "- a list"], b""),
+        (&["--prompt", "--help"], b""),
         (&["-F", "task.md"], b""),
         (&["-"], b"from a pipe\n"),
         (&["-F", "-"], b"from a pipe\n"),

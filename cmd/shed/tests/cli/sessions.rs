@@ -80,9 +80,12 @@ async fn text_and_keys_are_sent_and_the_screen_is_captured() {
         .await
         .ok();
     shows(&env, "V").await;
+    // Options stand anywhere; what looks like one and is text follows `--`.
     env.run(&["sessions", "send", "a", "s", "one   two", "$HOME", "--enter"]).await.ok();
-    // Everything after the session is text, even if it looks like an option.
-    shows(&env, "one   two $HOME --enter").await;
+    shows(&env, "one   two $HOME\none   two $HOME").await;
+    env.run(&["sessions", "send", "a", "s", "--", "- three", "--enter"]).await.ok();
+    shows(&env, "- three --enter").await;
+    env.run(&["sessions", "send", "a", "s", "--oops"]).await.fails(2);
     env.run(&["sessions", "send", "--keys", "a", "s", "Enter"]).await.ok();
     env.run(&["sessions", "send", "--enter", "a", "s", "ünï"]).await.ok();
     // Once from the terminal's echo, once from cat.

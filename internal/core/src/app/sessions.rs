@@ -15,8 +15,9 @@ use crate::server::Server;
 use crate::session::handle::SessionOrder;
 use crate::session::list::{self, Lists, Rows};
 use crate::session::requests::{self, submit};
+use crate::session::submit::{self, Pane};
+use crate::session::view::workers;
 use crate::session::{screen, unmanaged};
-use crate::shed::entered::to_target;
 use crate::shed::handle::KeeperHandle;
 use crate::shed::registry::Registry;
 use crate::{Error, Person};
@@ -248,7 +249,8 @@ impl Sessions {
         worktree::risk(&entered.link, &known).await
     }
 
-    /// Types text or presses keys in a session's active pane.
+    /// Submits text to the program in a session's active pane, or presses keys. It goes on when its caller goes away, so
+    /// that no text is left without its Enter.
     pub async fn input(
         &self,
         person: &Person,
@@ -257,15 +259,29 @@ impl Sessions {
         input: Input,
     ) -> Result<(), Error> {
         // Checked before a shed is asked.
-        screen::input_commands(&to_target(target), &input)?;
+        submit::check(&input)?;
         let caller = Caller::drive(person, name, "to type into a session");
         let entered = self.registry.enter_awake(&caller).await?;
         entered.needs_tmux()?;
         let there = entered.target(target).await?;
-        for argv in screen::input_commands(&there, &input)? {
-            entered.tmux(argv, target).await?;
-        }
-        Ok(())
+        let (server, session) = (Arc::clone(&self.server), target.to_string());
+        let task = async move {
+            let pane = Pane {
+                turns: &server.turns,
+                link: &entered.link,
+                shed: &entered.shed,
+                session: &session,
+                target: &there.pane(),
+            };
+            let program = |worker: &str| {
+                let work = entered.handle.work.view.borrow();
+                workers(&work)
+                    .find(|row| row.id == worker)
+                    .and_then(|row| server.settings.sessions.program_of(row))
+            };
+            pane.submit(&input, program).await
+        };
+        self.server.tasks.spawn(task).await.map_err(|_| Error::ShuttingDown)?
     }
 
     /// The active pane's screen with `lines` lines of history; with `ansi`, in colours.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use shed_api::name::printable;
+use shed_api::session::Input;
 use shed_api::stream::ExecRequest;
 use shed_api::worker::WorkerStatus;
 use shed_model::Rejection;
@@ -13,6 +14,7 @@ use crate::access::Caller;
 use crate::exec;
 use crate::output::images;
 use crate::output::viewers::{Subject, Viewing, clamped};
+use crate::session::submit::Pane;
 use crate::shed::registry::Registry;
 use crate::{Error, Person};
 
@@ -71,7 +73,7 @@ impl InputWriter {
         self.read_only
     }
 
-    /// Saves an image, given as base64, in the shed, and types its path.
+    /// Saves an image, given as base64, in the shed, and pastes its path.
     pub async fn image(&self, data: &str, mime_type: &str) -> Result<(), Error> {
         if self.read_only {
             return Ok(());
@@ -98,7 +100,24 @@ impl InputWriter {
         let path = format!("{}/{name}.{suffix}", images::DIR);
         self.run(&["mkdir", "-p", "-m", "700", images::DIR], Vec::new()).await?;
         self.run(&["dd", &format!("of={path}"), "bs=65536"], bytes).await?;
-        self.input(path.into_bytes()).await
+        self.paste(path).await
+    }
+
+    /// Pastes text into the worker's window, as terminals do.
+    async fn paste(&self, text: String) -> Result<(), Error> {
+        let subject = &self.subject;
+        let (link, row) = (subject.link()?, subject.row());
+        let window = subject.window().ok_or_else(|| subject.does_not_run())?;
+        let program = row.and_then(|row| subject.server.settings.sessions.program_of(&row));
+        let pane = Pane {
+            turns: &subject.server.turns,
+            link: &link,
+            shed: &subject.shed,
+            session: &subject.session,
+            target: &window,
+        };
+        let input = Input { text: Some(text), ..Input::default() };
+        pane.submit(&input, |_| program).await
     }
 
     async fn run(&self, argv: &[&str], stdin: Vec<u8>) -> Result<(), Error> {

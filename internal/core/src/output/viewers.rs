@@ -85,7 +85,7 @@ impl Subject {
         find(&self.view.borrow(), &self.session, &self.worker)
     }
 
-    fn link(&self) -> Result<Link, Error> {
+    pub(crate) fn link(&self) -> Result<Link, Error> {
         let view = self.shed_view.borrow();
         let (shed, status) = (self.shed.clone(), view.status());
         match &view.link {
@@ -93,6 +93,12 @@ impl Subject {
             None if status == ShedStatus::Running => Err(Error::ShedUnreachable(shed)),
             None => Err(Error::Rejected(Rejection::NotRunning { shed, status })),
         }
+    }
+
+    /// tmux's id of the worker's window.
+    pub(crate) fn window(&self) -> Option<String> {
+        let table = self.shed_view.borrow().table.clone();
+        table.and_then(|table| table.window_of(&self.worker))
     }
 
     /// The error for input to a worker whose command does not run.

@@ -7,6 +7,7 @@ use shed_api::session::SessionStatus;
 use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, ShedName};
 use shed_model::NewEvent;
+use shed_model::conversation::Conversation;
 use shed_model::session::{Managed, SessionRow};
 use shed_model::worker::WorkerRow;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -109,7 +110,12 @@ impl SessionOpEnv {
     }
 
     /// A worker's next start over this link, written before anything is started.
-    pub(crate) async fn begin_epoch(&self, worker: &str, link: &Link) -> Result<WorkerRow, Error> {
+    pub(crate) async fn begin_epoch(
+        &self,
+        worker: &str,
+        link: &Link,
+        record: Option<Conversation>,
+    ) -> Result<WorkerRow, Error> {
         let known = self.known()?;
         let now = self.now();
         let find = |known: &Managed| known.workers.iter().find(|row| row.id == worker).cloned();
@@ -127,6 +133,9 @@ impl SessionOpEnv {
                     row.reason = None;
                     row.started_at = Some(now);
                     row.ended_at = None;
+                    if record.is_some() {
+                        row.spec.record.clone_from(&record);
+                    }
                 }
             },
             vec![event],

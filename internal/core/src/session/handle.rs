@@ -13,6 +13,7 @@ use shed_model::worker::{WorkerReport, WorkerRow};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Error;
+use crate::session::conversations::Seen;
 use crate::session::view::WorkView;
 use shed_guest::Link;
 
@@ -55,6 +56,8 @@ pub(crate) enum Message {
     Done(String, Result<(), Error>),
     /// A report about a worker's command. Answered when it is written.
     Worker(WorkerMessage),
+    /// What a running agent shows of its conversation.
+    Conversation(Seen),
     /// Removes a session's rows: the last change of a deletion.
     Forget(String, Actor, oneshot::Sender<Result<(), Error>>),
     /// Removes a worker's row.

@@ -165,6 +165,7 @@ fn hook_row(known: &Managed, name: &str, command: Vec<String>, now: DateTime<Utc
             model: None,
             prompt: None,
             conversation: None,
+            record: None,
             command,
             directory: None,
             env: std::collections::BTreeMap::new(),

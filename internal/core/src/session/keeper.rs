@@ -182,6 +182,7 @@ impl SessionKeeper {
                 let WorkerMessage { report, listed_over, done } = post;
                 done.send(self.take_worker_report(report, listed_over.as_ref()).await).ok();
             }
+            Message::Conversation(seen) => self.take_conversation(seen).await,
             Message::Forget(id, actor, done) => drop(done.send(self.forget(&id, &actor).await)),
             Message::DropRecord(id, actor, done) => {
                 done.send(self.drop_record(&id, &actor).await).ok();

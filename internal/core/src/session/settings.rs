@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use shed_agents::{Agent, built_in};
+use shed_agents::{Agent, Program, built_in};
 use shed_model::admission::Concurrency;
+use shed_model::conversation::Abilities;
 use shed_model::session::plan::Rules;
+use shed_model::worker::WorkerRow;
 
 /// Settings of the sessions of every shed.
 #[derive(Debug, Clone)]
@@ -29,13 +31,28 @@ pub struct SessionSettings {
 }
 
 impl SessionSettings {
+    /// The program of a worker's agent; `None` for a terminal.
+    pub(crate) fn program_of(&self, worker: &WorkerRow) -> Option<Program> {
+        let agent = self.agents.get(worker.spec.agent.as_ref()?)?;
+        Some(agent.program.clone())
+    }
+
     /// The part that planning needs.
     pub(crate) fn rules(&self) -> Rules {
         Rules {
             branch_prefix: self.branch_prefix.clone(),
-            agents: self.agents.keys().cloned().collect(),
+            agents: self
+                .agents
+                .iter()
+                .map(|(name, agent)| (name.clone(), abilities(agent)))
+                .collect(),
         }
     }
+}
+
+/// What planning and records need to know of an agent.
+pub(crate) fn abilities(agent: &Agent) -> Abilities {
+    Abilities { takes_id: agent.takes_id(), resumes_by_id: agent.resumes_by_id() }
 }
 
 impl Default for SessionSettings {

@@ -156,7 +156,10 @@ fn one(
         name: row.name.clone(),
         kind: row.spec.kind,
         agent: row.spec.agent.clone(),
-        conversation: row.spec.conversation.clone(),
+        conversation: match &row.spec.record {
+            Some(record) => record.id.clone(),
+            None => row.spec.conversation.clone(),
+        },
         command: row.spec.command.clone(),
         restart: row.spec.restart,
         status: row.status,

@@ -5,6 +5,7 @@ use shed_model::Rejection;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use shed_api::stream::Exit;
 use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, EventKind, ShedStatus};
 use shed_link::spool::WorkerId;
@@ -19,24 +20,24 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::output::collector::blocking;
+use crate::session::conversations::{self, Planned};
 use crate::session::env::SessionOpEnv;
 use crate::session::handle::{Message, WorkerMessage};
 use crate::session::volume;
-use shed_agents::Start;
 use shed_guest::Link;
 use shed_guest::tmux::Command;
 use shed_guest::{Connection, Runner};
-use shed_model::session::Managed;
-use shed_model::session::ports;
+use shed_model::session::plan::FIRST_EPOCH;
+use shed_model::session::{Managed, ports};
 
-/// The number of a worker's first start.
-pub(crate) const FIRST_EPOCH: u64 = 1;
 /// How long `stat` may take.
 const STAT_LIMIT_MS: u64 = 10_000;
 /// How long a command may take to be started, or refused.
 const START_LIMIT: Duration = Duration::from_secs(15);
 /// How long the end of a worker without a runner may take to be collected, if it is.
 const COLLECT_LIMIT: Duration = Duration::from_secs(3);
+/// A command that fails within this time after a restart failed to start again.
+const STAY_LIMIT: Duration = Duration::from_millis(1500);
 /// How long a runner takes its prelude.
 const PRELUDE_LIMIT: Duration = Duration::from_secs(5);
 /// How much of a worker's past is shown again in its window: what a person scrolls through, in bytes.
@@ -54,13 +55,24 @@ pub(crate) async fn open(env: &SessionOpEnv, worker: &str, opening: &Opening) ->
     let known = env.known()?;
     let before = find(&known, worker)?.clone();
     let prelude = prelude(env, &before, opening).await;
+    // Its first start was written with it.
+    let is_written = env.order.fresh && is_first(&before);
+    let epoch = if is_written { before.epoch } else { before.epoch + 1 };
+    let planned = match opening {
+        Opening::Command { continues } => {
+            conversations::plan(env, &link, &known, &before, *continues, epoch).await
+        }
+        Opening::Notice(_) => None,
+    };
     let row = match opening {
-        // Its first start was written with it.
-        Opening::Command { .. } if env.order.fresh && is_first(&before) => before,
-        Opening::Command { .. } => env.begin_epoch(worker, &link).await?,
+        Opening::Command { .. } if is_written => before,
+        Opening::Command { .. } => {
+            let record = planned.as_ref().map(|planned| planned.record.clone());
+            env.begin_epoch(worker, &link, record).await?
+        }
         Opening::Notice(_) => before,
     };
-    let placed = start(env, &link, &known, &row, opening).await;
+    let placed = start(env, &link, &known, &row, opening, planned.as_ref()).await;
     if let (Err(error), Opening::Command { .. }, false) =
         (&placed, opening, link.gone().is_cancelled())
     {
@@ -99,8 +111,9 @@ async fn start(
     known: &Managed,
     row: &WorkerRow,
     opening: &Opening,
+    planned: Option<&Planned>,
 ) -> Result<Connection, Error> {
-    let mut spawn = spawn(env, link, known, row, opening)?;
+    let mut spawn = spawn(env, link, known, row, opening, planned)?;
     if let Some(confine) = spawn.worker.as_mut().and_then(|worker| worker.confine.as_mut()) {
         confine.write = existing(link, &confine.write).await?;
     }
@@ -265,25 +278,18 @@ fn spawn(
     known: &Managed,
     row: &WorkerRow,
     opening: &Opening,
+    planned: Option<&Planned>,
 ) -> Result<Spawn, Error> {
     let spec = &row.spec;
-    let settings = &env.server.settings.sessions;
     let program = match (opening, &spec.agent) {
         (Opening::Notice(_), _) => Program::Nothing,
-        (Opening::Command { continues }, Some(agent)) => {
-            let start = Start {
-                model: spec.model.as_deref(),
-                prompt: spec.prompt.as_deref(),
-                conversation: spec.conversation.as_deref(),
-                continues: *continues,
-            };
+        (Opening::Command { .. }, Some(agent)) => {
             let gone = || {
                 Error::Rejected(Rejection::Invalid(format!(
                     "agent {agent:?} is not configured any more"
                 )))
             };
-            let agent = settings.agents.get(agent).ok_or_else(gone)?;
-            Program::Argv(agent.argv(start))
+            Program::Argv(planned.ok_or_else(gone)?.argv.clone())
         }
         (Opening::Command { .. }, None) if spec.command.is_empty() => Program::LoginShell,
         (Opening::Command { .. }, None) => Program::Argv(spec.command.clone()),
@@ -292,6 +298,7 @@ fn spawn(
     let mut vars = session_env(&env.shed, known);
     vars.push(("SHED_WORKER".to_owned(), row.name.clone()));
     vars.push(("SHED_WORKER_ID".to_owned(), row.id.clone()));
+    vars.extend(planned.into_iter().flat_map(|planned| planned.env.clone()));
     // What a person says stands before what shed says, and what is said of the worker before what is said of all.
     vars.extend(known.row.spec.env.clone());
     vars.extend(spec.env.clone());
@@ -373,6 +380,24 @@ async fn started(env: &SessionOpEnv, worker: &str, epoch: u64) -> Result<(), Err
     match (&row.exit, &row.reason) {
         (None, Some(reason)) if row.status == WorkerStatus::Exited => {
             Err(Error::WorkerRefused { worker: row.name.clone(), why: reason.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An error if a command that was started again fails at once.
+pub(crate) async fn stays(env: &SessionOpEnv, worker: &str) -> Result<(), Error> {
+    let mut view = env.view.clone();
+    let find = |known: &Managed| known.workers.iter().find(|row| row.id == worker).cloned();
+    let ended = view.wait_for(|view| {
+        let row = view.sessions.get(&env.id).and_then(|known| find(known));
+        row.is_none_or(|row| row.status == WorkerStatus::Exited)
+    });
+    timeout(STAY_LIMIT, ended).await.map(drop).ok();
+    match find(&*env.known()?) {
+        Some(row) if row.status == WorkerStatus::Exited && row.exit != Some(Exit::Code(0)) => {
+            let why = row.end_note().unwrap_or_default();
+            Err(Error::WorkerRefused { worker: row.name, why: format!("it ended at once: {why}") })
         }
         _ => Ok(()),
     }

@@ -70,7 +70,8 @@ async fn a_session_has_an_id_and_a_worker_with_complete_output() {
     // Once more: the same log goes on, with another epoch.
     let restart = Restart::default();
     let name = session("work");
-    test.app.workers().restart(&test.admin, &shed("a"), &name, "sh", restart).await.unwrap();
+    let failed = test.app.workers().restart(&test.admin, &shed("a"), &name, "sh", restart).await;
+    assert_eq!(problem(failed).detail, "worker \"sh\": it ended at once: exit 7");
     let second = worker_when(&test, "work", "sh", |row| row.epoch == 2 && row.exit.is_some()).await;
     assert_eq!(second.exit, Some(Exit::Code(7)));
     assert_eq!(printed(&test, "work", "sh").await, "one\r\nwork/sh\r\n".repeat(2));

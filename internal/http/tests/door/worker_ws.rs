@@ -273,9 +273,9 @@ async fn a_read_only_viewer_cannot_type() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_is_stored_and_its_path_typed() {
+async fn an_image_is_stored_and_its_path_pasted() {
     use base64::Engine as _;
-    let door = running("stty raw -echo; printf ready; exec cat").await;
+    let door = running("stty raw -echo; printf '\\033[?2004hready'; exec cat").await;
     let mut view = open(&door, "").await;
     view.until("ready").await;
     let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
@@ -283,7 +283,8 @@ async fn an_image_is_stored_and_its_path_typed() {
     let data = base64::engine::general_purpose::STANDARD.encode(&bytes);
     let image = |data: &str, mime: &str| json!({ "type": "image", "data": data, "mimeType": mime });
     view.send(&image(&data, "image/png")).await;
-    view.until(".png").await;
+    view.until(".png\u{1b}[201~").await;
+    assert!(view.printed.contains("\u{1b}[200~/tmp/shed-images/"), "it is one paste");
     let at = view.printed.find("/tmp/shed-images/").unwrap();
     let path = view.printed[at..].split_inclusive(".png").next().unwrap().to_owned();
     let saved = std::fs::read(&path).unwrap();
@@ -313,7 +314,8 @@ async fn the_end_and_a_new_start_of_the_command_are_reported() {
     assert_eq!(view.find("problem").await["problem"]["code"], "busy");
     let (person, shed, session) = test_names(&door);
     let app = door.test.app.clone();
-    app.workers().restart(&person, &shed, &session, "sh", Restart::default()).await.unwrap();
+    let failed = app.workers().restart(&person, &shed, &session, "sh", Restart::default()).await;
+    assert!(failed.is_err(), "it ended at once");
     let history = view.find("history").await;
     assert_eq!(history["epoch"], 2);
     let again = view.find("exit").await;

@@ -94,7 +94,9 @@ async fn workers_are_added_shown_restarted_and_removed() {
     })
     .await;
     assert_eq!(door.refused(post(&list, body)).await, (409, "worker-exists".to_owned()));
-    let again = door.json(ask("POST", &format!("{second}/restart")), 200).await;
+    let failed = door.refused(ask("POST", &format!("{second}/restart"))).await;
+    assert_eq!(failed.1, "exec-failed");
+    let again = door.json(ask("POST", &format!("{WORKER}/restart")), 200).await;
     assert_eq!(again["epoch"], 2, "{again}");
     let names = async || {
         let workers = door.json(get(&list), 200).await;

@@ -1,6 +1,6 @@
 //! From a request to the rows of a session and its first worker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use shed_api::SessionName;
@@ -13,8 +13,11 @@ use super::ports::free_block;
 use super::request::{check, check_worker};
 use super::{SessionRow, SessionSpec};
 use crate::Rejection;
+use crate::conversation::{Abilities, Conversation};
 use crate::worker::{WorkerRow, WorkerSpec};
 
+/// The number of a worker's first start.
+pub const FIRST_EPOCH: u64 = 1;
 /// The most workers of a session.
 pub const MAX_WORKERS: usize = 64;
 
@@ -23,8 +26,8 @@ pub const MAX_WORKERS: usize = 64;
 pub struct Rules {
     /// What the branches of worktrees begin with, for example `shed/`.
     pub branch_prefix: String,
-    /// The names of the agents that may be asked for.
-    pub agents: BTreeSet<String>,
+    /// The agents that may be asked for, by name.
+    pub agents: BTreeMap<String, Abilities>,
 }
 
 /// Fresh ids for what is planned. Random ids are not made here, so that a plan depends on its arguments alone.
@@ -173,13 +176,17 @@ pub fn plan_worker(
         }
         (None, None, None) => free_name(names, "shell"),
     };
-    if let Some(agent) = &request.agent
-        && !rules.agents.contains(agent)
-    {
-        let known: Vec<&str> = rules.agents.iter().map(String::as_str).collect();
-        let text = format!("invalid agent {agent:?}; expected one of {}", known.join(", "));
-        return Err(Rejection::Invalid(text));
-    }
+    let record = match &request.agent {
+        None => None,
+        Some(agent) => {
+            let Some(can) = rules.agents.get(agent) else {
+                let known: Vec<&str> = rules.agents.keys().map(String::as_str).collect();
+                let text = format!("invalid agent {agent:?}; expected one of {}", known.join(", "));
+                return Err(Rejection::Invalid(text));
+            };
+            Some(Conversation::planned(ids.conversation, can.takes_id, FIRST_EPOCH))
+        }
+    };
     Ok(WorkerRow {
         id: ids.worker,
         session: session.to_owned(),
@@ -193,8 +200,8 @@ pub fn plan_worker(
         ended_at: None,
         spec: WorkerSpec {
             kind,
-            // An agent that accepts an id for its conversation gets this one; for the others it means nothing.
-            conversation: request.agent.as_ref().map(|_| ids.conversation),
+            conversation: None,
+            record,
             agent: request.agent,
             model: request.model,
             prompt: request.prompt,
@@ -230,7 +237,9 @@ mod tests {
     }
 
     fn rules() -> Rules {
-        Rules { branch_prefix: "shed/".to_owned(), agents: BTreeSet::from(["claude".to_owned()]) }
+        let claude = Abilities { takes_id: true, resumes_by_id: true };
+        let agents = BTreeMap::from([("claude".to_owned(), claude)]);
+        Rules { branch_prefix: "shed/".to_owned(), agents }
     }
 
     fn planned(names: &[&str], request: NewSession) -> Result<Plan, Rejection> {
@@ -262,7 +271,7 @@ mod tests {
         assert_eq!(session.spec.directory, "/worktrees/fix-the-login-id-2");
         assert_eq!(session.spec.branch.as_deref(), Some("shed/fix-the-login-id-2"));
         assert!(session.spec.made_branch && !session.spec.placed && !session.spec.closes);
-        assert!(worker.spec.keep && worker.spec.conversation.is_some());
+        assert!(worker.spec.keep && worker.spec.record.is_some());
         let japanese = NewSession { title: Some("日本語".to_owned()), ..NewSession::default() };
         assert_eq!(planned(&[], japanese).unwrap().session.name, "session");
         let untitled = NewSession { title: Some(String::new()), ..NewSession::default() };

@@ -79,7 +79,7 @@ pub fn check_template(rules: &Rules, template: &Template) -> Result<(), Rejectio
     check(&request)?;
     let needs_agent = request.prompt.is_some() || request.model.is_some();
     // The request may name the agent that gets the prompt.
-    let any = rules.agents.first().cloned().filter(|_| needs_agent);
+    let any = rules.agents.keys().next().cloned().filter(|_| needs_agent);
     let worker = NewWorker {
         agent: request.agent.or(any),
         model: request.model,
@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_template_is_checked_as_a_whole_request() {
-        let rules = Rules { agents: ["claude".to_owned()].into(), ..Rules::default() };
+        let can = crate::conversation::Abilities { takes_id: true, resumes_by_id: true };
+        let rules = Rules { agents: [("claude".to_owned(), can)].into(), ..Rules::default() };
         let some = |text: &str| Some(text.to_owned());
         let good = [
             Template::default(),

@@ -4,10 +4,11 @@ use shed_api::worker::WorkerStatus;
 use shed_api::{Actor, EventKind};
 use shed_model::NewEvent;
 use shed_model::session::Managed;
-use shed_model::worker::{STOPPED_WITH_SHED, WorkerChange, WorkerReport};
+use shed_model::worker::{STOPPED_WITH_SHED, WorkerChange, WorkerReport, WorkerRow};
 
 use super::SessionKeeper;
 use crate::Error;
+use crate::session::conversations::Seen;
 use shed_guest::Link;
 
 impl SessionKeeper {
@@ -55,5 +56,32 @@ impl SessionKeeper {
         self.change(&session.id, replace, events).await?;
         self.settle_slot(&session.id);
         Ok(())
+    }
+
+    /// Writes what a running agent shows of its conversation.
+    pub(super) async fn take_conversation(&mut self, seen: Seen) {
+        let all = self.all();
+        let found = all.iter().find_map(|known| {
+            let is_it = |row: &&WorkerRow| row.id == seen.worker && row.epoch == seen.epoch;
+            Some((known.row.id.clone(), known.workers.iter().find(is_it)?))
+        });
+        let Some((session, row)) = found else {
+            return;
+        };
+        let agents = &self.server.settings.sessions.agents;
+        let agent = row.spec.agent.as_ref().and_then(|agent| agents.get(agent));
+        let record =
+            agent.and_then(|agent| row.conversation(agent.takes_id()).seen(&seen.shown, seen.turn));
+        let Some(record) = record else {
+            return;
+        };
+        let write = move |known: &mut Managed| {
+            for row in known.workers.iter_mut().filter(|row| row.id == seen.worker) {
+                row.spec.record = Some(record.clone());
+            }
+        };
+        if let Err(error) = self.change(&session, write, Vec::new()).await {
+            tracing::error!(shed = %self.shed, %error, "an agent's conversation was not written");
+        }
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{LAYOUT_PAUSE, SessionKeeper, VANISH_GRACE};
 use crate::output::collector;
+use crate::session::conversations::Follower;
 use crate::session::handle::{SessionOrder, WorkHandle};
 use crate::session::layout;
 use crate::session::table::{NoSessions, Table};
@@ -33,9 +34,13 @@ impl SessionKeeper {
                 let handle =
                     WorkHandle { messages: self.messages.clone(), view: self.view.subscribe() };
                 let server = Arc::clone(&self.server);
+                let logs = self.resources.logs.clone();
+                let vars = self.shed_view.borrow().row.spec.env.clone();
+                let follower = Follower::new(&server, logs.clone(), &link, handle.clone(), vars);
+                self.server.tasks.spawn(follower.run());
                 self.server.tasks.spawn(collector::run(
                     server,
-                    self.resources.logs.clone(),
+                    logs,
                     self.shed.clone(),
                     link,
                     handle,

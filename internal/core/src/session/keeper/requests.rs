@@ -8,7 +8,7 @@ use shed_api::session::SessionStatus;
 use shed_model::Rejection;
 use shed_model::lane::{self, Lane, Step};
 use shed_model::session::life::{Denial, Facts, Operation};
-use shed_model::session::plan::Plan;
+use shed_model::session::plan::{FIRST_EPOCH, Plan};
 use shed_model::session::{Managed, SessionRow, ports};
 use shed_store::StoreError;
 
@@ -18,7 +18,7 @@ use crate::session::env::SessionOpEnv;
 use crate::session::events::status_event;
 use crate::session::handle::{Answer, RequestMessage, SessionOrder};
 use crate::session::operations;
-use crate::session::windows::{FIRST_EPOCH, started_event};
+use crate::session::windows::started_event;
 
 impl SessionKeeper {
     pub(super) async fn create(&mut self, plan: Plan, actor: Actor, answer: Answer) {

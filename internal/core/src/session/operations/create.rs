@@ -18,8 +18,9 @@ pub(crate) const NO_GRACE: Duration = Duration::from_millis(500);
 
 /// Creates a planned session.
 pub(super) async fn create(env: &SessionOpEnv) -> Result<(), Error> {
-    match make(env).await {
-        Ok(()) => Ok(()),
+    // What a creation that the end of the server interrupted had begun goes on.
+    match make(env, true).await {
+        Ok(_) => Ok(()),
         // The operation that cancelled this one ends or deletes the session.
         Err(Error::Cancelled) => {
             undo(env).await;
@@ -61,7 +62,9 @@ async fn undo(env: &SessionOpEnv) {
     kill_session(env).await.ok();
 }
 
-async fn make(env: &SessionOpEnv) -> Result<(), Error> {
+/// Opens the windows, and returns the ids of the workers in them. `continues` says whether agents go on with their
+/// conversations.
+async fn make(env: &SessionOpEnv, continues: bool) -> Result<Vec<String>, Error> {
     place(env).await?;
     set_up(env).await?;
     let begun = !env.order.fresh;
@@ -76,20 +79,26 @@ async fn make(env: &SessionOpEnv) -> Result<(), Error> {
     }
     let workers = env.known()?.workers.clone();
     let runs = |row: &WorkerRow| begun && row.is_alive() && !row.is_starting();
+    let mut opened = Vec::new();
     for worker in workers.iter().filter(|row| !row.spec.hook && !runs(row)) {
-        let opening = Opening::Command { continues: worker.epoch > 0 && env.order.continues };
+        let opening = Opening::Command { continues };
+        opened.push(worker.id.clone());
         env.unless_cancelled(windows::open(env, &worker.id, &opening)).await??;
     }
     env.set_status(SessionStatus::Running, None).await?;
     shown(env).await;
-    Ok(())
+    Ok(opened)
 }
 
 /// Starts all workers again, and completes a creation that failed.
 pub(super) async fn restart(env: &SessionOpEnv) -> Result<(), Error> {
     end_everything(env, GRACE).await?;
-    match make(env).await {
-        Ok(()) => Ok(()),
+    match make(env, env.order.continues).await {
+        // The session runs all the same, with the others.
+        Ok(opened) => {
+            let stay = opened.iter().map(|worker| windows::stays(env, worker));
+            futures_util::future::join_all(stay).await.into_iter().collect()
+        }
         Err(error) => {
             env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
             Err(error)

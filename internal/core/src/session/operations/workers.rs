@@ -47,7 +47,8 @@ pub(super) async fn restart_worker(env: &SessionOpEnv) -> Result<(), Error> {
     let worker = meant(env, &*env.known()?)?;
     windows::stop(env, &worker, GRACE).await?;
     let opening = Opening::Command { continues: env.order.continues };
-    windows::open(env, &worker.id, &opening).await
+    windows::open(env, &worker.id, &opening).await?;
+    windows::stays(env, &worker.id).await
 }
 
 pub(super) async fn remove_worker(env: &SessionOpEnv) -> Result<(), Error> {
