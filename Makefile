@@ -38,6 +38,12 @@ test-doors: ## HTTP, SSH and the client on the process engine, with real tmux
 test-tour: ## the programs on a real Docker engine
 	@docker/test.sh tour
 
+.PHONY: test-agents
+test-agents: build ## the real agents with a stand-in for their models; needs the image shed-agents, which it builds
+	@docker/engine.sh ensure
+	@docker/image.sh agents
+	@python3 docker/test-agents/run.py
+
 .PHONY: check
 check: lint-dockerfile ## format, clippy, scripts, Dockerfiles, dependencies
 	@cargo fmt --all --check
