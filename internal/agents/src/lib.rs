@@ -40,12 +40,18 @@ pub struct Start<'a> {
 impl Agent {
     /// Whether a new conversation has the id that shed chooses.
     pub fn takes_id(&self) -> bool {
-        self.new.iter().chain(self.program.env.iter().map(|(_, value)| value)).any(names_id)
+        self.names_id(&self.new)
     }
 
     /// Whether it can resume the conversation with an id, and not only its latest one.
     pub fn resumes_by_id(&self) -> bool {
-        self.resume.iter().chain(self.program.env.iter().map(|(_, value)| value)).any(names_id)
+        self.names_id(&self.resume)
+    }
+
+    /// Whether these words, or the environment, have the id of the conversation in them.
+    fn names_id(&self, words: &[String]) -> bool {
+        let values = self.program.env.iter().map(|(_, value)| value);
+        words.iter().chain(values).any(|word| word.contains("{conversation}"))
     }
 
     /// The words of one start. A prompt is only for a new conversation: the old one has had it. It is data: one that the
@@ -69,10 +75,6 @@ impl Agent {
         let filled = |(name, value): &(String, String)| Some((name.clone(), known.fill(value)?));
         self.program.env.iter().filter_map(filled).collect()
     }
-}
-
-fn names_id(word: &String) -> bool {
-    word.contains("{conversation}")
 }
 
 /// The values of the words in braces.

@@ -138,6 +138,7 @@ impl Conversation {
 
     /// The record of a conversation whose id was never seen, after a search for the worker's prompt found it in the
     /// conversations with these ids. `taken` says whether an id is another worker's. The prompt was recorded in any case.
+    #[must_use]
     pub fn recovered(&self, ids: &[String], taken: impl Fn(&str) -> bool) -> Self {
         let mut now =
             Self { prompt_recorded: self.prompt_recorded || !ids.is_empty(), ..self.clone() };

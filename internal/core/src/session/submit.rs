@@ -22,15 +22,19 @@ const MAX_INPUT_BYTES: usize = 256 << 10;
 /// The most keys pressed at once.
 const MAX_KEYS: usize = 256;
 
+/// Held by who submits to a pane.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// Who submits to which pane now: one at a time, so that no text comes between another's text and Enter. Clones are the
 /// same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Turns {
-    panes: Arc<Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>>,
+    /// By shed and pane.
+    panes: Arc<Mutex<HashMap<(String, String), Turn>>>,
 }
 
 impl Turns {
-    fn of(&self, shed: &ShedName, pane: &str) -> Arc<tokio::sync::Mutex<()>> {
+    fn of(&self, shed: &ShedName, pane: &str) -> Turn {
         let mut panes = self.panes.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that nobody holds or waits for.
         panes.retain(|_, turn| Arc::strong_count(turn) > 1);
@@ -133,7 +137,7 @@ impl Pane<'_> {
 
     async fn tmux(&self, argv: Vec<String>) -> Result<String, Error> {
         let ran = Command::new(argv).run(self.link).await;
-        ran.map_err(|failure| Error::tmux(self.shed, &self.session, failure))
+        ran.map_err(|failure| Error::tmux(self.shed, self.session, failure))
     }
 }
 
