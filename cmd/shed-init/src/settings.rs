@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use shed_api::{DEFAULT_HOME, can_be_home};
 use shed_link::{CONTAINER_LINK_DIR, CONTAINER_PROGRAM_DIR, CONTAINER_RUN_DIR, PROGRAM};
 
 use crate::{log, profile};
@@ -115,10 +116,14 @@ impl Settings {
             return;
         }
         let tried = [
+<<<<<<< ours
             ("the directory of the link", guard_link(&self.link_dir)),
             ("/etc/passwd", add_user(&self.user)),
+=======
+            ("/etc/passwd", add_user(&self.user).and_then(|()| correct_home(&self.user))),
+>>>>>>> theirs
             ("/etc/profile", profile::keep_path()),
-            ("home", own_directory(Path::new(&self.user.home), &self.user)),
+            ("home", own_home(&self.user)),
             ("/workspace", own_directory(&self.workspace, &self.user)),
             ("/worktrees", own_directory(&self.worktrees, &self.user)),
             ("/tmp", sticky_tmp()),
@@ -166,11 +171,15 @@ fn container_user() -> User {
         uid: DEV_UID,
         gid: DEV_UID,
         groups: Vec::new(),
-        home: format!("/home/{DEV_NAME}"),
+        home: DEFAULT_HOME.to_owned(),
         shell: default_shell(),
     });
     if user.shell.is_empty() || user.shell.ends_with("/nologin") || user.shell.ends_with("/false") {
         user.shell = default_shell();
+    }
+    // The server mounts no volume at such a home.
+    if !can_be_home(&user.home) {
+        DEFAULT_HOME.clone_into(&mut user.home);
     }
     user.groups = groups_of(&group, &user);
     user
@@ -231,6 +240,47 @@ fn add_user(user: &User) -> std::io::Result<()> {
     append("/etc/group", format!("{name}:x:{gid}:"))
 }
 
+/// Writes the user's home into `/etc/passwd` if the image names another one, which was not accepted. `~` and programs that
+/// look the home up then agree with `HOME`.
+fn correct_home(user: &User) -> std::io::Result<()> {
+    let path = Path::new("/etc/passwd");
+    let passwd = fs::read_to_string(path)?;
+    let corrected = with_home(&passwd, user);
+    if corrected == passwd {
+        return Ok(());
+    }
+    fs::write(path, corrected)
+}
+
+/// A passwd file with this home in the first entry of the user's uid.
+fn with_home(passwd: &str, user: &User) -> String {
+    let mut is_done = false;
+    let lines = passwd.split_inclusive('\n').map(|line| {
+        let mut fields: Vec<&str> = line.split(':').collect();
+        let is_user = fields.len() == 7 && fields[2].parse() == Ok(user.uid);
+        if is_done || !is_user {
+            return line.to_owned();
+        }
+        is_done = true;
+        fields[5] = &user.home;
+        fields.join(":")
+    });
+    lines.collect()
+}
+
+/// Makes the user the owner of the home, unless a link of the image leads to a directory that cannot be a home.
+fn own_home(user: &User) -> std::io::Result<()> {
+    let home = Path::new(&user.home);
+    fs::create_dir_all(home)?;
+    let real = home.canonicalize()?;
+    if !real.to_str().is_some_and(can_be_home) {
+        let text =
+            format!("{} leads to {}, which cannot be a home", home.display(), real.display());
+        return Err(std::io::Error::other(text));
+    }
+    own_directory(&real, user)
+}
+
 /// Creates a directory and makes the user its owner, unless it already belongs to another user than root.
 fn own_directory(path: &Path, user: &User) -> std::io::Result<()> {
     fs::create_dir_all(path)?;
@@ -263,6 +313,7 @@ mod tests {
     }
 
     #[test]
+<<<<<<< ours
     fn only_root_may_enter_the_directory_above_the_link() {
         let guard = tempfile::tempdir().unwrap();
         let link_dir = guard.path().join("host");
@@ -270,6 +321,15 @@ mod tests {
         fs::set_permissions(guard.path(), fs::Permissions::from_mode(0o755)).unwrap();
         guard_link(&link_dir).unwrap();
         assert_eq!(fs::metadata(guard.path()).unwrap().permissions().mode() & 0o777, 0o700);
+=======
+    fn a_home_that_is_not_accepted_is_replaced_in_the_entry() {
+        let mut user = find_passwd(PASSWD, |_, uid| uid == DEV_UID).unwrap();
+        assert_eq!(with_home(PASSWD, &user), PASSWD);
+        let bad = PASSWD.replace("/home/node", "/run") + "twin:x:1000:1000::/twin:/bin/sh";
+        DEFAULT_HOME.clone_into(&mut user.home);
+        let corrected = with_home(&bad, &user);
+        assert_eq!(corrected, bad.replace("::/run:", &format!("::{DEFAULT_HOME}:")));
+>>>>>>> theirs
     }
 
     #[test]

@@ -1,17 +1,11 @@
 //! Reads the home of an image's user from the tar archive that Docker sends of `/etc/passwd`. Pure.
 
-use std::path::{Component, Path};
+use shed_api::{DEFAULT_HOME, can_be_home};
 
 /// The uid sessions run as.
 const DEV_UID: u32 = 1000;
 /// The largest user database that is read, in bytes.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
-/// The home that shed-init gives a user it has to add.
-pub(crate) const DEFAULT_HOME: &str = "/home/dev";
-/// Paths where no home volume can be mounted: shed or the engine mounts something else there.
-const TAKEN: &[&str] =
-    &["/", "/workspace", "/worktrees", "/run/shed", "/opt/shed", "/proc", "/sys", "/dev"];
-
 /// Block size of a tar archive, in bytes.
 const BLOCK: usize = 512;
 
@@ -66,16 +60,7 @@ pub(crate) fn home(passwd: &str) -> String {
         let (uid, _) = (uid.parse::<u32>().ok()?, gid.parse::<u32>().ok()?);
         (uid == DEV_UID).then_some(*home)
     });
-    of_dev.filter(|home| can_be_mounted(home)).unwrap_or(DEFAULT_HOME).to_owned()
-}
-
-fn can_be_mounted(home: &str) -> bool {
-    let path = Path::new(home);
-    let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-    path.is_absolute()
-        && path.components().all(plain)
-        && !home.contains([',', ':'])
-        && !TAKEN.iter().any(|taken| path == Path::new(taken))
+    of_dev.filter(|home| can_be_home(home)).unwrap_or(DEFAULT_HOME).to_owned()
 }
 
 #[cfg(test)]
@@ -110,7 +95,7 @@ mod tests {
         let passwd = "root:x:0:0:root:/root:/bin/sh\n# odd\nnode:x:1000:1000::/home/node:/bin/sh\n";
         assert_eq!(home(passwd), "/home/node");
         assert_eq!(home(""), DEFAULT_HOME);
-        for bad in ["", "/", "/workspace", "relative", "/a/../b", "/a,b"] {
+        for bad in ["", "/", "/run", "/workspace", "relative"] {
             assert_eq!(home(&format!("node:x:1000:1000::{bad}:/bin/sh")), DEFAULT_HOME, "{bad}");
         }
     }

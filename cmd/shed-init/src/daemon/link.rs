@@ -71,6 +71,12 @@ impl From<LinkError> for Failed {
 async fn try_serve(state: &Arc<State>, exits: &Arc<UnsentExits>) -> Result<(), Failed> {
     let path = state.settings.link_dir.join(LINK_SOCKET);
     let socket = UnixStream::connect(&path).await.map_err(|_| Failed::Refused)?;
+    if state.settings.switch_user && !is_outside(&socket) {
+        return Err(Failed::Broken(format!(
+            "refused the listener at {}: it runs in this container",
+            path.display()
+        )));
+    }
     let mut conn = Conn::new(socket);
     conn.send(&hello(state).await, &[]).await?;
     let Ok(welcome) = timeout(GREETING_LIMIT, conn.recv::<Welcome>()).await else {
@@ -85,6 +91,12 @@ async fn try_serve(state: &Arc<State>, exits: &Arc<UnsentExits>) -> Result<(), F
     processes.hang_up();
     state.tmux.observe(0);
     served.map_err(Failed::from)
+}
+
+/// Whether the other end of a connection is outside of this container. The kernel shows no pid for a process of another pid
+/// namespace. Whoever listens at the link's socket decides what root runs here.
+fn is_outside(socket: &UnixStream) -> bool {
+    socket.peer_cred().is_ok_and(|peer| peer.pid().is_none_or(|pid| pid == 0))
 }
 
 async fn hello(state: &State) -> Hello {

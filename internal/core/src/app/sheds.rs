@@ -73,7 +73,13 @@ impl Sheds {
         let caller = Caller::drive(person, &name, "to create a shed");
         caller.authorize()?;
         if request.retry {
-            creation::retry(&self.registry.keeper(&caller)?, &caller, request).await?;
+            creation::retry(
+                &self.server.settings,
+                &self.registry.keeper(&caller)?,
+                &caller,
+                request,
+            )
+            .await?;
             return self.get(person, &name);
         }
         let (spec, repo) = spec::specify(&self.server.settings, person, &request)?;
@@ -148,6 +154,12 @@ impl Sheds {
         let caller = Caller::drive(person, name, "to rebuild a shed");
         let handle = self.registry.keeper(&caller)?;
         request.image.as_deref().map_or(Ok(()), spec::check_image)?;
+        spec::check_new_image(
+            &self.server.settings,
+            person,
+            &handle.view.borrow().row.spec,
+            request.image.as_deref(),
+        )?;
         let order = Order { image: request.image, ..Order::default() };
         handle.request(Request::Rebuild, caller.actor(), order).await?;
         self.get(person, name)

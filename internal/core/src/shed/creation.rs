@@ -13,13 +13,15 @@ use tokio::sync::{oneshot, watch};
 use crate::Error;
 use crate::access::Caller;
 use crate::server::Server;
+use crate::settings::Settings;
 use crate::shed::handle::Order;
 use crate::shed::handle::{KeeperHandle, Message};
-use crate::shed::spec::{check_branch, check_image, parse_repo};
+use crate::shed::spec::{check_branch, check_image, check_new_image, parse_repo};
 use crate::shed::view::ProgressState;
 
 /// Begins the creation of a failed shed again, with what the request changes.
 pub(crate) async fn retry(
+    settings: &Settings,
     handle: &KeeperHandle,
     caller: &Caller<'_>,
     request: CreateShed,
@@ -35,15 +37,14 @@ pub(crate) async fn retry(
     if let Some(image) = &request.image {
         check_image(image)?;
     }
+    let spec = handle.view.borrow().row.spec.clone();
+    check_new_image(settings, caller.person, &spec, request.image.as_deref())?;
     if let Some(branch) = &request.branch {
         check_branch(branch, repo.is_some())?;
     }
     if let Some(repo) = &repo {
-        let spec = ShedSpec {
-            repo: Some(repo.url.clone()),
-            branch: request.branch.clone(),
-            ..handle.view.borrow().row.spec.clone()
-        };
+        let spec =
+            ShedSpec { repo: Some(repo.url.clone()), branch: request.branch.clone(), ..spec };
         handle.set_spec(caller.actor(), spec).await?;
     }
     let order = Order { image: request.image, repo, lend: request.lend, ..Order::default() };

@@ -124,6 +124,22 @@ pub(crate) fn limits(
     Ok(Limits { cpus, memory_bytes, pids })
 }
 
+/// Whether a person may give a shed this image. The image decides the groups and homes of the container's users, and so what
+/// they can do to directories of the host. Whoever may create a shed may give it any image beside the default mounts.
+pub(crate) fn check_new_image(
+    settings: &Settings,
+    person: &Person,
+    spec: &ShedSpec,
+    image: Option<&str>,
+) -> Result<(), Error> {
+    let defaults = &settings.defaults.mounts;
+    let is_same = image.is_none_or(|image| image == spec.image);
+    if is_same || spec.mounts.iter().all(|mount| defaults.contains(mount)) {
+        return Ok(());
+    }
+    Ok(person.may(Scope::Admin, "to change the image of a shed with directories of the host")?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
