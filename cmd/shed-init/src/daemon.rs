@@ -9,6 +9,7 @@ mod processes;
 mod run;
 mod state;
 mod tmux;
+mod tmux_socket;
 mod tmux_state;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use crate::{confine, log, process_tree};
 
 use offers::Offers;
 use state::State;
+use tmux_socket::TmuxSocket;
 use tmux_state::TmuxState;
 
 /// The subcommand that the supervisor passes. Tests find the daemon's process by this word.
@@ -44,6 +46,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 async fn serve(settings: Settings) -> ExitCode {
     let reaper = Reaper::default();
     let state = Arc::new(State {
+        socket: TmuxSocket::load(&settings),
         settings,
         boot: boot_id(),
         stages: Stages::new(reaper.clone()),

@@ -154,9 +154,13 @@ fn command(settings: &Settings, spawn: Spawn) -> Result<ChildCommand, Refusal> {
         shed_link::User::Dev => settings.user.clone(),
         shed_link::User::Root => settings.root(),
     };
-    let inherited = environment::inherited();
+    let mut inherited = environment::inherited();
     let inherited = match spawn.user {
-        shed_link::User::Dev => inherited,
+        shed_link::User::Dev => {
+            let tmux_dir = settings.tmux_dir().to_string_lossy().into_owned();
+            environment::set(&mut inherited, "TMUX_TMPDIR".to_owned(), tmux_dir);
+            inherited
+        }
         shed_link::User::Root => for_root(inherited),
     };
     let env = environment(inherited, &user, spawn.env);

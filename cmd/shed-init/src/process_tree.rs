@@ -62,6 +62,13 @@ pub(crate) fn parent(pid: Pid) -> Option<Pid> {
     Pid::from_raw(parent)
 }
 
+/// Whether the process with this start time is still running.
+pub(crate) fn runs_since(pid: Pid, start: u64) -> bool {
+    let stat = stat_of(pid).unwrap_or_default();
+    let has_ended = parse_stat(&stat).is_none_or(|(state, _)| Process { pid, state }.has_ended());
+    !has_ended && parse_start_time(&stat) == Some(start)
+}
+
 /// The start time of a process, in clock ticks since boot.
 pub(crate) fn start_time(pid: Pid) -> Option<u64> {
     parse_start_time(&stat_of(pid)?)

@@ -91,6 +91,24 @@ impl Settings {
         }
     }
 
+    /// The `TMUX_TMPDIR` of the session user: the parent of the directory of tmux's socket. It is not below `/tmp`, which
+    /// people and programs empty.
+    pub(crate) fn tmux_dir(&self) -> PathBuf {
+        self.run_dir.join("tmux")
+    }
+
+    /// Creates [`Self::tmux_dir`] if it is missing. tmux would use `/tmp` then.
+    pub(crate) fn make_tmux_dir(&self) -> std::io::Result<()> {
+        let dir = self.tmux_dir();
+        if dir.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&dir)?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+        // The session user cannot replace it in between: the parent is root's.
+        if self.switch_user { own_directory(&dir, &self.user) } else { Ok(()) }
+    }
+
     /// Root, for commands of a person who administers the shed. The session user if we cannot change users.
     pub(crate) fn root(&self) -> User {
         if !self.switch_user {
@@ -108,20 +126,20 @@ impl Settings {
         }
     }
 
-    /// Creates what a shed needs: the user's entry in `/etc/passwd`, home, workspace, worktrees and `/tmp`; makes login shells
-    /// keep their `PATH`; and closes the directory of the link to all but root. Called once by the supervisor. Failures are
-    /// only logged, so that a person can enter the shed and repair it.
+    /// Creates what a shed needs: the directory of tmux's socket, the user's entry in `/etc/passwd`, home, workspace,
+    /// worktrees and `/tmp`; makes login shells keep their `PATH`; and closes the directory of the link to all but root.
+    /// Called once by the supervisor. Failures are only logged, so that a person can enter the shed and repair it.
     pub(crate) fn prepare(&self) {
+        if let Err(error) = self.make_tmux_dir() {
+            let dir = self.tmux_dir();
+            log::line(&format!("shed-init: cannot prepare {}: {error}", dir.display()));
+        }
         if !self.switch_user {
             return;
         }
         let tried = [
-<<<<<<< ours
             ("the directory of the link", guard_link(&self.link_dir)),
-            ("/etc/passwd", add_user(&self.user)),
-=======
             ("/etc/passwd", add_user(&self.user).and_then(|()| correct_home(&self.user))),
->>>>>>> theirs
             ("/etc/profile", profile::keep_path()),
             ("home", own_home(&self.user)),
             ("/workspace", own_directory(&self.workspace, &self.user)),
@@ -288,7 +306,7 @@ fn own_directory(path: &Path, user: &User) -> std::io::Result<()> {
     if metadata.uid() == 0 { chown(path, Some(user.uid), Some(user.gid)) } else { Ok(()) }
 }
 
-/// Creates `/tmp`, which an image built from scratch lacks. tmux puts its socket there.
+/// Creates `/tmp`, which an image built from scratch lacks.
 fn sticky_tmp() -> std::io::Result<()> {
     let tmp = Path::new("/tmp");
     if tmp.is_dir() {
@@ -313,7 +331,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< ours
     fn only_root_may_enter_the_directory_above_the_link() {
         let guard = tempfile::tempdir().unwrap();
         let link_dir = guard.path().join("host");
@@ -321,7 +338,9 @@ mod tests {
         fs::set_permissions(guard.path(), fs::Permissions::from_mode(0o755)).unwrap();
         guard_link(&link_dir).unwrap();
         assert_eq!(fs::metadata(guard.path()).unwrap().permissions().mode() & 0o777, 0o700);
-=======
+    }
+
+    #[test]
     fn a_home_that_is_not_accepted_is_replaced_in_the_entry() {
         let mut user = find_passwd(PASSWD, |_, uid| uid == DEV_UID).unwrap();
         assert_eq!(with_home(PASSWD, &user), PASSWD);
@@ -329,7 +348,6 @@ mod tests {
         DEFAULT_HOME.clone_into(&mut user.home);
         let corrected = with_home(&bad, &user);
         assert_eq!(corrected, bad.replace("::/run:", &format!("::{DEFAULT_HOME}:")));
->>>>>>> theirs
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) const LINK_DIR: &str = "/run/shed/link/host";
 /// Parent of [`LINK_DIR`]. Only root may enter it, so that `dev` never reaches the link's socket, whoever owns that on the
 /// host.
 const LINK_GUARD: &str = "/run/shed/link";
-/// Where shed-init listens for programs inside the container.
+/// Where shed-init listens for programs inside the container, and the parent of the directory of tmux's socket.
 const RUN_DIR: &str = "/run/shed/box";
 /// Mount points of the first and last of [`VOLUMES`]; the home's mount point is in the plan.
 const WORKSPACE: &str = "/workspace";

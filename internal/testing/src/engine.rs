@@ -113,7 +113,7 @@ impl ProcessEngine {
 
     /// The `TMUX_TMPDIR` of a shed's tmux.
     pub fn tmux_dir(&self, shed: &str) -> PathBuf {
-        self.root.join(shed).join("tmux")
+        self.root.join(shed).join("run/tmux")
     }
 
     fn up(&self) -> Result<(), EngineError> {
@@ -186,7 +186,6 @@ impl ProcessEngine {
             .arg(dir.join("home"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("TMUX_TMPDIR", dir.join("tmux"))
             .env("SHED_NAME", shed.as_str())
             .envs(&known.plan.env)
             .current_dir(&dir)
@@ -337,7 +336,7 @@ impl Engine for ProcessEngine {
             self.up()?;
             let dir = self.root.join(plan.shed.as_str());
             let made_volumes = !dir.join("workspace").exists();
-            for part in ["workspace", "worktrees", "home", "run", "tmux"] {
+            for part in ["workspace", "worktrees", "home", "run"] {
                 std::fs::create_dir_all(dir.join(part))
                     .map_err(|error| EngineError::Failed(error.to_string()))?;
             }

@@ -38,9 +38,13 @@ const HOOKS: &[&str] = &[
 /// The last line of a listing. After printing it, a watch waits.
 pub const END: &str = "E\n";
 
-/// Starts a server that does not exit with its last session. If a server is running, only that option is set.
+/// Starts a server that does not exit with its last session, and prints its process id. If a server is running, only that
+/// option is set.
 pub fn start_argv() -> Vec<String> {
-    to_words(&["tmux", "-u", "start-server", ";", "set-option", "-s", "exit-empty", "off"])
+    let mut argv = to_words(&["tmux", "-u", "start-server", ";"]);
+    argv.extend(to_words(&["set-option", "-s", "exit-empty", "off", ";"]));
+    argv.extend(to_words(&["display-message", "-p", "#{pid}"]));
+    argv
 }
 
 /// Prints the whole state in the form of [`crate::parse_listing`], then [`END`].

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use shed_link::{
-    CONTAINER_SOCKET, Conn, Hello, LINK_SOCKET, LinkError, Message, Op, PROTOCOL, Refusal, Reply,
-    Request, Spawn, Status, Welcome,
+    CONTAINER_SOCKET, Conn, Hello, LINK_SOCKET, LinkError, Message, Op, PROTOCOL, Program, Ran,
+    Refusal, Reply, Request, Run, Spawn, Status, Welcome,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
@@ -194,7 +194,7 @@ impl Handler {
             Ok(Request { id, op: Op::Run(run) }) => {
                 tokio::spawn(async move {
                     let is_tmux = run.argv.first().is_some_and(|program| program == "tmux");
-                    let ran = run_command(&self.state, run).await;
+                    let ran = self.run(run, is_tmux).await;
                     if is_tmux {
                         self.state.tmux.hurry();
                     }
@@ -222,9 +222,24 @@ impl Handler {
         self.outbox.send(Message::Reply { id, reply }).await.ok();
     }
 
+    async fn run(&self, run: Run, is_tmux: bool) -> Result<Ran, Refusal> {
+        if is_tmux {
+            self.state.socket.ensure(&self.state).await?;
+        }
+        run_command(&self.state, run).await
+    }
+
+    async fn start(&self, spawn: Spawn, fds: Vec<OwnedFd>) -> Result<Started, Refusal> {
+        let argv = if let Program::Argv(argv) = &spawn.program { argv.first() } else { None };
+        if argv.is_some_and(|program| program == "tmux") {
+            self.state.socket.ensure(&self.state).await?;
+        }
+        launch(&self.state.settings, &self.state.stages, spawn, fds).await
+    }
+
     async fn spawn(self, id: u64, spawn: Spawn, fds: Vec<OwnedFd>) {
         let tag = spawn.detached.clone();
-        let started = launch(&self.state.settings, &self.state.stages, spawn, fds).await;
+        let started = self.start(spawn, fds).await;
         let Started { pid, exit } = match started {
             Ok(started) => started,
             Err(refusal) => return self.reply(id, Reply::Refused(refusal)).await,

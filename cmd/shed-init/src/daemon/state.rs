@@ -1,6 +1,7 @@
 //! The state that the daemon's tasks share.
 
 use super::offers::Offers;
+use super::tmux_socket::TmuxSocket;
 use super::tmux_state::TmuxState;
 use crate::launch::Stages;
 use crate::settings::Settings;
@@ -18,6 +19,8 @@ pub(super) struct State {
     pub(super) offers: Offers,
     /// Why commands cannot be confined in this container; `None` when they can.
     pub(super) confine: Option<String>,
+    /// The socket of tmux's server. Checked before a tmux client is started.
+    pub(super) socket: TmuxSocket,
     /// The newest snapshot of tmux, and what makes the watch take the next one.
     pub(super) tmux: TmuxState,
 }

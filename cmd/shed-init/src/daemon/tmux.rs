@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::pace::Pace;
 use super::run::{run as run_command, start};
 use super::state::State;
+use super::tmux_socket::CHECK_PERIOD;
 use crate::{clock, process_tree};
 
 /// How long a command of tmux may run.
@@ -92,8 +93,9 @@ impl From<Refusal> for Failed {
 
 async fn try_watch(state: &State, pace: &mut Pace) -> Failed {
     pace.wait(&state.tmux.hurry).await;
-    if let Err(failed) = run_tmux(state, watch::start_argv()).await {
-        return failed;
+    match run_tmux(state, watch::start_argv()).await {
+        Ok(pid) => state.socket.record(&state.settings, &pid).await,
+        Err(failed) => return failed,
     }
     // Each daemon has a channel of its own: a watch that was killed stays in its channel and consumes a signal.
     let channel = format!("shed-{}", std::process::id());
@@ -113,6 +115,10 @@ async fn try_watch(state: &State, pace: &mut Pace) -> Failed {
             }
         }
         pace.wait(&state.tmux.hurry).await;
+        if state.socket.has_ended().await {
+            // A person may have started another one, which must be set up and recorded.
+            return Failed::NoServer;
+        }
     }
 }
 
@@ -133,6 +139,12 @@ async fn wait_for_change(state: &State, watch: &mut Watch) -> Wake {
         tokio::select! {
             () = watch.end() => return Wake::Changed,
             () = sleep_until(due) => return Wake::Due,
+            () = sleep(CHECK_PERIOD) => {
+                // The listing reports a failure.
+                if state.socket.ensure(state).await.is_err() {
+                    return Wake::Due;
+                }
+            }
             changed = observed_until.changed() => {
                 // An observation that begins gets a new listing at once. One that is prolonged waits for the next one.
                 let begins =
@@ -166,6 +178,7 @@ fn foreground_of_workers(listing: &str) -> BTreeMap<u32, String> {
 }
 
 async fn run_tmux(state: &State, argv: Vec<String>) -> Result<String, Failed> {
+    state.socket.ensure(state).await?;
     let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: TMUX_LIMIT_MS };
     let ran = run_command(state, run).await?;
     if ran.truncated {
@@ -201,6 +214,7 @@ impl Watch {
             timeout_ms: TMUX_LIMIT_MS,
         };
         let limit = Duration::from_millis(run.timeout_ms);
+        state.socket.ensure(state).await?;
         let piped = start(state, run).await?;
         let mut watch = Self { listing: String::new(), exit: piped.started.exit, ended: false };
         let read = timeout(limit, watch.read(piped.stdout, piped.stderr)).await;

@@ -10,7 +10,7 @@ use shed_core::{Started, Stream};
 use shed_testing::{TestApp, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{open, problem, run, session, sh, shed, until, words};
+use crate::support::{crash_daemon, open, problem, run, session, sh, shed, until, words};
 
 async fn started(test: &TestApp, open: ExecOpen) -> Stream {
     match test.app.streams().exec(&test.admin, &shed("a"), open).await.unwrap() {
@@ -276,25 +276,7 @@ async fn sessions_and_their_commands_outlive_the_shed_init_worker() {
         started(&test, in_session(&["sh", "-c", "echo one; read x; echo two-$x; exit 9"])).await;
     until(&mut running, "one").await;
     let before = test.app.sessions().get(&test.admin, &shed("a"), &session("work")).unwrap();
-    let pid = test.engine.pid("a").unwrap();
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let worker = children
-        .split_whitespace()
-        .find(|child| {
-            std::fs::read(format!("/proc/{child}/cmdline"))
-                .unwrap()
-                .split(|b| *b == 0)
-                .any(|word| word == b"worker")
-        })
-        .expect("a worker");
-    let killed = std::process::Command::new("kill").args(["-ABRT", worker]).status().unwrap();
-    assert!(killed.success());
-    eventually("the new link", async || {
-        let events = test.app.events().list(&test.admin, 0, Some(&shed("a"))).await.unwrap();
-        let n_links = events.iter().filter(|event| event.kind == EventKind::LinkUp).count();
-        (n_links == 2).then_some(())
-    })
-    .await;
+    crash_daemon(&test).await;
     let after = eventually("the command's window", async || {
         let now = test.app.sessions().get(&test.admin, &shed("a"), &session("work")).ok()?;
         now.windows.iter().any(|window| window.name == "exec").then_some(now)

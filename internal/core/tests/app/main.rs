@@ -14,6 +14,7 @@ mod repairs;
 mod sessions;
 mod support;
 mod tidy;
+mod tmux_socket;
 mod trees;
 mod turns;
 mod viewers;

@@ -1,7 +1,6 @@
 //! Sessions on real tmux.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::Instant;
 
 use shed_api::session::{Input, NewSession, PatchSession};
@@ -11,7 +10,7 @@ use shed_model::shed::life::Request;
 use shed_testing::{TestApp, eventually};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::{attach, problem, session, shed, until, words};
+use crate::support::{attach, by_hand, problem, session, shed, until, words};
 
 fn new(name: &str) -> NewSession {
     NewSession { name: Some(name.to_owned()), ..NewSession::default() }
@@ -20,18 +19,6 @@ fn new(name: &str) -> NewSession {
 fn names(test: &TestApp) -> Vec<String> {
     let list = test.app.sessions().list(&test.admin, None).unwrap();
     list.sessions.into_iter().map(|row| row.name).collect()
-}
-
-/// tmux as a person inside the shed would run it.
-fn by_hand(test: &TestApp, args: &[&str]) {
-    let status = Command::new("tmux")
-        .args(args)
-        .env("TMUX_TMPDIR", test.engine.tmux_dir("a"))
-        .env_remove("TMUX")
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&status.stderr);
-    assert!(status.status.success(), "tmux {args:?}: {stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,10 @@
 //! Requests and helpers that most tests use.
 
+use std::process::Command;
+
 use shed_api::session::NewSession;
 use shed_api::stream::{AttachOpen, ExecOpen, ExecRequest, ExecResult, ExecSpec, Tty};
-use shed_api::{Problem, SessionRef, ShedName};
+use shed_api::{EventKind, Problem, SessionRef, ShedName};
 use shed_core::{Attach, Error, Stream};
 use shed_testing::{TestApp, wait};
 use tokio::io::AsyncReadExt as _;
@@ -100,4 +102,36 @@ pub(crate) fn kept(name: &str, argv: &[&str]) -> NewSession {
         keep: Some(true),
         ..NewSession::default()
     }
+}
+
+/// tmux as a person inside the shed `a` runs it. Returns what it prints.
+pub(crate) fn by_hand(test: &TestApp, args: &[&str]) -> String {
+    let output = Command::new("tmux")
+        .args(args)
+        .env("TMUX_TMPDIR", test.engine.tmux_dir("a"))
+        .env_remove("TMUX")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "tmux {args:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+/// Has the daemon of shed-init in the shed `a` crash, and waits until the next one has connected.
+pub(crate) async fn crash_daemon(test: &TestApp) {
+    let n_links = async || {
+        let events = test.app.events().list(&test.admin, 0, Some(&shed("a"))).await.unwrap();
+        events.iter().filter(|event| event.kind == EventKind::LinkUp).count()
+    };
+    let before = n_links().await;
+    let pid = test.engine.pid("a").unwrap();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let is_daemon = |child: &&str| {
+        let words = std::fs::read(format!("/proc/{child}/cmdline")).unwrap();
+        words.split(|byte| *byte == 0).any(|word| word == b"worker")
+    };
+    let daemon = children.split_whitespace().find(is_daemon).expect("a daemon");
+    let killed = Command::new("kill").args(["-ABRT", daemon]).status().unwrap();
+    assert!(killed.success());
+    wait::eventually("the new link", async || (n_links().await > before).then_some(())).await;
 }

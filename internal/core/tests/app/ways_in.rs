@@ -1,4 +1,5 @@
-//! What a command finds is the same whichever way somebody comes in: directory, locale, terminal and `PATH`.
+//! What a command finds is the same whichever way somebody comes in: directory, tmux server, locale, terminal and
+//! `PATH`.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +43,7 @@ const WAYS: [Way; 9] = [
 ];
 
 /// What the callers are asked to print.
-const LINE: &str = "echo \"[$PWD|$LANG|$LC_ALL|$COLORTERM|$PATH|$TERM]\"";
+const LINE: &str = "echo \"[$PWD|$TMUX_TMPDIR|$LANG|$LC_ALL|$COLORTERM|$PATH|$TERM]\"";
 
 /// A terminal in whose lines the answer has room.
 fn wide() -> Tty {
@@ -126,10 +127,12 @@ async fn directory_locale_terminal_and_path_are_the_same_for_all_ways_in() {
     test.app.sheds().create(&test.admin, request).await.unwrap();
     test.app.sheds().created(&test.admin, &shed("a")).await.unwrap();
     let workspace = test.engine.workspace("a");
+    let tmux_dir = test.engine.tmux_dir("a");
     for way in WAYS {
         // What a command is given on purpose, without a terminal of the caller's, stays as it is.
         let lang = if matches!(way, ExecInPipes | ExecToEnd) { "xx_XX.UTF-8" } else { "C.UTF-8" };
-        let start = format!("[{}|{lang}|POSIX|truecolor|", workspace.display());
+        let start =
+            format!("[{}|{}|{lang}|POSIX|truecolor|", workspace.display(), tmux_dir.display());
         let expected = match way {
             _ if way.is_login() => start,
             _ if way.has_terminal() => format!("{start}{path}|xterm-256color]"),
