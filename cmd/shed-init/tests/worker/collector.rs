@@ -321,7 +321,7 @@ fn on_a_full_disk_output_reaches_a_server_that_stores_it() {
             if let Item::Output { offset, bytes, .. } = &item {
                 assert_eq!(*offset, stored);
                 stored += bytes.len() as u64;
-                collector.ask(Ask::Ack { of, offset: stored, end: false });
+                collector.ask(CollectorRequest::Ack { of, offset: stored, end: false });
             }
             assert!(!matches!(item, Item::Gap { .. }), "{item:?}");
         }
@@ -335,7 +335,7 @@ fn on_a_full_disk_output_reaches_a_server_that_stores_it() {
     let mut control = Shed::control_at(&epoch_dir.join(shed_link::control::SOCKET));
     let text = vec![b'x'; 4 << 10];
     for n in 1..=60_u64 {
-        control.send(&shed_link::control::Ask::Input(text.clone()));
+        control.send(&shed_link::control::RunnerRequest::Input(text.clone()));
         store(&mut collector, 2 + n * text.len() as u64);
     }
 }

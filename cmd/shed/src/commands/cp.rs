@@ -220,7 +220,7 @@ async fn unpack_in_shed(
     };
     let feed_on = async {
         feed.await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     // When tar has ended, or nobody knows of it any more, the rest is not sent: dropping the feed ends the packing.
     let end = tokio::select! {

@@ -44,7 +44,8 @@ async fn sessions_are_reached_after_the_socket_was_removed() {
     create(&test, "second").await;
     assert_eq!(server(&test), before);
     remove_socket(&test);
-    let attached = test.app.streams().attach(&test.admin, &shed("a"), &session("third"), attach());
+    let (name, third) = (shed("a"), session("third"));
+    let attached = test.app.streams().attach(&test.admin, &name, &third, attach());
     let mut attached = attached.await.unwrap();
     until(&mut attached, "third").await;
     assert_eq!(server(&test), before);

@@ -20,7 +20,7 @@ pub(super) struct Faults {
 impl Faults {
     pub(super) async fn before_stop(&self) {
         if self.stops_hang.load(Ordering::SeqCst) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -278,7 +278,7 @@ mod tests {
         header.set_size(100_000);
         header.set_mode(0o644);
         header.set_cksum();
-        let cut = [header.as_bytes().as_slice(), &[b'x'; 50_000]].concat();
+        let cut = [header.as_bytes().as_slice(), &vec![b'x'; 50_000]].concat();
         assert!(unpack(cut.as_slice(), "base", dir.path(), "new").is_err());
         assert_eq!(fs::read(dir.path().join("new")).unwrap(), b"before");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
