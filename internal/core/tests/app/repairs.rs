@@ -1,7 +1,7 @@
 //! Operations that a killed server or engine interrupted, and sheds that were frozen.
 
 use shed_api::session::{Input, NewSession, SessionType};
-use shed_api::shed::{CreateShed, Shed};
+use shed_api::shed::{CreateShed, RebuildShed, Shed};
 use shed_api::{Code, ShedStatus};
 use shed_model::shed::life::Request;
 use shed_testing::{TestApp, eventually};
@@ -91,7 +91,7 @@ async fn a_container_that_ran_is_not_made_again_without_being_asked() {
         (refused.code, refused.hint.as_deref()),
         (Code::EngineFailed, Some("shed rebuild a"))
     );
-    let rebuilt = test.app.sheds().rebuild(&test.admin, &shed("a"), Default::default()).await;
+    let rebuilt = test.app.sheds().rebuild(&test.admin, &shed("a"), RebuildShed::default()).await;
     rebuilt.unwrap();
     test.app.sheds().request(&test.admin, &shed("a"), Request::Start).await.unwrap();
     assert_eq!(sh(&test, "a", "echo up").await.stdout, "up\n");
