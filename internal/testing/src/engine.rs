@@ -419,7 +419,10 @@ impl Engine for ProcessEngine {
     }
 
     fn disk(&self) -> EngineFuture<'_, Vec<DiskUse>> {
-        Box::pin(self.faults.disk())
+        Box::pin(async {
+            self.up()?;
+            self.faults.disk().await
+        })
     }
 
     fn changes(&self) -> EngineFuture<'_, Changes> {

@@ -21,7 +21,7 @@ use crate::housekeeping::leftover;
 use crate::output::logs::Logs;
 use crate::server::Server;
 use crate::session::env::SessionOpEnv;
-use crate::session::handle::{Message, WorkHandle};
+use crate::session::handle::{Message, Seen, WorkHandle};
 use crate::session::settings::abilities;
 use crate::session::view::WorkView;
 
@@ -42,16 +42,6 @@ pub(crate) struct Planned {
     pub(crate) argv: Vec<String>,
     /// Variables that they need.
     pub(crate) env: Vec<(String, String)>,
-}
-
-/// What a look at a running agent found.
-pub(crate) struct Seen {
-    pub(crate) worker: String,
-    pub(crate) epoch: u64,
-    /// The ids that it shows.
-    pub(crate) shown: Vec<String>,
-    /// Whether a prompt is recorded in the conversation it is in; `None` if that is not known.
-    pub(crate) turn: Option<bool>,
 }
 
 /// Plans start number `epoch` of an agent's worker. `None` if it has no agent that is known.

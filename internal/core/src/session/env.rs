@@ -16,10 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::server::Server;
 use crate::session::Resources;
-use crate::session::events::status_event;
+use crate::session::events::{started_event, status_event};
 use crate::session::handle::{ChangeMessage, Message, SessionOrder};
 use crate::session::view::WorkView;
-use crate::session::windows;
 use crate::shed::view::View;
 use shed_guest::Link;
 
@@ -122,7 +121,7 @@ impl SessionOpEnv {
         let gone =
             || Error::NoWorker { session: known.row.name.clone(), worker: worker.to_owned() };
         let row = find(&known).ok_or_else(gone)?;
-        let event = windows::started_event(now, &known.row, &row, &self.actor);
+        let event = started_event(now, &known.row, &row, &self.actor);
         let id = worker.to_owned();
         let after = self.post_change(
             move |known| {

@@ -13,12 +13,21 @@ use shed_model::worker::{WorkerReport, WorkerRow};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Error;
-use crate::session::conversations::Seen;
 use crate::session::view::WorkView;
 use shed_guest::Link;
 
 /// How long a stop of the shed waits for tmux's layout.
 const STOPPING_LIMIT: Duration = Duration::from_secs(3);
+
+/// What was observed of a running agent's conversation.
+pub(crate) struct Seen {
+    pub(crate) worker: String,
+    pub(crate) epoch: u64,
+    /// The ids that it shows.
+    pub(crate) shown: Vec<String>,
+    /// Whether a prompt is recorded in the conversation it is in; `None` if that is not known.
+    pub(crate) turn: Option<bool>,
+}
 
 /// Where the result of an operation goes.
 pub(crate) type Answer = oneshot::Sender<Result<(), Error>>;

@@ -4,14 +4,11 @@
 use shed_model::Rejection;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use shed_api::ShedStatus;
 use shed_api::stream::Exit;
 use shed_api::worker::WorkerStatus;
-use shed_api::{Actor, EventKind, ShedStatus};
 use shed_link::spool::WorkerId;
 use shed_link::{Confine, Io, Program, Run, Spawn, User, WorkerSpec};
-use shed_model::NewEvent;
-use shed_model::session::SessionRow;
 use shed_model::worker::{Opening, WorkerChange, WorkerReport, WorkerRow};
 use shed_tmux::argv::{self, Target, WorkerWindow};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -438,17 +435,4 @@ pub(crate) async fn stop(
         () = env.shed_stops() => {}
     }
     Ok(())
-}
-
-/// The event that a worker's command is being started.
-pub(crate) fn started_event(
-    at: DateTime<Utc>,
-    session: &SessionRow,
-    worker: &WorkerRow,
-    actor: &Actor,
-) -> NewEvent {
-    NewEvent::new(at, EventKind::WorkerStarted, actor.clone())
-        .shed(&session.shed)
-        .session(&session.name)
-        .note(worker.name.clone())
 }

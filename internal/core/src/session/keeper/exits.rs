@@ -8,7 +8,7 @@ use shed_model::worker::{STOPPED_WITH_SHED, WorkerChange, WorkerReport, WorkerRo
 
 use super::SessionKeeper;
 use crate::Error;
-use crate::session::conversations::Seen;
+use crate::session::handle::Seen;
 use shed_guest::Link;
 
 impl SessionKeeper {

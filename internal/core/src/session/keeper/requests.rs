@@ -15,10 +15,10 @@ use shed_store::StoreError;
 use super::{Job, SessionKeeper, Work};
 use crate::Error;
 use crate::session::env::SessionOpEnv;
+use crate::session::events::started_event;
 use crate::session::events::status_event;
 use crate::session::handle::{Answer, RequestMessage, SessionOrder};
 use crate::session::operations;
-use crate::session::windows::started_event;
 
 impl SessionKeeper {
     pub(super) async fn create(&mut self, plan: Plan, actor: Actor, answer: Answer) {
