@@ -191,7 +191,7 @@ fn check(
             // What only git's own files name is as before.
             markers
                 .retain(|marker| marker.on_disk || matches!(marker.action.holds, Holds::Nested(_)));
-            return found(lab, &before, &markers);
+            return found(lab, &before, &markers, has_forgotten);
         }
     };
     match answer {
@@ -208,10 +208,9 @@ fn check(
             Err("the refusal has no reason".to_owned())
         }
         GitAnswer::Failed(_) if certain => unchanged(&before, lab, |_| true),
-        GitAnswer::Failed(_) => {
-            unchanged(&before, lab, |_| true).or_else(|_| found(lab, &before, &markers))
-        }
-        GitAnswer::Done(_) => found(lab, &before, &markers),
+        GitAnswer::Failed(_) => unchanged(&before, lab, |_| true)
+            .or_else(|_| found(lab, &before, &markers, has_forgotten)),
+        GitAnswer::Done(_) => found(lab, &before, &markers, has_forgotten),
     }
 }
 
@@ -230,8 +229,14 @@ fn unchanged(
 }
 
 /// Whether all markers can still be found: on the disk, or in what refs reach.
-fn found(lab: &Lab, before: &Files, markers: &[Marker<'_>]) -> Result<(), String> {
-    let reached = lab.reached();
+fn found(
+    lab: &Lab,
+    before: &Files,
+    markers: &[Marker<'_>],
+    has_forgotten: bool,
+) -> Result<(), String> {
+    // Of what git has forgotten, the log of a branch that stays may be the only trace.
+    let reached = if has_forgotten { lab.logged() } else { lab.reached() };
     let after = lab.files();
     for Marker { action, text, .. } in markers {
         let is_found = match action.holds {
