@@ -10,12 +10,13 @@ needs: the programs and the image shed-agents.
     python3 docker/test-agents/run.py claude codex     only these
     SHED_BENCH_PROGRAMS=DIR python3 …                  the programs in DIR instead of target/release
 
-Exit status: 0 all came back · 1 one did not · 2 wrong arguments
+Exit status: 0 all came back · 1 one did not · 2 wrong arguments · 130 cancelled
 """
 
 import argparse
 import json
 import pathlib
+import signal
 import sys
 import time
 
@@ -147,7 +148,10 @@ class Test:
             now = time.monotonic()
             if self.printed(name) < self.before[name] + DRAWN:
                 return False
-            drawn, screen = drawn or now, self.screen(name)
+            screen = self.screen(name)
+            if not screen.strip():  # cleared, and not drawn yet
+                return False
+            drawn = drawn or now
             if seen is None or screen != seen[0]:
                 seen = screen, now
             # Codex draws for ever while nobody types.
@@ -180,12 +184,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("agents", nargs="*", metavar="AGENT", choices=[*AGENTS, []], help=f"{', '.join(AGENTS)}; all by default")
     agents = parser.parse_args().agents or AGENTS
+    # Both signals remove everything that was created; a shell starts background processes with Ctrl-C ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with World() as world:
         try:
             Test(world, agents).run()
         except Failed as failed:
             say(failed)
             return 1
+        except KeyboardInterrupt:
+            say("cancelled")
+            return 130
     say(f"{', '.join(agents)} came back with their conversations")
     return 0
 
