@@ -80,7 +80,7 @@ memory_dir() {
   # A short name: a path of a socket has at most 107 bytes.
   dir=$(mktemp -d /dev/shm/s.XXXXXX 2>/dev/null) || return 1
   # As /tmp: some tests run programs as another user.
-  chmod 755 "$dir"
+  chmod 1777 "$dir"
   printf '#!/bin/sh\n' >"$dir/program"
   chmod +x "$dir/program"
   if "$dir/program" 2>/dev/null && (($(df --output=avail -B1M "$dir" | tail -1) >= 2048)); then

@@ -52,7 +52,7 @@ fn fixed_value(text: &[u8]) -> Option<usize> {
     };
     let value = text.get(from..end).filter(|value| !value.is_empty())?;
     let length = end + from;
-    // A longer word, such as `/bin:$PATH`, is no fixed value.
+    // A longer word, such as `/bin:$PATH`, is not a fixed value.
     let is_whole = text.get(length).is_none_or(|byte| b" \t\r\n;&#".contains(byte));
     (is_whole && value.iter().all(|byte| is_plain(byte) || *byte == b' ')).then_some(length)
 }

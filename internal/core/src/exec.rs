@@ -3,7 +3,7 @@
 pub(crate) mod attach;
 mod collect;
 pub(crate) mod forward;
-mod look;
+mod read_only;
 mod spawn;
 mod window;
 

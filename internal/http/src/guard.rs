@@ -14,7 +14,7 @@ use shed_core::Person;
 use crate::State;
 use crate::auth::{Peer, person};
 use crate::extract::Refused;
-use crate::strangers::Stranger;
+use crate::unauthenticated::PendingConnection;
 
 /// The header with the id that identifies a request in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -115,8 +115,8 @@ async fn admit(
     *request = Request::from_parts(parts, body);
     let caller = match caller {
         Ok(person) => {
-            if let Some(stranger) = request.extensions().get::<Stranger>() {
-                stranger.authenticated();
+            if let Some(pending) = request.extensions().get::<PendingConnection>() {
+                pending.authenticated();
             }
             *actor = person.actor.to_string();
             if person.local_uid.is_none() && !state.limits.request(actor) {

@@ -17,9 +17,9 @@ mod router;
 mod routes;
 mod serve;
 mod state;
-mod strangers;
 mod streams;
 mod tls;
+mod unauthenticated;
 mod watching;
 
 use std::sync::Arc;

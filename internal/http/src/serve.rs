@@ -18,8 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower_service::Service as _;
 
 use crate::auth::Peer;
-use crate::strangers::{Stranger, Strangers};
 use crate::tls::Tls;
+use crate::unauthenticated::{PendingConnection, Unauthenticated};
 use crate::{Http, State};
 
 /// Open connections over TCP. Each needs some tens of kilobytes.
@@ -192,11 +192,11 @@ async fn serve_unix(state: &Arc<State>, listener: &UnixListener) {
 
 async fn serve_tcp(state: &Arc<State>, listener: &TcpListener, tls: Option<Tls>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let (addresses, strangers) = (Addresses::default(), Strangers::default());
+    let (addresses, unauthenticated) = (Addresses::default(), Unauthenticated::default());
     loop {
         if permits.available_permits() == 0 {
             // A client with a token authenticates at once; idle connections must not keep it out.
-            strangers.close_oldest();
+            unauthenticated.close_oldest();
         }
         let accepted = admit(state, &permits, || listener.accept()).await;
         let Some((permit, (socket, from))) = accepted else {
@@ -208,11 +208,11 @@ async fn serve_tcp(state: &Arc<State>, listener: &TcpListener, tls: Option<Tls>)
         socket.set_nodelay(true).ok();
         let limit_ms = u32::try_from(SEND_LIMIT.as_millis()).unwrap_or(u32::MAX);
         rustix::net::sockopt::set_tcp_user_timeout(&socket, limit_ms).ok();
-        let (state, tls, stranger) = (Arc::clone(state), tls.clone(), strangers.enter());
+        let (state, tls, pending) = (Arc::clone(state), tls.clone(), unauthenticated.enter());
         state.app.tasks().spawn(async move {
             tokio::select! {
-                () = serve_network(&state, socket, from, tls, &stranger) => {}
-                () = stranger.closed() => {}
+                () = serve_network(&state, socket, from, tls, &pending) => {}
+                () = pending.closed() => {}
             }
             drop(address_permit);
         });
@@ -224,11 +224,11 @@ async fn serve_network(
     socket: TcpStream,
     from: SocketAddr,
     tls: Option<Tls>,
-    stranger: &Stranger,
+    pending: &PendingConnection,
 ) {
     let peer = Peer::Network(from);
     let Some(tls) = tls else {
-        return serve_connection(state, socket, peer, Some(stranger)).await;
+        return serve_connection(state, socket, peer, Some(pending)).await;
     };
     let handshake = tokio::time::timeout(TLS_LIMIT, tls.acceptor.accept(socket));
     let stop = state.app.stopping();
@@ -237,7 +237,7 @@ async fn serve_network(
         () = stop.cancelled() => return,
     };
     if let Ok(Ok(socket)) = accepted {
-        serve_connection(state, socket, peer, Some(stranger)).await;
+        serve_connection(state, socket, peer, Some(pending)).await;
     }
 }
 
@@ -252,10 +252,10 @@ pub(crate) async fn serve_connection(
     state: &Arc<State>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
-    stranger: Option<&Stranger>,
+    pending: Option<&PendingConnection>,
 ) {
     let (held, mut released) = mpsc::channel(1);
-    serve_requests(state, stream, peer, stranger.cloned(), Held { _held: held }).await;
+    serve_requests(state, stream, peer, pending.cloned(), Held { _held: held }).await;
     // Nothing is ever sent: this returns when the last `Held` is dropped.
     released.recv().await;
 }
@@ -264,7 +264,7 @@ async fn serve_requests(
     state: &Arc<State>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
-    stranger: Option<Stranger>,
+    pending: Option<PendingConnection>,
     held: Held,
 ) {
     let routes = state.routes.clone();
@@ -273,8 +273,8 @@ async fn serve_requests(
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(held.clone());
-        if let Some(stranger) = &stranger {
-            request.extensions_mut().insert(stranger.clone());
+        if let Some(pending) = &pending {
+            request.extensions_mut().insert(pending.clone());
         }
         let answering = Answering::new(&n_answering);
         let answer = routes.clone().call(request);

@@ -7,6 +7,7 @@
 
 mod faults;
 mod hostile;
+mod peer;
 mod spawner;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use futures_util::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 use shed_api::ShedName;
 use shed_api::shed::{DiskUse, Limits, Stats};
-use shed_engine::local::{HostDirs, Peer, PeerCheck, link_dir};
+use shed_engine::local::{HostDirs, link_dir};
 use shed_engine::{
     Change, Changes, ContainerPlan, ContainerState, Created, Engine, EngineError, EngineFuture,
     Found, ImageFacts, Report,
@@ -435,17 +436,5 @@ impl Engine for ProcessEngine {
         };
         let changes: Changes = Box::pin(told.take_until(Box::pin(until_down)));
         later(self.up().map(|()| changes))
-    }
-}
-
-impl PeerCheck for ProcessEngine {
-    fn is_peer<'a>(&'a self, shed: &'a ShedName, peer: Peer) -> EngineFuture<'a, bool> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", peer.pid)).unwrap_or_default();
-        let after = stat.rsplit_once(')').map(|(_, after)| after).unwrap_or_default();
-        let parent = after.split_whitespace().nth(1).and_then(|field| field.parse::<u32>().ok());
-        later(self.with(shed, |known| {
-            let own = known.hostile.as_ref().map(|_| std::process::id());
-            Ok(known.pid.or(own).is_some_and(|pid| pid == peer.pid || Some(pid) == parent))
-        }))
     }
 }

@@ -1,6 +1,7 @@
 //! Mistakes with which a server refuses to start, and the error messages.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::{Home, said};
 
@@ -37,9 +38,13 @@ fn an_address_beyond_loopback_needs_a_certificate_and_a_token() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let config = std::fs::read_to_string(home.config()).unwrap();
     let http = format!("[http]\ncertificate = {certificate:?}\nkey = {key:?}\n");
     std::fs::write(home.config(), config + &http).unwrap();
+    let (status, text) = said(&mut command);
+    assert!(status == Some(1) && text.contains("others can read it"), "{text}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let (status, text) = said(&mut command);
     assert!(status == Some(1) && text.contains("there is no token"), "{text}");
     assert!(text.contains("shed-server token add") && !home.socket().exists(), "{text}");

@@ -74,7 +74,7 @@ impl Sheds {
         caller.authorize()?;
         if request.retry {
             creation::retry(
-                &self.server.settings,
+                &self.server.settings.defaults.mounts,
                 &self.registry.keeper(&caller)?,
                 &caller,
                 request,
@@ -155,7 +155,7 @@ impl Sheds {
         let handle = self.registry.keeper(&caller)?;
         request.image.as_deref().map_or(Ok(()), spec::check_image)?;
         spec::check_new_image(
-            &self.server.settings,
+            &self.server.settings.defaults.mounts,
             person,
             &handle.view.borrow().row.spec,
             request.image.as_deref(),

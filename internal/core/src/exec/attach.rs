@@ -7,7 +7,7 @@ use shed_tmux::argv::{self, Join};
 
 use crate::access::Caller;
 use crate::exec::Attach;
-use crate::exec::look;
+use crate::exec::read_only;
 use crate::exec::spawn::{env_value, joining_env, session_env, tty_io, with_locale};
 use crate::shed::entered::no_session;
 use crate::shed::registry::Registry;
@@ -79,10 +79,10 @@ pub(crate) async fn attach(
         return started.map_err(|error| entered.no_tmux(error.into()));
     }
     // Before the client itself, whose size must not count for a moment.
-    let companion = look::companion(&entered, &open.tty).await?;
+    let companion = read_only::companion(&entered, &open.tty).await?;
     let started = entered.link.start(spawn).await;
     let mut running = started.map_err(|error| entered.no_tmux(error.into()))?;
     // tmux ignores keys of a read-only client; the server does not even pass them.
     running.input = None;
-    Ok(look::with_companion(running, companion))
+    Ok(read_only::with_companion(running, companion))
 }

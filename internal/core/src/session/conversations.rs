@@ -25,13 +25,13 @@ use crate::session::handle::{Message, Seen, WorkHandle};
 use crate::session::settings::abilities;
 use crate::session::view::WorkView;
 
-/// How long a look may take.
-const LOOK_LIMIT_MS: u64 = 10_000;
-/// The pause before the next look at an agent that was just started or has just changed its conversation.
+/// How long one observation may take.
+const OBSERVE_LIMIT_MS: u64 = 10_000;
+/// The pause before the next observation of an agent that was just started or has just changed its conversation.
 const QUICK_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause while it is not known which conversation the agent is in.
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause between two looks at an agent that prints. One that prints nothing is not looked at.
+/// The longest pause between two observations of an agent that prints. One that prints nothing is not observed.
 const LONG_PAUSE: Duration = Duration::from_secs(15);
 
 /// What an agent's start does.
@@ -134,7 +134,7 @@ async fn find_turn(link: &Link, place: &Place, id: Option<&str>) -> Found {
 }
 
 /// The conversations since the worker's last start that have its first prompt: an agent that was killed as soon as it had sent
-/// it has not been looked at.
+/// it was not observed.
 async fn search(link: &Link, place: &Place, row: &WorkerRow) -> Vec<String> {
     let (Some(transcript), Some(prompt), Some(started)) =
         (&place.program.transcript, &row.spec.prompt, row.started_at)
@@ -159,7 +159,7 @@ fn is_taken(view: &WorkView, worker: &str, id: &str) -> bool {
 
 /// What a query prints. One that finds nothing fails, which is an answer too.
 async fn print(link: &Link, argv: Vec<String>) -> Result<String, Error> {
-    let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: LOOK_LIMIT_MS };
+    let run = Run { argv, env: Vec::new(), directory: None, timeout_ms: OBSERVE_LIMIT_MS };
     Ok(link.run(run).await?.stdout)
 }
 
@@ -206,20 +206,20 @@ impl Follower {
         }
     }
 
-    /// Looks at one agent whenever it has printed, until it ends.
+    /// Observes one agent whenever it has printed, until it ends.
     async fn follow(self, worker: String, epoch: u64) {
         let gone = self.link.gone();
         let mut view = self.work.view.clone();
         let ended = view.wait_for(|view| running(view).get(&worker) != Some(&epoch));
         tokio::select! {
-            () = self.look_often(&worker, epoch) => {}
+            () = self.observe_often(&worker, epoch) => {}
             _ = ended => {}
             () = gone.cancelled() => {}
             () = self.server.stop.cancelled() => {}
         }
     }
 
-    async fn look_often(&self, worker: &str, epoch: u64) {
+    async fn observe_often(&self, worker: &str, epoch: u64) {
         let mut printed = self.logs.mark(worker);
         let mut pause = QUICK_PAUSE;
         loop {
@@ -238,7 +238,7 @@ impl Follower {
                 // Nothing more can be learned.
                 return;
             }
-            let shown = match self.look(agent, &known, &row, &record).await {
+            let shown = match self.observe(agent, &known, &row, &record).await {
                 Ok((shown, turn)) if record.seen(&shown, turn).is_some() => {
                     let seen = Seen { worker: worker.to_owned(), epoch, shown, turn };
                     if self.work.post(Message::Conversation(seen)).await.is_err() {
@@ -248,7 +248,7 @@ impl Follower {
                 }
                 Ok(_) => false,
                 Err(error) => {
-                    tracing::debug!(%error, worker, "an agent could not be looked at");
+                    tracing::debug!(%error, worker, "an agent could not be observed");
                     false
                 }
             };
@@ -262,7 +262,7 @@ impl Follower {
     }
 
     /// The ids that an agent shows, and whether a prompt is recorded in the conversation it is in.
-    async fn look(
+    async fn observe(
         &self,
         agent: &Agent,
         known: &Managed,

@@ -3,7 +3,7 @@
 use crate::shed::mounts::look_up;
 use shed_api::Scope;
 use shed_api::git::Branch;
-use shed_api::shed::{CreateShed, Limits};
+use shed_api::shed::{CreateShed, Limits, Mount};
 use shed_api::size::parse_size;
 use shed_model::shed::ShedSpec;
 use shed_model::shed::repo::{self, Repo};
@@ -127,14 +127,13 @@ pub(crate) fn limits(
 /// Whether a person may give a shed this image. The image decides the groups and homes of the container's users, and so what
 /// they can do to directories of the host. Whoever may create a shed may give it any image beside the default mounts.
 pub(crate) fn check_new_image(
-    settings: &Settings,
+    default_mounts: &[Mount],
     person: &Person,
     spec: &ShedSpec,
     image: Option<&str>,
 ) -> Result<(), Error> {
-    let defaults = &settings.defaults.mounts;
     let is_same = image.is_none_or(|image| image == spec.image);
-    if is_same || spec.mounts.iter().all(|mount| defaults.contains(mount)) {
+    if is_same || spec.mounts.iter().all(|mount| default_mounts.contains(mount)) {
         return Ok(());
     }
     person.may(Scope::Admin, "to change the image of a shed with directories of the host")
@@ -159,6 +158,42 @@ mod tests {
         ] {
             assert!(limits(before, cpus, memory, pids).is_err(), "{cpus:?} {memory:?} {pids:?}");
         }
+    }
+
+    #[test]
+    fn another_image_beside_directories_of_the_host_needs_admin() {
+        let person =
+            |scope| Person { actor: shed_api::Actor::Server, scope, sheds: None, local_uid: None };
+        let mount = |source: &str| Mount {
+            source: source.to_owned(),
+            target: "/mnt".to_owned(),
+            read_only: false,
+        };
+        let plain = ShedSpec {
+            image: "base".to_owned(),
+            repo: None,
+            branch: None,
+            limits: Limits { cpus: 1.0, memory_bytes: 1 << 30, pids: 64 },
+            network: shed_api::shed::Network::default(),
+            mounts: Vec::new(),
+            env: std::collections::BTreeMap::new(),
+            allow_agent_forwarding: false,
+            git_identity: None,
+            cloned: true,
+            made_volumes: true,
+            removal_keeps_volumes: false,
+        };
+        let may = |mounts: &[Mount], scope, image| {
+            let spec = ShedSpec { mounts: mounts.to_vec(), ..plain.clone() };
+            check_new_image(&[mount("/default")], &person(scope), &spec, image).is_ok()
+        };
+        let own = [mount("/default"), mount("/srv")];
+        assert!(!may(&own, Scope::Drive, Some("other")));
+        assert!(may(&own, Scope::Admin, Some("other")));
+        assert!(may(&own, Scope::Drive, Some("base")) && may(&own, Scope::Drive, None));
+        assert!(
+            may(&own[..1], Scope::Drive, Some("other")) && may(&[], Scope::Drive, Some("other"))
+        );
     }
 
     #[test]

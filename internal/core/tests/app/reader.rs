@@ -59,7 +59,7 @@ async fn a_read_only_terminal_sets_no_size() {
     })
     .await;
     assert_eq!(window(&test).await, "90x30");
-    // What keeps it so is no session of theirs, and ends with them.
+    // The companion session that keeps the size is not listed, and ends with them.
     let listed = test.app.sessions().list(&test.admin, None).unwrap().sessions;
     assert_eq!(listed.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["work"]);
     drop((alone, second));

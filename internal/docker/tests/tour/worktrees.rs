@@ -216,8 +216,8 @@ async fn workers_on_a_full_disk_lose_nothing_and_new_ones_are_refused_with_a_rea
     })
     .await;
     let failed = refused(&test, kept("quick", &["sleep", "1000"])).await;
-    assert_eq!(failed.code, Code::ExecFailed, "{failed:?}");
-    assert!(failed.detail.contains("No space left on device"), "{failed:?}");
+    assert_eq!(failed.code, Code::DiskFull, "{failed:?}");
+    assert!(failed.detail.contains("/worktrees"), "{failed:?}");
     // tmux had it for a moment.
     eventually("its end", async || get(&test, "quick").is_none().then_some(())).await;
     test.sh(SHED, "rm /worktrees/filler").await;

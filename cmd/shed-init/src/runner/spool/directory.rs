@@ -14,8 +14,8 @@ use shed_link::control::SOCKET;
 use crate::spool_record::LOCK;
 use crate::unix_path;
 
-/// How often a directory is created that others remove while it is empty.
-const MAX_TRIES: u32 = 1_000;
+/// How often a directory is created that the collector removes while it is empty. It does so once for each epoch it deletes.
+const MAX_TRIES: u32 = 100;
 
 /// The directory of a new epoch and the files in it that the runner keeps open.
 #[derive(Debug)]
@@ -72,20 +72,27 @@ impl SpoolDirectory {
 /// Creates a directory in the worker's directory, which is created too. The collector removes a worker's directory together
 /// with its last epoch, maybe just before there is a new one in it.
 fn create_in(worker: &Path, made: &Path) -> io::Result<()> {
-    let mut n_tries = 0;
-    loop {
-        DirBuilder::new().recursive(true).mode(0o700).create(worker)?;
-        n_tries += 1;
-        match DirBuilder::new().mode(0o700).create(made) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && n_tries < MAX_TRIES => {}
-            created => return created,
+    let try_create = || {
+        match DirBuilder::new().recursive(true).mode(0o700).create(worker) {
+            // It existed and was removed in between. Anything else in its place makes the next call fail.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => created?,
         }
+        DirBuilder::new().mode(0o700).create(made)
+    };
+    let mut created = try_create();
+    for _ in 1..MAX_TRIES {
+        if !created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            break;
+        }
+        created = try_create();
     }
+    created
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use super::*;
 
@@ -93,15 +100,18 @@ mod tests {
     fn a_directory_that_is_removed_while_it_is_empty_is_created_again() {
         let dir = tempfile::tempdir().unwrap();
         let worker = dir.path().join("worker");
-        let is_done = AtomicBool::new(false);
+        let (is_done, n_left) = (AtomicBool::new(false), AtomicU32::new(0));
         std::thread::scope(|scope| {
-            // What the collector does after it has deleted an epoch.
+            // What the collector does after it has deleted an epoch: once for each, so not for ever during one start.
             scope.spawn(|| {
                 while !is_done.load(Ordering::Relaxed) {
-                    std::fs::remove_dir(&worker).ok();
+                    if n_left.load(Ordering::Relaxed) > 0 && std::fs::remove_dir(&worker).is_ok() {
+                        n_left.fetch_sub(1, Ordering::Relaxed);
+                    }
                 }
             });
             let created: io::Result<()> = (0..2_000).try_for_each(|n| {
+                n_left.store(3, Ordering::Relaxed);
                 let made = worker.join(n.to_string());
                 create_in(&worker, &made)?;
                 std::fs::remove_dir(&made)

@@ -71,17 +71,17 @@ pub(crate) async fn companion(entered: &Entered, tty: &Tty) -> Result<Companion,
 /// Keeps a companion as long as the terminal's output is held.
 pub(crate) fn with_companion(running: Stream, companion: Companion) -> Stream {
     let Stream { input, output, errors, control, exit } = running;
-    let output = Output::other(Box::new(Looking { output, _companion: companion }));
+    let output = Output::other(Box::new(ReadOnlyOutput { output, _companion: companion }));
     Stream { input, output, errors, control, exit }
 }
 
 /// The output of a read-only terminal.
-struct Looking {
+struct ReadOnlyOutput {
     output: Output,
     _companion: Companion,
 }
 
-impl AsyncRead for Looking {
+impl AsyncRead for ReadOnlyOutput {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -91,7 +91,7 @@ impl AsyncRead for Looking {
     }
 }
 
-impl ReadStream for Looking {
+impl ReadStream for ReadOnlyOutput {
     fn ready_bytes(&self) -> usize {
         self.output.ready_bytes()
     }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 /// All such connections of a listener, the oldest first.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Strangers(Arc<Mutex<Open>>);
+pub(crate) struct Unauthenticated(Arc<Mutex<Open>>);
 
 #[derive(Debug, Default)]
 struct Open {
@@ -17,24 +17,24 @@ struct Open {
 
 /// One of them; it ends with its last clone, or when somebody has authenticated.
 #[derive(Debug, Clone)]
-pub(crate) struct Stranger(Arc<Entry>);
+pub(crate) struct PendingConnection(Arc<Entry>);
 
 #[derive(Debug)]
 struct Entry {
-    strangers: Strangers,
+    unauthenticated: Unauthenticated,
     id: u64,
     cut: CancellationToken,
 }
 
-impl Strangers {
+impl Unauthenticated {
     /// Adds a connection.
-    pub(crate) fn enter(&self) -> Stranger {
+    pub(crate) fn enter(&self) -> PendingConnection {
         let cut = CancellationToken::new();
         let mut open = self.open();
         open.n_entered += 1;
         let id = open.n_entered;
         open.connections.insert(id, cut.clone());
-        Stranger(Arc::new(Entry { strangers: self.clone(), id, cut }))
+        PendingConnection(Arc::new(Entry { unauthenticated: self.clone(), id, cut }))
     }
 
     /// Closes the oldest one, if there is one.
@@ -49,7 +49,7 @@ impl Strangers {
     }
 }
 
-impl Stranger {
+impl PendingConnection {
     /// Somebody has authenticated on the connection: it is not closed for others any more.
     pub(crate) fn authenticated(&self) {
         self.0.leave();
@@ -63,7 +63,7 @@ impl Stranger {
 
 impl Entry {
     fn leave(&self) {
-        self.strangers.open().connections.remove(&self.id);
+        self.unauthenticated.open().connections.remove(&self.id);
     }
 }
 
@@ -79,16 +79,16 @@ mod tests {
 
     #[test]
     fn the_oldest_that_has_not_authenticated_is_closed() {
-        let strangers = Strangers::default();
-        let [known, ended, oldest, newer] = [(); 4].map(|()| strangers.enter());
+        let unauthenticated = Unauthenticated::default();
+        let [known, ended, oldest, newer] = [(); 4].map(|()| unauthenticated.enter());
         known.authenticated();
         drop(ended);
-        strangers.close_oldest();
-        let is_closed = |stranger: &Stranger| stranger.0.cut.is_cancelled();
+        unauthenticated.close_oldest();
+        let is_closed = |pending: &PendingConnection| pending.0.cut.is_cancelled();
         assert!(is_closed(&oldest) && !is_closed(&known) && !is_closed(&newer));
-        strangers.close_oldest();
+        unauthenticated.close_oldest();
         assert!(is_closed(&newer));
-        strangers.close_oldest();
+        unauthenticated.close_oldest();
         assert!(!is_closed(&known));
     }
 }
