@@ -10,167 +10,164 @@ use std::task::{Context, Poll, ready};
 use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::unix::pipe;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::mpsc;
-use tokio_util::sync::PollSender;
+use tokio::sync::oneshot;
 
 use super::ShedThread;
 use crate::Error;
 use crate::connection::Connection;
 use crate::stream::ReadStream;
 
-/// Chunks that wait in each direction. Whoever sends more waits.
-const CHUNKS: usize = 4;
 /// The buffer of the first read, and of each one after a small one, in bytes: idle streams need no large buffer.
 const SMALL_READ: usize = 4 << 10;
 /// The buffer of a read after one that filled its buffer, and the largest chunk, in bytes.
 const LARGE_READ: usize = 64 << 10;
 
 /// What comes out of a container.
-pub(super) struct ChunkReader {
-    chunks: mpsc::Receiver<Vec<u8>>,
-    current: Vec<u8>,
-    /// How much of `current` was read.
-    at: usize,
-    /// How many bytes were read of all chunks.
+///
+/// In both directions the bytes pass through a pipe that the server made. A thread that waits for a pipe wakes up earlier than
+/// one that waits for a message of another thread (measured: 10 µs of 60 for a key and its echo).
+pub(super) struct RelayReader {
+    pipe: pipe::Receiver,
+    /// Tells the sending half when this one is dropped.
+    _closed: oneshot::Receiver<()>,
+    /// How many bytes were read.
     n_read: u64,
     /// How many bytes are known to have been written.
     n_written: Arc<AtomicU64>,
 }
 
-/// What goes into a container.
-pub(super) struct ChunkWriter(PollSender<Vec<u8>>);
-
-/// The sending half of a [`ChunkReader`].
-pub(super) struct ChunkSource {
-    chunks: mpsc::Sender<Vec<u8>>,
+/// The sending half of a [`RelayReader`], for the thread of the shed.
+pub(super) struct Source {
+    pipe: OwnedFd,
+    closed: oneshot::Sender<()>,
 }
 
-/// The receiving half of a [`ChunkWriter`].
-pub(super) struct ChunkSink {
-    chunks: mpsc::Receiver<Vec<u8>>,
+/// The receiving half of a pipe into a container, for the thread of the shed.
+pub(super) struct Sink(OwnedFd);
+
+/// A pipe out of a container.
+pub(super) fn outward(
+    thread: &ShedThread,
+    n_written: Arc<AtomicU64>,
+) -> io::Result<(Source, RelayReader)> {
+    let (read, write) = io::pipe()?;
+    let (closed, reader_is_gone) = oneshot::channel();
+    let pipe = thread.on_server(|| pipe::Receiver::from_owned_fd(read.into()))?;
+    let reader = RelayReader { pipe, _closed: reader_is_gone, n_read: 0, n_written };
+    Ok((Source { pipe: write.into(), closed }, reader))
 }
 
-/// A channel out of a container.
-pub(super) fn outward(n_written: Arc<AtomicU64>) -> (ChunkSource, ChunkReader) {
-    let (sender, chunks) = mpsc::channel(CHUNKS);
-    let reader = ChunkReader { chunks, current: Vec::new(), at: 0, n_read: 0, n_written };
-    (ChunkSource { chunks: sender }, reader)
+/// A pipe into a container. What was written before the server's end is dropped still arrives.
+pub(super) fn inward(thread: &ShedThread) -> io::Result<(pipe::Sender, Sink)> {
+    let (read, write) = io::pipe()?;
+    let pipe = thread.on_server(|| pipe::Sender::from_owned_fd(write.into()))?;
+    Ok((pipe, Sink(read.into())))
 }
 
-/// A channel into a container.
-pub(super) fn inward() -> (ChunkWriter, ChunkSink) {
-    let (sender, chunks) = mpsc::channel(CHUNKS);
-    (ChunkWriter(PollSender::new(sender)), ChunkSink { chunks })
+/// Reads with a buffer that is large only while much arrives.
+struct Buffer(Vec<u8>);
+
+impl Buffer {
+    fn new() -> Self {
+        Self(vec![0; SMALL_READ])
+    }
+
+    /// Reads once. Failures are an end, too: a terminal that no process holds any more fails instead of ending.
+    async fn read(&mut self, from: &mut (impl AsyncRead + Unpin)) -> usize {
+        from.read(&mut self.0).await.unwrap_or(0)
+    }
+
+    /// Chooses the size for the next read by what the last one read.
+    fn adapt(&mut self, n_read: usize) {
+        let size = if n_read == self.0.len() {
+            LARGE_READ
+        } else if n_read < SMALL_READ {
+            SMALL_READ
+        } else {
+            return;
+        };
+        if size != self.0.len() {
+            self.0 = vec![0; size];
+        }
+    }
 }
 
-impl ChunkSource {
-    /// Copies until the end of `source`, or until nobody reads any more. `n_taken` is told how many bytes each read took.
+impl Source {
+    /// Copies until the end of `from`, or until nobody reads any more. `n_taken` is told how many bytes each read took.
     pub(super) async fn fill_from(
         self,
-        mut source: impl AsyncRead + Unpin,
+        mut from: impl AsyncRead + Unpin,
         mut n_taken: impl FnMut(usize),
     ) {
-        let mut size = SMALL_READ;
+        let Self { pipe, mut closed } = self;
+        let Ok(mut pipe) = pipe::Sender::from_owned_fd(pipe) else { return };
+        let mut buffer = Buffer::new();
         loop {
-            let mut chunk = Vec::with_capacity(size);
             let n_read = tokio::select! {
-                // A terminal that no process holds any more fails instead of ending; other failures are an end, too.
-                n_read = source.read_buf(&mut chunk) => n_read.unwrap_or(0),
-                () = self.chunks.closed() => return,
+                n_read = buffer.read(&mut from) => n_read,
+                () = closed.closed() => return,
             };
-            if n_read == 0 {
-                return;
-            }
             n_taken(n_read);
-            size = if n_read >= size {
-                LARGE_READ
-            } else if n_read < SMALL_READ {
-                SMALL_READ
-            } else {
-                size
-            };
-            if self.chunks.send(chunk).await.is_err() {
+            if n_read == 0 || pipe.write_all(&buffer.0[..n_read]).await.is_err() {
                 return;
             }
+            buffer.adapt(n_read);
         }
     }
 }
 
-impl ChunkSink {
-    /// Copies until the end of what is written, then shuts `sink` down. Ends early if `sink` takes no more.
+impl Sink {
+    /// Copies until the end of what is written, then shuts `to` down. Ends early if `to` takes no more.
     pub(super) async fn empty_into(
-        mut self,
-        mut sink: impl AsyncWrite + Unpin,
+        self,
+        mut to: impl AsyncWrite + Unpin,
         mut before: impl FnMut(),
     ) {
-        while let Some(chunk) = self.chunks.recv().await {
+        let Ok(mut pipe) = pipe::Receiver::from_owned_fd(self.0) else { return };
+        let mut buffer = Buffer::new();
+        loop {
+            let n_read = buffer.read(&mut pipe).await;
+            if n_read == 0 {
+                break;
+            }
             before();
-            if sink.write_all(&chunk).await.is_err() {
+            if to.write_all(&buffer.0[..n_read]).await.is_err() {
                 return;
             }
+            buffer.adapt(n_read);
         }
         // Fails if the other side is gone.
-        sink.shutdown().await.ok();
+        to.shutdown().await.ok();
     }
 }
 
-impl AsyncRead for ChunkReader {
+impl AsyncRead for RelayReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.at == self.current.len() {
-            self.current = ready!(self.chunks.poll_recv(context)).unwrap_or_default();
-            self.at = 0;
-        }
-        let rest = &self.current[self.at..];
-        let n_bytes = rest.len().min(buffer.remaining());
-        buffer.put_slice(&rest[..n_bytes]);
-        self.at += n_bytes;
-        self.n_read += n_bytes as u64;
+        let n_before = buffer.filled().len();
+        ready!(Pin::new(&mut self.pipe).poll_read(context, buffer))?;
+        self.n_read += (buffer.filled().len() - n_before) as u64;
         Poll::Ready(Ok(()))
     }
 }
 
-impl ReadStream for ChunkReader {
+impl ReadStream for RelayReader {
     fn ready_bytes(&self) -> usize {
         let n_written = self.n_written.load(Ordering::Acquire);
         usize::try_from(n_written.saturating_sub(self.n_read)).unwrap_or(usize::MAX)
     }
 }
 
-impl AsyncWrite for ChunkWriter {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        ready!(self.0.poll_reserve(context)).map_err(gone)?;
-        let chunk = &bytes[..bytes.len().min(LARGE_READ)];
-        self.0.send_item(chunk.to_vec()).map_err(gone)?;
-        Poll::Ready(Ok(chunk.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.close();
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// Both directions of a connection.
 struct Both {
-    reader: ChunkReader,
-    writer: ChunkWriter,
+    reader: RelayReader,
+    /// `None` after a shutdown.
+    writer: Option<pipe::Sender>,
 }
 
 impl AsyncRead for Both {
@@ -189,22 +186,27 @@ impl AsyncWrite for Both {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.writer).poll_write(context, bytes)
+        match &mut self.writer {
+            Some(writer) => Pin::new(writer).poll_write(context, bytes),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer).poll_shutdown(context)
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer = None;
+        Poll::Ready(Ok(()))
     }
 }
 
 /// Connects the server to a socket, which the thread of its shed uses until one of the two is closed.
-pub(super) fn connection(thread: &ShedThread, socket: OwnedFd) -> Connection {
-    let (source, reader) = outward(Arc::default());
-    let (writer, sink) = inward();
+pub(super) fn connection(thread: &ShedThread, socket: OwnedFd) -> Result<Connection, Error> {
+    let failed = || Error::io("connection");
+    let (source, reader) = outward(thread, Arc::default()).map_err(failed())?;
+    let (writer, sink) = inward(thread).map_err(failed())?;
     thread.spawn(async move {
         // A socket of which the runtime cannot make a stream is dropped, and the server reads its end.
         match stream_of(socket) {
@@ -219,15 +221,15 @@ pub(super) fn connection(thread: &ShedThread, socket: OwnedFd) -> Connection {
             Err(_) => {}
         }
     });
-    Connection::other(Box::new(Both { reader, writer }))
+    Ok(Connection::other(Box::new(Both { reader, writer: Some(writer) })))
 }
 
 /// Copies in both directions. When the server drops its connection, what it wrote before is still sent.
 async fn copy(
     read: impl AsyncRead + Unpin,
     write: impl AsyncWrite + Unpin,
-    source: ChunkSource,
-    sink: ChunkSink,
+    source: Source,
+    sink: Sink,
 ) {
     tokio::join!(source.fill_from(read, |_| {}), sink.empty_into(write, || {}));
 }
@@ -255,7 +257,7 @@ pub(super) fn from_shed(thread: &ShedThread, fd: OwnedFd) -> Result<Connection, 
     let known = [AddressFamily::UNIX, AddressFamily::INET, AddressFamily::INET6];
     let is_stream = socket_type(&fd).is_ok_and(|kind| kind == SocketType::STREAM);
     if is_stream && socket_domain(&fd).is_ok_and(|family| known.contains(&family)) {
-        Ok(connection(thread, fd))
+        connection(thread, fd)
     } else {
         Err(Error::Connect("the shed sent a descriptor that is not a socket".to_owned()))
     }

@@ -28,13 +28,15 @@ pub(crate) struct ShedThread(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     runtime: Handle,
+    /// The runtime of the server.
+    server: Handle,
     /// The terminals that are open.
     meters: Mutex<Vec<Weak<Meter>>>,
     _stop: DropGuard,
 }
 
 impl ShedThread {
-    /// Starts the thread of a shed.
+    /// Starts the thread of a shed. In the runtime of the server.
     pub(crate) fn start(shed: &ShedName) -> Result<Self, Error> {
         let failed = || Error::io(format!("cannot start the thread of shed {shed}"));
         let stop = CancellationToken::new();
@@ -58,7 +60,8 @@ impl ShedThread {
         let ended = |_| std::io::Error::other("it ended at once");
         let runtime = starting.recv().map_err(ended).and_then(|started| started);
         let runtime = runtime.map_err(failed())?;
-        let inner = Inner { runtime, meters: Mutex::default(), _stop: stop.drop_guard() };
+        let server = Handle::current();
+        let inner = Inner { runtime, server, meters: Mutex::default(), _stop: stop.drop_guard() };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -69,6 +72,12 @@ impl ShedThread {
             task.await;
             drop(thread);
         });
+    }
+
+    /// Makes something that the server's runtime uses.
+    pub(super) fn on_server<T>(&self, make: impl FnOnce() -> T) -> T {
+        let _entered = self.0.server.enter();
+        make()
     }
 
     /// Registers a terminal for [`Self::measure`].

@@ -63,7 +63,7 @@ impl Streams for UnixStreams {
 
     fn connection(&self) -> Result<Opened<Connection>, Error> {
         let (ours, theirs) = socket_pair()?;
-        let connection = relay::connection(&self.thread, ours);
+        let connection = relay::connection(&self.thread, ours)?;
         Ok(opened(vec![theirs], async move { Ok(connection) }))
     }
 

@@ -118,7 +118,8 @@ pub(super) fn start(thread: &ShedThread, master: OwnedFd) -> Result<TerminalEnds
     // The flag is of the open file, and so for all three. A container that clears it blocks this thread.
     rustix::io::ioctl_fionbio(&master, true).map_err(|error| failed()(error.into()))?;
     let n_written = Arc::default();
-    let ((source, reader), (writer, sink)) = (outward(Arc::clone(&n_written)), inward());
+    let (source, reader) = outward(thread, Arc::clone(&n_written)).map_err(failed())?;
+    let (writer, sink) = inward(thread).map_err(failed())?;
     let meter = Arc::new(Meter { master, n_taken: AtomicU64::new(0), n_written });
     thread.add_meter(&meter);
     let wanted = Arc::new(Mutex::new(Wanted::default()));
@@ -135,7 +136,7 @@ pub(super) fn start(thread: &ShedThread, master: OwnedFd) -> Result<TerminalEnds
         }
     });
     Ok(TerminalEnds {
-        input: Input::other(Box::new(writer)),
+        input: Input::pipe(writer),
         output: Output::other(Box::new(reader)),
         terminal: Arc::new(handle),
     })
