@@ -86,9 +86,19 @@ pub fn attach(
         let flag = if argv[2] == "new-session" { "-D" } else { "-d" };
         argv.insert(3, flag.to_owned());
     }
+    if let (Join::CreateOrAttach, Target::Name(_)) = (join, target) {
+        // The session may be an old one: `-o` keeps an option that somebody set on it, and `-q` keeps silent about it.
+        keep_session(&mut argv, &target.pane(), "-oq");
+    }
     let features = if true_colour { "256,RGB,clipboard" } else { "clipboard" };
     argv.splice(2..2, ["-T".to_owned(), features.to_owned()]);
     argv
+}
+
+/// Overrides the option of a user's configuration with which a session ends when nobody is attached to it. The command
+/// follows in the tmux client that makes the session: tmux applies the option once all commands of that client are done.
+fn keep_session(argv: &mut Vec<String>, target: &str, flags: &str) {
+    add_command(argv, &["set-option", flags, "-t", target, "destroy-unattached", "off"]);
 }
 
 /// Attaches a client to [`COMPANIONS`], which is created if it does not exist; runs in a terminal. As long as the client is
@@ -111,6 +121,7 @@ pub fn new_session(name: &str, env: &[(String, String)], command: &[String]) -> 
     if !command.is_empty() {
         add_program(&mut argv, command);
     }
+    keep_session(&mut argv, &format!("={name}:"), "-q");
     argv
 }
 
@@ -162,6 +173,7 @@ pub fn marked_session(
     add_environment(&mut argv, env);
     add_program(&mut argv, &window.command);
     let target = format!("={name}:");
+    keep_session(&mut argv, &target, "-q");
     add_command(&mut argv, &["set-option", "-t", &target, SESSION_MARK, mark]);
     mark_window(&mut argv, &target, window);
     argv
@@ -330,8 +342,10 @@ mod tests {
         let argv = |join, detach| {
             joined(&attach(&name, join, detach, false, &env)).replace(" -T clipboard", "")
         };
-        assert_eq!(argv(Join::CreateOrAttach, false), "tmux -u new-session -A -s foo -e LANG=C");
-        assert_eq!(argv(Join::CreateOrAttach, true), "tmux -u new-session -D -A -s foo -e LANG=C");
+        let keep = "; set-option -oq -t =foo: destroy-unattached off";
+        let create = format!("-A -s foo -e LANG=C {keep}");
+        assert_eq!(argv(Join::CreateOrAttach, false), format!("tmux -u new-session {create}"));
+        assert_eq!(argv(Join::CreateOrAttach, true), format!("tmux -u new-session -D {create}"));
         assert_eq!(argv(Join::Existing, true), "tmux -u attach-session -d -t =foo");
         assert_eq!(argv(Join::ReadOnly, false), "tmux -u attach-session -E -r -t =foo");
     }

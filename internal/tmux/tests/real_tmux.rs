@@ -4,7 +4,7 @@
 use std::io::Read as _;
 use std::process::{Child, Command, Output, Stdio};
 
-use shed_tmux::argv::{self, Target, WorkerWindow};
+use shed_tmux::argv::{self, Join, Target, WorkerWindow};
 use shed_tmux::{TmuxError, input, parse_listing, watch};
 
 struct Server {
@@ -160,6 +160,36 @@ fn the_state_of_a_pane_says_whether_its_command_has_ended() {
     server.ok(&input::press_keys(&there.id, &words(&["Enter"])));
     while !state().unwrap().dead {}
     assert_eq!(input::PaneState::parse(&server.ok(&input::pane_state("=b:"))), None);
+}
+
+#[test]
+fn sessions_live_on_whatever_the_configuration_says_about_unattached_ones() {
+    let server = Server::start();
+    let sleep = words(&["sleep", "1000"]);
+    server.ok(&argv::new_session("first", &[], &sleep));
+    for (scope, option) in [("-g", "destroy-unattached"), ("-s", "exit-unattached")] {
+        server.ok(&words(&["tmux", "-u", "set-option", scope, option, "on"]));
+    }
+    server.ok(&argv::new_session("plain", &[], &sleep));
+    let (name, mark) = ("w".to_owned(), "0".to_owned());
+    let window = WorkerWindow { name, mark, keep: false, command: sleep };
+    server.ok(&argv::marked_session("marked", "0", &[], &window));
+    let attach = argv::attach(&named("attached"), Join::CreateOrAttach, false, false, &[]);
+    // A tmux client needs a terminal.
+    let tmux = server.command(&attach);
+    let quoted: Vec<String> =
+        tmux.get_args().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &format!("exec tmux {}", quoted.join(" ")), "/dev/null"]).env_clear();
+    terminal.envs(tmux.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    terminal.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut terminal = terminal.spawn().unwrap();
+    let clients = words(&["tmux", "-u", "list-clients", "-F", "#{session_name}"]);
+    while server.ok(&clients) != "attached\n" {}
+    server.ok(&words(&["tmux", "-u", "detach-client", "-s", "=attached"]));
+    terminal.wait().unwrap();
+    assert_eq!(server.ok(&clients), "");
+    assert_eq!(server.names(), ["attached", "first", "marked", "plain"]);
 }
 
 #[test]
