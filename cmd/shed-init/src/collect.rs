@@ -67,8 +67,6 @@ struct Collector {
     check_locks_at: Option<Instant>,
     /// When all spools are checked again, if something could not be watched.
     check_all_at: Option<Instant>,
-    /// Whether the directory of all spools was deleted and could not be created again.
-    root_is_gone: bool,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
     /// How much of the outbox is sent.
@@ -81,10 +79,9 @@ impl Collector {
     fn new(root: &Path) -> Result<Self, String> {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", root.display());
         std::fs::create_dir_all(root).map_err(|error| failed(&error))?;
-        let watches = Watches::new(root).map_err(|error| failed(&error))?;
         let mut collector = Self {
             root: root.to_owned(),
-            watches,
+            watches: Watches::new(root),
             known: BTreeMap::new(),
             busy: VecDeque::new(),
             is_busy: BTreeSet::new(),
@@ -92,12 +89,21 @@ impl Collector {
             stored: BTreeMap::new(),
             check_locks_at: None,
             check_all_at: None,
-            root_is_gone: false,
             inbox: Vec::new(),
             outbox: Vec::new(),
             sent: 0,
             waiting: VecDeque::new(),
         };
+        if let Err(error) = collector.watches.add_root(root) {
+            let text = format!(
+                "shed-init: cannot watch {}: {error}; checking it every {} ms (raise \
+                 fs.inotify.max_user_instances and fs.inotify.max_user_watches on the host)",
+                root.display(),
+                POLL_PERIOD.as_millis(),
+            );
+            log::line(&text);
+            collector.start_polling();
+        }
         collector.find_workers();
         collector.waiting.push_back(Item::Listed);
         Ok(collector)
@@ -173,13 +179,13 @@ impl Collector {
             Some(Instant::now())
         };
         let (server, files) = {
-            let mut fds =
-                [PollFd::new(&socket, interest), PollFd::new(&self.watches, PollFlags::IN)];
+            let mut fds = vec![PollFd::new(&socket, interest)];
+            fds.extend(self.watches.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             // An interrupted wait ends early.
             if poll(&mut fds, deadline.map(time_until).as_ref()).is_err() {
                 return Ok(true);
             }
-            (fds[0].revents(), !fds[1].revents().is_empty())
+            (fds[0].revents(), fds[1..].iter().any(|fd| !fd.revents().is_empty()))
         };
         if files {
             for change in self.watches.read() {
@@ -189,7 +195,7 @@ impl Collector {
         if self.check_all_at.is_some_and(|at| at <= Instant::now()) {
             // Repeated as long as the collector runs.
             self.check_all_at = Some(Instant::now() + POLL_PERIOD);
-            if self.root_is_gone {
+            if !self.root.is_dir() {
                 self.recreate_root();
             }
             self.handle_change(Change::Overflow);
@@ -342,7 +348,6 @@ impl Collector {
         let root = self.root.display();
         let created = std::fs::create_dir_all(&self.root);
         let created = created.and_then(|()| Ok(self.watches.add_root(&self.root)?));
-        self.root_is_gone = created.is_err();
         match created {
             Ok(()) => log::line(&format!("shed-init: {root} was deleted and is created again")),
             Err(error) => {

@@ -51,18 +51,23 @@ fn watch(
     let directory = ContainerPath::try_from(directory.to_owned())
         .map_err(|error| Failure::new(shed_link::git::FailureKind::Invalid, error.to_string()))?;
     let repository = Repository::open(&directory)?;
-    let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
-        .map_err(|error| Failure::io("cannot create an inotify instance", &error.into()))?;
-    let mut watches = Watches::new(&repository);
-    watches.watch_all(&inotify)?;
     let gone = |error: io::Error| Failure::io("cannot write the report", &error);
+    let mut watches = Watches::new(&repository);
+    let Ok(inotify) = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) else {
+        // All sheds share the instances of their user. Without one the server looks periodically.
+        watches.mark_partial();
+        report(output, TreeEvent::Watching, &watches).map_err(gone)?;
+        while !ended_within(input, None)? {}
+        return Ok(());
+    };
+    watches.watch_all(&inotify)?;
     report(output, TreeEvent::Watching, &watches).map_err(gone)?;
     let mut pace = Pace::new(times);
     loop {
         let due = pace.due();
         let Some(is_ready) = wait(&inotify, input, due)? else { return Ok(()) };
         if is_ready {
-            if pace.due().is_some() && ended_within(input, times.gather)? {
+            if pace.due().is_some() && ended_within(input, Some(times.gather))? {
                 return Ok(());
             }
             if drain(&inotify, &mut watches)? {
@@ -102,9 +107,9 @@ fn wait(
 }
 
 /// Waits for the end of `input` until the limit.
-fn ended_within(input: BorrowedFd<'_>, limit: Duration) -> Result<bool, Failure> {
+fn ended_within(input: BorrowedFd<'_>, limit: Option<Duration>) -> Result<bool, Failure> {
     let mut fds = [PollFd::from_borrowed_fd(input, PollFlags::IN)];
-    wait_for(&mut fds, Some(limit))?;
+    wait_for(&mut fds, limit)?;
     Ok(!fds[0].revents().is_empty() && has_ended(input))
 }
 

@@ -1,5 +1,6 @@
 //! `shed-server doctor`: checks this host, and explains what is wrong and how to fix it.
 
+mod inotify;
 mod reach;
 
 use shed_docker::DockerEngine;
@@ -39,6 +40,7 @@ pub(crate) async fn run(_: Args, globals: &Globals) -> anyhow::Result<u8> {
     checks.push(runc());
     // Only while the server answers: opening access creates a missing data directory, and a check must not.
     if answers && let Ok(Access::Running(client)) = Access::open(globals) {
+        checks.extend(inotify::check_instances(&client).await);
         checks.extend(reach::check_reach(&client).await);
     }
     print(globals, &serde_json::json!({ "checks": checks }), || show(&checks))?;

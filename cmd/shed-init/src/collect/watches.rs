@@ -49,28 +49,26 @@ enum Target {
 /// The watches and what they are for.
 #[derive(Debug)]
 pub(super) struct Watches {
-    inotify: OwnedFd,
+    /// `None` if the user's inotify instances, which all sheds share, are used up.
+    inotify: Option<OwnedFd>,
     /// The name of the directory of all spools in its parent.
     root_name: OsString,
     targets: HashMap<i32, Target>,
     epochs: BTreeMap<Epoch, i32>,
 }
 
-impl AsFd for Watches {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
-    }
-}
-
 impl Watches {
-    /// Watches the directory of all spools.
-    pub(super) fn new(root: &Path) -> Result<Self, Errno> {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    /// No watches yet, on the directory of all spools.
+    pub(super) fn new(root: &Path) -> Self {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
         let root_name = root.file_name().unwrap_or_default().to_owned();
         let (targets, epochs) = (HashMap::new(), BTreeMap::new());
-        let mut watches = Self { inotify, root_name, targets, epochs };
-        watches.add_root(root)?;
-        Ok(watches)
+        Self { inotify, root_name, targets, epochs }
+    }
+
+    /// What is readable when something changed; `None` if nothing can be watched.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(AsFd::as_fd)
     }
 
     /// Watches the directory of all spools, again after it was deleted. Its deletion is seen in its parent: a deleted
@@ -85,7 +83,8 @@ impl Watches {
 
     fn add(&mut self, target: Target, path: &Path, flags: WatchFlags) -> Result<i32, Errno> {
         let flags = flags | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
-        let watch = inotify::add_watch(&self.inotify, path, flags)?;
+        let inotify = self.inotify.as_ref().ok_or(Errno::MFILE)?;
+        let watch = inotify::add_watch(inotify, path, flags)?;
         self.targets.insert(watch, target);
         Ok(watch)
     }
@@ -110,17 +109,18 @@ impl Watches {
 
     /// Stops watching an epoch.
     pub(super) fn forget(&mut self, epoch: Epoch) {
-        if let Some(watch) = self.epochs.remove(&epoch) {
+        if let (Some(watch), Some(inotify)) = (self.epochs.remove(&epoch), &self.inotify) {
             // Fails when the directory is deleted, which removes the watch.
-            inotify::remove_watch(&self.inotify, watch).ok();
+            inotify::remove_watch(inotify, watch).ok();
         }
     }
 
     /// The changes since the last call, without duplicates.
     pub(super) fn read(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
+        let Some(inotify) = &self.inotify else { return changes };
         let mut buffer = [MaybeUninit::uninit(); EVENT_BYTES];
-        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut reader = inotify::Reader::new(inotify, &mut buffer);
         let mut ended = Vec::new();
         // Only one buffer of events; the rest is read by the next call.
         let mut is_first = true;

@@ -59,6 +59,11 @@ impl<'a> Watches<'a> {
         self.partial
     }
 
+    /// Notes that nothing can be watched.
+    pub(crate) fn mark_partial(&mut self) {
+        self.partial = true;
+    }
+
     /// Watches all directories that exist now, in addition to those that are watched already.
     pub(crate) fn watch_all(&mut self, inotify: &OwnedFd) -> Result<(), Failure> {
         self.partial = false;

@@ -81,6 +81,28 @@ fn a_linked_worktree_is_watched_with_its_own_index() {
 }
 
 #[test]
+fn without_inotify_the_server_is_told_that_nothing_is_watched() {
+    let repo = Repo::new();
+    // A user namespace has a limit of its own.
+    let script = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"";
+    let watch = command("watch-tree");
+    let mut child = std::process::Command::new("unshare")
+        .args(["--map-root-user", "sh", "-c", script, "sh"])
+        .arg(watch.get_program())
+        .args(watch.get_args())
+        .arg(repo.top())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let report: TreeNews = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!((report.news, report.partial), (TreeEvent::Watching, true));
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn only_repositories_are_watched() {
     let repo = Repo::new();
     for directory in [repo.beside("").to_str().unwrap(), "relative", "/nonexistent"] {

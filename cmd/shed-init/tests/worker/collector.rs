@@ -35,6 +35,25 @@ fn lines(shed: &Shed, megabytes: usize) -> (String, Vec<u8>) {
 }
 
 #[test]
+fn without_inotify_new_output_and_a_deleted_directory_are_found() {
+    let shed = Shed::new();
+    let mut collector = shed.collector_without_inotify();
+    assert_eq!(collector.next(), Item::Listed);
+    for n in 1..=2 {
+        let of = epoch(n, 1);
+        let terminal = shed.run_on_terminal(line(of, &format!("mkfifo {n}; echo one; cat {n}")));
+        collector.found(of);
+        collector.follow(of, 0);
+        collector.until(|item| matches!(item, Item::Output { of: whose, .. } if *whose == of));
+        std::fs::write(shed.work().join(n.to_string()), "two").unwrap();
+        collector.until(|item| matches!(item, Item::Exit { of: whose, .. } if *whose == of));
+        terminal.end();
+        std::fs::remove_dir_all(shed.spool()).unwrap();
+        wait_for("the directory of all spools", || shed.spool().is_dir().then_some(()));
+    }
+}
+
+#[test]
 fn reading_resumes_at_any_offset_and_stored_output_is_deleted() {
     let shed = Shed::new();
     let of = epoch(1, 1);
@@ -289,7 +308,7 @@ fn on_a_full_disk_output_is_lost_in_the_spool_but_not_in_the_window() {
     let (status, shown) = shed.run_on_terminal(plan).end();
     assert_eq!(status.code(), Some(5));
     assert!(shown == printed, "{} of {} bytes are shown", shown.len(), printed.len());
-    let mut collector = Collector::start(&disk.join("spool"));
+    let mut collector = Shed::collector_at(&disk.join("spool"));
     collector.found(of);
     collector.follow(of, 0);
     let (bytes, items) = collector.read_all(of, 0);
@@ -311,7 +330,7 @@ fn on_a_full_disk_output_reaches_a_server_that_stores_it() {
     let mut plan = line(of, "stty raw -echo; printf up; exec cat");
     plan.spool = Some(spool.clone());
     shed.run(plan);
-    let mut collector = Collector::start(&spool);
+    let mut collector = Shed::collector_at(&spool);
     collector.found(of);
     collector.follow(of, 0);
     let mut stored = 0;

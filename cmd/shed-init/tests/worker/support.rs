@@ -168,7 +168,20 @@ impl Shed {
     }
 
     pub(crate) fn collector(&self) -> Collector {
-        Collector::start(&self.spool())
+        Self::collector_at(&self.spool())
+    }
+
+    pub(crate) fn collector_at(spool: &Path) -> Collector {
+        Collector::start(&mut Command::new(PROGRAM), spool)
+    }
+
+    /// A collector whose user has no inotify instance left.
+    pub(crate) fn collector_without_inotify(&self) -> Collector {
+        // A user namespace has a limit of its own.
+        let script = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "sh", "-c", script, "sh", PROGRAM]);
+        Collector::start(&mut command, &self.spool())
     }
 
     pub(crate) fn control(&self, of: Epoch) -> Control {
@@ -293,9 +306,9 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    pub(crate) fn start(spool: &Path) -> Self {
+    pub(crate) fn start(command: &mut Command, spool: &Path) -> Self {
         let (socket, theirs) = UnixStream::pair().unwrap();
-        let child = Command::new(PROGRAM)
+        let child = command
             .arg("collect")
             .arg(spool)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
