@@ -149,3 +149,15 @@ async fn disconnect(handle: &Handle, session: RunningSession<Handler>, why: Stri
         session.await.ok();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_offers_is_logged_on_one_line_of_limited_length() {
+        let names = ["ssh-rsa".to_owned(), "a\nb\u{1b}[31m".to_owned()];
+        assert_eq!(printed(&names), "ssh-rsa,a\u{fffd}b\u{fffd}[31m");
+        assert_eq!(printed(&["x".repeat(1 << 20)]).chars().count(), MAX_OFFER_CHARS);
+    }
+}
