@@ -44,6 +44,14 @@ test-agents: build ## the real agents with a stand-in for their models; needs th
 	@docker/image.sh agents
 	@python3 docker/test-agents/run.py
 
+.PHONY: test-clients
+test-clients: build ## real SSH clients against a shed and against sshd; the table of docs/CLIENTS.md
+	@docker/engine.sh ensure
+	@docker/image.sh base
+	@docker/image.sh test-images
+	@docker/test-clients/setup.sh
+	@python3 docker/test-clients/run.py
+
 .PHONY: check
 check: lint-dockerfile ## format, clippy, scripts, Dockerfiles, dependencies
 	@cargo fmt --all --check

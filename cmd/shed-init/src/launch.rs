@@ -16,8 +16,9 @@ use tokio::sync::oneshot;
 
 use crate::child::ChildCommand;
 use crate::environment::{self, Environment};
+use crate::passwd::User;
 use crate::reaper::Reaper;
-use crate::settings::{Settings, User};
+use crate::settings::Settings;
 
 /// The `PATH` for an image that sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

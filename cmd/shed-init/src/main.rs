@@ -21,6 +21,7 @@ mod launch;
 mod leftover;
 mod locale;
 mod log;
+mod passwd;
 mod process_tree;
 mod profile;
 mod reaper;

@@ -4,19 +4,14 @@
 //! starts shed-init as a plain process: the directories are flags, and the session user is the one who runs the test.
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use shed_api::{DEFAULT_HOME, can_be_home};
+use shed_api::can_be_home;
 use shed_link::{CONTAINER_LINK_DIR, CONTAINER_PROGRAM_DIR, CONTAINER_RUN_DIR, PROGRAM};
 
+use crate::passwd::{self, User};
 use crate::{log, profile};
-
-/// The uid of the session user in a container.
-const DEV_UID: u32 = 1000;
-/// The name of the session user if the image has none for [`DEV_UID`].
-const DEV_NAME: &str = "dev";
 
 /// Directories and session user. The supervisor and each daemon compute them from the same flags.
 #[derive(Debug, Clone)]
@@ -35,17 +30,6 @@ pub(crate) struct Settings {
     pub(crate) user: User,
     /// Whether we are root and have to become the session user.
     pub(crate) switch_user: bool,
-}
-
-/// A user, from `/etc/passwd` and `/etc/group`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct User {
-    pub(crate) name: String,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
-    pub(crate) home: String,
-    pub(crate) shell: String,
 }
 
 impl Settings {
@@ -73,7 +57,7 @@ impl Settings {
                 worktrees: flag("--worktrees")
                     .unwrap_or_else(|| workspace.with_file_name("worktrees")),
                 workspace,
-                user: current_user(&home),
+                user: passwd::current_user(&home),
                 switch_user: false,
             }),
             (None, None, None, None) => Ok(Self {
@@ -82,7 +66,7 @@ impl Settings {
                 program: Path::new(CONTAINER_PROGRAM_DIR).join(PROGRAM),
                 workspace: "/workspace".into(),
                 worktrees: "/worktrees".into(),
-                user: container_user(),
+                user: passwd::container_user(),
                 switch_user: root,
             }),
             _ => {
@@ -114,16 +98,7 @@ impl Settings {
         if !self.switch_user {
             return self.user.clone();
         }
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let shell = find_passwd(&passwd, |_, uid| uid == 0).map_or_else(default_shell, |u| u.shell);
-        User {
-            name: "root".to_owned(),
-            uid: 0,
-            gid: 0,
-            groups: vec![0],
-            home: "/root".to_owned(),
-            shell,
-        }
+        passwd::root()
     }
 
     /// Creates what a shed needs: the directory of tmux's socket, the user's entry in `/etc/passwd`, home, workspace,
@@ -139,7 +114,7 @@ impl Settings {
         }
         let tried = [
             ("the directory of the link", guard_link(&self.link_dir)),
-            ("/etc/passwd", add_user(&self.user).and_then(|()| correct_home(&self.user))),
+            ("/etc/passwd", passwd::prepare(&self.user)),
             ("/etc/profile", profile::keep_path()),
             ("home", own_home(&self.user)),
             ("/workspace", own_directory(&self.workspace, &self.user)),
@@ -159,131 +134,6 @@ impl Settings {
 fn guard_link(link_dir: &Path) -> std::io::Result<()> {
     let guard = link_dir.parent().unwrap_or(link_dir);
     fs::set_permissions(guard, fs::Permissions::from_mode(0o700))
-}
-
-fn default_shell() -> String {
-    let shells = ["/bin/bash", "/usr/bin/bash"];
-    let found = shells.iter().find(|shell| Path::new(shell).exists());
-    (*found.unwrap_or(&"/bin/sh")).to_owned()
-}
-
-fn current_user(home: &Path) -> User {
-    let uid = rustix::process::geteuid().as_raw();
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let found = find_passwd(&passwd, |_, known| known == uid);
-    User {
-        name: found.map_or_else(|| uid.to_string(), |user| user.name),
-        uid,
-        gid: rustix::process::getegid().as_raw(),
-        groups: Vec::new(),
-        home: home.to_string_lossy().into_owned(),
-        shell: default_shell(),
-    }
-}
-
-fn container_user() -> User {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let group = fs::read_to_string("/etc/group").unwrap_or_default();
-    let mut user = find_passwd(&passwd, |_, uid| uid == DEV_UID).unwrap_or_else(|| User {
-        name: DEV_NAME.to_owned(),
-        uid: DEV_UID,
-        gid: DEV_UID,
-        groups: Vec::new(),
-        home: DEFAULT_HOME.to_owned(),
-        shell: default_shell(),
-    });
-    if user.shell.is_empty() || user.shell.ends_with("/nologin") || user.shell.ends_with("/false") {
-        user.shell = default_shell();
-    }
-    // The server mounts no volume at such a home.
-    if !can_be_home(&user.home) {
-        DEFAULT_HOME.clone_into(&mut user.home);
-    }
-    user.groups = groups_of(&group, &user);
-    user
-}
-
-/// The first user in a passwd file for whom `matches(name, uid)` holds.
-fn find_passwd(passwd: &str, matches: impl Fn(&str, u32) -> bool) -> Option<User> {
-    passwd.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, uid, gid, _, home, shell] = fields.as_slice() else {
-            return None;
-        };
-        let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
-        matches(name, uid).then(|| User {
-            name: (*name).to_owned(),
-            uid,
-            gid,
-            groups: Vec::new(),
-            home: if home.is_empty() { "/".to_owned() } else { (*home).to_owned() },
-            shell: (*shell).to_owned(),
-        })
-    })
-}
-
-/// The ids of the user's primary group and of the groups that list the user.
-fn groups_of(group: &str, user: &User) -> Vec<u32> {
-    let named = group.lines().filter_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let [_, _, gid, members] = fields.as_slice() else {
-            return None;
-        };
-        members.split(',').any(|member| member == user.name).then(|| gid.parse().ok())?
-    });
-    let mut groups: Vec<u32> = std::iter::once(user.gid).chain(named).collect();
-    groups.sort_unstable();
-    groups.dedup();
-    groups
-}
-
-/// Adds the user to `/etc/passwd` and `/etc/group` if the image has no user with its uid.
-fn add_user(user: &User) -> std::io::Result<()> {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    if find_passwd(&passwd, |_, uid| uid == user.uid).is_some() {
-        return Ok(());
-    }
-    fs::create_dir_all("/etc")?;
-    let append = |path: &str, line: String| {
-        let known = fs::read_to_string(path).unwrap_or_default();
-        let newline = if known.is_empty() || known.ends_with('\n') { "" } else { "\n" };
-        let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
-        file.write_all(format!("{newline}{line}\n").as_bytes())
-    };
-    let User { name, uid, gid, home, shell, .. } = user;
-    if passwd.is_empty() {
-        append("/etc/passwd", "root:x:0:0:root:/root:/bin/sh".to_owned())?;
-    }
-    append("/etc/passwd", format!("{name}:x:{uid}:{gid}::{home}:{shell}"))?;
-    append("/etc/group", format!("{name}:x:{gid}:"))
-}
-
-/// Writes the user's home into `/etc/passwd` if the image names another one, which was not accepted. `~` and programs that
-/// look the home up then agree with `HOME`.
-fn correct_home(user: &User) -> std::io::Result<()> {
-    let path = Path::new("/etc/passwd");
-    let passwd = fs::read_to_string(path)?;
-    let corrected = with_home(&passwd, user);
-    if corrected == passwd {
-        return Ok(());
-    }
-    fs::write(path, corrected)
-}
-
-/// A passwd file with this home in the first entry of the user's uid.
-fn with_home(passwd: &str, user: &User) -> String {
-    let mut is_done = false;
-    let lines = passwd.split_inclusive('\n').map(|line| {
-        let mut fields: Vec<&str> = line.split(':').collect();
-        let is_user = fields.len() == 7 && fields[2].parse() == Ok(user.uid);
-        if is_done || !is_user {
-            return line.to_owned();
-        }
-        is_done = true;
-        fields[5] = &user.home;
-        fields.join(":")
-    });
-    lines.collect()
 }
 
 /// Makes the user the owner of the home, unless a link of the image leads to a directory that cannot be a home.
@@ -320,16 +170,6 @@ fn sticky_tmp() -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str =
-        "root:x:0:0:root:/root:/bin/bash\n# odd\nnode:x:1000:1000::/home/node:/bin/sh\n";
-
-    #[test]
-    fn the_images_name_for_uid_1000_is_used() {
-        let user = find_passwd(PASSWD, |_, uid| uid == DEV_UID).unwrap();
-        assert_eq!((user.name.as_str(), user.home.as_str()), ("node", "/home/node"));
-        assert_eq!(find_passwd("broken:x\n", |_, _| true), None);
-    }
-
     #[test]
     fn only_root_may_enter_the_directory_above_the_link() {
         let guard = tempfile::tempdir().unwrap();
@@ -338,22 +178,5 @@ mod tests {
         fs::set_permissions(guard.path(), fs::Permissions::from_mode(0o755)).unwrap();
         guard_link(&link_dir).unwrap();
         assert_eq!(fs::metadata(guard.path()).unwrap().permissions().mode() & 0o777, 0o700);
-    }
-
-    #[test]
-    fn a_home_that_is_not_accepted_is_replaced_in_the_entry() {
-        let mut user = find_passwd(PASSWD, |_, uid| uid == DEV_UID).unwrap();
-        assert_eq!(with_home(PASSWD, &user), PASSWD);
-        let bad = PASSWD.replace("/home/node", "/run") + "twin:x:1000:1000::/twin:/bin/sh";
-        DEFAULT_HOME.clone_into(&mut user.home);
-        let corrected = with_home(&bad, &user);
-        assert_eq!(corrected, bad.replace("::/run:", &format!("::{DEFAULT_HOME}:")));
-    }
-
-    #[test]
-    fn groups_are_the_primary_one_and_those_that_list_the_user() {
-        let user = find_passwd(PASSWD, |_, uid| uid == DEV_UID).unwrap();
-        let group = "root:x:0:\naudio:x:29:pulse,node\nvideo:x:44:nodeling\nnode:x:1000:\n";
-        assert_eq!(groups_of(group, &user), [29, 1000]);
     }
 }

@@ -5,11 +5,9 @@ use std::borrow::Cow;
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
 use russh::{Preferred, cipher, compression, kex, mac};
+use shed_model::access::RSA_BITS;
 
-/// The smallest RSA key that is accepted, in bits.
-const MIN_RSA_BITS: u32 = 2048;
-
-/// No SHA-1, CBC, NIST curves, or MAC over the plain text. The `ext` and `strict` names are extensions, not algorithms:
+/// No SHA-1, CBC or NIST curves. The `ext` and `strict` names are extensions, not algorithms:
 /// they enable `rsa-sha2` for clients' keys and the countermeasure against the Terrapin attack.
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
@@ -30,7 +28,10 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
-const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
+/// The last two compute the MAC of the plain text. They are for clients with a libssh2 before 1.11 (curl, PHP, Perl), which know
+/// no others; a client that knows both kinds chooses by its own preference.
+const MACS: &[mac::Name] =
+    &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
 
 /// Signature algorithms that clients' keys may use. As a host key only the first exists.
 const KEYS: &[Algorithm] = &[
@@ -58,11 +59,11 @@ pub(crate) fn offered() -> Preferred {
 
 /// Whether a key is accepted, used with this signature algorithm.
 pub(crate) fn is_acceptable(key: &PublicKey, algorithm: &Algorithm) -> bool {
-    let long_enough = match key.key_data() {
-        KeyData::Rsa(rsa) => rsa.key_size() >= MIN_RSA_BITS,
+    let has_good_size = match key.key_data() {
+        KeyData::Rsa(rsa) => RSA_BITS.contains(&rsa.key_size()),
         _ => true,
     };
-    long_enough && KEYS.contains(algorithm)
+    has_good_size && KEYS.contains(algorithm)
 }
 
 /// A key's SHA-256 fingerprint, which identifies it in the store.

@@ -3,7 +3,7 @@
 //! Shared between russh's loop, which fills inboxes and passes requests on, and the channels' tasks. Independent of sheds.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use russh::server::Msg;
@@ -75,6 +75,7 @@ pub(crate) struct Channels {
     flow: Arc<Flow>,
     entries: Mutex<HashMap<ChannelId, Entry>>,
     n_total: AtomicUsize,
+    had_session: AtomicBool,
     /// Cancelled with the connection.
     ended: CancellationToken,
     /// Cancelled when the connection has used [`MAX_TOTAL`] channels and none is open.
@@ -84,7 +85,7 @@ pub(crate) struct Channels {
 impl Channels {
     pub(crate) fn new(ended: CancellationToken, exhausted: CancellationToken) -> Self {
         let (flow, entries, n_total) = (Arc::default(), Mutex::default(), AtomicUsize::new(0));
-        Self { flow, entries, n_total, ended, exhausted }
+        Self { flow, entries, n_total, had_session: AtomicBool::new(false), ended, exhausted }
     }
 
     /// The window to grant next, in bytes.
@@ -110,10 +111,16 @@ impl Channels {
 
     /// Adds a session channel.
     pub(crate) fn session(&self, write: ChannelWriteHalf<Msg>) {
+        self.had_session.store(true, Ordering::Relaxed);
         let id = write.id();
         let pending = Pending { write, env: Vec::new(), terminal: None };
         let entry = self.entry(Stage::Pending(Box::new(pending)));
         self.entries().insert(id, entry);
+    }
+
+    /// Whether there is or was a session channel.
+    pub(crate) fn had_session(&self) -> bool {
+        self.had_session.load(Ordering::Relaxed)
     }
 
     fn entry(&self, stage: Stage) -> Entry {

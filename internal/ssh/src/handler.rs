@@ -27,7 +27,7 @@ pub(crate) struct Handler {
     /// `Some` once the client has proven a key; russh passes no other request before.
     visitor: Option<Arc<Visitor>>,
     /// Taken and sent when the client has logged in.
-    logged_in: Option<oneshot::Sender<()>>,
+    logged_in: Option<oneshot::Sender<Arc<Visitor>>>,
     channels: Arc<Channels>,
     listeners: Listeners,
     /// Path in the shed of the socket of the client's ssh-agent, while it is forwarded.
@@ -38,10 +38,12 @@ pub(crate) struct Handler {
 
 /// What a handler reports to its connection's task.
 pub(crate) struct HandlerEvents {
-    /// The client has logged in; an error if the connection ended before.
-    pub(crate) logged_in: oneshot::Receiver<()>,
+    /// The client that has logged in; an error if the connection ended before.
+    pub(crate) logged_in: oneshot::Receiver<Arc<Visitor>>,
     /// Cancelled when the connection has reached its limit of channels and none is open.
     pub(crate) exhausted: CancellationToken,
+    /// The connection's channels.
+    pub(crate) channels: Arc<Channels>,
 }
 
 impl Handler {
@@ -59,13 +61,13 @@ impl Handler {
             endpoints,
             visitor: None,
             logged_in: Some(login_sender),
-            channels,
+            channels: Arc::clone(&channels),
             listeners: Listeners::default(),
             agent: None,
             _end: ended.clone().drop_guard(),
             ended,
         };
-        (handler, HandlerEvents { logged_in, exhausted })
+        (handler, HandlerEvents { logged_in, exhausted, channels })
     }
 
     fn visitor(&self) -> Result<Arc<Visitor>, Error> {

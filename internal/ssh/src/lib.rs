@@ -4,6 +4,7 @@
 //! belong to the shed. `server` accepts connections, `gate` limits them, `connection` is one connection from accept to
 //! close, `handler` answers the client's requests, `program` and `forward` serve a channel, `inbox` does flow control.
 
+mod advice;
 mod algorithms;
 mod channels;
 mod connection;

@@ -11,6 +11,7 @@ use shed_core::{App, Attach, Error, Exec, ExecKind, Stream};
 use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
+use crate::advice;
 use crate::channels::{Channels, Incoming, Pending, TerminalEvents};
 use crate::login::{Login, invalid};
 use crate::pump::{self, Output};
@@ -91,7 +92,11 @@ impl Program {
         };
         match started {
             Ok(stream) => io.pass(stream, terminal.as_ref(), &mut self.events).await,
-            Err(problem) => io.refuse(&problem, terminal.is_some()).await,
+            Err(problem) => {
+                let sheds = self.app.sheds().list(&self.visitor.person).sheds;
+                let hint = advice::hint(&problem, &sheds);
+                io.refuse(&Problem { hint, ..problem }, terminal.is_some()).await;
+            }
         }
     }
 
@@ -117,6 +122,9 @@ async fn start(
     let tty = terminal.map(|terminal| terminal.tty.clone());
     match (login, kind, tty) {
         (Login::Api, ..) => Err(invalid("_api runs no program; log in as a shed")),
+        (Login::Shed(_), ExecKind::Line(line), _) if advice::is_copy_id(&line) => {
+            Err(advice::no_copy_id())
+        }
         (Login::Shed(shed), kind, tty) => {
             let env = [client_env, connection].concat();
             app.streams().ssh(&visitor.person, shed, Exec { kind, env, tty }).await

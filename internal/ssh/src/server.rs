@@ -14,6 +14,9 @@ use crate::gate::Gate;
 use crate::host_key::HostKey;
 use crate::{algorithms, connection, inbox};
 
+/// The server's identification line. Clients recognize by it a server that takes the arguments of sftp's SYMLINK in OpenSSH's
+/// order: `docs/decisions/0010-the-banner-of-openssh.md`.
+const BANNER: &str = "SSH-2.0-OpenSSH_9.9 shed";
 /// How long a handshake and a login may take, including the time to type a passphrase.
 const LOGIN_LIMIT: Duration = Duration::from_secs(20);
 /// Keys that a client may try on one connection. An agent may hold many.
@@ -147,7 +150,7 @@ async fn accept_all(door: Arc<Door>, listener: TcpListener) {
 
 fn config(host_key: &HostKey, options: &Options) -> Config {
     Config {
-        server_id: SshId::Standard("SSH-2.0-shed".into()),
+        server_id: SshId::Standard(BANNER.into()),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         // A delay would protect passwords, which are not offered; `gate` delays addresses that fail too often.
         auth_rejection_time: Duration::ZERO,

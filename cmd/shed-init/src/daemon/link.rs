@@ -16,7 +16,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::processes::{Processes, UnsentExits};
+use super::processes::{Kind, Processes, UnsentExits};
 use super::run::run as run_command;
 use super::state::State;
 use super::tmux::tmux_version;
@@ -239,12 +239,17 @@ impl Handler {
 
     async fn spawn(self, id: u64, spawn: Spawn, fds: Vec<OwnedFd>) {
         let tag = spawn.detached.clone();
+        let kind = match (&tag, &spawn.program) {
+            (Some(_), _) => Kind::Detached,
+            (None, Program::Own(_)) => Kind::Own,
+            (None, _) => Kind::Command,
+        };
         let started = self.start(spawn, fds).await;
         let Started { pid, exit } = match started {
             Ok(started) => started,
             Err(refusal) => return self.reply(id, Reply::Refused(refusal)).await,
         };
-        self.processes.add(id, pid, tag.is_some());
+        self.processes.add(id, pid, kind);
         self.reply(id, Reply::Started { pid: process_tree::number(pid) }).await;
         let Ok(status) = exit.await else {
             return;

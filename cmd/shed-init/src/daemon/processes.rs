@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use shed_link::Status;
 use tokio::sync::Notify;
 
@@ -18,36 +18,59 @@ pub(super) struct Processes {
 
 #[derive(Debug, Clone, Copy)]
 struct Process {
-    group: Pid,
-    detached: bool,
+    pid: Pid,
+    kind: Kind,
+}
+
+/// What a process is to its caller: what SIGHUP reaches when the caller goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A command of a person. As with sshd, only the command itself ends: an editor's server that it has started in the
+    /// background stays. The kernel sends SIGHUP to what is in the foreground of its terminal.
+    Command,
+    /// Our own program, which does one thing with several processes, such as a clone.
+    Own,
+    /// It is not tied to its caller.
+    Detached,
+}
+
+impl Process {
+    /// Sends a signal to the process and, except for SIGHUP of a person's command, to its process group.
+    fn signal(self, signal: Signal) {
+        let sent = match (self.kind, signal) {
+            (Kind::Command, Signal::HUP) => kill_process(self.pid, signal),
+            _ => kill_process_group(self.pid, signal),
+        };
+        // Fails when it has ended in between.
+        sent.ok();
+    }
 }
 
 impl Processes {
-    pub(super) fn add(&self, id: u64, group: Pid, detached: bool) {
+    pub(super) fn add(&self, id: u64, pid: Pid, kind: Kind) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.insert(id, Process { group, detached });
+        running.insert(id, Process { pid, kind });
     }
 
     pub(super) fn remove(&self, id: u64) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
-    /// Sends a signal to the process group of a process, if it is still running.
+    /// Sends a signal to a process and its process group, if it is still running; see [`Kind`] for SIGHUP.
     pub(super) fn signal(&self, id: u64, number: u8) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Some(process), Some(signal)) =
             (running.get(&id), Signal::from_named_raw(i32::from(number)))
         {
-            // Fails when it has ended in between.
-            kill_process_group(process.group, signal).ok();
+            process.signal(signal);
         }
     }
 
     /// Sends SIGHUP to all processes that are not detached: their client is gone. Commands in tmux are not affected.
     pub(super) fn hang_up(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        for process in running.values().filter(|process| !process.detached) {
-            kill_process_group(process.group, Signal::HUP).ok();
+        for process in running.values().filter(|process| process.kind != Kind::Detached) {
+            process.signal(Signal::HUP);
         }
     }
 }

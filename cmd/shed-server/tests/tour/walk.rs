@@ -121,7 +121,7 @@ fn only_the_first_start_authorizes_the_keys_of_its_user() {
 }
 
 #[test]
-fn ssh_audit_finds_nothing() {
+fn ssh_audit_finds_no_failure() {
     let home = Home::new();
     let server = home.start();
     let tools =
@@ -135,11 +135,11 @@ fn ssh_audit_finds_nothing() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
-    assert!(
-        text.contains("ssh-ed25519") && !text.contains("[warn]") && !text.contains("[fail]"),
-        "{text}"
-    );
+    assert!(text.contains("ssh-ed25519") && !text.contains("[fail]"), "{text}");
+    // The MACs of the plain text are for clients that know no others.
+    for line in text.lines().filter(|line| line.contains("[warn]")) {
+        assert!(line.contains("using encrypt-and-MAC mode"), "{text}");
+    }
 }
 
 fn tokio_command(command: std::process::Command) -> tokio::process::Command {

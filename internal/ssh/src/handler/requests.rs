@@ -54,9 +54,9 @@ impl russh::server::Handler for Handler {
 
     async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Error> {
         self.visit.authenticated();
-        if let Some(logged_in) = self.logged_in.take() {
+        if let (Some(logged_in), Some(visitor)) = (self.logged_in.take(), &self.visitor) {
             // Fails if the connection is being closed already.
-            logged_in.send(()).ok();
+            logged_in.send(Arc::clone(visitor)).ok();
         }
         Ok(())
     }

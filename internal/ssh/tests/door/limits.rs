@@ -31,7 +31,7 @@ async fn a_client_that_does_not_log_in_within_the_limit_is_disconnected() {
     output.read_exact(&mut bytes).await.unwrap();
     let (mut silent, mut polite) = (connect(&door).await, connect(&door).await);
     polite.write_all(b"SSH-2.0-polite\r\n").await.unwrap();
-    assert_eq!(greeting(&mut silent).await, "SSH-2.0-shed\r\n");
+    assert_eq!(greeting(&mut silent).await, "SSH-2.0-OpenSSH_9.9 shed\r\n");
     rest(silent).await;
     rest(polite).await;
     // A client that has logged in stays connected.
@@ -81,6 +81,20 @@ async fn an_address_with_failed_logins_waits_until_one_succeeds() {
     let begun = Instant::now();
     greeting(&mut connect(&door).await).await;
     assert!(begun.elapsed() < Duration::from_millis(350), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_a_common_algorithm_has_not_failed_to_log_in() {
+    let door = Door::open().await;
+    for _ in 0..12 {
+        let ssh = door.ssh("a", &["-o", "KexAlgorithms=ecdh-sha2-nistp256", "door", "true"]);
+        let refused = said(ssh, b"").await;
+        assert!(refused.errors.contains("no matching key exchange method"), "{refused:?}");
+    }
+    // Twelve refused keys would delay the next login by the longest time, five seconds.
+    let begun = Instant::now();
+    assert_eq!(door.run("echo in").await.text(), "in\n");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

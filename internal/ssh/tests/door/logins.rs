@@ -69,6 +69,7 @@ async fn other_key_types_are_accepted_and_weak_keys_are_not() {
         ssh.args(["-o", "RequiredRSASize=1024", "door", "echo in"]);
         let ran = said(ssh, b"").await;
         assert_eq!(ran.status == Some(0), passes, "{name} {added:?} {ran:?}");
+        assert_eq!(added.is_ok(), passes, "a key is stored if and only if it can log in: {name}");
     }
 }
 
@@ -94,6 +95,42 @@ async fn an_invalid_target_is_reported_on_the_channel() {
     let no_terminal = super::support::said(door.ssh("a+work", &["-T", "door"]), b"").await;
     assert!(no_terminal.errors.contains("needs a terminal; use ssh -t"), "{no_terminal:?}");
     assert_eq!(no_terminal.status, Some(255));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ssh_copy_id_is_refused_with_a_reason() {
+    let door = Door::open().await;
+    door.keygen("new").await;
+    let home = door.path("people");
+    std::fs::create_dir_all(home.join(".ssh")).unwrap();
+    let mut copy_id = door.client("ssh-copy-id");
+    // Not filtered: every login works here, with the key of the configuration.
+    copy_id.env("HOME", home).args(["-f", "-i"]).arg(door.path("new")).arg("a@door");
+    let ran = said(copy_id, b"").await;
+    assert!(ran.errors.contains("hint: on the server: shed-server key add"), "{ran:?}");
+    assert_ne!(ran.status, Some(0));
+    assert!(!door.home().join(".ssh/authorized_keys").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_only_forwards_is_told_that_its_shed_does_not_exist() {
+    let door = Door::open().await;
+    for (user, told) in [("nope", "no shed \"nope\""), ("_x", "invalid user \"_x\"")] {
+        let ran = said(door.ssh(user, &["-o", "LogLevel=INFO", "-N", "door"]), b"").await;
+        assert_eq!(ran.status, Some(255));
+        assert!(ran.errors.contains(told), "{user}: {ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_are_for_people_without_the_client_of_shed() {
+    let door = Door::open().await;
+    let ran = as_user(&door, "nope").await;
+    assert!(ran.errors.contains("hint: log in as one of: a\n"), "{ran:?}");
+    let (app, admin) = (&door.test.app, &door.test.admin);
+    app.sheds().request(admin, &"a".parse().unwrap(), Request::Pause).await.unwrap();
+    let ran = as_user(&door, "a").await;
+    assert!(ran.errors.contains("hint: with the client of shed: shed unpause a\n"), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +186,7 @@ async fn exactly_these_algorithms_are_offered() {
             "aes256-gcm@openssh.com,aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,\
              aes256-ctr,aes192-ctr,aes128-ctr"
         );
-        let macs = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com";
+        let macs = "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512";
         assert_eq!(list(&format!("MACs {way}")), macs);
         assert_eq!(list(&format!("compression {way}")), "none");
     }
