@@ -188,7 +188,7 @@ impl SessionKeeper {
         }
         let operation =
             if worker.is_some() { Operation::RestartWorker } else { Operation::Restart };
-        let order = SessionOrder { worker, continues, ..SessionOrder::default() };
+        let order = SessionOrder { continues, worker, ..SessionOrder::default() };
         let job = self.own(operation, order);
         self.insert(&row.id, job).await;
     }
