@@ -14,6 +14,7 @@ mod failure;
 mod include;
 mod interrupt;
 mod listing;
+mod lock;
 mod loose;
 mod private_index;
 mod refs;

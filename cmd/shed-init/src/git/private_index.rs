@@ -13,24 +13,17 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use shed_api::SessionName;
 use shed_api::git::{SkipReason, SkippedFile};
 use shed_link::git::{ContainerPath, FailureKind, View};
 
 use super::command::Git;
 use super::failure::Failure;
+use super::lock;
 use super::repository::Repository;
 use plan::{Plan, is_readable, plan, skipped};
 
-/// How long to wait for another operation of the same session, such as a checkpoint of a very large tree.
-const LOCK_LIMIT: Duration = Duration::from_secs(30);
-/// The pause between two attempts to take the lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// How often files may vanish or change while git reads them.
 const TRIES: usize = 5;
 /// The most files that git may refuse to add. More is a failure.
@@ -119,7 +112,7 @@ impl PrivateIndex {
         let failed = |error: &io::Error| Failure::io("cannot create a private index", error);
         fs::create_dir_all(&directory).map_err(|error| failed(&error))?;
         let session = view.session.as_str();
-        let lock = take_lock(&directory.join(format!("{session}.mutex")))?;
+        let lock = lock::take_session(&directory.join(format!("{session}.mutex")))?;
         let path = directory.join(session);
         // A git that was killed leaves its lock file. No git is writing, since we hold our lock.
         fs::remove_file(directory.join(format!("{session}.lock"))).ok();
@@ -391,33 +384,6 @@ fn refused_path(stderr: &[u8]) -> Option<Vec<u8>> {
 
 fn unless_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
-}
-
-/// Takes the session's lock, which other operations of the session may hold for a while.
-pub(crate) fn take_lock(path: &Path) -> Result<File, Failure> {
-    let options = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .to_owned();
-    let failed = |error: &io::Error| Failure::io("cannot lock a private index", error);
-    let file = options.open(path).map_err(|error| failed(&error))?;
-    let deadline = Instant::now() + LOCK_LIMIT;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
-                thread::sleep(LOCK_PAUSE);
-            }
-            Err(Errno::WOULDBLOCK | Errno::INTR) => {
-                let text = "another operation on this session's files is still running";
-                return Err(Failure::new(FailureKind::Busy, text));
-            }
-            Err(error) => return Err(failed(&error.into())),
-        }
-    }
 }
 
 #[cfg(test)]

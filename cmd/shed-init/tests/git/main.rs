@@ -7,6 +7,7 @@ mod checkpoints;
 mod diffs;
 mod hidden;
 mod hostile;
+mod races;
 mod states;
 mod support;
 mod watching;
