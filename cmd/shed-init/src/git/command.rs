@@ -57,7 +57,7 @@ const UNSET: [&str; 17] = [
 ];
 
 /// Settings that override the user's configuration: no hooks, no background processes, no colours.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 10] = [
     "core.quotepath=off",
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -67,6 +67,7 @@ const SETTINGS: [&str; 9] = [
     "color.ui=false",
     "log.showSignature=false",
     "submodule.recurse=false",
+    "diff.autoRefreshIndex=true",
 ];
 
 /// git in a directory, optionally with a private index or a git directory that is not the one it would find there.

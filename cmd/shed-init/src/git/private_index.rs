@@ -4,9 +4,11 @@
 //! It starts as a copy of the user's index, whose file stamps save reading unchanged files. It is copied again whenever the
 //! user's index has changed. Marks that hide changes of a file from git are cleared in the copy.
 
+mod count;
 mod hidden;
 mod plan;
 
+use std::collections::HashSet;
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -39,6 +41,17 @@ pub(crate) struct PrivateIndex {
     /// The user's index.
     users_index: PathBuf,
     git: Git,
+}
+
+/// The files that differ from the index.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Listing {
+    /// All names, each with a NUL byte after it.
+    names: Vec<u8>,
+    /// The names that the index has.
+    tracked: HashSet<Vec<u8>>,
+    /// The names that the index does not have.
+    untracked: HashSet<Vec<u8>>,
 }
 
 /// A temporary index, which is removed when it is dropped.
@@ -100,7 +113,9 @@ pub(crate) fn directory(repository: &Repository, state: Option<&ContainerPath>) 
 
 /// Removes a session's index and its other files. Missing files are not an error.
 pub(crate) fn forget(directory: &Path, session: &SessionName) {
-    for suffix in ["", ".lock", ".seed", ".hidden", ".staged", ".scratch", ".mutex", ".attempt"] {
+    for suffix in
+        ["", ".lock", ".seed", ".hidden", ".staged", ".scratch", ".count", ".mutex", ".attempt"]
+    {
         fs::remove_file(directory.join(format!("{session}{suffix}"))).ok();
     }
 }
@@ -136,17 +151,8 @@ impl PrivateIndex {
     ) -> Result<Vec<SkippedFile>, Failure> {
         let mut refused: Vec<Vec<u8>> = Vec::new();
         let mut n_tries = 0;
-        let mut fresh = false;
         loop {
-            self.reveal_present()?;
-            let listing = self.listing()?;
-            if !fresh && changes_ignores(&listing) {
-                // Files that were added as untracked may be ignored from now on.
-                fresh = true;
-                self.copy("")?;
-                continue;
-            }
-            let mut plan = plan(&self.toplevel, &listing, max_file_bytes, is_readable);
+            let (_, mut plan) = self.planned(max_file_bytes)?;
             for path in &refused {
                 if plan.added.remove(path).is_some() {
                     plan.skipped.push(skipped(path, 0, SkipReason::Refused));
@@ -175,6 +181,20 @@ impl PrivateIndex {
         }
     }
 
+    /// Lists the changed files and decides what to do with each.
+    fn planned(&self, max_file_bytes: u64) -> Result<(Listing, Plan), Failure> {
+        self.reveal_present()?;
+        let mut listing = self.listing()?;
+        if changes_ignores(&listing.names) {
+            // Files that were added as untracked may be ignored from now on.
+            self.copy("")?;
+            self.reveal_present()?;
+            listing = self.listing()?;
+        }
+        let plan = plan(&self.toplevel, &listing.names, max_file_bytes, is_readable);
+        Ok((listing, plan))
+    }
+
     /// Writes the content of the index as a tree.
     pub(crate) fn tree(&self) -> Result<String, Failure> {
         let output = self.git.call("write-tree").output("cannot write a tree")?;
@@ -183,16 +203,22 @@ impl PrivateIndex {
 
     /// Creates a temporary index with the content of a tree.
     pub(crate) fn scratch(&self, tree: &str) -> Result<Scratch, Failure> {
-        let path = self.path.with_extension("scratch");
-        fs::remove_file(path.with_extension("scratch.lock")).ok();
-        let scratch = Scratch { git: self.git.with_index(&path), path };
+        let scratch = self.empty("scratch");
         scratch.git.call("read-tree").arg(tree).done("cannot read the checkpoint")?;
         Ok(scratch)
     }
 
-    /// git with this index.
-    pub(crate) fn git(&self) -> &Git {
-        &self.git
+    /// A temporary copy of the index.
+    fn temporary(&self, suffix: &str) -> Result<Scratch, Failure> {
+        let copy = self.empty(suffix);
+        copy.copy(&self.path)?;
+        Ok(copy)
+    }
+
+    fn empty(&self, suffix: &str) -> Scratch {
+        let path = self.path.with_extension(suffix);
+        fs::remove_file(path.with_extension(format!("{suffix}.lock"))).ok();
+        Scratch { git: self.git.with_index(&path), path }
     }
 
     /// Writes the user's staged changes as a tree; `None` while there are conflicts. It uses a copy of the user's index,
@@ -275,19 +301,20 @@ impl PrivateIndex {
     }
 
     /// The names of the files that differ from the index. `ls-files` does not write anything.
-    fn listing(&self) -> Result<Vec<u8>, Failure> {
-        let args = ["-z", "-m", "-d", "-o", "--exclude-standard"];
+    fn listing(&self) -> Result<Listing, Failure> {
+        let args = ["-t", "-z", "-m", "-d", "-o", "--exclude-standard"];
         let ended = self.git.call("ls-files").args(args).ended()?;
         if !ended.status.success() && String::from_utf8_lossy(&ended.stderr).contains("index") {
             // The private index may have been truncated by a full disk. Without it all files are read again.
             fs::remove_file(&self.path).ok();
-            return self.git.call("ls-files").args(args).output("cannot list files");
+            let output = self.git.call("ls-files").args(args).output("cannot list files")?;
+            return Ok(Listing::parse(&output));
         }
         if ended.truncated {
             let text = "this working tree has too many untracked files";
             return Err(Failure::new(FailureKind::TooMuch, text));
         }
-        ended.success("cannot list files")
+        Ok(Listing::parse(&ended.success("cannot list files")?))
     }
 
     fn write(&self, plan: &Plan) -> Result<(), UpdateError> {

@@ -4,6 +4,7 @@
 mod attempts;
 mod beside;
 mod checkpoints;
+mod counts;
 mod diffs;
 mod hidden;
 mod hostile;
