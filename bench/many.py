@@ -1,9 +1,10 @@
-"""The row about one shed with a thousand sessions."""
+"""The rows about one shed with a thousand sessions, and about many sessions that are created at the same time."""
 
 import contextlib
 import json
 import secrets
 import sqlite3
+import threading
 import time
 
 from measure import Failed, Kept, Line, interleave, limit, p50, process, times_of
@@ -91,4 +92,38 @@ def is_joined(session):
     return session.get("status") == "running" and "tmux_id" in session and session["workers"][0].get("window")
 
 
-ROWS = {"many-sessions": many_sessions}
+AT_ONCE = 30
+ROUNDS = 3
+
+
+def together(size):
+    """Thirty `POST …/sessions` with a worktree each, in one repository of 2,000 files, sent at the same time on connections of their own:
+    from the first byte sent to the last answer read, when all of them run. Rival: the same thirty, one after the other on one connection. In
+    turns, three times. A session that is not created fails the row."""
+    with shed(repository=True) as (world, kept):
+        at_once, in_turn = [], []
+        for number in range(ROUNDS):
+            lines, failed = [Kept(world.socket) for _ in range(AT_ONCE)], []
+
+            def one(line, name):
+                try:
+                    make(line, name, ["cat"], type="worktree")
+                except Failed as error:
+                    failed.append(error)
+
+            threads = [threading.Thread(target=one, args=(line, f"once{number}-{n}")) for n, line in enumerate(lines)]
+            begin = time.perf_counter()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            at_once.append(time.perf_counter() - begin)
+            if failed:
+                raise Failed(f"{len(failed)} of {AT_ONCE} sessions were not created: {failed[0]}")
+            in_turn.append(sum(make(kept, f"turn{number}-{n}", ["cat"], type="worktree")[0] for n in range(AT_ONCE)))
+    what = f"create {AT_ONCE} worktree sessions at once"
+    ratio = times_of(p50(in_turn) / p50(at_once))
+    yield Line(what, at_once, p50(at_once) <= 2 * p50(in_turn), "≤ 2 × one after the other", "one after the other", in_turn, ratio)
+
+
+ROWS = {"many-sessions": many_sessions, "together": together}

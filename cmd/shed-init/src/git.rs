@@ -16,6 +16,7 @@ mod include;
 mod interrupt;
 pub(crate) mod lfs;
 mod listing;
+mod lock;
 mod loose;
 mod private_index;
 mod refs;

@@ -51,6 +51,9 @@ pub struct BatchFilter {
     /// Name of an agent that one of its workers runs.
     #[serde(default)]
     pub agent: Option<String>,
+    /// Every session that the caller may change. Without it a filter needs another field; with it there is no other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
 }
 
 words! {

@@ -10,7 +10,8 @@ use shed_link::git::{AddWorktree, AddedWorktree};
 
 use super::directory;
 use super::failure::Failure;
-use super::private_index::{self, take_lock};
+use super::lock;
+use super::private_index;
 use super::refs::{self, Step};
 use super::repository::Repository;
 use super::worktree::{forget_branch, forget_record};
@@ -52,7 +53,7 @@ impl Attempt {
         };
         let directory = private_index::directory(repository, None);
         fs::create_dir_all(&directory).map_err(|error| failed(&error))?;
-        let mut file = take_lock(&directory.join(format!("{session}.attempt")))?;
+        let mut file = lock::take_session(&directory.join(format!("{session}.attempt")))?;
         let mut text = Vec::new();
         (&mut file)
             .take(MAX_RECORD_BYTES)

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use shed_link::git::FailureKind;
 
-use super::failure::{Failure, classify};
+use super::failure::{Failure, classify, is_race};
 
 /// The longest listing, in bytes: several hundred thousand files. A longer one is a failure.
 const MAX_LISTING_BYTES: usize = 64 << 20;
@@ -20,6 +20,20 @@ const MAX_LISTING_BYTES: usize = 64 << 20;
 const MAX_STDERR_BYTES: u64 = 64 << 10;
 /// How long standard error may stay open after git has ended. A shared SSH connection that git started keeps it open.
 const STRAGGLER_LIMIT: Duration = Duration::from_millis(200);
+
+/// The pauses after calls that failed because another git changed the repository at the same time. A git that was killed may
+/// leave a lock for ever, so they end.
+const PAUSES: [Duration; 9] = [
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+    Duration::from_millis(80),
+    Duration::from_millis(160),
+    Duration::from_millis(320),
+    Duration::from_millis(500),
+    Duration::from_millis(500),
+    Duration::from_millis(500),
+];
 
 /// Variables of our environment that would make git use other files or behave differently. They are removed.
 const UNSET: [&str; 17] = [
@@ -43,7 +57,7 @@ const UNSET: [&str; 17] = [
 ];
 
 /// Settings that override the user's configuration: no hooks, no background processes, no colours.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 10] = [
     "core.quotepath=off",
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -53,6 +67,7 @@ const SETTINGS: [&str; 9] = [
     "color.ui=false",
     "log.showSignature=false",
     "submodule.recurse=false",
+    "diff.autoRefreshIndex=true",
 ];
 
 /// git in a directory, optionally with a private index or a git directory that is not the one it would find there.
@@ -154,8 +169,19 @@ impl Call {
         self
     }
 
-    /// Runs git. Fails only if git cannot be run; the caller checks the exit status.
+    /// Runs git, again if another git was in its way. Fails only if git cannot be run; the caller checks the exit status.
     pub(crate) fn ended(mut self) -> Result<Ended, Failure> {
+        for pause in PAUSES {
+            let ended = self.run()?;
+            if ended.status.success() || !is_race(&ended.stderr) {
+                return Ok(ended);
+            }
+            thread::sleep(jittered(pause));
+        }
+        self.run()
+    }
+
+    fn run(&mut self) -> Result<Ended, Failure> {
         let stdin = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().map_err(|error| match error.kind() {
@@ -163,7 +189,7 @@ impl Call {
             _ => Failure::io("cannot start git", &error),
         })?;
         if let Some(mut stdin) = child.stdin.take() {
-            let input = std::mem::take(&mut self.input);
+            let input = self.input.clone();
             // The thread ends with git at the latest. If git does not read everything, its exit status says why.
             thread::spawn(move || stdin.write_all(&input).ok());
         }
@@ -219,6 +245,12 @@ impl Call {
     pub(crate) fn succeeds(self) -> Result<bool, Failure> {
         Ok(self.ended()?.status.success())
     }
+}
+
+/// Between half of a pause and one and a half, so that two processes do not meet again.
+fn jittered(pause: Duration) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    pause / 2 + pause * (now.subsec_micros() % 1_000) / 1_000
 }
 
 impl Ended {

@@ -1,5 +1,6 @@
 //! Diffs and counts of changes: compares two trees, one of which may be the working tree.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use shed_api::git::{DiffNumbers, SkippedFile};
@@ -15,6 +16,11 @@ use super::listing::{self, Change};
 use super::private_index::PrivateIndex;
 use super::repository::Repository;
 use super::revision;
+
+/// How often files may vanish while git reads them.
+const TRIES: usize = 4;
+/// The most bytes of names on one command line. Linux takes 2 MiB with the environment.
+const MAX_NAMES_BYTES: usize = 256 << 10;
 
 /// The fields of [`shed_link::git::GitOp::Diff`].
 #[derive(Debug)]
@@ -32,13 +38,11 @@ pub(crate) fn numbers(view: &View, base: &Base) -> Result<DiffNumbers, Failure> 
     let head = repository.head()?;
     let base = revision::base(&repository, base, head.as_deref())?;
     let index = PrivateIndex::open(&repository, view)?;
-    let skipped = index.update_from_worktree(view.max_file_bytes)?;
     let against = match &base.commit {
         Some(commit) => commit.clone(),
         None => repository.empty_tree()?,
     };
-    let compare = index.git().call("diff-index").arg("--cached");
-    let changes = changes(compare.args(["-M", "--ignore-submodules=none"]), &[&against])?;
+    let (changes, skipped) = worktree_changes(&index, &against, view.max_file_bytes)?;
     let (ahead, behind) = counts(&repository, base.tip.as_deref(), head.as_deref())?;
     let skipped = count_unlisted(&changes, &skipped);
     Ok(DiffNumbers {
@@ -66,10 +70,11 @@ pub(crate) fn diff(request: &DiffRequest<'_>) -> Result<(DiffSummary, Vec<u8>), 
         files.retain(|file| inside(&file.path) || file.old_path.as_deref().is_some_and(inside));
         skipped.retain(|file| file.path.as_bytes() == path.as_bytes());
     }
+    let only = request.path.map(|path| (path.as_bytes(), files.as_slice()));
     let (patch, patch_truncated) = if request.stat_only || files.is_empty() {
         (Vec::new(), false)
     } else {
-        patch(&repository.git, &from, &to, request.path.map(|_| files.as_slice()))?
+        patch(&repository.git, &from, &to, only)?
     };
     skipped.truncate(MAX_SHORT_LIST);
     let head = DiffSummary {
@@ -96,6 +101,26 @@ fn tree_changes(git: &Git, from: &str, to: &str) -> Result<Vec<Change>, Failure>
     changes(git.call("diff-tree").args(["-r", "-M"]), &[from, to])
 }
 
+/// The files in which the working tree differs from a tree, and those that were not read. Unlike a tree of the files, it
+/// writes nothing into the repository: files are compared as often as they change.
+fn worktree_changes(
+    index: &PrivateIndex,
+    against: &str,
+    max_file_bytes: u64,
+) -> Result<(Vec<Change>, Vec<SkippedFile>), Failure> {
+    let mut n_tries = 0;
+    loop {
+        let counted = index.counted(max_file_bytes)?;
+        // Not `diff-index`, which also lists files with a new time and the same content.
+        let call = counted.index.git().call("diff").args(["-M", "--ignore-submodules=dirty"]);
+        match changes(call, &[against]) {
+            // A file vanished while it was read.
+            Err(failure) if failure.kind() == FailureKind::Git && n_tries < TRIES => n_tries += 1,
+            compared => return Ok((compared?, counted.skipped)),
+        }
+    }
+}
+
 fn changes(call: Call, ends: &[&str]) -> Result<Vec<Change>, Failure> {
     let args = ["--raw", "--numstat", "-z", "--no-ext-diff", "--no-textconv", "--no-relative"];
     let output = call.args(args).args(ends).arg("--").output("cannot compare trees")?;
@@ -103,12 +128,12 @@ fn changes(call: Call, ends: &[&str]) -> Result<Vec<Change>, Failure> {
         .ok_or_else(|| Failure::new(FailureKind::Git, "cannot parse git's list of changes"))
 }
 
-/// The patch between two trees, of some files or of all. The flag says whether it was cut.
+/// The patch between two trees, of the files in `only` or of all. The flag says whether it was cut.
 fn patch(
     git: &Git,
     from: &str,
     to: &str,
-    only: Option<&[Change]>,
+    only: Option<(&[u8], &[Change])>,
 ) -> Result<(Vec<u8>, bool), Failure> {
     let args = [
         "-r",
@@ -126,15 +151,52 @@ fn patch(
         "--inter-hunk-context=0",
         "--diff-algorithm=histogram",
     ];
-    let names = only.unwrap_or_default().iter();
-    let names = names.flat_map(|file| file.old_path.iter().chain([&file.path]));
-    let names = names.map(|name| std::ffi::OsStr::from_bytes(name));
-    let call = git.call("diff-tree").args(args).args([from, to, "--"]).args(names);
-    let ended = call.cut_at(MAX_PATCH_BYTES).ended()?;
-    if ended.truncated {
-        return Ok((ended.output, true));
+    let calls = only.map_or_else(|| vec![Vec::new()], |(path, files)| in_calls(path, files));
+    let mut patch = Vec::new();
+    for names in calls {
+        let names = names.into_iter().map(OsStr::from_bytes);
+        let call = git.call("diff-tree").args(args).args([from, to, "--"]).args(names);
+        let ended = call.cut_at(MAX_PATCH_BYTES - patch.len()).ended()?;
+        if ended.truncated {
+            patch.extend(ended.output);
+            return Ok((patch, true));
+        }
+        patch.extend(ended.success("cannot create the patch")?);
     }
-    Ok((ended.success("cannot create the patch")?, false))
+    Ok((patch, false))
+}
+
+/// The names that limit a patch to a path, for one call of git or for several: the path, and the other names of files that were
+/// renamed into it or out of it. git takes them as arguments only. If they are too many, all files are named, a part of them in
+/// each call.
+fn in_calls<'a>(path: &'a [u8], files: &'a [Change]) -> Vec<Vec<&'a [u8]>> {
+    let names = |file: &'a Change| {
+        file.old_path.iter().chain([&file.path]).map(Vec::as_slice).collect::<Vec<_>>()
+    };
+    let others = files.iter().flat_map(names).filter(|name| !is_in(name, path));
+    let whole: Vec<&[u8]> = std::iter::once(path).chain(others).collect();
+    if n_bytes(&whole) <= MAX_NAMES_BYTES {
+        return vec![whole];
+    }
+    let mut calls: Vec<Vec<&[u8]>> = vec![Vec::new()];
+    let mut n_used = 0;
+    for file in files {
+        // Both names of a renamed file, or git does not see that it was.
+        let names = names(file);
+        if n_used + n_bytes(&names) > MAX_NAMES_BYTES {
+            calls.push(Vec::new());
+            n_used = 0;
+        }
+        n_used += n_bytes(&names);
+        if let Some(call) = calls.last_mut() {
+            call.extend(names);
+        }
+    }
+    calls
+}
+
+fn n_bytes(names: &[&[u8]]) -> usize {
+    names.iter().map(|name| name.len() + 1).sum()
 }
 
 /// The id of one side's tree.

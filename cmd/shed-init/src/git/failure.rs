@@ -71,13 +71,29 @@ pub(crate) fn classify(stderr: &[u8]) -> FailureKind {
         FailureKind::ReadOnly
     } else if mentions("not a git repository") || mentions("must be run in a work tree") {
         FailureKind::NotARepository
-    } else if mentions(".lock': File exists") {
+    } else if is_race(stderr.as_bytes()) {
         FailureKind::Busy
     } else if mentions("Permission denied") {
         FailureKind::Denied
     } else {
         FailureKind::Git
     }
+}
+
+/// Whether git failed because another git changed the repository at the same time.
+pub(crate) fn is_race(stderr: &[u8]) -> bool {
+    let stderr = String::from_utf8_lossy(stderr);
+    let has = |line: &str, all: &[&str]| all.iter().all(|text| line.contains(text));
+    stderr.lines().any(|line| {
+        // The index, a ref, all packed refs.
+        has(line, &[".lock': File exists"])
+            || has(line, &["could not lock config file", "File exists"])
+            // The record of a worktree that is being created or removed.
+            || has(line, &["failed to read", "/commondir"])
+            || has(line, &["could not create directory of", "No such file or directory"])
+            // Another fetch has moved it.
+            || has(line, &["cannot lock ref 'refs/remotes/", "but expected"])
+    })
 }
 
 /// The last lines of git's standard error, made printable.
@@ -103,6 +119,21 @@ mod tests {
                 FailureKind::NotARepository,
             ),
             ("fatal: Unable to create '/w/.git/index.lock': File exists.", FailureKind::Busy),
+            ("error: could not lock config file .git/config: File exists", FailureKind::Busy),
+            (
+                "error: could not lock config file .git/config: Permission denied",
+                FailureKind::Denied,
+            ),
+            ("fatal: failed to read .git/worktrees/x/commondir: Success", FailureKind::Busy),
+            (
+                "fatal: could not create directory of '.git/worktrees/x': No such file or directory",
+                FailureKind::Busy,
+            ),
+            (
+                "error: cannot lock ref 'refs/remotes/origin/x': is at 1 but expected 2",
+                FailureKind::Busy,
+            ),
+            ("fatal: cannot lock ref 'refs/heads/x': is at 1 but expected 2", FailureKind::Git),
             ("error: open(\"x\"): Permission denied", FailureKind::Denied),
             ("fatal: bad revision", FailureKind::Git),
         ] {

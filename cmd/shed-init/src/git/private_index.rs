@@ -4,33 +4,28 @@
 //! It starts as a copy of the user's index, whose file stamps save reading unchanged files. It is copied again whenever the
 //! user's index has changed. Marks that hide changes of a file from git are cleared in the copy.
 
+mod count;
 mod hidden;
 mod plan;
 
+use std::collections::HashSet;
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use shed_api::SessionName;
 use shed_api::git::{SkipReason, SkippedFile};
 use shed_link::git::{ContainerPath, FailureKind, View};
 
 use super::command::Git;
 use super::failure::Failure;
+use super::lock;
 use super::repository::Repository;
 use plan::{Plan, is_readable, plan, skipped};
 
-/// How long to wait for another operation of the same session, such as a checkpoint of a very large tree.
-const LOCK_LIMIT: Duration = Duration::from_secs(30);
-/// The pause between two attempts to take the lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// How often files may vanish or change while git reads them.
 const TRIES: usize = 5;
 /// The most files that git may refuse to add. More is a failure.
@@ -46,6 +41,17 @@ pub(crate) struct PrivateIndex {
     /// The user's index.
     users_index: PathBuf,
     git: Git,
+}
+
+/// The files that differ from the index.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Listing {
+    /// All names, each with a NUL byte after it.
+    names: Vec<u8>,
+    /// The names that the index has.
+    tracked: HashSet<Vec<u8>>,
+    /// The names that the index does not have.
+    untracked: HashSet<Vec<u8>>,
 }
 
 /// A temporary index, which is removed when it is dropped.
@@ -107,7 +113,9 @@ pub(crate) fn directory(repository: &Repository, state: Option<&ContainerPath>) 
 
 /// Removes a session's index and its other files. Missing files are not an error.
 pub(crate) fn forget(directory: &Path, session: &SessionName) {
-    for suffix in ["", ".lock", ".seed", ".hidden", ".staged", ".scratch", ".mutex", ".attempt"] {
+    for suffix in
+        ["", ".lock", ".seed", ".hidden", ".staged", ".scratch", ".count", ".mutex", ".attempt"]
+    {
         fs::remove_file(directory.join(format!("{session}{suffix}"))).ok();
     }
 }
@@ -119,7 +127,7 @@ impl PrivateIndex {
         let failed = |error: &io::Error| Failure::io("cannot create a private index", error);
         fs::create_dir_all(&directory).map_err(|error| failed(&error))?;
         let session = view.session.as_str();
-        let lock = take_lock(&directory.join(format!("{session}.mutex")))?;
+        let lock = lock::take_session(&directory.join(format!("{session}.mutex")))?;
         let path = directory.join(session);
         // A git that was killed leaves its lock file. No git is writing, since we hold our lock.
         fs::remove_file(directory.join(format!("{session}.lock"))).ok();
@@ -143,17 +151,8 @@ impl PrivateIndex {
     ) -> Result<Vec<SkippedFile>, Failure> {
         let mut refused: Vec<Vec<u8>> = Vec::new();
         let mut n_tries = 0;
-        let mut fresh = false;
         loop {
-            self.reveal_present()?;
-            let listing = self.listing()?;
-            if !fresh && changes_ignores(&listing) {
-                // Files that were added as untracked may be ignored from now on.
-                fresh = true;
-                self.copy("")?;
-                continue;
-            }
-            let mut plan = plan(&self.toplevel, &listing, max_file_bytes, is_readable);
+            let (_, mut plan) = self.planned(max_file_bytes)?;
             for path in &refused {
                 if plan.added.remove(path).is_some() {
                     plan.skipped.push(skipped(path, 0, SkipReason::Refused));
@@ -182,6 +181,20 @@ impl PrivateIndex {
         }
     }
 
+    /// Lists the changed files and decides what to do with each.
+    fn planned(&self, max_file_bytes: u64) -> Result<(Listing, Plan), Failure> {
+        self.reveal_present()?;
+        let mut listing = self.listing()?;
+        if changes_ignores(&listing.names) {
+            // Files that were added as untracked may be ignored from now on.
+            self.copy("")?;
+            self.reveal_present()?;
+            listing = self.listing()?;
+        }
+        let plan = plan(&self.toplevel, &listing.names, max_file_bytes, is_readable);
+        Ok((listing, plan))
+    }
+
     /// Writes the content of the index as a tree.
     pub(crate) fn tree(&self) -> Result<String, Failure> {
         let output = self.git.call("write-tree").output("cannot write a tree")?;
@@ -190,16 +203,22 @@ impl PrivateIndex {
 
     /// Creates a temporary index with the content of a tree.
     pub(crate) fn scratch(&self, tree: &str) -> Result<Scratch, Failure> {
-        let path = self.path.with_extension("scratch");
-        fs::remove_file(path.with_extension("scratch.lock")).ok();
-        let scratch = Scratch { git: self.git.with_index(&path), path };
+        let scratch = self.empty("scratch");
         scratch.git.call("read-tree").arg(tree).done("cannot read the checkpoint")?;
         Ok(scratch)
     }
 
-    /// git with this index.
-    pub(crate) fn git(&self) -> &Git {
-        &self.git
+    /// A temporary copy of the index.
+    fn temporary(&self, suffix: &str) -> Result<Scratch, Failure> {
+        let copy = self.empty(suffix);
+        copy.copy(&self.path)?;
+        Ok(copy)
+    }
+
+    fn empty(&self, suffix: &str) -> Scratch {
+        let path = self.path.with_extension(suffix);
+        fs::remove_file(path.with_extension(format!("{suffix}.lock"))).ok();
+        Scratch { git: self.git.with_index(&path), path }
     }
 
     /// Writes the user's staged changes as a tree; `None` while there are conflicts. It uses a copy of the user's index,
@@ -282,19 +301,20 @@ impl PrivateIndex {
     }
 
     /// The names of the files that differ from the index. `ls-files` does not write anything.
-    fn listing(&self) -> Result<Vec<u8>, Failure> {
-        let args = ["-z", "-m", "-d", "-o", "--exclude-standard"];
+    fn listing(&self) -> Result<Listing, Failure> {
+        let args = ["-t", "-z", "-m", "-d", "-o", "--exclude-standard"];
         let ended = self.git.call("ls-files").args(args).ended()?;
         if !ended.status.success() && String::from_utf8_lossy(&ended.stderr).contains("index") {
             // The private index may have been truncated by a full disk. Without it all files are read again.
             fs::remove_file(&self.path).ok();
-            return self.git.call("ls-files").args(args).output("cannot list files");
+            let output = self.git.call("ls-files").args(args).output("cannot list files")?;
+            return Ok(Listing::parse(&output));
         }
         if ended.truncated {
             let text = "this working tree has too many untracked files";
             return Err(Failure::new(FailureKind::TooMuch, text));
         }
-        ended.success("cannot list files")
+        Ok(Listing::parse(&ended.success("cannot list files")?))
     }
 
     fn write(&self, plan: &Plan) -> Result<(), UpdateError> {
@@ -391,33 +411,6 @@ fn refused_path(stderr: &[u8]) -> Option<Vec<u8>> {
 
 fn unless_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
-}
-
-/// Takes the session's lock, which other operations of the session may hold for a while.
-pub(crate) fn take_lock(path: &Path) -> Result<File, Failure> {
-    let options = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .to_owned();
-    let failed = |error: &io::Error| Failure::io("cannot lock a private index", error);
-    let file = options.open(path).map_err(|error| failed(&error))?;
-    let deadline = Instant::now() + LOCK_LIMIT;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
-                thread::sleep(LOCK_PAUSE);
-            }
-            Err(Errno::WOULDBLOCK | Errno::INTR) => {
-                let text = "another operation on this session's files is still running";
-                return Err(Failure::new(FailureKind::Busy, text));
-            }
-            Err(error) => return Err(failed(&error.into())),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use shed_link::git::{FailureKind, RemoveWorktree, RemovedWorktree, SurveyWorktre
 use super::checkpoint;
 use super::directory;
 use super::failure::Failure;
+use super::lock::Lock;
 use super::loose;
 use super::private_index::{self, PrivateIndex};
 use super::refs::{self, Step};
@@ -55,8 +56,13 @@ pub(crate) fn remove(request: &RemoveWorktree) -> Result<RemovedWorktree, Failur
     })?;
     refuse(&survey, path)?;
     let existed = fs::symlink_metadata(path).is_ok();
+    // Not locked while files are removed, which takes long and concerns no other session.
+    let lock = |repository| Lock::of_repository(repository, None);
     let plan = match &survey.repository {
-        Some(repository) => save(repository, request, &survey)?,
+        Some(repository) => {
+            let _lock = lock(repository)?;
+            save(repository, request, &survey)?
+        }
         None => Plan::default(),
     };
     directory::remove(path).map_err(|error| {
@@ -64,6 +70,7 @@ pub(crate) fn remove(request: &RemoveWorktree) -> Result<RemovedWorktree, Failur
         Failure::io(&format!("cannot remove {shown} completely"), &error)
     })?;
     if let Some(repository) = &survey.repository {
+        let _lock = lock(repository)?;
         forget(repository, request, &survey, &plan)?;
     }
     Ok(RemovedWorktree {

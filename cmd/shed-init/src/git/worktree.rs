@@ -9,22 +9,29 @@ use shed_api::git::quote_path;
 use shed_link::git::{AddWorktree, AddedWorktree, Branch, FailureKind, Start};
 
 use super::attempt::Attempt;
+use super::command::Git;
 use super::directory;
 use super::failure::Failure;
 use super::include;
 use super::interrupt::Interrupt;
 use super::lfs;
+use super::lock::Lock;
 use super::refs::{self, Step};
 use super::repository::Repository;
 use super::revision::{self, ResolvedStart};
 use super::submodules;
 use super::worktrees;
 
+/// Creates a worktree without files, with `git worktree`.
+const ADD: [&str; 3] = ["add", "--quiet", "--no-checkout"];
+
 /// Things that were created. They are removed on drop, the last first, unless the list was cleared at the end.
 #[derive(Debug)]
 struct Undo<'a> {
     repository: &'a Repository,
     created: Vec<Created>,
+    /// Held while the repository is changed, but not while files are fetched, checked out or copied.
+    lock: Option<Lock>,
 }
 
 #[derive(Debug)]
@@ -39,6 +46,10 @@ enum Created {
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
+        if !self.created.is_empty() && self.lock.is_none() {
+            // What was created has to go, also without the lock.
+            self.lock = Lock::of_repository(self.repository, None).ok();
+        }
         for created in self.created.drain(..).rev() {
             // Errors are ignored: the failure that led here is reported.
             match created {
@@ -77,15 +88,20 @@ fn create(request: &AddWorktree, interrupt: &Interrupt) -> Result<AddedWorktree,
     if let Some(added) = attempt.finished(&repository)? {
         return Ok(added);
     }
+    let lock = || Lock::of_repository(&repository, Some(interrupt)).map(Some);
+    let mut undo = Undo { repository: &repository, created: Vec::new(), lock: lock()? };
     attempt.remove_leftovers(&repository)?;
     check_path(&repository, path)?;
-    let mut undo = Undo { repository: &repository, created: Vec::new() };
+    undo.lock = None;
     fetch(request, &mut undo)?;
-    interrupt.check()?;
+    undo.lock = lock()?;
     let start = branch(request, &mut attempt, &mut undo)?;
     interrupt.check()?;
     create_parents(path, &mut undo)?;
-    let mut notes = check_out(request, path, &mut undo)?;
+    create_worktree(request, path, &mut undo)?;
+    undo.lock = None;
+    interrupt.check()?;
+    let mut notes = check_out(path)?;
     interrupt.check()?;
     notes.extend(submodules::check_out(&repository, path, interrupt)?);
     interrupt.check()?;
@@ -120,6 +136,7 @@ pub(crate) fn recreate(
     let shown = quote_path(path.as_os_str().as_encoded_bytes());
     let text = format!("cannot create worktree {shown} again");
     let failed = |error: &io::Error| Failure::io(&text, error);
+    let lock = Lock::of_repository(repository, None)?;
     if let Some(record) = worktrees::record(repository, path) {
         fs::create_dir_all(path).map_err(|error| failed(&error))?;
         let pointer = [b"gitdir: ", record.as_os_str().as_bytes(), b"\n"].concat();
@@ -128,17 +145,20 @@ pub(crate) fn recreate(
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(|error| failed(&error))?;
     }
-    let add = || repository.git.call("worktree").args(["add", "--quiet"]);
+    let add = || repository.git.call("worktree").args(ADD);
     if let Some(branch) = branch {
         let name = format!("refs/heads/{branch}");
         let is_free = repository.commit_of(&name)?.is_some()
             && refuse_if_in_use(repository, &name, branch.as_str()).is_ok();
         if is_free {
-            let add = || add().arg("--").arg(path).arg(branch.as_str());
-            return lfs::or_pointers(add, &text).map(drop);
+            add().arg("--").arg(path).arg(branch.as_str()).done(&text)?;
+            drop(lock);
+            return check_out(path).map(drop);
         }
     }
-    lfs::or_pointers(|| add().args(["--detach", "--"]).arg(path).arg(commit), &text).map(drop)
+    add().args(["--detach", "--"]).arg(path).arg(commit).done(&text)?;
+    drop(lock);
+    check_out(path).map(drop)
 }
 
 /// Removes a branch's section of the configuration. Most branches have none.
@@ -275,19 +295,23 @@ fn create_parents(path: &Path, undo: &mut Undo<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks out the branch. Returns what is missing, in words.
-fn check_out(
-    request: &AddWorktree,
-    path: &Path,
-    undo: &mut Undo<'_>,
-) -> Result<Vec<String>, Failure> {
-    let shown = quote_path(path.as_os_str().as_encoded_bytes());
-    let text = format!("cannot create worktree {shown}");
+/// Creates the directory and git's record of it, without files.
+fn create_worktree(request: &AddWorktree, path: &Path, undo: &mut Undo<'_>) -> Result<(), Failure> {
+    let text = cannot_create(path);
     // Created here, so that no other process can create it. git accepts an empty directory.
     fs::create_dir(path).map_err(|error| Failure::io(&text, &error))?;
     undo.created.push(Created::Worktree(path.to_owned()));
-    let args = ["add", "--quiet", "--", request.path.as_str(), request.branch.as_str()];
-    let add = || undo.repository.git.call("worktree").args(args);
-    let is_without = lfs::or_pointers(add, &text)?;
+    let args = ["--", request.path.as_str(), request.branch.as_str()];
+    undo.repository.git.call("worktree").args(ADD).args(args).done(&text)
+}
+
+/// Writes the files of a new worktree. It changes nothing that worktrees share. Returns what is missing, in words.
+fn check_out(path: &Path) -> Result<Vec<String>, Failure> {
+    let reset = || Git::at(path).call("reset").args(["--hard", "--quiet"]);
+    let is_without = lfs::or_pointers(reset, &cannot_create(path))?;
     Ok(is_without.then(|| lfs::NOTE.to_owned()).into_iter().collect())
+}
+
+fn cannot_create(path: &Path) -> String {
+    format!("cannot create worktree {}", quote_path(path.as_os_str().as_encoded_bytes()))
 }

@@ -72,8 +72,13 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
 }
 
 fn request(args: Args) -> Result<Batch, Failure> {
-    let filter =
-        BatchFilter { shed: args.shed, tag: args.tag, status: args.status, agent: args.agent };
+    let filter = BatchFilter {
+        shed: args.shed,
+        tag: args.tag,
+        status: args.status,
+        agent: args.agent,
+        all: false,
+    };
     let filter = (filter != BatchFilter::default()).then_some(filter);
     if filter.is_none() && args.ids.is_empty() {
         // Leaving out all filters must not select every session of every shed.

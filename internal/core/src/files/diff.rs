@@ -5,7 +5,10 @@ use std::sync::Arc;
 use shed_api::git::{Diff, DiffNumbers};
 use shed_api::session::SessionType;
 use shed_api::{EventKind, SessionRef};
-use shed_link::git::{Base, Branch, ContainerPath, FilePath, GitDone, GitOp, Missing, Rev, Side};
+use shed_link::git::{
+    Base, Branch, ContainerPath, DiffSummary, FailureKind, FilePath, GitDone, GitOp, Missing, Rev,
+    Side,
+};
 use shed_model::patch::{self, Extent};
 use shed_model::session::Managed;
 use shed_model::{NewEvent, Rejection};
@@ -83,9 +86,9 @@ impl SessionFiles {
         Ok(repo.map(|repo| Missing { repo, branch }))
     }
 
-    async fn side(&self, word: &str) -> Result<Side, Error> {
+    fn side(&self, word: &str, base: &Base) -> Result<Side, Error> {
         Ok(match word {
-            "base" => Side::Base(base(&self.link, &self.known).await?),
+            "base" => Side::Base(base.clone()),
             "head" => Side::Head,
             "worktree" => Side::Worktree,
             word => {
@@ -105,23 +108,14 @@ impl SessionFiles {
         server: &Server,
         query: DiffQuery,
     ) -> Result<(Diff, Vec<u8>), Error> {
-        let from = self.side(query.from.as_deref().unwrap_or("base")).await?;
-        let to = self.side(query.to.as_deref().unwrap_or("worktree")).await?;
-        let mut view = tree_view(server, &self.known)?;
-        // Checkpoints are compared in the repository: the worktree may be gone.
-        let is_checkpoint = |side: &Side| matches!(side, Side::Checkpoint { .. });
-        if is_checkpoint(&from) && is_checkpoint(&to) {
-            view.worktree = self.repository()?;
-        }
-        let op = GitOp::Diff {
-            view,
-            from,
-            to,
-            path: query.path.map(FilePath::try_from).transpose()?,
-            stat_only: query.stat_only,
-        };
-        let (GitDone::Diff(done), text) = git(&self.link, &op).await? else {
-            return Err(unexpected().into());
+        let base = base(&self.link, &self.known).await?;
+        let query = &query;
+        let (done, text) = match self.compare(server, query, &base).await {
+            Err(error) if is_base_gone(&error) => {
+                let kept = kept_base(&self.known)?.ok_or(error)?;
+                self.compare(server, query, &kept).await?
+            }
+            compared => compared?,
         };
         let extent = if done.patch_truncated { Extent::Cut } else { Extent::Whole };
         let parsed = patch::parse(&text, extent);
@@ -137,6 +131,33 @@ impl SessionFiles {
             truncated: done.patch_truncated || parsed.truncated,
         };
         Ok((diff, text))
+    }
+
+    async fn compare(
+        &self,
+        server: &Server,
+        query: &DiffQuery,
+        base: &Base,
+    ) -> Result<(DiffSummary, Vec<u8>), Error> {
+        let from = self.side(query.from.as_deref().unwrap_or("base"), base)?;
+        let to = self.side(query.to.as_deref().unwrap_or("worktree"), base)?;
+        let mut view = tree_view(server, &self.known)?;
+        // Checkpoints are compared in the repository: the worktree may be gone.
+        let is_checkpoint = |side: &Side| matches!(side, Side::Checkpoint { .. });
+        if is_checkpoint(&from) && is_checkpoint(&to) {
+            view.worktree = self.repository()?;
+        }
+        let op = GitOp::Diff {
+            view,
+            from,
+            to,
+            path: query.path.clone().map(FilePath::try_from).transpose()?,
+            stat_only: query.stat_only,
+        };
+        match git(&self.link, &op).await? {
+            (GitDone::Diff(done), text) => Ok((done, text)),
+            _ => Err(unexpected().into()),
+        }
     }
 }
 
@@ -154,16 +175,33 @@ pub(crate) async fn base(link: &Link, known: &Managed) -> Result<Base, Error> {
     }
 }
 
+/// What takes the place of a base that is gone, for example a branch that was deleted after its merge: where the session's
+/// branch parts from the commit at which it began.
+fn kept_base(known: &Managed) -> Result<Option<Base>, Error> {
+    let commit = known.row.spec.base_commit.clone().map(Rev::try_from).transpose()?;
+    Ok(commit.map(Base::Fork))
+}
+
+fn is_base_gone(error: &Error) -> bool {
+    matches!(error, Error::Git { kind: FailureKind::BaseGone, .. })
+}
+
 /// How far a session's files are from its base.
 pub(crate) async fn numbers(
     server: &Server,
     link: &Link,
     known: &Managed,
 ) -> Result<DiffNumbers, Error> {
-    let op = GitOp::Numbers { view: tree_view(server, known)?, base: base(link, known).await? };
-    match git(link, &op).await?.0 {
-        GitDone::Numbers(numbers) => Ok(numbers),
-        _ => Err(unexpected().into()),
+    let view = tree_view(server, known)?;
+    let count = async |base| -> Result<DiffNumbers, Error> {
+        match git(link, &GitOp::Numbers { view: view.clone(), base }).await?.0 {
+            GitDone::Numbers(numbers) => Ok(numbers),
+            _ => Err(unexpected().into()),
+        }
+    };
+    match count(base(link, known).await?).await {
+        Err(error) if is_base_gone(&error) => count(kept_base(known)?.ok_or(error)?).await,
+        counted => counted,
     }
 }
 

@@ -16,6 +16,7 @@ mod sessions;
 mod support;
 mod tidy;
 mod tmux_socket;
+mod together;
 mod trees;
 mod turns;
 mod viewers;

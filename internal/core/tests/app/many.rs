@@ -234,7 +234,8 @@ async fn a_batch_is_limited_to_its_callers_sheds() {
     let delete = batch(BatchOp::Delete, &[&one]);
     let items = test.app.batches().run(&elsewhere, delete.clone()).await.unwrap().items;
     assert_eq!((code(&items[0]), &items[0].name), (Some(Code::SessionNotFound), &None));
-    let all = Batch { ids: Vec::new(), filter: Some(BatchFilter::default()), ..delete.clone() };
+    let every = BatchFilter { all: true, ..BatchFilter::default() };
+    let all = Batch { ids: Vec::new(), filter: Some(every), ..delete.clone() };
     assert!(test.app.batches().run(&elsewhere, all).await.unwrap().items.is_empty());
     let filter = BatchFilter { shed: Some("a".to_owned()), ..BatchFilter::default() };
     let there = Batch { ids: Vec::new(), filter: Some(filter), ..delete.clone() };

@@ -365,3 +365,27 @@ async fn commits_of_the_sessions_branch_count_whatever_is_checked_out() {
     assert_eq!(problem(refused).code, Code::WorkWouldBeLost);
     assert_eq!(inside(&test, &made, "git log -1 --format=%s shed/fix").await, "work\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_base_was_deleted_is_compared_with_where_it_began() {
+    let test = with_repository().await;
+    sh(&test, "a", "git branch release").await;
+    let made =
+        make(&test, NewSession { base: Some("release".to_owned()), ..worktree("fix") }).await;
+    inside(&test, &made, "echo four >> a.txt && git commit -qam mine && echo five >> a.txt").await;
+    let (name, fix) = (shed("a"), session("fix"));
+    let compared = async || {
+        let files = test.app.files();
+        let numbers = files.diff_numbers(&test.admin, &name, &fix).await.unwrap();
+        let query = DiffQuery::default();
+        let (diff, _) = files.diff(&test.admin, &name, &fix, query).await.unwrap();
+        let watched = files.diff_watch(&test.admin, &name, &fix).await.unwrap();
+        let told = wait::until("numbers", async || watched.borrow().clone(), Option::is_some).await;
+        assert_eq!(told.as_ref(), Some(&numbers));
+        (numbers.ahead, numbers.insertions, diff.insertions)
+    };
+    let before = compared().await;
+    sh(&test, "a", "git branch -D release").await;
+    assert_eq!(compared().await, before);
+    assert_eq!(before, (1, 2, 2));
+}

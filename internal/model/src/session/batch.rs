@@ -24,6 +24,15 @@ pub fn check(batch: &Batch) -> Result<(), Rejection> {
         (None, true) => return invalid("invalid batch; expected ids or a filter"),
         (Some(_), true) | (None, false) => {}
     }
+    if let Some(filter) = &batch.filter {
+        let selects = BatchFilter { all: false, ..filter.clone() } != BatchFilter::default();
+        if filter.all == selects {
+            // An empty filter is more often a mistake of a script than every session of every shed.
+            return invalid(
+                "invalid filter; expected shed, tag, status or agent, or \"all\": true alone for every session",
+            );
+        }
+    }
     if batch.ids.len() > MAX_ITEMS {
         return Err(too_many(batch.ids.len()));
     }
@@ -52,7 +61,7 @@ pub fn too_many(n_sessions: usize) -> Rejection {
 
 /// Whether a filter selects this session. An unmanaged one is never selected: its id does not last.
 pub fn fits(filter: &BatchFilter, session: &Session) -> bool {
-    let BatchFilter { shed, tag, status, agent } = filter;
+    let BatchFilter { shed, tag, status, agent, all: _ } = filter;
     session.kind.is_some()
         && shed.as_ref().is_none_or(|shed| *shed == session.shed_name)
         && tag.as_ref().is_none_or(|tag| session.tags.contains(tag))

@@ -60,9 +60,14 @@ fn a_batch_says_which_and_what() {
         assert!(check(&batch(*op)).is_ok(), "{op}");
     }
     let fine = batch(BatchOp::Terminate);
-    let filter = Some(BatchFilter::default());
+    let tagged = BatchFilter { tag: Some("x".to_owned()), ..BatchFilter::default() };
+    let all = BatchFilter { all: true, ..BatchFilter::default() };
+    let filter = Some(tagged.clone());
+    let filtered = |filter| Batch { ids: Vec::new(), filter: Some(filter), ..fine.clone() };
     let bad = [
         Batch { ids: Vec::new(), ..fine.clone() },
+        filtered(BatchFilter::default()),
+        filtered(BatchFilter { all: true, ..tagged.clone() }),
         Batch { filter: filter.clone(), ..fine.clone() },
         Batch { ids: vec![String::new(); MAX_ITEMS + 1], ..fine.clone() },
         Batch { text: Some("x".to_owned()), ..fine.clone() },
@@ -76,7 +81,8 @@ fn a_batch_says_which_and_what() {
         assert!(check(&batch).is_err(), "{batch:?}");
     }
     assert!(check(&Batch { ids: vec![String::new(); MAX_ITEMS], ..fine.clone() }).is_ok());
-    assert!(check(&Batch { ids: Vec::new(), filter, ..fine }).is_ok());
+    assert!(check(&filtered(tagged)).is_ok());
+    assert!(check(&filtered(all)).is_ok());
 }
 
 #[test]
