@@ -3,7 +3,7 @@
 use crate::shed::mounts::look_up;
 use shed_api::Scope;
 use shed_api::git::Branch;
-use shed_api::shed::{CreateShed, Limits, Mount};
+use shed_api::shed::{CreateShed, Limits, Mount, Network};
 use shed_api::size::parse_size;
 use shed_model::shed::ShedSpec;
 use shed_model::shed::repo::{self, Repo};
@@ -43,6 +43,7 @@ pub(crate) fn specify(
     for mount in &request.mounts {
         settings.mounts.check(mount, person.local_uid, "/home/dev", look_up)?;
     }
+    let network = network(defaults.network, person, request.network)?;
     let mut env = defaults.env.clone();
     env.extend(request.env.clone());
     env::check_shed(env.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
@@ -52,7 +53,7 @@ pub(crate) fn specify(
         repo: repo.as_ref().map(|repo| repo.url.clone()),
         branch: request.branch.clone(),
         limits,
-        network: request.network.unwrap_or(defaults.network),
+        network,
         mounts,
         env,
         allow_agent_forwarding: request.allow_agent_forwarding,
@@ -62,6 +63,20 @@ pub(crate) fn specify(
         removal_keeps_volumes: false,
     };
     Ok((spec, repo))
+}
+
+/// The network of a new shed. Open sheds reach what only the host and its cloud are meant to reach.
+fn network(
+    default: Network,
+    person: &Person,
+    requested: Option<Network>,
+) -> Result<Network, Error> {
+    let network = requested.unwrap_or(default);
+    if network == Network::Open && default != Network::Open {
+        person
+            .may(Scope::Admin, "to create a shed with the network open, which reaches the host")?;
+    }
+    Ok(network)
 }
 
 pub(crate) fn parse_repo(given: &str) -> Result<Repo, Error> {
@@ -158,6 +173,21 @@ mod tests {
         ] {
             assert!(limits(before, cpus, memory, pids).is_err(), "{cpus:?} {memory:?} {pids:?}");
         }
+    }
+
+    #[test]
+    fn open_needs_admin_unless_it_is_the_default() {
+        let person =
+            |scope| Person { actor: shed_api::Actor::Server, scope, sheds: None, local_uid: None };
+        let (filtered, open) = (Network::Filtered, Network::Open);
+        assert!(network(filtered, &person(Scope::Drive), Some(open)).is_err());
+        assert_eq!(network(filtered, &person(Scope::Admin), Some(open)).unwrap(), open);
+        assert_eq!(network(open, &person(Scope::Drive), None).unwrap(), open);
+        assert_eq!(network(open, &person(Scope::Drive), Some(filtered)).unwrap(), filtered);
+        assert_eq!(
+            network(Network::None, &person(Scope::Drive), Some(filtered)).unwrap(),
+            filtered
+        );
     }
 
     #[test]
