@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shed_api::name::printable;
+use shed_api::redact::redact;
 use shed_api::shed::GitIdentity;
 use shed_api::stream::Exit;
 use shed_api::{Code, ShedName};
@@ -31,8 +32,13 @@ pub const NOT_EMPTY: u8 = 11;
 
 /// Clones the shed's repository into its workspace.
 pub(crate) async fn checkout(env: &OpEnv, link: &Link) -> Result<(), Failure> {
-    let Some(repo) = repository(env) else {
+    if env.row.spec.repo.is_none() {
         return Ok(());
+    }
+    let Some(repo) = repository(env) else {
+        let text = "the URL of its repository had a password in a place where git sees none, which was removed";
+        let hint = format!("shed create {} --retry --repo URL", env.name);
+        return Err(Failure::new(Code::CloneFailed, text.to_owned()).hint(hint));
     };
     env.step(format!("cloning {}", repo.url), None);
     let failed = |error: Error| {
@@ -190,7 +196,7 @@ fn why(env: &OpEnv, repo: &Repo, exit: Option<&Exit>, last_words: &str) -> Failu
             let lines = last_words.split(['\r', '\n']).map(str::trim);
             let telling =
                 lines.filter(|line| line.starts_with("fatal:") || line.starts_with("error:"));
-            let told: Vec<String> = telling.map(printable).collect();
+            let told: Vec<String> = telling.map(|line| printable(&redact(line))).collect();
             if told.is_empty() { "git failed".to_owned() } else { told.join("; ") }
         }
     };

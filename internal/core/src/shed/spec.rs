@@ -3,6 +3,7 @@
 use crate::shed::mounts::look_up;
 use shed_api::Scope;
 use shed_api::git::Branch;
+use shed_api::redact::redact_value;
 use shed_api::shed::{CreateShed, Limits, Mount, Network};
 use shed_api::size::parse_size;
 use shed_model::shed::ShedSpec;
@@ -94,16 +95,25 @@ pub(crate) fn check_branch(branch: &str, has_repo: bool) -> Result<(), Error> {
 }
 
 pub(crate) fn check_image(image: &str) -> Result<(), Error> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
+    // An `@` is before a digest. Before a registry it would be after a password, which images have no use for.
+    let (name, digest) = image.split_once('@').unwrap_or((image, "sha256:0"));
+    let is_digest = digest.split_once(':').is_some_and(|(algorithm, hex)| {
+        algorithm.chars().all(|c| c.is_ascii_alphanumeric())
+            && !hex.is_empty()
+            && hex.chars().all(|c| c.is_ascii_hexdigit())
+    });
     let good = !image.is_empty()
         && image.len() <= MAX_IMAGE_BYTES
         && image.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && image.chars().all(plain);
+        && name.chars().all(plain)
+        && is_digest;
     if good {
         Ok(())
     } else {
         Err(Error::Rejected(Rejection::Invalid(format!(
-            "invalid image {image:?}; expected a name like debian:13 or ghcr.io/owner/image:tag"
+            "invalid image {:?}; expected a name like debian:13 or ghcr.io/owner/image:tag",
+            redact_value(image)
         ))))
     }
 }
@@ -231,7 +241,7 @@ mod tests {
         for good in ["debian", "ghcr.io/a/b:1.2", "a@sha256:abc"] {
             assert!(check_image(good).is_ok());
         }
-        for bad in ["", "-v", "a b", "a;b", "/etc"] {
+        for bad in ["", "-v", "a b", "a;b", "/etc", "me:pw@ghcr.io/a/b", "a@b", "a@sha256:xyz"] {
             assert!(check_image(bad).is_err());
         }
         assert!(check_branch("feature/x", true).is_ok());
