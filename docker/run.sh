@@ -122,6 +122,15 @@ labelled() {
   docker "$@" -q --filter "label=shed.server=$id" || fail 1 'the Docker engine does not say what is left; nothing more was removed'
 }
 
+# Removes the rules of the network of sheds. The right to do so is the right to install them.
+remove_firewall() {
+  if ! can_be_root; then
+    say "firewall rules may be left; to remove them: sudo $server firewall remove --data-dir $data_dir"
+  elif [[ -x $server ]]; then
+    as_root "$server" firewall remove --data-dir "$data_dir" || say 'the firewall rules of sheds were not removed'
+  fi
+}
+
 uninstall() {
   local id='' answer='' socket='' left
   local -a volumes=() containers=() networks=()
@@ -145,7 +154,10 @@ uninstall() {
     say "removed ${#containers[@]} containers"
     left=$(labelled network ls)
     mapfile -t networks < <(printf '%s' "$left")
-    if ((${#networks[@]})); then docker network rm "${networks[@]}" >/dev/null; fi
+    if ((${#networks[@]})); then
+      docker network rm "${networks[@]}" >/dev/null
+      remove_firewall
+    fi
     left=$(labelled volume ls)
     mapfile -t volumes < <(printf '%s' "$left")
   fi

@@ -6,7 +6,8 @@
 #   docker/test.sh doors    HTTP, SSH and the client on the process engine, with real tmux and the real OpenSSH client
 #   docker/test.sh tour     the programs on a real Docker engine
 #
-# Installs what is missing: tmux, the OpenSSH client, rsync; for `tour` also the engine and the images it needs.
+# Installs what is missing: tmux, the OpenSSH client, rsync; for `tour` also the engine, nft and the images it
+# needs.
 # Exit status: 0 all passed · 1 something failed · 2 wrong arguments · 3 something is missing; the commands are printed
 set -euo pipefail
 
@@ -44,6 +45,7 @@ auditor() {
 engine() {
   auditor
   "$here/engine.sh" ensure
+  have nft || apt_install 'for the tests of firewall rules' nftables
   "$here/image.sh" base
   "$here/image.sh" test-images
 }

@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::commands::{adopt, backup, check, keys, man, restore, tokens};
+use crate::commands::{adopt, backup, check, firewall, keys, man, restore, tokens};
 use crate::globals::Globals;
 use crate::runtime::block_on;
 use crate::{doctor, serve, service};
@@ -38,6 +38,7 @@ enum Command {
     Key(keys::Args),
     Token(tokens::Args),
     Doctor(doctor::Args),
+    Firewall(firewall::Args),
     Backup(backup::Args),
     Restore(restore::Args),
     Adopt(adopt::Args),
@@ -55,6 +56,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Key(args) => block_on(keys::run(args, globals)),
         Command::Token(args) => block_on(tokens::run(args, globals)),
         Command::Doctor(args) => block_on(doctor::run(args, globals)),
+        Command::Firewall(args) => block_on(firewall::run(args, globals)),
         Command::Backup(args) => backup::run(&args, globals),
         Command::Restore(args) => restore::run(&args, globals),
         Command::Adopt(args) => adopt::run(&args, globals),

@@ -3,6 +3,7 @@
 pub(crate) mod adopt;
 pub(crate) mod backup;
 pub(crate) mod check;
+pub(crate) mod firewall;
 pub(crate) mod keys;
 pub(crate) mod man;
 pub(crate) mod restore;

@@ -3,12 +3,13 @@
 mod inotify;
 mod reach;
 
-use shed_docker::DockerEngine;
-use shed_engine::Engine as _;
+use shed_docker::{DockerEngine, Protection};
+use shed_engine::{Engine as _, EngineError};
 use shed_report::{Check, Verdict, check, has_failed, show};
 use shed_store::Store;
 
 use crate::access::Access;
+use crate::commands::firewall::remedy;
 use crate::config::Config;
 use crate::data_dir::{DataDir, InUse};
 use crate::globals::Globals;
@@ -37,11 +38,12 @@ pub(crate) async fn run(_: Args, globals: &Globals) -> anyhow::Result<u8> {
     let server_id = data.known_server_id().ok().flatten().unwrap_or_else(|| "doctor".to_owned());
     let engine = DockerEngine::connect(engine_options(&config, &server_id));
     checks.extend(check_engine(&engine, &config).await);
+    checks.extend(firewall(&engine, globals).await);
     checks.push(runc());
     // Only while the server answers: opening access creates a missing data directory, and a check must not.
     if answers && let Ok(Access::Running(client)) = Access::open(globals) {
         checks.extend(inotify::check_instances(&client).await);
-        checks.extend(reach::check_reach(&client).await);
+        checks.extend(reach::check_reach(&client, globals).await);
     }
     print(globals, &serde_json::json!({ "checks": checks }), || show(&checks))?;
     Ok(u8::from(has_failed(&checks)))
@@ -156,6 +158,29 @@ async fn check_engine(engine: &DockerEngine, config: &Config) -> Vec<Check> {
         });
     }
     checks
+}
+
+/// Whether the rules of filtered sheds are installed. Nothing while the engine does not answer: another check says that.
+async fn firewall(engine: &DockerEngine, globals: &Globals) -> Option<Check> {
+    let what = "firewall rules";
+    Some(match engine.firewall().await {
+        Err(EngineError::Unreachable(_)) => return None,
+        Err(error) => check(what, Verdict::Warn, error.to_string()),
+        Ok(Protection::NoNetwork) => {
+            check(what, Verdict::Pass, "not needed: no shed has a filtered network yet")
+        }
+        Ok(Protection::Enforced(tool)) => {
+            check(what, Verdict::Pass, format!("installed with {tool}"))
+        }
+        Ok(Protection::Missing(gap)) => check(
+            what,
+            Verdict::Warn,
+            format!(
+                "{gap}; without rules sheds can reach listeners of this host and 169.254.169.254; {}",
+                remedy(&gap, globals)
+            ),
+        ),
+    })
 }
 
 /// Compares the installed Debian package of runc with the newest known. The version that the engine reports does not show

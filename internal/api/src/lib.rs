@@ -13,6 +13,7 @@ pub mod git;
 mod home;
 pub mod name;
 pub mod problem;
+pub mod redact;
 pub mod server;
 pub mod session;
 pub mod shed;

@@ -31,11 +31,14 @@ words! {
 }
 
 words! {
-    /// Network access of a shed. `open`: it reaches the outside, but no other shed. `none`: it has loopback only.
+    /// Network access of a shed. `filtered`: it reaches the outside, but no other shed, no listener of the server's host
+    /// and no metadata address of a cloud. `open`: it reaches these too, but no other shed. `none`: it has loopback only.
     #[derive(Default)]
     Network "network" {
-        /// Reaches the outside, but no other shed.
+        /// Reaches the outside, but no other shed, no listener of the host and no metadata address.
         #[default]
+        Filtered = "filtered",
+        /// Reaches everything that the host can, but no other shed.
         Open = "open",
         /// Loopback only.
         None = "none",
@@ -212,7 +215,7 @@ pub struct CreateShed {
     /// Host directories to mount. Needs scope admin, and `[mounts] allow` in the server's configuration.
     #[serde(default)]
     pub mounts: Vec<Mount>,
-    /// Network access; the server's default when absent.
+    /// Network access; the server's default when absent. `open` needs admin, unless it is the server's default.
     #[serde(default)]
     pub network: Option<Network>,
     /// Let `ssh -A` forward an ssh-agent into the shed.

@@ -65,6 +65,6 @@ mod tests {
         let scope = "root".parse::<Scope>().unwrap_err();
         assert_eq!(scope, "invalid scope \"root\"; expected read, drive or admin");
         let network = "".parse::<Network>().unwrap_err();
-        assert_eq!(network, "invalid network \"\"; expected open or none");
+        assert_eq!(network, "invalid network \"\"; expected filtered, open or none");
     }
 }

@@ -23,6 +23,7 @@ use shed_api::{Actor, EventKind, ShedName};
 use shed_engine::Engine;
 use shed_guest::Transport;
 use shed_model::NewEvent;
+use shed_model::shed::{ShedRow, repo};
 use shed_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -147,6 +148,21 @@ impl Services {
     }
 }
 
+/// The row with a repository that may be shown. Older versions stored URLs with a password that they did not recognize.
+async fn without_password(server: &Server, mut row: ShedRow) -> ShedRow {
+    let Some(url) = &row.spec.repo else { return row };
+    let clean = repo::clean(url);
+    if clean == *url {
+        return row;
+    }
+    row.spec.repo = Some(clean);
+    let stored = server.store.set_spec(row.name.clone(), row.spec.clone(), None).await;
+    if let Err(error) = stored {
+        tracing::warn!(shed = %row.name, %error, "a password in the URL of a repository is still in the database");
+    }
+    row
+}
+
 impl App {
     /// Starts a keeper for every shed in the database, and the watch over the engine. An engine that does not answer is no
     /// error: it is waited for.
@@ -163,6 +179,7 @@ impl App {
         let server = Arc::new(Server::new(settings, store, engine, transport, clock));
         let registry = Registry::default();
         for row in server.store.sheds().await? {
+            let row = without_password(&server, row).await;
             match row.name.parse::<ShedName>() {
                 Ok(name) => registry.start(&server, &resources, name, row).await?,
                 // One bad row must not keep the others down.

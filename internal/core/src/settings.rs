@@ -39,7 +39,7 @@ pub struct Defaults {
     pub image: String,
     /// Limits of CPUs, memory and processes; a request may set others.
     pub limits: Limits,
-    /// Whether a shed has a network: `open` or `none`.
+    /// What a shed can reach.
     pub network: Network,
     /// The environment; the request's variables override it.
     pub env: BTreeMap<String, String>,
@@ -53,7 +53,7 @@ impl Default for Defaults {
         Self {
             image: "shed-base:latest".to_owned(),
             limits: Limits { cpus: 2.0, memory_bytes: 4 << 30, pids: 4096 },
-            network: Network::Open,
+            network: Network::Filtered,
             env: BTreeMap::new(),
             mounts: Vec::new(),
         }

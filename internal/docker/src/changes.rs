@@ -27,6 +27,8 @@ impl Inner {
     /// Subscribes to changes from now on. A task of its own reads them; it ends with the stream or with its reader.
     pub(crate) async fn changes(self: Arc<Self>) -> Result<Changes, Failure> {
         let live = self.client.live().await?;
+        // Before the caller starts sheds: after a start of the host the rules are gone.
+        self.keep_firewall_once().await;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut filters = self.labels.filter(&[]);
         filters.insert("type".to_owned(), vec!["container".to_owned()]);
@@ -40,7 +42,10 @@ impl Inner {
         tokio::spawn(async move { probes.sweep_probes(&engine).await });
         let (sender, mut changes) = mpsc::channel(UNREAD);
         tokio::spawn(async move {
-            self.forward_events(live.docker.events(Some(options)), sender).await;
+            tokio::select! {
+                () = self.forward_events(live.docker.events(Some(options)), sender) => {}
+                () = self.keep_firewall() => {}
+            }
             // The engine that comes back may be another version.
             self.client.forget();
         });

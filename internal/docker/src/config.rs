@@ -6,15 +6,16 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
-    MountBindOptions, MountBindOptionsPropagationEnum, MountType, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum,
+    HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    RestartPolicy, RestartPolicyNameEnum,
 };
-use shed_api::shed::{Limits, Network};
+use shed_api::shed::Limits;
 use shed_engine::local::{HostDirs, link_dir};
 use shed_engine::{ContainerPlan, STOP_LIMIT};
 
 use crate::labels::{Labels, VOLUMES};
+use crate::network::Networks;
 
 /// Directory of shed-init in a container.
 pub(crate) const PROGRAM_DIR: &str = "/opt/shed";
@@ -51,7 +52,7 @@ pub(crate) fn container(
     plan: &ContainerPlan,
     host_dirs: &HostDirs,
     labels: &Labels,
-    network: &str,
+    networks: &Networks,
     n_cpus: f64,
 ) -> ContainerCreateBody {
     let mut env = vec![format!("SHED_NAME={}", plan.shed)];
@@ -74,7 +75,7 @@ pub(crate) fn container(
             test: Some(vec!["NONE".to_owned()]),
             ..HealthConfig::default()
         }),
-        host_config: Some(host_config(plan, host_dirs, labels, network, n_cpus)),
+        host_config: Some(host_config(plan, host_dirs, labels, networks, n_cpus)),
         ..ContainerCreateBody::default()
     }
 }
@@ -83,7 +84,7 @@ fn host_config(
     plan: &ContainerPlan,
     host_dirs: &HostDirs,
     labels: &Labels,
-    network: &str,
+    networks: &Networks,
     n_cpus: f64,
 ) -> HostConfig {
     let strings = |list: &[&str]| Some(list.iter().map(|text| (*text).to_owned()).collect());
@@ -108,14 +109,13 @@ fn host_config(
         }),
         init: Some(false),
         ipc_mode: Some("private".to_owned()),
+        // Otherwise a shed sees the paths of all control groups of the host, which name other containers.
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".to_owned()),
             config: Some([("max-size", LOG_SIZE), ("max-file", LOG_FILES)].map(pair).into()),
         }),
-        network_mode: Some(match plan.network {
-            Network::Open => network.to_owned(),
-            Network::None => "none".to_owned(),
-        }),
+        network_mode: Some(networks.name(plan.network).to_owned()),
         tmpfs: Some(HashMap::from([(LINK_GUARD, GUARD_OPTIONS), (RUN_DIR, RUN_OPTIONS)].map(pair))),
         mounts: Some(mounts(plan, host_dirs, labels)),
         ..HostConfig::default()
@@ -187,6 +187,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use chrono::DateTime;
+    use shed_api::shed::Network;
 
     use super::*;
 
@@ -230,7 +231,10 @@ mod tests {
 
     #[test]
     fn limits_are_converted_and_never_disabled() {
-        let host = container(&plan(), &host_dirs(), &labels(), "net", 2.0).host_config.unwrap();
+        let host =
+            container(&plan(), &host_dirs(), &labels(), &Networks::new("net".to_owned()), 2.0)
+                .host_config
+                .unwrap();
         assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
         assert_eq!((host.nano_cpus, host.pids_limit), (Some(2_000_000_000), Some(64)));
         assert_eq!(host.shm_size, Some(16 << 20));
@@ -240,7 +244,8 @@ mod tests {
 
     #[test]
     fn a_container_runs_as_root_with_seven_capabilities_and_nothing_of_the_host() {
-        let body = container(&plan(), &host_dirs(), &labels(), "net", 2.0);
+        let body =
+            container(&plan(), &host_dirs(), &labels(), &Networks::new("net".to_owned()), 2.0);
         assert_eq!(body.user.as_deref(), Some("0:0"));
         assert_eq!(body.env.unwrap(), ["SHED_NAME=a", "A=b c"]);
         let host = body.host_config.unwrap();

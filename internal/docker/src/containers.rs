@@ -60,7 +60,8 @@ impl Inner {
 
     pub(crate) async fn find(&self, shed: &ShedName) -> Result<Option<Found>, Failure> {
         let container = self.inspect(&self.labels.container(shed)).await?;
-        let found = container.and_then(|container| found(container, &self.labels, &self.host_dirs));
+        let found = container
+            .and_then(|container| found(container, &self.labels, &self.host_dirs, &self.networks));
         let found = found.filter(|found| found.shed == *shed);
         match &found {
             Some(found) => self.remember_id(shed, &found.id),
@@ -85,7 +86,7 @@ impl Inner {
             .into_iter()
             // `None` was removed since it was listed.
             .flatten()
-            .filter_map(|container| found(container, &self.labels, &self.host_dirs))
+            .filter_map(|container| found(container, &self.labels, &self.host_dirs, &self.networks))
             .collect())
     }
 
@@ -149,11 +150,13 @@ impl Inner {
     /// are stopped) and created again has a new id, while its containers keep the old one. A container created without a
     /// network stays without: Docker refuses to connect it.
     async fn rejoin_network(&self, shed: &ShedName) -> Result<(), EngineError> {
-        self.forget_network();
-        self.ensure_network().await?;
+        let network = self.find(shed).await?.map(|found| found.network).unwrap_or_default();
+        self.networks.forget(network);
+        self.ensure_network(network).await?;
+        let name = self.networks.name(network);
         let join = |docker: Docker, id: String| async move {
             let request = NetworkConnectRequest { container: id, endpoint_config: None };
-            docker.connect_network(&self.network, request).await
+            docker.connect_network(name, request).await
         };
         self.on_container(shed, CHANGE_LIMIT, "join a network", join).await?;
         Ok(())

@@ -1,17 +1,15 @@
-//! Creation of a shed's network, volumes and container.
+//! Creation of a shed's volumes and container.
 //!
 //! An existing object that carries this server's labels is reused; one that does not is a conflict and is left alone. A
 //! creation that fails removes the volumes that it created, and no other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bollard::models::{NetworkCreateRequest, VolumeCreateRequest};
-use bollard::query_parameters::{CreateContainerOptions, ListNetworksOptions};
+use bollard::models::VolumeCreateRequest;
+use bollard::query_parameters::CreateContainerOptions;
 use futures_util::future::join_all;
 use shed_api::ShedName;
-use shed_api::shed::Network;
 use shed_engine::STOP_LIMIT;
 use shed_engine::{ContainerPlan, Created, EngineError};
 
@@ -21,9 +19,6 @@ use crate::failure::Failure;
 use crate::found::owner;
 use crate::labels::{VOLUMES, was_created};
 use crate::{config, image, mounts};
-
-/// Network option that blocks traffic between the containers of one network.
-const NO_INTER_CONTAINER_TRAFFIC: (&str, &str) = ("com.docker.network.bridge.enable_icc", "false");
 
 /// A shed's volume, created or reused.
 struct Volume {
@@ -47,12 +42,7 @@ impl Inner {
     pub(crate) async fn create(&self, plan: &ContainerPlan) -> Result<Created, EngineError> {
         mounts::check(&plan.mounts, self.client.socket())?;
         image::check_name(&plan.image)?;
-        let network = async {
-            match plan.network {
-                Network::Open => self.ensure_network().await,
-                Network::None => Ok(()),
-            }
-        };
+        let network = self.ensure_network(plan.network);
         let nonce = creation_nonce();
         let volumes = join_all(VOLUMES.map(|what| self.make_volume(&plan.shed, what, &nonce)));
         let (network, volumes) = tokio::join!(network, volumes);
@@ -137,7 +127,7 @@ impl Inner {
     async fn try_make_container(&self, name: &str, plan: &ContainerPlan) -> Result<(), Failure> {
         let live = self.client.live().await?;
         let body =
-            config::container(plan, &self.host_dirs, &self.labels, &self.network, live.n_cpus);
+            config::container(plan, &self.host_dirs, &self.labels, &self.networks, live.n_cpus);
         let options = CreateContainerOptions {
             name: Some(name.to_owned()),
             ..CreateContainerOptions::default()
@@ -159,46 +149,10 @@ impl Inner {
             Some(_) | None => Holder::Foreign,
         })
     }
-
-    /// Creates the network unless it exists. Parallel calls share one request: Docker would create several networks of the
-    /// same name.
-    pub(crate) async fn ensure_network(&self) -> Result<(), EngineError> {
-        let there = self.network_there.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        there.get_or_try_init(|| self.make_network()).await?;
-        Ok(())
-    }
-
-    /// Forgets that the network exists: somebody may have removed it.
-    pub(crate) fn forget_network(&self) {
-        *self.network_there.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
-    }
-
-    async fn make_network(&self) -> Result<(), EngineError> {
-        let live = self.client.live().await?;
-        let filters = [("name".to_owned(), vec![self.network.clone()])].into();
-        let asked = live.docker.list_networks(Some(ListNetworksOptions { filters: Some(filters) }));
-        let list = self.client.ask(QUERY_LIMIT, "list networks", asked).await?;
-        // Docker's filter also matches parts of names.
-        let mut same = list.into_iter().filter(|found| found.name.as_ref() == Some(&self.network));
-        if let Some(found) = same.next() {
-            let ours = self.labels.is_ours(&found.labels.unwrap_or_default());
-            return if ours { Ok(()) } else { Err(foreign("network", &self.network)) };
-        }
-        let (key, value) = NO_INTER_CONTAINER_TRAFFIC;
-        let request = NetworkCreateRequest {
-            name: self.network.clone(),
-            driver: Some("bridge".to_owned()),
-            options: Some([(key.to_owned(), value.to_owned())].into()),
-            labels: Some(self.labels.for_network()),
-            ..NetworkCreateRequest::default()
-        };
-        let asked = live.docker.create_network(request);
-        self.client.ask(CHANGE_LIMIT, "create a network", asked).await?;
-        Ok(())
-    }
 }
 
-fn foreign(kind: &str, name: &str) -> EngineError {
+/// The error for something of ours by name that has not this server's label.
+pub(crate) fn foreign(kind: &str, name: &str) -> EngineError {
     EngineError::Conflict(format!(
         "a {kind} named {name:?} exists and does not belong to this server; it was left unchanged; \
          inspect it: docker {kind} inspect {name}"

@@ -9,18 +9,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use shed_api::ShedName;
-use shed_api::shed::{DiskUse, Limits, Stats};
+use shed_api::shed::{DiskUse, Limits, Network, Stats};
 use shed_engine::local::{HostDirs, Peer, PeerCheck};
 use shed_engine::{
     Changes, ContainerPlan, Created, Engine, EngineError, EngineFuture, Found, ImageFacts, Report,
 };
-use tokio::sync::OnceCell;
 
 use crate::client::Client;
+use crate::firewall::{Firewall, Protection, Tool};
 use crate::labels::Labels;
+use crate::network::Networks;
 
 /// Number of characters of a server's id in the name of its network.
 const NETWORK_SUFFIX: usize = 8;
+/// How often the rules of the filtered network are checked: a reload of the host's firewall removes them silently.
+const FIREWALL_CHECK: Duration = Duration::from_secs(15);
 
 /// Settings of an engine.
 #[derive(Debug, Clone)]
@@ -29,8 +32,13 @@ pub struct Options {
     pub server_id: String,
     /// Prefix of the names of containers and volumes; letters, digits and `-`.
     pub prefix: String,
-    /// The name of the network that this server's open sheds share. No other server may use it.
+    /// The name of the network that this server's filtered sheds share. Those of open sheds share one with `-open` after
+    /// it. No other server may use these names.
     pub network: String,
+    /// What installs the rules of the filtered network, in the order in which it is tried.
+    pub firewall_tools: Vec<Tool>,
+    /// How often these rules are checked.
+    pub firewall_check: Duration,
     /// Where the engine listens, in the form of `DOCKER_HOST`; this machine's default socket when absent.
     pub host: Option<String>,
     /// What is mounted into each container. Empty for an engine that creates none.
@@ -48,6 +56,8 @@ impl Options {
             server_id: server_id.to_owned(),
             prefix: "shed".to_owned(),
             network: format!("shed-{}", suffix.iter().collect::<String>()),
+            firewall_tools: vec![Tool::Nft, Tool::Iptables],
+            firewall_check: FIREWALL_CHECK,
             host: std::env::var("DOCKER_HOST").ok(),
             host_dirs: HostDirs::default(),
             extra_labels: BTreeMap::new(),
@@ -68,12 +78,14 @@ pub(crate) struct Inner {
     pub(crate) labels: Labels,
     /// What is mounted into each container.
     pub(crate) host_dirs: HostDirs,
-    /// Name of the network of open sheds.
-    pub(crate) network: String,
+    /// The networks of sheds.
+    pub(crate) networks: Networks,
+    /// The rules of the filtered network.
+    pub(crate) firewall: Firewall,
+    /// How often [`Self::firewall`] is checked.
+    pub(crate) firewall_check: Duration,
     /// When this process began to use the engine, since 1970.
     pub(crate) since: Duration,
-    /// Filled while the network is known to exist. Locked to be read or replaced.
-    pub(crate) network_there: Mutex<Arc<OnceCell<()>>>,
     /// Ids of containers known to be ours. Locked for single lookups.
     ids: Mutex<HashMap<ShedName, String>>,
     /// Home directory of `dev` by image id. Locked for single lookups.
@@ -83,18 +95,45 @@ pub(crate) struct Inner {
 impl DockerEngine {
     /// The engine that `options` describe. Sends no request yet.
     pub fn connect(options: Options) -> Self {
-        let Options { server_id, prefix, network, host, host_dirs, extra_labels } = options;
+        let Options { server_id, prefix, network, host, host_dirs, extra_labels, .. } = options;
         let inner = Inner {
             client: Client::new(host.as_deref()),
             labels: Labels { server_id, prefix, extra: extra_labels },
             host_dirs,
-            network,
+            firewall: Firewall::new(network.clone(), options.firewall_tools),
+            firewall_check: options.firewall_check,
+            networks: Networks::new(network),
             since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-            network_there: Mutex::default(),
             ids: Mutex::default(),
             homes: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Installs the rules of the filtered network, which is created if it does not exist.
+    pub async fn install_firewall(&self) -> Result<Protection, EngineError> {
+        self.inner.ensure_network(Network::Filtered).await?;
+        self.inner.check_firewall().await
+    }
+
+    /// Whether the rules of the filtered network are installed. Changes nothing.
+    pub async fn firewall(&self) -> Result<Protection, EngineError> {
+        Ok(match self.inner.bridge().await? {
+            None => Protection::NoNetwork,
+            Some(bridge) => self.inner.firewall.find(&bridge).await,
+        })
+    }
+
+    /// Removes the rules of the filtered network. Its error says which tool failed and why.
+    pub async fn remove_firewall(&self) -> Result<(), String> {
+        self.inner.firewall.remove().await
+    }
+
+    /// The rules of the filtered network as input of `nft -f`, for a host on which this process may not install them. `None`
+    /// while there is no such network.
+    pub async fn firewall_rules(&self) -> Result<Option<String>, EngineError> {
+        let bridge = self.inner.bridge().await?;
+        Ok(bridge.map(|bridge| self.inner.firewall.nft_rules(&bridge)))
     }
 
     /// Runs a change to its end on a task of its own, even if the caller goes away.

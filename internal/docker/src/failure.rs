@@ -132,6 +132,8 @@ fn unreachable(error: &ApiError, host: &str) -> String {
 
 /// The text as one line without control characters, cut at [`MAX_CHARS`], for tables and logs.
 pub(crate) fn one_line(text: &str) -> String {
+    // Errors of pulls name registries and proxies.
+    let text = shed_api::redact::redact(text);
     let plain = text.split(|c: char| c.is_control()).map(str::trim).filter(|part| !part.is_empty());
     let line: String = plain.collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MAX_CHARS) {

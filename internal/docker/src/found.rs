@@ -7,18 +7,20 @@ use bollard::models::{
     MountType,
 };
 use shed_api::ShedName;
-use shed_api::shed::{Limits, Mount, Network};
+use shed_api::shed::{Limits, Mount};
 use shed_engine::local::HostDirs;
 use shed_engine::{ContainerState, Found};
 
 use crate::config::{LINK_DIR, PROGRAM_DIR};
 use crate::labels::{self, Labels};
+use crate::network::Networks;
 
 /// The description of a container, if it belongs to this server.
 pub(crate) fn found(
     container: ContainerInspectResponse,
     labels: &Labels,
     host_dirs: &HostDirs,
+    networks: &Networks,
 ) -> Option<Found> {
     let config = container.config.unwrap_or_default();
     let own = config.labels.unwrap_or_default();
@@ -36,10 +38,7 @@ pub(crate) fn found(
         repo: labels::repo(&own),
         image: config.image.unwrap_or_default(),
         limits: limits(&host),
-        network: match host.network_mode.as_deref() {
-            Some("none") => Network::None,
-            _ => Network::Open,
-        },
+        network: networks.of_mode(host.network_mode.as_deref()),
         stranded: program.is_some_and(|mount| Path::new(&mount.source) != host_dirs.program_dir),
         mounts: binds
             .into_iter()
@@ -127,13 +126,14 @@ mod tests {
             repo: Some("https://example.com/x".to_owned()),
             image: "debian:12".to_owned(),
             limits: Limits { cpus: 0.5, memory_bytes: 1 << 30, pids: 99 },
-            network: Network::None,
+            network: shed_api::shed::Network::Open,
             mounts: vec![mount],
             env: BTreeMap::from([("A".to_owned(), "b=c".to_owned())]),
             home: "/home/dev".to_owned(),
         };
         let host_dirs = HostDirs { links_dir: "/links".into(), program_dir: "/programs/x".into() };
-        let body = crate::config::container(&plan, &host_dirs, &labels, "net", 2.0);
+        let networks = Networks::new("net".to_owned());
+        let body = crate::config::container(&plan, &host_dirs, &labels, &networks, 2.0);
         let mut env = body.env.clone().unwrap();
         env.push("PATH=/bin".to_owned());
         let inspected = ContainerInspectResponse {
@@ -167,11 +167,14 @@ mod tests {
             env: plan.env,
             stranded: false,
         };
-        assert_eq!(found(inspected.clone(), &labels, &host_dirs), Some(expected.clone()));
+        assert_eq!(
+            found(inspected.clone(), &labels, &host_dirs, &networks),
+            Some(expected.clone())
+        );
         let moved = HostDirs { program_dir: "/programs/y".into(), ..host_dirs.clone() };
         let stranded = Found { stranded: true, ..expected };
-        assert_eq!(found(inspected.clone(), &labels, &moved), Some(stranded));
+        assert_eq!(found(inspected.clone(), &labels, &moved, &networks), Some(stranded));
         let other = Labels { server_id: "you".to_owned(), ..labels };
-        assert_eq!(found(inspected, &other, &host_dirs), None);
+        assert_eq!(found(inspected, &other, &host_dirs, &networks), None);
     }
 }

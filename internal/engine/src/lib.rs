@@ -106,7 +106,7 @@ pub struct Found {
     pub image: String,
     /// Resource limits.
     pub limits: Limits,
-    /// Whether it has a network.
+    /// What it can reach.
     pub network: Network,
     /// Directories of the host that are mounted at a user's request.
     pub mounts: Vec<Mount>,
@@ -148,7 +148,7 @@ pub struct ContainerPlan {
     pub image: String,
     /// Resource limits.
     pub limits: Limits,
-    /// Whether it has a network.
+    /// What it can reach.
     pub network: Network,
     /// Directories of the host that are mounted at a user's request.
     pub mounts: Vec<Mount>,

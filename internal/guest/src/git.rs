@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shed_api::name::printable;
+use shed_api::redact::redact;
 use shed_link::git::{
     FailureKind, GitAnswer, GitDone, GitFailure, GitOp, MAX_GIT_HEAD_BYTES, MAX_PATCH_BYTES,
 };
@@ -63,7 +64,7 @@ fn read_answer(bytes: &[u8]) -> Result<(GitDone, Vec<u8>), Error> {
 fn failed(failure: GitFailure) -> Error {
     let GitFailure { kind, text, git } = failure;
     let said = if git.trim().is_empty() { String::new() } else { format!(": {}", git.trim()) };
-    let text = printable(&format!("{text}{said}").replace('\n', " | "));
+    let text = printable(&redact(&format!("{text}{said}")).replace('\n', " | "));
     match kind {
         FailureKind::Invalid => Error::Invalid(text),
         FailureKind::TooMuch => Error::TooLarge(text),

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
+    include_str!("migrations/0005.sql"),
 ];
 /// Databases before this schema kept deleted values in pages that are not in use.
 const ERASED_SINCE: i64 = 4;
@@ -184,6 +185,33 @@ mod tests {
             let connection = open(&path).unwrap();
             connection.execute("INSERT INTO marks VALUES ('a', 'b')", []).unwrap();
         }
+    }
+
+    #[test]
+    fn sheds_of_the_former_default_network_are_filtered() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shed.db");
+        let old = Connection::open(&path).unwrap();
+        for step in &MIGRATIONS[..4] {
+            old.execute_batch(step).unwrap();
+        }
+        old.pragma_update(None, "user_version", 4).unwrap();
+        for network in ["open", "none"] {
+            old.execute(
+                "INSERT INTO sheds (name, status, wanted, created_at, status_since, spec) \
+                 VALUES (?1, 'running', 1, 0, 0, json_object('image', 'i', 'network', ?1))",
+                [network],
+            )
+            .unwrap();
+        }
+        drop(old);
+        let connection = open(&path).unwrap();
+        let mut rows = connection.prepare("SELECT spec FROM sheds ORDER BY name").unwrap();
+        let specs =
+            rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<Vec<String>, _>>();
+        let expected =
+            [r#"{"image":"i","network":"none"}"#, r#"{"image":"i","network":"filtered"}"#];
+        assert_eq!(specs.unwrap(), expected);
     }
 
     /// The database's files, and a backup of it.

@@ -216,6 +216,6 @@ mod tests {
     async fn a_row_of_the_first_version_is_read() {
         let spec: ShedSpec =
             from_json(r#"{"image":"i","limits":{"cpus":1.0,"memory_bytes":1,"pids":1}}"#).unwrap();
-        assert_eq!(spec.network, Network::Open);
+        assert_eq!(spec.network, Network::Filtered);
     }
 }

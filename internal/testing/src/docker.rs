@@ -66,6 +66,8 @@ const KINDS: [(&[&str], &[&str]); 4] = [
 /// Removes everything with a run's label. Called from a destructor: it complains and goes on.
 fn remove_run(run: &str) {
     let filter = format!("label={RUN}={run}");
+    let names = ["network", "ls", "--format", "{{.Name}}", "--filter", &filter];
+    let (_, networks, _) = try_docker(&names);
     for (list, remove) in KINDS {
         let (_, found, _) = try_docker(&[list, &["--filter", &filter]].concat());
         let found: Vec<&str> = found.split_whitespace().collect();
@@ -76,6 +78,10 @@ fn remove_run(run: &str) {
         if !done {
             eprintln!("docker {remove:?} {found:?}: {why}");
         }
+    }
+    // Rules of the networks, which a server leaves in place when it ends. Most networks have none.
+    for network in networks.split_whitespace() {
+        Command::new("nft").args(["delete", "table", "inet", network]).output().ok();
     }
 }
 

@@ -174,7 +174,8 @@ fn parse_remotes(listing: &[u8]) -> Vec<Remote> {
         let (key, url) = entry.split_once('\n')?;
         let name = key.strip_prefix("remote.")?.strip_suffix(".url")?;
         let name = shed_api::name::printable(name);
-        Some(Remote { name, url: shed_api::name::printable(&without_userinfo(url)) })
+        let url = shed_api::redact::redact_value(&without_userinfo(url));
+        Some(Remote { name, url: shed_api::name::printable(&url) })
     };
     text.split('\0').filter_map(entry).take(MAX_REMOTES).collect()
 }
@@ -209,6 +210,8 @@ mod tests {
 
     #[test]
     fn remotes_are_parsed_from_the_configuration() {
+        let unclean = b"remote.u.url\nhttps://me:p4ss/word@h/a?token=p4ss\0";
+        assert_eq!(parse_remotes(unclean)[0].url, "https://…@h/a?…");
         let remotes =
             parse_remotes(b"remote.origin.url\nhttps://t@h/a\0remote.a.b.url\nx\x1b\0odd\0");
         let pair = |name: &str, url: &str| Remote { name: name.to_owned(), url: url.to_owned() };

@@ -7,12 +7,15 @@ use shed_api::ShedStatus;
 use shed_api::stream::ExecRequest;
 use shed_client::Client;
 
+use crate::globals::Globals;
 use shed_report::{Check, Verdict, check};
 
 /// Clouds hand out credentials at this address without authentication.
 const METADATA: &str = "169.254.169.254 80";
 /// The most listeners of the host that are tried.
 const MAX_PORTS: usize = 64;
+/// Name servers stay reachable: the engine's resolver asks those of the host from within the shed's network.
+const DNS: u16 = 53;
 /// Runs in a shed. Reads `ADDRESS PORT` lines and prints those that accept a connection; the address `gateway` stands for
 /// the shed's default gateway. Connects in parallel, because a filtered port takes the whole timeout of one second.
 const PROBE: &str = r#"
@@ -30,20 +33,22 @@ done
 wait
 "#;
 
-/// Tries the connections from the first running shed that has a network.
-pub(crate) async fn check_reach(client: &Client) -> Vec<Check> {
+/// Tries the connections from the first running shed that has a filtered network.
+pub(crate) async fn check_reach(client: &Client, globals: &Globals) -> Vec<Check> {
     let what = "reach from a shed";
     let sheds = match client.sheds().await {
         Ok(list) => list.sheds,
         Err(error) => return vec![check(what, Verdict::Fail, error.to_string())],
     };
-    let open = |network| network == shed_api::shed::Network::Open;
+    let filtered = |network| network == shed_api::shed::Network::Filtered;
     let running = |status| status == ShedStatus::Running;
-    let Some(shed) = sheds.iter().find(|shed| running(shed.status) && open(shed.network)) else {
-        return vec![check(what, Verdict::Pass, "not checked: no shed with a network is running")];
+    let Some(shed) = sheds.iter().find(|shed| running(shed.status) && filtered(shed.network))
+    else {
+        let why = "not checked: no shed with a filtered network is running";
+        return vec![check(what, Verdict::Pass, why)];
     };
     let mut lines = format!("{METADATA}\n");
-    for port in listening().into_iter().take(MAX_PORTS) {
+    for port in listening().into_iter().filter(|port| *port != DNS).take(MAX_PORTS) {
         writeln!(lines, "gateway {port}").ok();
     }
     let request = ExecRequest {
@@ -60,13 +65,16 @@ pub(crate) async fn check_reach(client: &Client) -> Vec<Check> {
         Ok(result) => result,
         Err(error) => return vec![check(what, Verdict::Warn, format!("{}: {error}", shed.name))],
     };
+    let remedy = globals.paste("firewall install");
     let reached: Vec<&str> = result.stdout.lines().collect();
     let metadata = if reached.contains(&METADATA) {
         check(
             "metadata address",
             Verdict::Warn,
-            "sheds can reach 169.254.169.254, where clouds hand out credentials; block it: \
-             iptables -I DOCKER-USER -d 169.254.169.254 -j DROP",
+            format!(
+                "sheds can reach 169.254.169.254, where clouds hand out credentials; install the rules as root on the \
+                 engine's host: {remedy}"
+            ),
         )
     } else {
         check("metadata address", Verdict::Pass, "sheds cannot reach 169.254.169.254")
@@ -84,7 +92,7 @@ pub(crate) async fn check_reach(client: &Client) -> Vec<Check> {
             "host listeners",
             Verdict::Warn,
             format!(
-                "sheds can reach ports {ports} of this host; bind them to 127.0.0.1 or filter them"
+                "sheds can reach ports {ports} of this host; bind them to 127.0.0.1, or install the rules as root: {remedy}"
             ),
         )
     };

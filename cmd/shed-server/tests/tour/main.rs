@@ -4,6 +4,7 @@
 
 mod beside;
 mod engine;
+mod firewall;
 mod full;
 mod kills;
 mod refusals;

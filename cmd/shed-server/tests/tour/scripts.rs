@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use shed_testing::docker;
 
+use crate::firewall::has_rules;
 use crate::support::{Home, said};
 
 /// The script, with this home as its run directory.
@@ -71,11 +72,18 @@ impl Drop for Stopped<'_> {
 fn a_server_is_started_kept_stopped_and_removed() {
     let home = Home::new();
     let _stopped = Stopped(&home);
+    // `demo` has a network, so that there are firewall rules to remove.
+    let config = std::fs::read_to_string(home.config()).unwrap();
+    std::fs::write(home.config(), config.replace("network = \"none\"", "")).unwrap();
 
     let text = done(&home, "run");
     assert!(text.contains("hello from") && text.contains("attach demo"), "{text}");
     let (pid, http) = (ready(&home, "pid"), ready(&home, "http"));
     assert_eq!(left(&home).0, 1);
+    let (name, value) = home.run.label();
+    let filter = format!("label={name}={value}");
+    let network = docker(&["network", "ls", "--filter", &filter, "--format", "{{.Name}}"]);
+    assert!(has_rules(&network), "{}", log(&home));
 
     // A running server is kept.
     let text = done(&home, "run");
@@ -113,6 +121,7 @@ fn a_server_is_started_kept_stopped_and_removed() {
     let text = done(&home, "uninstall");
     assert!(text.contains("kept"), "{text}");
     assert_eq!(left(&home), (0, before.1));
+    assert!(!has_rules(&network), "{text}");
     assert!(home.data().join("server_id").exists());
 
     let (status, text) = said(script(&home, "uninstall").env("YES", "1"));

@@ -252,7 +252,7 @@ pub(crate) fn said(command: &mut Command) -> (Option<i32>, String) {
     (output.status.code(), both(&output))
 }
 
-fn both(output: &Output) -> String {
+pub(crate) fn both(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
     String::from_utf8_lossy(out).into_owned() + &String::from_utf8_lossy(err)
 }

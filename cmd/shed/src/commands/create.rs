@@ -66,7 +66,8 @@ pub(crate) struct Args {
     /// Directory of the server's host to mount in the shed (repeatable); needs scope admin
     #[arg(long, value_name = "SRC:DST[:ro]")]
     mount: Vec<Mount>,
-    /// Network: open (internet, but no other sheds) or none (default: the server's)
+    /// Network: filtered (not other sheds, listeners of the server's host or cloud metadata), open (not other sheds; needs
+    /// admin) or none (default: the server's)
     #[arg(long, value_name = "open|none")]
     network: Option<Network>,
     /// Allow ssh agent forwarding (`ssh -A`) into the shed

@@ -221,7 +221,8 @@ fn done(ran: &Ran) -> Result<(), Error> {
     if ran.status == Status::Code(0) {
         return Ok(());
     }
-    let said = shed_api::name::printable(&ran.stderr.trim().replace('\n', "; "));
+    let said = shed_api::redact::redact(&ran.stderr.trim().replace('\n', "; "));
+    let said = shed_api::name::printable(&said);
     Err(Error::Connect(format!("the command failed in the shed: {said}")))
 }
 

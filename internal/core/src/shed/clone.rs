@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shed_api::name::printable;
+use shed_api::redact::redact;
 use shed_api::shed::GitIdentity;
 use shed_api::stream::Exit;
 use shed_api::{Code, ShedName};
@@ -36,8 +37,13 @@ const MISSING: &str = "incomplete: ";
 
 /// Clones the shed's repository into its workspace, with submodules. Returns what could not be fetched, in words.
 pub(crate) async fn checkout(env: &OpEnv, link: &Link) -> Result<Vec<String>, Failure> {
-    let Some(repo) = repository(env) else {
+    if env.row.spec.repo.is_none() {
         return Ok(Vec::new());
+    }
+    let Some(repo) = repository(env) else {
+        let text = "the URL of its repository had a password in a place where git sees none, which was removed";
+        let hint = format!("shed create {} --retry --repo URL", env.name);
+        return Err(Failure::new(Code::CloneFailed, text.to_owned()).hint(hint));
     };
     env.step(format!("cloning {}", repo.url), None);
     let failed = |error: Error| {
@@ -88,7 +94,7 @@ pub(crate) async fn checkout(env: &OpEnv, link: &Link) -> Result<Vec<String>, Fa
 /// What is missing in a clone, as its last words say.
 fn missing(last_words: &str) -> Vec<String> {
     let lines = last_words.lines().filter_map(|line| line.strip_prefix(MISSING));
-    let lines: Vec<String> = lines.map(printable).collect();
+    let lines: Vec<String> = lines.map(|line| printable(&redact(line))).collect();
     if lines.is_empty() { vec!["the clone is incomplete".to_owned()] } else { lines }
 }
 
@@ -202,7 +208,7 @@ fn why(env: &OpEnv, repo: &Repo, exit: Option<&Exit>, last_words: &str) -> Failu
             let lines = last_words.split(['\r', '\n']).map(str::trim);
             let telling =
                 lines.filter(|line| line.starts_with("fatal:") || line.starts_with("error:"));
-            let told: Vec<String> = telling.map(printable).collect();
+            let told: Vec<String> = telling.map(|line| printable(&redact(line))).collect();
             if told.is_empty() { "git failed".to_owned() } else { told.join("; ") }
         }
     };

@@ -10,7 +10,7 @@ use shed_engine::{ContainerState, EngineError, Found};
 use shed_guest::Backoff;
 use shed_model::NewEvent;
 use shed_model::shed::life::Occasion;
-use shed_model::shed::{ShedRow, ShedSpec};
+use shed_model::shed::{ShedRow, ShedSpec, repo};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -152,7 +152,7 @@ async fn adopt(
         status_since: now,
         spec: ShedSpec {
             image: found.image.clone(),
-            repo: found.repo.clone(),
+            repo: found.repo.as_deref().map(repo::clean),
             branch: None,
             limits: found.limits,
             network: found.network,

@@ -3,7 +3,8 @@
 use crate::shed::mounts::look_up;
 use shed_api::Scope;
 use shed_api::git::Branch;
-use shed_api::shed::{CreateShed, Limits, Mount};
+use shed_api::redact::redact_value;
+use shed_api::shed::{CreateShed, Limits, Mount, Network};
 use shed_api::size::parse_size;
 use shed_model::shed::ShedSpec;
 use shed_model::shed::repo::{self, Repo};
@@ -43,6 +44,7 @@ pub(crate) fn specify(
     for mount in &request.mounts {
         settings.mounts.check(mount, person.local_uid, "/home/dev", look_up)?;
     }
+    let network = network(defaults.network, person, request.network)?;
     let mut env = defaults.env.clone();
     env.extend(request.env.clone());
     env::check_shed(env.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
@@ -52,7 +54,7 @@ pub(crate) fn specify(
         repo: repo.as_ref().map(|repo| repo.url.clone()),
         branch: request.branch.clone(),
         limits,
-        network: request.network.unwrap_or(defaults.network),
+        network,
         mounts,
         env,
         allow_agent_forwarding: request.allow_agent_forwarding,
@@ -63,6 +65,20 @@ pub(crate) fn specify(
         removal_keeps_volumes: false,
     };
     Ok((spec, repo))
+}
+
+/// The network of a new shed. Open sheds reach what only the host and its cloud are meant to reach.
+fn network(
+    default: Network,
+    person: &Person,
+    requested: Option<Network>,
+) -> Result<Network, Error> {
+    let network = requested.unwrap_or(default);
+    if network == Network::Open && default != Network::Open {
+        person
+            .may(Scope::Admin, "to create a shed with the network open, which reaches the host")?;
+    }
+    Ok(network)
 }
 
 pub(crate) fn parse_repo(given: &str) -> Result<Repo, Error> {
@@ -80,16 +96,25 @@ pub(crate) fn check_branch(branch: &str, has_repo: bool) -> Result<(), Error> {
 }
 
 pub(crate) fn check_image(image: &str) -> Result<(), Error> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
+    // An `@` is before a digest. Before a registry it would be after a password, which images have no use for.
+    let (name, digest) = image.split_once('@').unwrap_or((image, "sha256:0"));
+    let is_digest = digest.split_once(':').is_some_and(|(algorithm, hex)| {
+        algorithm.chars().all(|c| c.is_ascii_alphanumeric())
+            && !hex.is_empty()
+            && hex.chars().all(|c| c.is_ascii_hexdigit())
+    });
     let good = !image.is_empty()
         && image.len() <= MAX_IMAGE_BYTES
         && image.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && image.chars().all(plain);
+        && name.chars().all(plain)
+        && is_digest;
     if good {
         Ok(())
     } else {
         Err(Error::Rejected(Rejection::Invalid(format!(
-            "invalid image {image:?}; expected a name like debian:13 or ghcr.io/owner/image:tag"
+            "invalid image {:?}; expected a name like debian:13 or ghcr.io/owner/image:tag",
+            redact_value(image)
         ))))
     }
 }
@@ -162,6 +187,21 @@ mod tests {
     }
 
     #[test]
+    fn open_needs_admin_unless_it_is_the_default() {
+        let person =
+            |scope| Person { actor: shed_api::Actor::Server, scope, sheds: None, local_uid: None };
+        let (filtered, open) = (Network::Filtered, Network::Open);
+        assert!(network(filtered, &person(Scope::Drive), Some(open)).is_err());
+        assert_eq!(network(filtered, &person(Scope::Admin), Some(open)).unwrap(), open);
+        assert_eq!(network(open, &person(Scope::Drive), None).unwrap(), open);
+        assert_eq!(network(open, &person(Scope::Drive), Some(filtered)).unwrap(), filtered);
+        assert_eq!(
+            network(Network::None, &person(Scope::Drive), Some(filtered)).unwrap(),
+            filtered
+        );
+    }
+
+    #[test]
     fn another_image_beside_directories_of_the_host_needs_admin() {
         let person =
             |scope| Person { actor: shed_api::Actor::Server, scope, sheds: None, local_uid: None };
@@ -203,7 +243,7 @@ mod tests {
         for good in ["debian", "ghcr.io/a/b:1.2", "a@sha256:abc"] {
             assert!(check_image(good).is_ok());
         }
-        for bad in ["", "-v", "a b", "a;b", "/etc"] {
+        for bad in ["", "-v", "a b", "a;b", "/etc", "me:pw@ghcr.io/a/b", "a@b", "a@sha256:xyz"] {
             assert!(check_image(bad).is_err());
         }
         assert!(check_branch("feature/x", true).is_ok());

@@ -75,7 +75,7 @@ async fn a_foreign_volume_of_that_name_is_a_conflict_and_stays() {
 async fn a_foreign_network_of_that_name_is_a_conflict() {
     let test = TestDocker::start().await;
     docker(&["network", "create", "--label", &test.run_label(), &test.options.network]);
-    let request = CreateShed { network: Some(shed_api::shed::Network::Open), ..create("a") };
+    let request = CreateShed { network: Some(shed_api::shed::Network::Filtered), ..create("a") };
     let conflict = problem(test.create(request).await);
     assert_eq!(conflict.code, Code::Conflict);
     assert!(conflict.detail.contains(&test.options.network), "{}", conflict.detail);

@@ -61,6 +61,9 @@ async fn nothing_of_the_host_is_visible_inside() {
     assert_eq!(targets, expected);
     let read_only = ["/opt/shed ro", "/run/shed/link/host ro"];
     assert!(read_only.iter().all(|mount| mounts.contains(mount)), "{mounts}");
+    // Nor are the control groups of other containers: a process is at the top of what it sees.
+    let groups = test.root("a", "cut -d: -f3 /proc/self/cgroup | sort -u").await;
+    assert_eq!(groups, "/\n");
     for line in [
         "mount -t tmpfs none /mnt",
         "mknod /root/sda b 8 0",

@@ -1,6 +1,7 @@
 //! The App on a real Docker engine: what only containers show. Images: `docker/image.sh base` and `test-images`.
 #![cfg(test)]
 
+mod firewall;
 mod foreign;
 mod hands;
 mod hardening;

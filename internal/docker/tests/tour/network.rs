@@ -23,8 +23,8 @@ fn dial(host: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn sheds_reach_the_outside_and_not_each_other() {
     let test = TestDocker::start().await;
-    create(&test, "a", Network::Open).await;
-    create(&test, "b", Network::Open).await;
+    create(&test, "a", Network::Filtered).await;
+    create(&test, "b", Network::Filtered).await;
     create(&test, "c", Network::None).await;
     let serve = "setsid python3 -c 'import socket; s = socket.create_server((\"0.0.0.0\", 4000))\nwhile True: s.accept()' > /dev/null 2>&1 < /dev/null &";
     test.sh(
@@ -35,7 +35,7 @@ async fn sheds_reach_the_outside_and_not_each_other() {
     let address = test.field("b", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
     let gateway = test.field("b", "{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}");
     assert_eq!(test.sh("a", &dial(&address)).await, "TimeoutError\n");
-    // The way out is there: the host answers, if only to refuse.
+    // The way out is there: the host answers, though only to refuse.
     assert_eq!(test.sh("a", &dial(&gateway)).await, "ConnectionRefusedError\n");
     // Loopback and nothing else.
     assert_eq!(test.sh("c", "ls /sys/class/net").await, "lo\n");
@@ -47,7 +47,7 @@ async fn sheds_reach_the_outside_and_not_each_other() {
 async fn the_network_is_shared_and_created_again_after_removal() {
     let test = TestDocker::start().await;
     // Both at once: the engine would make two of that name.
-    tokio::join!(create(&test, "a", Network::Open), create(&test, "b", Network::Open));
+    tokio::join!(create(&test, "a", Network::Filtered), create(&test, "b", Network::Filtered));
     let filter = format!("label={}", test.run_label());
     let networks = || docker(&["network", "ls", "--filter", &filter, "--format", "{{.Name}}"]);
     assert_eq!(networks(), test.options.network);

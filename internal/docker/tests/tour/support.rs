@@ -160,6 +160,11 @@ impl TestDocker {
         }
     }
 
+    /// Distinguishes the things of this test from those of others.
+    pub(crate) fn run_id(&self) -> &str {
+        self.run.id()
+    }
+
     /// A directory of the test's own.
     pub(crate) fn make_dir(&self, name: &str) -> PathBuf {
         let path = self.dir.path().join(name);

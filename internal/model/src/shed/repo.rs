@@ -1,9 +1,11 @@
 //! The values of `--repo`: a URL, `git@host:path` or `owner/repo`. Pure.
 //!
 //! A password in a URL is used for the clone and never written down: not in a label, a row, a log or the clone's own
-//! configuration.
+//! configuration. A text in which people, git and this module could disagree about where the password ends is refused.
 
 use std::fmt;
+
+use shed_api::redact::{redact, redact_value};
 
 /// A repository to clone.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,14 +29,27 @@ impl fmt::Debug for Repo {
 
 /// The text is not a repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid repository {shown:?}; expected a URL, git@host:path, or owner/repo for GitHub")]
+#[error(
+    "invalid repository {shown:?}; expected a URL, git@host:path, or owner/repo for GitHub{hint}"
+)]
 pub struct RepoError {
     shown: String,
+    hint: &'static str,
 }
+
+/// What most URLs that look right and are refused need.
+const ENCODE: &str =
+    "; in a URL, write / ? # and @ of a user name, password or path as %2F %3F %23 and %40";
+
+/// How much of an invalid value is shown.
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// Parses a value of `--repo`.
 pub fn parse(given: &str) -> Result<Repo, RepoError> {
-    let error = || RepoError { shown: without_userinfo(given) };
+    let error = || RepoError {
+        shown: redact_value(given).chars().take(MAX_SHOWN_CHARS).collect(),
+        hint: if given.contains(['@', '?', '#']) { ENCODE } else { "" },
+    };
     if given.is_empty()
         || given.len() > 2_000
         || given.starts_with('-')
@@ -49,7 +64,9 @@ pub fn parse(given: &str) -> Result<Repo, RepoError> {
         // scp's form. A host with a slash before the colon would be a path.
         let plain = !host.is_empty() && !host.contains(['/', ' ']) && !host.starts_with('-');
         // A second colon would name a transport of git's that runs commands.
-        let safe = plain && !path.is_empty() && !path.starts_with(['-', ':']);
+        // An `@` after it is that of `user:password@host`, a URL without its scheme.
+        let safe =
+            plain && !path.is_empty() && !path.starts_with(['-', ':']) && !path.contains('@');
         return if safe { Ok(plain_repo(given, "ssh")) } else { Err(error()) };
     }
     let word = |word: &str| {
@@ -70,26 +87,31 @@ fn plain_repo(url: &str, protocol: &'static str) -> Repo {
     Repo { url: url.to_owned(), credential_host: None, protocol, credential: None }
 }
 
+/// As git does: the authority ends at the first `/`, and for http also at `?` or `#`, whatever stands after it. An `@` behind
+/// it may belong to a password with a `/` in it, so it is refused, as is a host that is none: `user:pass` of such a text.
 fn parse_url(scheme: &str, rest: &str) -> Option<Repo> {
-    let (authority, path) = rest.split_once('/').map_or((rest, ""), |(a, p)| (a, p));
+    if scheme == "file" {
+        return rest.starts_with('/').then(|| plain_repo(&format!("file://{rest}"), "file"));
+    }
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (userinfo, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    if !is_host(host) || path.contains('@') {
+        return None;
+    }
     match scheme {
-        "file" => authority.is_empty().then(|| plain_repo(&format!("file:///{path}"), "file")),
-        "git" if !authority.is_empty() && !authority.contains('@') => {
-            Some(plain_repo(&format!("git://{rest}"), "git"))
-        }
+        "git" if !authority.contains('@') => Some(plain_repo(&format!("git://{rest}"), "git")),
         "ssh" => {
-            let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
             // ssh takes no password from a URL; only the user's name counts. An option in disguise is refused.
-            let user = user.split(':').next().unwrap_or_default();
-            if host.is_empty() || host.starts_with('-') || user.starts_with('-') {
+            let user = userinfo.split(':').next().unwrap_or_default();
+            if user.starts_with('-') {
                 return None;
             }
             let at = if user.is_empty() { "" } else { "@" };
             Some(plain_repo(&format!("ssh://{user}{at}{host}/{path}"), "ssh"))
         }
         "http" | "https" => {
-            let (userinfo, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-            if host.is_empty() || path.is_empty() {
+            // A query may be a token, and no server's repository needs one. Git splits at the first `@`, curl at the last.
+            if path.is_empty() || rest.contains(['?', '#']) || userinfo.contains('@') {
                 return None;
             }
             let credential = match userinfo.split_once(':') {
@@ -109,6 +131,29 @@ fn parse_url(scheme: &str, rest: &str) -> Option<Repo> {
     }
 }
 
+/// Whether a text is a host name or an address, with or without a port.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, after)) => {
+                (address, after.strip_prefix(':').or(after.is_empty().then_some("0")))
+            }
+            None => return false,
+        },
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, Some("0")),
+        },
+    };
+    let is_letter = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    let is_v6 = |c: char| c.is_ascii_hexdigit() || ":.%".contains(c);
+    let good =
+        if text.starts_with('[') { host.chars().all(is_v6) } else { host.chars().all(is_letter) };
+    good && !host.is_empty()
+        && !host.starts_with('-')
+        && port.is_some_and(|port| port.parse::<u16>().is_ok())
+}
+
 /// Percent-decoding. A line break would add a line to git's credential protocol.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -126,13 +171,9 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
 }
 
-/// The part of an invalid value that may be shown.
-fn without_userinfo(given: &str) -> String {
-    let shown: String = given.chars().take(200).collect();
-    match (shown.split_once("://"), shown.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, after))) => format!("{scheme}://…@{after}"),
-        _ => shown,
-    }
+/// A stored URL as it may be kept and shown: older versions stored some with a password.
+pub fn clean(url: &str) -> String {
+    parse(url).map_or_else(|_| redact_value(url), |repo| repo.url)
 }
 
 /// The arguments of `git` for the clone.
@@ -170,7 +211,7 @@ pub fn progress(chunk: &str) -> Option<(String, Option<u8>)> {
     let last = chunk.split(['\r', '\n']).map(str::trim).rfind(|line| !line.is_empty())?;
     match PERCENT.captures(last) {
         Some(found) => Some((found[1].to_lowercase(), found[2].parse().ok())),
-        None => Some((shed_api::name::printable(last), None)),
+        None => Some((shed_api::name::printable(&redact(last)), None)),
     }
 }
 
@@ -211,6 +252,36 @@ mod tests {
         for bad in ["https://me:secret@", "ftp://me:secret@h/p", "https://a%0ahost=evil:x@h/p"] {
             let text = parse(bad).unwrap_err().to_string();
             assert!(!text.contains("secret") && !text.contains("evil:"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_an_unclean_url_is_refused_and_not_shown() {
+        for bad in [
+            "https://me:p4ss/w0rd@host/x",
+            "https://me:p4ss?w0rd@host/x",
+            "https://me:p4ss#w0rd@host/x",
+            "https://me:p4ss@w0rd@host/x",
+            "https://me:44/p4ss@host/x",
+            "https://p4ss/w0rd@host/x",
+            "me:p4ss@host/x",
+            "me:p4ss/w0rd@host:x",
+            "ssh://me:p4ss/w0rd@host/x",
+            "git://me:p4ss@host/x",
+            "https://host/x?token=p4ss",
+            "https://host/x#p4ss",
+            "ftp://me:p4ss@host/x?p4ss@",
+            &format!("https://me:p4ss{}@host/x/@", "y".repeat(300)),
+        ] {
+            let text = parse(bad).unwrap_err().to_string();
+            assert!(!text.contains("p4ss") && !text.contains("w0rd"), "{bad}: {text}");
+            assert!(text.contains("%2F"), "{text}");
+            assert!(!clean(bad).contains("p4ss"), "{bad}: {}", clean(bad));
+        }
+        assert_eq!(clean("https://me:pw@host/x"), "https://host/x");
+        assert_eq!(clean("git@host:x"), "git@host:x");
+        for good in ["https://[::1]:8080/x", "https://h/%40scope/x", "ssh://git@[fe80::1]/x"] {
+            assert_eq!(parse(good).unwrap().url, good);
         }
     }
 
