@@ -15,7 +15,7 @@ use crate::host_key::HostKey;
 use crate::{algorithms, connection, inbox};
 
 /// The server's identification line. Clients recognize by it a server that takes the arguments of sftp's SYMLINK in OpenSSH's
-/// order: `docs/decisions/0010-the-banner-of-openssh.md`.
+/// order: `docs/decisions/0011-the-banner-of-openssh.md`.
 const BANNER: &str = "SSH-2.0-OpenSSH_9.9 shed";
 /// How long a handshake and a login may take, including the time to type a passphrase.
 const LOGIN_LIMIT: Duration = Duration::from_secs(20);

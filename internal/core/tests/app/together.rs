@@ -83,7 +83,7 @@ async fn sessions_of_one_repository_are_made_and_deleted_at_the_same_time() {
     let (app, admin) = (&test.app, &test.admin);
     let deleted = names("s").into_iter().map(|one| {
         let (name, target) = (name.clone(), session(&one));
-        async move { app.sessions().delete(admin, &name, &target, false).await }
+        async move { app.sessions().delete(admin, &name, &target, false).await.map(drop) }
     });
     let existing = names("o").iter().map(|name| of_origin(name)).collect();
     let (deleted, _) = tokio::join!(join_all(deleted), together(&test, existing));
