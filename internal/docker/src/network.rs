@@ -137,13 +137,11 @@ impl Inner {
 
     /// Installs missing rules of the filtered network, and removes those of a network that is gone.
     pub(crate) async fn check_firewall(&self) -> Result<Protection, EngineError> {
-        Ok(match self.bridge().await? {
-            Some(bridge) => self.firewall.ensure(&bridge).await,
-            None => {
-                self.firewall.remove_installed().await;
-                Protection::NoNetwork
-            }
-        })
+        if let Some(bridge) = self.bridge().await? {
+            return Ok(self.firewall.ensure(&bridge).await);
+        }
+        self.firewall.remove_installed().await;
+        Ok(Protection::NoNetwork)
     }
 
     /// The same for a caller whose work does not depend on it.
