@@ -51,7 +51,7 @@ fn a_count_agrees_with_the_diff_and_writes_no_objects() {
         ("new", &|| repo.write("new dir/n\u{e9}w\n", "x\ny\n")),
         ("same content, new time", &|| repo.write("c", "1\n2\n3\n4\n5\n6\n7\n8\n")),
         ("executable", &|| {
-            fs::set_permissions(path("c"), PermissionsExt::from_mode(0o755)).unwrap()
+            fs::set_permissions(path("c"), PermissionsExt::from_mode(0o755)).unwrap();
         }),
         ("renamed", &|| fs::rename(path("c"), path("moved")).unwrap()),
         ("committed, then changed back", &|| {

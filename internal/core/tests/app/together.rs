@@ -64,11 +64,11 @@ async fn sessions_of_one_repository_are_made_and_deleted_at_the_same_time() {
     repository(&test, "a").await;
     let n = n_sessions();
     let names = |what: &str| -> Vec<String> { (0..n).map(|n| format!("{what}{n}")).collect() };
-    let branches: String = names("o")
-        .iter()
-        .map(|name| format!("git -C ../origin.git branch feature/{name} && "))
-        .collect();
-    assert_eq!(sh(&test, "a", &format!("{branches} git fetch -q")).await.exit, 0);
+    let branches = names("o").join(" feature/");
+    let fetched = format!(
+        "for one in feature/{branches}; do git -C ../origin.git branch $one || exit; done; git fetch -q"
+    );
+    assert_eq!(sh(&test, "a", &fetched).await.exit, 0);
     let requests = |what: &str| names(what).iter().map(|name| tree(name)).collect();
 
     let alone = in_turn(&test, requests("s")).await;
