@@ -56,7 +56,7 @@ pub(crate) async fn serve(door: Arc<Door>, stream: TcpStream, visit: Visit) {
     // not tried to log in, and the next one of its address does not wait for it.
     match try_serve(door, stream, &visit).await {
         Err(Failure::Protocol(russh::Error::NoCommonAlgo { kind, theirs, .. })) => {
-            let (kind, offered) = (named(kind), printed(&theirs));
+            let (kind, offered) = (named(&kind), printed(&theirs));
             tracing::info!(
                 client,
                 kind,
@@ -70,7 +70,7 @@ pub(crate) async fn serve(door: Arc<Door>, stream: TcpStream, visit: Visit) {
 }
 
 /// What SSH calls a kind of algorithms.
-fn named(kind: AlgorithmKind) -> &'static str {
+fn named(kind: &AlgorithmKind) -> &'static str {
     match kind {
         AlgorithmKind::Kex => "key exchange",
         AlgorithmKind::Key => "host key",
