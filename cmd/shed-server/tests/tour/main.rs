@@ -7,6 +7,7 @@ mod engine;
 mod firewall;
 mod full;
 mod kills;
+mod operation_kills;
 mod refusals;
 mod scripts;
 mod support;
