@@ -12,6 +12,8 @@ pub(crate) use terminate::end_everything;
 
 use std::time::Duration;
 
+use shed_api::ShedStatus;
+use shed_guest::Link;
 use shed_model::session::Restarting;
 use shed_model::session::life::Operation;
 use tokio::time::timeout;
@@ -51,20 +53,30 @@ async fn dispatch(operation: Operation, env: &SessionOpEnv) -> Result<(), Error>
     }
 }
 
-/// Carries out a restart, which is stored as long as it runs: a restart that the end of the server interrupts has ended
-/// processes and not started them again.
+/// Carries out a restart, which is stored as long as it runs: a restart that the end of the server or of the shed interrupts
+/// has ended processes and not started them again.
 async fn resumable(
     env: &SessionOpEnv,
     restart: impl Future<Output = Result<(), Error>>,
 ) -> Result<(), Error> {
     let restarting =
         Restarting { worker: env.order.worker.clone(), continues: env.order.continues };
+    let link = env.link().ok();
     env.change(|known| known.row.spec.restarting = Some(restarting), Vec::new()).await?;
     let restarted = restart.await;
-    if !env.cancel.is_cancelled() {
+    let waits = restarted.as_ref().is_err_and(|error| is_shed_gone(env, link.as_ref(), error));
+    if !env.cancel.is_cancelled() && !waits {
         env.change(|known| known.row.spec.restarting = None, Vec::new()).await?;
     }
     restarted
+}
+
+/// Whether an operation failed because the shed stopped, or because the link with which it began ended. What was begun goes
+/// on with the next link, as after the end of the server.
+fn is_shed_gone(env: &SessionOpEnv, link: Option<&Link>, error: &Error) -> bool {
+    matches!(error, Error::ShedUnreachable(_))
+        || env.shed_view.borrow().status() != ShedStatus::Running
+        || link.is_none_or(|link| link.gone().is_cancelled())
 }
 
 /// Waits until the table shows the session, so that its creator can list it.

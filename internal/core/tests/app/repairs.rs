@@ -104,6 +104,42 @@ async fn a_restart_of_a_worker_that_the_servers_end_interrupted_is_finished() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_a_session_that_its_sheds_end_interrupted_is_finished() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let line = ["sh", "-c", "trap '' HUP TERM; echo ready; while true; do sleep 0.02; done"];
+    test.app.sessions().create(&test.admin, &shed("a"), kept("work", &line)).await.unwrap();
+    let (name, work) = (shed("a"), session("work"));
+    eventually("its trap", async || {
+        let page = test.app.output().page(&test.admin, &name, &work, "sh", 0, None).await.ok()?;
+        page.text.contains("ready").then_some(())
+    })
+    .await;
+    let (sessions, admin) = (test.app.sessions().clone(), test.admin.clone());
+    let restart = tokio::spawn(async move {
+        let restart = shed_api::worker::Restart::default();
+        sessions.restart(&admin, &shed("a"), &session("work"), restart).await.map(drop)
+    });
+    let store = shed_store::Store::open(test.dir()).unwrap();
+    eventually("the restart to be stored", async || {
+        let stored = store.stored_sessions("a".to_owned()).await.unwrap();
+        stored.sessions[0].spec.restarting.clone()
+    })
+    .await;
+    drop(store);
+    test.engine.kill("a");
+    assert!(restart.await.unwrap().is_err());
+    with_status(&test, ShedStatus::Stopped).await;
+    test.app.sheds().request(&test.admin, &name, Request::Start).await.unwrap();
+    eventually("its next start", async || {
+        let row = test.app.workers().get(&test.admin, &name, &work, "sh").unwrap();
+        let runs = row.epoch >= 2 && row.status == shed_api::worker::WorkerStatus::Running;
+        if runs { Ok(()) } else { Err(row) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_that_the_servers_end_interrupted_is_finished() {
     let mut test = TestApp::start().await;
     test.shed("a").await;

@@ -8,7 +8,7 @@ use shed_tmux::listing::WindowRow;
 use tokio::time::timeout;
 
 use super::terminate::{end_everything, kill_session};
-use super::{SHOW_LIMIT, delete, shown};
+use super::{SHOW_LIMIT, delete, is_shed_gone, shown};
 use crate::Error;
 use crate::session::env::SessionOpEnv;
 use crate::session::hooks::{place, set_up};
@@ -20,6 +20,7 @@ pub(crate) const NO_GRACE: Duration = Duration::from_millis(500);
 
 /// Creates a planned session.
 pub(super) async fn create(env: &SessionOpEnv) -> Result<(), Error> {
+    let link = env.link().ok();
     // What a creation that the end of the server interrupted had begun goes on.
     match make(env, true, &[]).await {
         Ok(_) => Ok(()),
@@ -34,6 +35,10 @@ pub(super) async fn create(env: &SessionOpEnv) -> Result<(), Error> {
             let known = env.known()?;
             let has_worktree =
                 known.row.spec.placed && known.row.spec.kind == SessionType::Worktree;
+            let stays = has_worktree || !env.order.fresh;
+            if stays && is_shed_gone(env, link.as_ref(), &error) {
+                return Err(error);
+            }
             if !has_worktree {
                 // Nothing was made: everything is as it was.
                 undo(env).await;
@@ -41,7 +46,7 @@ pub(super) async fn create(env: &SessionOpEnv) -> Result<(), Error> {
             // A worktree stays, perhaps with work in it; so does a setup's output. A session that had to wait for its turn
             // stays too: nothing else would report its failure.
             let hook_failed = matches!(error, Error::HookFailed { .. });
-            if has_worktree || hook_failed || !env.order.fresh {
+            if stays || hook_failed {
                 env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
             } else {
                 delete::forget(env).await?;
@@ -104,6 +109,7 @@ async fn make(
 
 /// Starts all workers again, and completes a creation that failed.
 pub(super) async fn restart(env: &SessionOpEnv) -> Result<(), Error> {
+    let link = env.link().ok();
     let others = {
         let table = env.shed_view.borrow().table.clone();
         table.and_then(|table| table.marked(&env.id).map(plain_windows::of)).unwrap_or_default()
@@ -116,7 +122,9 @@ pub(super) async fn restart(env: &SessionOpEnv) -> Result<(), Error> {
             futures_util::future::join_all(stay).await.into_iter().collect()
         }
         Err(error) => {
-            env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
+            if !is_shed_gone(env, link.as_ref(), &error) {
+                env.set_status(SessionStatus::Failed, Some(error.to_string())).await?;
+            }
             Err(error)
         }
     }

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use shed_agents::Agent;
-use shed_api::ShedStatus;
-use shed_guest::Link;
 use shed_model::worker::WorkerRow;
 use tokio::time::timeout;
 
-use super::shown;
+use super::{is_shed_gone, shown};
 use crate::Error;
 use crate::session::env::SessionOpEnv;
 use crate::session::{plain_windows, windows};
@@ -29,7 +27,7 @@ pub(super) async fn restore(env: &SessionOpEnv) -> Result<(), Error> {
         match worker.restored(env.shed.as_str(), &known.row.name, resumes(env, worker)) {
             Some(opening) => {
                 if let Err(error) = windows::open(env, &worker.id, &opening).await {
-                    if is_stopping(env, &link) {
+                    if is_shed_gone(env, Some(&link), &error) {
                         // The shed is stopping again: the session stays as it is and is restored with it.
                         return Err(error);
                     }
@@ -46,7 +44,7 @@ pub(super) async fn restore(env: &SessionOpEnv) -> Result<(), Error> {
             came_back |= reopened.n_windows > 0;
             lost.extend(reopened.lost);
         }
-        Err(error) if is_stopping(env, &link) => return Err(error),
+        Err(error) if is_shed_gone(env, Some(&link), &error) => return Err(error),
         Err(error) => lost.push(format!("its windows: {error}")),
     }
     if !came_back && lost.is_empty() {
@@ -59,12 +57,6 @@ pub(super) async fn restore(env: &SessionOpEnv) -> Result<(), Error> {
         shown(env).await;
     }
     Ok(())
-}
-
-/// Whether the shed is stopping again.
-fn is_stopping(env: &SessionOpEnv, link: &Link) -> bool {
-    let runs = env.shed_view.borrow().status() == ShedStatus::Running;
-    !runs || link.gone().is_cancelled()
 }
 
 /// Whether a worker's agent can resume its conversation.
