@@ -49,8 +49,9 @@ pub(crate) fn current_user(home: &Path) -> User {
     }
 }
 
-/// The user with the uid [`DEV_UID`], or who is added if the image has none.
-pub(crate) fn container_user() -> User {
+/// The user with the uid [`DEV_UID`], or who is added if the image has none. With `only_own_group` the user is in one group,
+/// with the number of its uid, whatever the image says: numbers of groups are the same in mounted directories of the host.
+pub(crate) fn container_user(only_own_group: bool) -> User {
     let passwd = fs::read_to_string(PASSWD).unwrap_or_default();
     let group = fs::read_to_string("/etc/group").unwrap_or_default();
     let mut user = find_passwd(&passwd, |_, uid| uid == DEV_UID).unwrap_or_else(|| User {
@@ -66,7 +67,12 @@ pub(crate) fn container_user() -> User {
     if !can_be_home(&user.home) {
         DEFAULT_HOME.clone_into(&mut user.home);
     }
-    user.groups = groups_of(&group, &user);
+    if only_own_group {
+        user.gid = DEV_UID;
+        user.groups = vec![DEV_UID];
+    } else {
+        user.groups = groups_of(&group, &user);
+    }
     user
 }
 

@@ -8,7 +8,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use shed_api::can_be_home;
-use shed_link::{CONTAINER_LINK_DIR, CONTAINER_PROGRAM_DIR, CONTAINER_RUN_DIR, PROGRAM};
+use shed_link::{
+    CONTAINER_LINK_DIR, CONTAINER_PROGRAM_DIR, CONTAINER_RUN_DIR, ONLY_OWN_GROUP, PROGRAM,
+};
 
 use crate::passwd::{self, User};
 use crate::{log, profile};
@@ -39,7 +41,7 @@ impl Settings {
         settings.map_err(|error| log::line(&format!("shed-init: {error}"))).ok()
     }
 
-    /// Reads the flags: none in a container; `--link-dir D --run-dir D --workspace D --home D [--worktrees D]` in a test.
+    /// Reads the flags: at most [`ONLY_OWN_GROUP`] in a container; `--link-dir D --run-dir D --workspace D --home D [--worktrees D]` in a test.
     /// Without `--worktrees` worktrees are in a directory beside the workspace.
     fn from_args(args: &[String]) -> Result<Self, String> {
         let flag = |name: &str| {
@@ -66,7 +68,7 @@ impl Settings {
                 program: Path::new(CONTAINER_PROGRAM_DIR).join(PROGRAM),
                 workspace: "/workspace".into(),
                 worktrees: "/worktrees".into(),
-                user: passwd::container_user(),
+                user: passwd::container_user(args.iter().any(|arg| arg == ONLY_OWN_GROUP)),
                 switch_user: root,
             }),
             _ => {

@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) engine: Engine,
     pub(crate) defaults: FileDefaults,
     pub(crate) mounts: Mounts,
+    pub(crate) images: Images,
     pub(crate) sessions: Sessions,
     /// Agents by name. They add to the built-in agents and replace those of the same name.
     pub(crate) agents: BTreeMap<String, FileAgent>,
@@ -88,6 +89,14 @@ pub(crate) struct FileDefaults {
 pub(crate) struct Mounts {
     /// Absolute paths; sources of mounts must be in one of them. Empty: no mounts.
     pub(crate) allow: Vec<PathBuf>,
+}
+
+/// `[images]`: which images sheds may have.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Images {
+    /// Patterns with `*` for any characters. Empty: all images.
+    pub(crate) allow: Vec<String>,
 }
 
 /// `[sessions]`

@@ -203,6 +203,7 @@ fn settings(
         server_id: server_id.to_owned(),
         defaults: config.defaults().map_err(anyhow::Error::msg)?,
         mounts: MountPolicy { allow: config.mounts.allow.clone(), never },
+        images: config.images.allow.clone(),
         pulse: shed_core::PULSE,
         sessions: config.sessions(data_dir.output()?).map_err(anyhow::Error::msg)?,
     })

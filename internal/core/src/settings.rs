@@ -26,6 +26,8 @@ pub struct Settings {
     pub defaults: Defaults,
     /// Which directories may be mounted.
     pub mounts: MountPolicy,
+    /// Patterns of images that sheds may have besides the default one, with `*` for any characters. Empty: all.
+    pub images: Vec<String>,
     /// How often shed-init is pinged; [`PULSE`] except in tests.
     pub pulse: Duration,
     /// Settings of sessions.

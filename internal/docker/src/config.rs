@@ -21,6 +21,9 @@ use crate::network::Networks;
 pub(crate) const PROGRAM_DIR: &str = "/opt/shed";
 /// File name of shed-init in [`PROGRAM_DIR`].
 const PROGRAM: &str = "shed-init";
+/// Flag of shed-init where directories of the host are mounted: otherwise the image's groups would decide who of the host's
+/// groups `dev` is.
+const ONLY_OWN_GROUP: &str = "--only-own-group";
 /// Directory of the link's socket in a container.
 pub(crate) const LINK_DIR: &str = "/run/shed/link/host";
 /// Parent of [`LINK_DIR`]. Only root may enter it, so that `dev` never reaches the link's socket, whoever owns that on the
@@ -64,7 +67,11 @@ pub(crate) fn container(
         // Overrides the image's user: shed-init must be root to start processes as `dev`.
         user: Some("0:0".to_owned()),
         entrypoint: Some(vec![format!("{PROGRAM_DIR}/{PROGRAM}")]),
-        cmd: Some(Vec::new()),
+        cmd: Some(if plan.mounts.is_empty() {
+            Vec::new()
+        } else {
+            vec![ONLY_OWN_GROUP.to_owned()]
+        }),
         env: Some(env),
         labels: Some(labels.for_container(plan)),
         stop_signal: Some("SIGTERM".to_owned()),
@@ -224,6 +231,7 @@ mod tests {
     fn paths_in_a_container_match_those_of_shed_init() {
         assert_eq!(PROGRAM_DIR, shed_link::CONTAINER_PROGRAM_DIR);
         assert_eq!(PROGRAM, shed_link::PROGRAM);
+        assert_eq!(ONLY_OWN_GROUP, shed_link::ONLY_OWN_GROUP);
         assert_eq!(LINK_DIR, shed_link::CONTAINER_LINK_DIR);
         assert_eq!(RUN_DIR, shed_link::CONTAINER_RUN_DIR);
         assert!(LINK_DIR.starts_with(LINK_GUARD));

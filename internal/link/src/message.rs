@@ -16,6 +16,8 @@ pub const CONTAINER_LINK_DIR: &str = "/run/shed/link/host";
 pub const LINK_SOCKET: &str = "link.sock";
 /// The directory in the container where shed-init's directory is mounted.
 pub const CONTAINER_PROGRAM_DIR: &str = "/opt/shed";
+/// Flag of shed-init in a container with directories of the host: the image decides no group of the session user.
+pub const ONLY_OWN_GROUP: &str = "--only-own-group";
 /// The file name of shed-init in [`CONTAINER_PROGRAM_DIR`].
 pub const PROGRAM: &str = "shed-init";
 /// The directory in the container, on a tmpfs of its own, where shed-init listens for runners.

@@ -163,6 +163,7 @@ async fn open(
         server_id: "test-server".to_owned(),
         defaults: Defaults::default(),
         mounts: MountPolicy::default(),
+        images: Vec::new(),
         pulse: Duration::from_secs(1),
         sessions: SessionSettings {
             output_dir: dir.join("output"),

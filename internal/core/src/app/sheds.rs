@@ -74,7 +74,7 @@ impl Sheds {
         caller.authorize()?;
         if request.retry {
             creation::retry(
-                &self.server.settings.defaults.mounts,
+                &self.server.settings,
                 &self.registry.keeper(&caller)?,
                 &caller,
                 request,
@@ -153,9 +153,10 @@ impl Sheds {
     ) -> Result<Shed, Error> {
         let caller = Caller::drive(person, name, "to rebuild a shed");
         let handle = self.registry.keeper(&caller)?;
-        request.image.as_deref().map_or(Ok(()), spec::check_image)?;
+        let settings = &self.server.settings;
+        request.image.as_deref().map_or(Ok(()), |image| spec::check_image(settings, image))?;
         spec::check_new_image(
-            &self.server.settings.defaults.mounts,
+            &settings.defaults.mounts,
             person,
             &handle.view.borrow().row.spec,
             request.image.as_deref(),

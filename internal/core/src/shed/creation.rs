@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use shed_api::shed::{CreateShed, Mount, Progress};
+use shed_api::shed::{CreateShed, Progress};
 use shed_api::{Actor, ShedName, ShedStatus};
 use shed_engine::EngineError;
 use shed_model::Rejection;
@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use crate::Error;
 use crate::access::Caller;
 use crate::server::Server;
+use crate::settings::Settings;
 use crate::shed::handle::Order;
 use crate::shed::handle::{KeeperHandle, Message};
 use crate::shed::spec::{check_branch, check_image, check_new_image, parse_repo};
@@ -20,7 +21,7 @@ use crate::shed::view::ProgressState;
 
 /// Begins the creation of a failed shed again, with what the request changes.
 pub(crate) async fn retry(
-    default_mounts: &[Mount],
+    settings: &Settings,
     handle: &KeeperHandle,
     caller: &Caller<'_>,
     request: CreateShed,
@@ -34,10 +35,10 @@ pub(crate) async fn retry(
         }));
     }
     if let Some(image) = &request.image {
-        check_image(image)?;
+        check_image(settings, image)?;
     }
     let spec = handle.view.borrow().row.spec.clone();
-    check_new_image(default_mounts, caller.person, &spec, request.image.as_deref())?;
+    check_new_image(&settings.defaults.mounts, caller.person, &spec, request.image.as_deref())?;
     if let Some(branch) = &request.branch {
         check_branch(branch, repo.is_some())?;
     }

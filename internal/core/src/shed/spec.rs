@@ -36,7 +36,7 @@ pub(crate) fn specify(
         check_branch(branch, repo.is_some())?;
     }
     let image = request.image.clone().unwrap_or_else(|| defaults.image.clone());
-    check_image(&image)?;
+    check_image(settings, &image)?;
     let limits = limits(defaults.limits, request.cpus, request.memory.as_deref(), request.pids)?;
     if !request.mounts.is_empty() {
         person.may(Scope::Admin, "to mount directories of the host")?;
@@ -95,7 +95,42 @@ pub(crate) fn check_branch(branch: &str, has_repo: bool) -> Result<(), Error> {
     Ok(())
 }
 
-pub(crate) fn check_image(image: &str) -> Result<(), Error> {
+/// Checks the form of an image's name, and that the server allows it.
+pub(crate) fn check_image(settings: &Settings, image: &str) -> Result<(), Error> {
+    check_image_name(image)?;
+    if is_allowed_image(&settings.images, &settings.defaults.image, image) {
+        return Ok(());
+    }
+    Err(Error::Rejected(Rejection::Forbidden(format!(
+        "this server does not allow the image {image:?}; expected {:?} or one that matches [images] allow: {}",
+        settings.defaults.image,
+        settings.images.join(", ")
+    ))))
+}
+
+/// Without a tag, a name is that of `latest`, in patterns too.
+fn is_allowed_image(patterns: &[String], default: &str, image: &str) -> bool {
+    let plain = image.strip_suffix(":latest").unwrap_or(image);
+    let is = |pattern: &str| matches(pattern.strip_suffix(":latest").unwrap_or(pattern), plain);
+    patterns.is_empty()
+        || plain == default.strip_suffix(":latest").unwrap_or(default)
+        || patterns.iter().any(|pattern| is(pattern))
+}
+
+/// Whether a text matches a pattern, in which `*` stands for any characters.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
+            rest.char_indices()
+                .map(|(at, _)| at)
+                .chain([rest.len()])
+                .any(|at| matches(after, &rest[at..]))
+        }),
+    }
+}
+
+fn check_image_name(image: &str) -> Result<(), Error> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
     // An `@` is before a digest. Before a registry it would be after a password, which images have no use for.
     let (name, digest) = image.split_once('@').unwrap_or((image, "sha256:0"));
@@ -187,6 +222,22 @@ mod tests {
     }
 
     #[test]
+    fn only_allowed_images_and_the_default_are_used() {
+        let patterns = ["shed-*", "ghcr.io/acme/*:1.*", "debian"].map(str::to_owned);
+        let allowed = |image| is_allowed_image(&patterns, "base:latest", image);
+        for good in ["base", "shed-x:1", "shed-", "ghcr.io/acme/a/b:1.2", "debian:latest", "debian"]
+        {
+            assert!(allowed(good), "{good}");
+        }
+        for bad in
+            ["base:2", "xshed-a", "ghcr.io/acme/a:2.1", "debian:13", "0123abcd", "docker.io/shed-x"]
+        {
+            assert!(!allowed(bad), "{bad}");
+        }
+        assert!(is_allowed_image(&[], "base", "any"));
+    }
+
+    #[test]
     fn open_needs_admin_unless_it_is_the_default() {
         let person =
             |scope| Person { actor: shed_api::Actor::Server, scope, sheds: None, local_uid: None };
@@ -241,10 +292,10 @@ mod tests {
     #[test]
     fn names_of_images_branches_and_variables_are_plain() {
         for good in ["debian", "ghcr.io/a/b:1.2", "a@sha256:abc"] {
-            assert!(check_image(good).is_ok());
+            assert!(check_image_name(good).is_ok());
         }
         for bad in ["", "-v", "a b", "a;b", "/etc", "me:pw@ghcr.io/a/b", "a@b", "a@sha256:xyz"] {
-            assert!(check_image(bad).is_err());
+            assert!(check_image_name(bad).is_err());
         }
         assert!(check_branch("feature/x", true).is_ok());
         for bad in ["", "-x", "a..b", "a b", "a:b"] {

@@ -41,6 +41,29 @@ async fn root_works_as_people_expect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_image_decides_no_group_beside_directories_of_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = Mount {
+        source: dir.path().to_str().unwrap().to_owned(),
+        target: "/mnt/host".to_owned(),
+        read_only: true,
+    };
+    let test =
+        TestDocker::with(|settings, _| settings.mounts.allow = vec![dir.path().into()]).await;
+    let create =
+        |name: &str, mounts| CreateShed { name: name.to_owned(), mounts, ..CreateShed::default() };
+    test.create(create("plain", vec![])).await.unwrap();
+    test.create(create("mounted", vec![mount])).await.unwrap();
+    for (name, groups) in [("plain", "0 42 999\n"), ("mounted", "1000\n")] {
+        // As an image could have it.
+        let line = "sed -i 's/:1000:1000:/:1000:0:/' /etc/passwd; echo 'a:x:42:dev\nb:x:999:x,dev' >> /etc/group";
+        test.root(name, line).await;
+        test.app.sheds().request(&test.admin, &shed(name), Request::Restart).await.unwrap();
+        assert_eq!(test.sh(name, "id -G | tr ' ' '\\n' | sort -n | xargs").await, groups, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_the_host_is_visible_inside() {
     let test = TestDocker::start().await;
     test.shed("a").await;

@@ -55,6 +55,7 @@ impl TestDocker {
                 ..Defaults::default()
             },
             mounts: MountPolicy::default(),
+            images: Vec::new(),
             pulse: shed_core::PULSE,
             sessions: shed_core::SessionSettings {
                 output_dir: dir.path().join("output"),
