@@ -44,6 +44,10 @@ test-agents: build ## the real agents with a stand-in for their models; needs th
 	@docker/image.sh agents
 	@python3 docker/test-agents/run.py
 
+.PHONY: test-typescript
+test-typescript: ## types for TypeScript from the OpenAPI document, and a program that uses them; needs npm
+	@docker/test-api/typescript.sh
+
 .PHONY: check
 check: lint-dockerfile ## format, clippy, scripts, Dockerfiles, dependencies
 	@cargo fmt --all --check

@@ -7,7 +7,6 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use shed_api::Problem;
 use shed_api::git::Risk;
 use shed_api::session::{Input, NewSession, Output, PatchSession, Session, SessionList};
 use shed_api::worker::Restart;
@@ -33,8 +32,8 @@ fn json(body: String) -> Response {
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// Returns the sessions of all sheds as an event stream: the whole list after each change, at most ten times a second. While
-/// it is open, foreground commands and activity are updated every second.
+/// Returns the sessions of all sheds as an event stream. The whole list is sent after each change, at most ten times a second.
+/// While the stream is open, foreground commands and activity are updated every second.
 #[utoipa::path(get, path = "/api/sessions/watch", tag = "sessions",
     responses((status = 200, body = SessionList, content_type = "text/event-stream")))]
 pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
@@ -71,7 +70,7 @@ pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
 
 /// Lists the sessions of a shed. `warnings` says what may be missing, for example because the shed is stopped.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions", tag = "sessions", params(("n" = String, Path)),
-    responses((status = 200, body = SessionList), (status = 404, body = Problem)))]
+    responses((status = 200, body = SessionList)))]
 pub(crate) async fn list(
     Door(state): Door,
     Who(person): Who,
@@ -83,8 +82,7 @@ pub(crate) async fn list(
 /// Creates a session. Starts the shed if it is stopped.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions", tag = "sessions", params(("n" = String, Path)),
     request_body = NewSession,
-    responses((status = 201, body = Session), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 201, body = Session)))]
 pub(crate) async fn create(
     Door(state): Door,
     Who(person): Who,
@@ -97,7 +95,7 @@ pub(crate) async fn create(
 /// Returns one session.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Session), (status = 404, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn show(
     Door(state): Door,
     Who(person): Who,
@@ -109,7 +107,7 @@ pub(crate) async fn show(
 /// Changes a session's name, title, tags, limits, branch, or the way prompts are answered.
 #[utoipa::path(patch, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)), request_body = PatchSession,
-    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn patch(
     Door(state): Door,
     Who(person): Who,
@@ -132,7 +130,7 @@ pub(crate) struct DeleteParams {
 /// Ends a session's processes and deletes it. The worktree and branch of a managed session go to the trash.
 #[utoipa::path(delete, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path), DeleteParams),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 204)))]
 pub(crate) async fn delete(
     Door(state): Door,
     Who(person): Who,
@@ -146,7 +144,7 @@ pub(crate) async fn delete(
 /// Ends a session's processes, after a checkpoint if it has a worktree. The session is kept and can be restarted.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/terminate", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn terminate(
     Door(state): Door,
     Who(person): Who,
@@ -158,7 +156,7 @@ pub(crate) async fn terminate(
 /// Restarts a session's workers. Those that run are ended first.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/restart", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)), request_body = Restart,
-    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn restart(
     Door(state): Door,
     Who(person): Who,
@@ -171,7 +169,7 @@ pub(crate) async fn restart(
 /// Freezes all processes of a session's workers.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/freeze", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn freeze(
     Door(state): Door,
     Who(person): Who,
@@ -183,7 +181,7 @@ pub(crate) async fn freeze(
 /// Lets frozen processes of a session continue.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/thaw", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn thaw(
     Door(state): Door,
     Who(person): Who,
@@ -195,7 +193,7 @@ pub(crate) async fn thaw(
 /// Turns an unmanaged tmux session into a managed one. Its windows are left unchanged.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/adopt", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Session), (status = 400, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn adopt(
     Door(state): Door,
     Who(person): Who,
@@ -207,7 +205,7 @@ pub(crate) async fn adopt(
 /// Reports the uncommitted and unpushed work that deleting a session would lose.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/risk", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Risk), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Risk)))]
 pub(crate) async fn risk(
     Door(state): Door,
     Who(person): Who,
@@ -219,7 +217,7 @@ pub(crate) async fn risk(
 /// Types text or presses keys in the active pane of a session.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/input", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)), request_body = Input,
-    responses((status = 204), (status = 400, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 204)))]
 pub(crate) async fn input(
     Door(state): Door,
     Who(person): Who,
@@ -245,7 +243,7 @@ pub(crate) struct OutputParams {
 /// Returns the screen of a session's active pane, with history if requested.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/output", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path), OutputParams),
-    responses((status = 200, body = Output), (status = 404, body = Problem)))]
+    responses((status = 200, body = Output)))]
 pub(crate) async fn output(
     Door(state): Door,
     Who(person): Who,
