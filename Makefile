@@ -52,6 +52,10 @@ test-clients: build ## real SSH clients against a shed and against sshd; the tab
 	@docker/test-clients/setup.sh
 	@python3 docker/test-clients/run.py
 
+.PHONY: test-typescript
+test-typescript: ## types for TypeScript from the OpenAPI document, and a program that uses them; needs npm
+	@docker/test-api/typescript.sh
+
 .PHONY: check
 check: lint-dockerfile ## format, clippy, scripts, Dockerfiles, dependencies
 	@cargo fmt --all --check

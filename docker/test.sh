@@ -28,22 +28,28 @@ tools() {
 # What judges the SSH door's algorithms. Later versions warn of every key exchange that both the OpenSSH of Debian 12 and ours
 # know: the one has no other post-quantum exchange than sntrup761, the other none but mlkem768.
 readonly audit_pin=ssh-audit==3.3.0
-auditor() {
-  local dir=target/tools/ssh-audit log=target/tools/ssh-audit.log
-  if [[ -r $dir/pin && $(<"$dir/pin") == "$audit_pin" ]]; then return; fi
-  have python3 || apt_install 'for ssh-audit' python3 python3-venv
+# What compares the server with its OpenAPI document, and what makes a client from the document.
+readonly api_pins=(schemathesis==4.32.5 openapi-python-client==0.29.1)
+
+# python_tools NAME PIN...   installs Python programs into target/tools/NAME, once for each set of pins.
+python_tools() {
+  local name=$1 dir=target/tools/$1 log=target/tools/$1.log
+  shift
+  if [[ -r $dir/pin && $(<"$dir/pin") == "$*" ]]; then return; fi
+  have python3 || apt_install "for $name" python3 python3-venv
   mkdir -p target/tools
   rm -rf "$dir"
-  say "installing $audit_pin into $dir"
-  if ! install_wheels "$dir" "$audit_pin" >"$log" 2>&1; then
+  say "installing $* into $dir"
+  if ! install_wheels "$dir" "$@" >"$log" 2>&1; then
     show_log "$log"
-    fail 1 "$audit_pin could not be installed" "$(sudo_word)apt-get install -y --no-install-recommends python3-venv"
+    fail 1 "$* could not be installed" "$(sudo_word)apt-get install -y --no-install-recommends python3-venv"
   fi
-  echo "$audit_pin" >"$dir/pin"
+  echo "$*" >"$dir/pin"
 }
 
 engine() {
-  auditor
+  python_tools ssh-audit "$audit_pin"
+  python_tools api "${api_pins[@]}"
   "$here/engine.sh" ensure
   have nft || apt_install 'for the tests of firewall rules' nftables
   "$here/image.sh" base

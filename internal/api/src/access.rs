@@ -76,6 +76,10 @@ pub struct Key {
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// Name of the key, at most 100 characters, unique among the keys of a server.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,100}$")
+    )]
     pub name: String,
     /// One line as in `id_ed25519.pub`; its comment is dropped.
     pub public_key: String,
@@ -113,6 +117,10 @@ pub struct Token {
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// Name of the token, at most 100 characters, unique among the tokens of a server.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{1,100}$")
+    )]
     pub name: String,
     /// The permissions of its owner.
     pub scope: Scope,

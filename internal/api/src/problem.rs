@@ -105,6 +105,8 @@ codes! {
     NotRunning = "not-running", 409, CONFLICT;
     /// A body, a line or a list exceeds its limit.
     TooLarge = "too-large", 413, USAGE;
+    /// The route is a WebSocket, and the request does not ask for one.
+    UpgradeRequired = "upgrade-required", 426, USAGE;
     /// Too many requests or connections.
     RateLimited = "rate-limited", 429, FAILED;
     /// The repository could not be cloned.

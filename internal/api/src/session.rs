@@ -247,6 +247,7 @@ pub struct SessionList {
 pub struct NewSession {
     /// Name of the session; derived from title, prompt or agent when absent.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"))]
     pub name: Option<String>,
     /// Type of the session; `quick` when absent.
     #[serde(default, rename = "type")]
@@ -325,6 +326,7 @@ pub struct NewSession {
 pub struct PatchSession {
     /// New name of the session.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"))]
     pub name: Option<String>,
     /// New title; an empty string removes it.
     #[serde(default)]

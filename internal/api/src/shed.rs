@@ -190,6 +190,7 @@ pub enum Lend {
 #[serde(deny_unknown_fields)]
 pub struct CreateShed {
     /// Name of the shed: 1 to 63 characters of a-z, 0-9 and `-`, beginning with a letter and ending with a letter or digit.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     pub name: String,
     /// Repository to clone into `/workspace`: a URL, `git@host:path` or `owner/repo` (GitHub).
     #[serde(default)]

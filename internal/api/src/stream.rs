@@ -251,6 +251,7 @@ pub fn signal_name(number: u8) -> String {
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
     /// The command, one string for each argument. No shell interprets it.
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub argv: Vec<String>,
     /// Variables added to the environment.
     #[serde(default)]

@@ -88,6 +88,7 @@ pub struct WorkerList {
 pub struct NewWorker {
     /// Name of the worker; derived from agent or command when absent.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"))]
     pub name: Option<String>,
     /// Name of the agent to run; excludes `command`.
     #[serde(default)]

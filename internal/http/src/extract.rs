@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
@@ -64,6 +64,9 @@ impl IntoResponse for Refused {
             }
             Code::RateLimited => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+            }
+            Code::UpgradeRequired => {
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             }
             _ => {}
         }

@@ -25,7 +25,7 @@ const MAX_EXEC_BODY_BYTES: usize = 24 << 20;
 
 /// All routes with their documentation.
 pub(crate) fn documented() -> OpenApiRouter<Weak<State>> {
-    OpenApiRouter::with_openapi(openapi::skeleton())
+    docs::files(OpenApiRouter::with_openapi(openapi::skeleton()))
         // Without a token.
         .routes(routes!(health::live))
         .routes(routes!(docs::page))

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not so")]
 
 mod beside;
+mod document;
 mod engine;
 mod firewall;
 mod full;

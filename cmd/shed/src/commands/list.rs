@@ -4,6 +4,7 @@ use serde::Serialize;
 use shed_api::Shed;
 use shed_api::size::show_size;
 
+use super::sessions::with_reasons;
 use crate::clock::ago;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -11,7 +12,7 @@ use shed_report::table;
 
 /// List sheds
 ///
-/// With --all it asks all servers; one that does not answer is listed as unreachable, with the reason.
+/// With --all it asks all servers; one that does not answer is listed as unreachable, with the reason below the table.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -75,8 +76,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
 
 fn text(list: &List, all: bool) -> String {
     let mut rows: Vec<Vec<String>> = list.sheds.iter().map(|row| cells(row, all)).collect();
-    for Missing { server, reason } in &list.unreachable {
-        let mut cells = vec!["-".to_owned(), server.clone(), format!("unreachable: {reason}")];
+    for Missing { server, .. } in &list.unreachable {
+        let mut cells = vec!["-".to_owned(), server.clone(), "unreachable".to_owned()];
         cells.resize(8, String::new());
         rows.push(cells);
     }
@@ -85,7 +86,9 @@ fn text(list: &List, all: bool) -> String {
     } else {
         &["SHED", "STATUS", "SESSIONS", "CPUS", "MEMORY", "CREATED", "REPO"]
     };
-    table(head, rows)
+    let reasons =
+        list.unreachable.iter().map(|Missing { server, reason }| format!("{server}: {reason}"));
+    with_reasons(table(head, rows), reasons)
 }
 
 fn cells(row: &Row, all: bool) -> Vec<String> {

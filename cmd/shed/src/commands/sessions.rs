@@ -18,6 +18,8 @@ mod delete;
 mod list;
 mod show;
 
+pub(super) use list::with_reasons;
+
 /// List, create, change, control and delete sessions
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -3,16 +3,15 @@
 use axum::Json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use shed_api::Code;
 use shed_api::stream::{ExecRequest, ExecResult};
-use shed_api::{Code, Problem};
 
 use crate::extract::{Answer, Body, Door, OfShed, Refused, Who};
 
 /// Runs a command to its end and returns its output, at most 8 MiB of each stream.
-#[utoipa::path(post, path = "/api/sheds/{n}/exec", tag = "exec", params(("n" = String, Path)),
+#[utoipa::path(post, path = "/api/sheds/{n}/exec", tag = "commands", operation_id = "commands_run", params(("n" = String, Path)),
     request_body = ExecRequest,
-    responses((status = 200, body = ExecResult), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 422, body = Problem), (status = 504, body = Problem)))]
+    responses((status = 200, body = ExecResult)))]
 pub(crate) async fn to_end(
     Door(state): Door,
     Who(person): Who,

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use shed_api::server::{Health, HostKey, Info};
-use shed_api::{Code, Event, Problem, ShedName};
+use shed_api::{Code, Event, ShedName};
 use shed_core::{App, Person};
 use utoipa::{IntoParams, ToSchema};
 
@@ -35,7 +35,8 @@ pub(crate) async fn info(Door(state): Door, Who(person): Who) -> Json<Info> {
 }
 
 /// Returns metrics in the text format of Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, body = str)))]
+#[utoipa::path(get, path = "/metrics", tag = "server",
+    responses((status = 200, body = str, content_type = "application/openmetrics-text")))]
 pub(crate) async fn metrics(Door(state): Door, Who(person): Who) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], state.metrics.text(&state.app, &person))
@@ -43,7 +44,7 @@ pub(crate) async fn metrics(Door(state): Door, Who(person): Who) -> impl IntoRes
 
 /// Returns the SSH server's public host key; 404 if the server has no SSH listener.
 #[utoipa::path(get, path = "/api/ssh-host-key", tag = "server",
-    responses((status = 200, body = HostKey), (status = 404, body = Problem)))]
+    responses((status = 200, body = HostKey)))]
 pub(crate) async fn ssh_host_key(Door(state): Door, _: Who) -> Answer<Json<HostKey>> {
     let none = || Refused::new(Code::NotFound, "this server has no SSH listener");
     state.options.host_key.clone().map(Json).ok_or_else(none)
@@ -57,6 +58,7 @@ pub(crate) struct EventParams {
     /// Only events after this id; from the beginning of the log when absent.
     after: Option<i64>,
     /// Only events of the shed with this name.
+    #[param(pattern = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
     shed: Option<String>,
 }
 
@@ -67,12 +69,14 @@ pub(crate) struct EventList {
     events: Vec<Event>,
 }
 
-/// Returns events as an event stream, or one page of past events with `Accept: application/json`.
+/// Returns events as an event stream, or one page of them.
 ///
-/// The stream begins with the past events after `after` (or `Last-Event-ID`) and continues with new ones. The `id` of an item
+/// With `Accept: application/json` the answer is one page of past events. The stream begins with the past events after `after` (or `Last-Event-ID`) and continues with new ones. The `id` of an item
 /// is the event's id; `data` is the event as JSON.
-#[utoipa::path(get, path = "/api/events", tag = "server", params(EventParams),
-    responses((status = 200, body = EventList), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/api/events", tag = "server",
+    params(EventParams, ("last-event-id" = Option<String>, Header,
+        description = "Id of the last event seen; takes precedence over `after`. Other text than a number is ignored.")),
+    responses((status = 200, content((EventList = "application/json"), (Event = "text/event-stream")))))]
 pub(crate) async fn events(
     Door(state): Door,
     Who(person): Who,

@@ -4,7 +4,7 @@ use axum::response::Response;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use shed_api::worker::Preview;
-use shed_api::{Problem, SessionRef, ShedName};
+use shed_api::{SessionRef, ShedName};
 use shed_core::Shown;
 use utoipa::IntoParams;
 
@@ -17,17 +17,19 @@ use crate::extract::{Answer, Door, Params, Who};
 #[into_params(parameter_in = Query)]
 pub(crate) struct PreviewParams {
     /// Only workers of the shed with this name; of all sheds when absent.
+    #[param(pattern = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
     shed: Option<String>,
     /// Only workers of the session with this name or id, including those that have ended. Needs `shed`.
+    #[param(pattern = "^([A-Za-z0-9][A-Za-z0-9_-]{0,62}|[$][0-9]{1,9})$")]
     session: Option<String>,
     /// Number of rows of each preview; 12 when absent.
     rows: Option<u16>,
 }
 
-/// Returns the last rows of workers' screens as an event stream: first each preview as a whole, then the rows that changed,
-/// at most five times a second.
-#[utoipa::path(get, path = "/api/previews", tag = "previews", params(PreviewParams),
-    responses((status = 200, body = Preview, content_type = "text/event-stream"), (status = 404, body = Problem)))]
+/// Returns the last rows of workers' screens as an event stream. First each preview is sent as a whole, then the rows that
+/// changed, at most five times a second.
+#[utoipa::path(get, path = "/api/previews", tag = "workers", operation_id = "workers_previews", params(PreviewParams),
+    responses((status = 200, body = Preview, content_type = "text/event-stream")))]
 pub(crate) async fn previews(
     Door(state): Door,
     Who(person): Who,

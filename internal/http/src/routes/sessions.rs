@@ -7,7 +7,6 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use shed_api::Problem;
 use shed_api::git::Risk;
 use shed_api::session::{
     DeletedSession, Input, NewSession, Output, PatchSession, Session, SessionList,
@@ -35,8 +34,8 @@ fn json(body: String) -> Response {
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// Returns the sessions of all sheds as an event stream: the whole list after each change, at most ten times a second. While
-/// it is open, foreground commands and activity are updated every second.
+/// Returns the sessions of all sheds as an event stream. The whole list is sent after each change, at most ten times a second.
+/// While the stream is open, foreground commands and activity are updated every second.
 #[utoipa::path(get, path = "/api/sessions/watch", tag = "sessions",
     responses((status = 200, body = SessionList, content_type = "text/event-stream")))]
 pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
@@ -73,7 +72,7 @@ pub(crate) async fn watch(Door(state): Door, Who(person): Who) -> Response {
 
 /// Lists the sessions of a shed. `warnings` says what may be missing, for example because the shed is stopped.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions", tag = "sessions", params(("n" = String, Path)),
-    responses((status = 200, body = SessionList), (status = 404, body = Problem)))]
+    responses((status = 200, body = SessionList)))]
 pub(crate) async fn list(
     Door(state): Door,
     Who(person): Who,
@@ -85,8 +84,7 @@ pub(crate) async fn list(
 /// Creates a session. Starts the shed if it is stopped.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions", tag = "sessions", params(("n" = String, Path)),
     request_body = NewSession,
-    responses((status = 201, body = Session), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 201, body = Session)))]
 pub(crate) async fn create(
     Door(state): Door,
     Who(person): Who,
@@ -99,7 +97,7 @@ pub(crate) async fn create(
 /// Returns one session.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Session), (status = 404, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn show(
     Door(state): Door,
     Who(person): Who,
@@ -111,7 +109,7 @@ pub(crate) async fn show(
 /// Changes a session's name, title, tags, limits, branch, or the way prompts are answered.
 #[utoipa::path(patch, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)), request_body = PatchSession,
-    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn patch(
     Door(state): Door,
     Who(person): Who,
@@ -135,7 +133,7 @@ pub(crate) struct DeleteParams {
 #[utoipa::path(delete, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path), DeleteParams),
     responses((status = 200, body = DeletedSession, description = "Deleted; something was left out"),
-        (status = 204, description = "Deleted"), (status = 404, body = Problem), (status = 409, body = Problem)))]
+        (status = 204)))]
 pub(crate) async fn delete(
     Door(state): Door,
     Who(person): Who,
@@ -153,7 +151,7 @@ pub(crate) async fn delete(
 /// Ends a session's processes, after a checkpoint if it has a worktree. The session is kept and can be restarted.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/terminate", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn terminate(
     Door(state): Door,
     Who(person): Who,
@@ -165,7 +163,7 @@ pub(crate) async fn terminate(
 /// Restarts a session's workers. Those that run are ended first.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/restart", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)), request_body = Restart,
-    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn restart(
     Door(state): Door,
     Who(person): Who,
@@ -178,7 +176,7 @@ pub(crate) async fn restart(
 /// Freezes all processes of a session's workers.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/freeze", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn freeze(
     Door(state): Door,
     Who(person): Who,
@@ -190,7 +188,7 @@ pub(crate) async fn freeze(
 /// Lets frozen processes of a session continue.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/thaw", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Session), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn thaw(
     Door(state): Door,
     Who(person): Who,
@@ -202,7 +200,7 @@ pub(crate) async fn thaw(
 /// Turns an unmanaged tmux session into a managed one. Its windows are left unchanged.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/adopt", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Session), (status = 400, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 200, body = Session)))]
 pub(crate) async fn adopt(
     Door(state): Door,
     Who(person): Who,
@@ -214,7 +212,7 @@ pub(crate) async fn adopt(
 /// Reports the uncommitted and unpushed work that deleting a session would lose.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/risk", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = Risk), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Risk)))]
 pub(crate) async fn risk(
     Door(state): Door,
     Who(person): Who,
@@ -226,7 +224,7 @@ pub(crate) async fn risk(
 /// Types text or presses keys in the active pane of a session.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/input", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path)), request_body = Input,
-    responses((status = 204), (status = 400, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 204)))]
 pub(crate) async fn input(
     Door(state): Door,
     Who(person): Who,
@@ -252,7 +250,7 @@ pub(crate) struct OutputParams {
 /// Returns the screen of a session's active pane, with history if requested.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/output", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path), OutputParams),
-    responses((status = 200, body = Output), (status = 404, body = Problem)))]
+    responses((status = 200, body = Output)))]
 pub(crate) async fn output(
     Door(state): Door,
     Who(person): Who,

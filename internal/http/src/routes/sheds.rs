@@ -4,7 +4,6 @@ use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
-use shed_api::Problem;
 use shed_api::shed::{
     CreateShed, DiskUseList, PatchShed, Progress, RebuildShed, Shed, ShedList, Stats, StatsList,
 };
@@ -39,8 +38,7 @@ pub(crate) struct CreateParams {
 /// Starts the creation of a shed. Its progress is at `/api/sheds/{n}/progress`. Closing the connection does not cancel it;
 /// `DELETE` does.
 #[utoipa::path(post, path = "/api/sheds", tag = "sheds", params(CreateParams), request_body = CreateShed,
-    responses((status = 202, body = Shed), (status = 201, body = Shed), (status = 400, body = Problem),
-        (status = 403, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 202, body = Shed), (status = 201, body = Shed)))]
 pub(crate) async fn create(
     Door(state): Door,
     Who(person): Who,
@@ -57,7 +55,7 @@ pub(crate) async fn create(
 
 /// Returns one shed.
 #[utoipa::path(get, path = "/api/sheds/{n}", tag = "sheds", params(("n" = String, Path)),
-    responses((status = 200, body = Shed), (status = 404, body = Problem)))]
+    responses((status = 200, body = Shed)))]
 pub(crate) async fn show(
     Door(state): Door,
     Who(person): Who,
@@ -69,7 +67,7 @@ pub(crate) async fn show(
 /// Changes limits and options of a shed, also while it runs.
 #[utoipa::path(patch, path = "/api/sheds/{n}", tag = "sheds", params(("n" = String, Path)),
     request_body = PatchShed,
-    responses((status = 200, body = Shed), (status = 400, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 200, body = Shed)))]
 pub(crate) async fn patch(
     Door(state): Door,
     Who(person): Who,
@@ -92,7 +90,7 @@ pub(crate) struct DeleteParams {
 /// Deletes a shed, its container and its volumes. Cancels a creation that is in progress; volumes that existed before it
 /// are kept.
 #[utoipa::path(delete, path = "/api/sheds/{n}", tag = "sheds", params(("n" = String, Path), DeleteParams),
-    responses((status = 204), (status = 404, body = Problem)))]
+    responses((status = 204)))]
 pub(crate) async fn delete(
     Door(state): Door,
     Who(person): Who,
@@ -122,8 +120,8 @@ macro_rules! changes {
     ($($(#[$doc:meta])* $name:ident = $path:literal, $request:expr;)*) => {$(
         $(#[$doc])*
         #[utoipa::path(post, path = $path, tag = "sheds", params(("n" = String, Path)),
-            responses((status = 200, body = Shed), (status = 404, body = Problem),
-                (status = 409, body = Problem), (status = 503, body = Problem)))]
+            responses((status = 200, body = Shed, headers(("x-shed-already" = bool,
+                description = "`true` if the shed was in that state already; absent otherwise.")))))]
         pub(crate) async fn $name(door: Door, who: Who, shed: OfShed) -> Answer<(HeaderMap, Json<Shed>)> {
             change(door, who, shed, $request).await
         }
@@ -146,7 +144,7 @@ changes! {
 /// Replaces a shed's container by a new one with the same volumes.
 #[utoipa::path(post, path = "/api/sheds/{n}/rebuild", tag = "sheds", params(("n" = String, Path)),
     request_body = RebuildShed,
-    responses((status = 200, body = Shed), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Shed)))]
 pub(crate) async fn rebuild(
     Door(state): Door,
     Who(person): Who,
@@ -158,7 +156,7 @@ pub(crate) async fn rebuild(
 
 /// Returns the progress of a creation as an event stream of `Progress` objects. It ends with the creation.
 #[utoipa::path(get, path = "/api/sheds/{n}/progress", tag = "sheds", params(("n" = String, Path)),
-    responses((status = 200, body = Progress, content_type = "text/event-stream"), (status = 404, body = Problem)))]
+    responses((status = 200, body = Progress, content_type = "text/event-stream")))]
 pub(crate) async fn progress(
     Door(state): Door,
     Who(person): Who,
@@ -187,7 +185,7 @@ pub(crate) struct LogParams {
 
 /// Returns the container's log: the messages of shed-init.
 #[utoipa::path(get, path = "/api/sheds/{n}/logs", tag = "sheds", params(("n" = String, Path), LogParams),
-    responses((status = 200, body = str), (status = 404, body = Problem)))]
+    responses((status = 200, body = str)))]
 pub(crate) async fn logs(
     Door(state): Door,
     Who(person): Who,
@@ -199,7 +197,7 @@ pub(crate) async fn logs(
 
 /// Returns the current resource usage of a running shed.
 #[utoipa::path(get, path = "/api/sheds/{n}/stats", tag = "sheds", params(("n" = String, Path)),
-    responses((status = 200, body = Stats), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Stats)))]
 pub(crate) async fn stats(
     Door(state): Door,
     Who(person): Who,

@@ -9,7 +9,7 @@ use axum::extract::{Extension, Path};
 use axum::response::Response;
 use serde::de::DeserializeOwned;
 use shed_api::stream::{AttachOpen, ConsoleOpen, ExecOpen, MAX_MESSAGE_BYTES, ServerFrame};
-use shed_api::{Code, Problem, Scope, ShedName};
+use shed_api::{Code, Scope, ShedName};
 use shed_core::{Attach, Error, Person, Started, Stream, Target};
 
 use crate::State;
@@ -30,7 +30,7 @@ pub(super) fn upgrade<F: Future<Output = ()> + Send + 'static>(
     serve: impl FnOnce(Arc<State>, WebSocket) -> F + Send + 'static,
 ) -> Answer<Response> {
     let upgrade = upgrade.map_err(|_| {
-        Refused::new(Code::InvalidRequest, "this route needs a WebSocket upgrade; see docs/API.md")
+        Refused::new(Code::UpgradeRequired, "this route needs a WebSocket upgrade; see docs/API.md")
     })?;
     let tasks = state.app.tasks();
     let upgrade = upgrade.max_message_size(max_bytes).max_frame_size(max_bytes);
@@ -73,8 +73,8 @@ async fn run_terminal(
 }
 
 /// Runs a command and streams its input and output over a WebSocket. The first message is an `ExecOpen`.
-#[utoipa::path(get, path = "/api/sheds/{n}/exec/stream", tag = "streams", params(("n" = String, Path)),
-    responses((status = 101, body = ServerFrame), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/api/sheds/{n}/exec/stream", tag = "commands", operation_id = "commands_stream", params(("n" = String, Path)),
+    responses((status = 101)))]
 pub(crate) async fn exec(
     Door(state): Door,
     Who(person): Who,
@@ -103,9 +103,9 @@ pub(crate) async fn exec(
 }
 
 /// Attaches to a session over a WebSocket, creating it if it does not exist. The first message is an `AttachOpen`.
-#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/attach", tag = "streams",
+#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/attach", tag = "sessions", operation_id = "sessions_attach",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 101, body = ServerFrame), (status = 404, body = Problem)))]
+    responses((status = 101)))]
 pub(crate) async fn attach(
     Door(state): Door,
     Who(person): Who,
@@ -124,8 +124,8 @@ pub(crate) async fn attach(
 }
 
 /// Opens a login shell without tmux over a WebSocket. The first message is a `ConsoleOpen`.
-#[utoipa::path(get, path = "/api/sheds/{n}/console", tag = "streams", params(("n" = String, Path)),
-    responses((status = 101, body = ServerFrame), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/api/sheds/{n}/console", tag = "commands", operation_id = "commands_console", params(("n" = String, Path)),
+    responses((status = 101)))]
 pub(crate) async fn console(
     Door(state): Door,
     Who(person): Who,
@@ -142,9 +142,9 @@ pub(crate) async fn console(
 }
 
 /// Connects to a port on a shed's loopback interface over a WebSocket. There is no opening message.
-#[utoipa::path(get, path = "/api/sheds/{n}/forward/{port}", tag = "streams",
+#[utoipa::path(get, path = "/api/sheds/{n}/forward/{port}", tag = "commands", operation_id = "commands_forward",
     params(("n" = String, Path), ("port" = u16, Path)),
-    responses((status = 101, body = ServerFrame), (status = 404, body = Problem)))]
+    responses((status = 101)))]
 pub(crate) async fn forward(
     Door(state): Door,
     Who(person): Who,
@@ -166,10 +166,10 @@ pub(crate) async fn forward(
     })
 }
 
-/// Connects a clone that needs a credential with its creator, who has offered it, over a WebSocket. See `Progress`.
-#[utoipa::path(get, path = "/api/sheds/{n}/lend/{id}", tag = "streams",
+/// Connects a clone with a credential that its creator lends, over a WebSocket. See `Progress`.
+#[utoipa::path(get, path = "/api/sheds/{n}/lend/{id}", tag = "sheds", operation_id = "sheds_lend",
     params(("n" = String, Path), ("id" = String, Path)),
-    responses((status = 101, body = ServerFrame), (status = 404, body = Problem)))]
+    responses((status = 101)))]
 pub(crate) async fn lend(
     Door(state): Door,
     Who(person): Who,

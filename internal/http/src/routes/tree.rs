@@ -5,7 +5,6 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use shed_api::Problem;
 use shed_api::git::{
     Checkpoint, CheckpointList, Diff, DiffNumbers, MadeCheckpoint, NewCheckpoint,
     RestoreCheckpoint, RestoredCheckpoint,
@@ -39,8 +38,10 @@ enum Format {
 #[into_params(parameter_in = Query)]
 pub(crate) struct DiffParams {
     /// State before the change: `base` (default), `head`, or the number of a checkpoint.
+    #[param(pattern = "^(base|head|worktree|[0-9]{1,18})$")]
     from: Option<String>,
     /// State after the change: `worktree` (default), `head`, or the number of a checkpoint.
+    #[param(pattern = "^(base|head|worktree|[0-9]{1,18})$")]
     to: Option<String>,
     /// Path of the only file or directory to compare.
     path: Option<String>,
@@ -53,11 +54,12 @@ pub(crate) struct DiffParams {
     format: Format,
 }
 
-/// Returns the changes of a session's files since its base, or between two of base, head, checkpoints and worktree.
-#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/diff", tag = "tree",
+/// Returns the changes of a session's files. They are the changes since its base, or between two of base, head, checkpoints
+/// and worktree.
+#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/diff", tag = "files", operation_id = "files_diff",
     params(("n" = String, Path), ("s" = String, Path), DiffParams),
-    responses((status = 200, body = Diff), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 200, content((Diff = "application/json"), (String = "text/x-patch")),
+        headers(("x-shed-truncated" = bool, description = "Whether a patch was cut at its size limit; only with `text/x-patch`.")))))]
 pub(crate) async fn diff(
     Door(state): Door,
     Who(person): Who,
@@ -77,10 +79,9 @@ pub(crate) async fn diff(
 }
 
 /// Returns the numbers of changed files, lines and commits since a session's base.
-#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/diff/numbers", tag = "tree",
+#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/diff/numbers", tag = "files", operation_id = "files_diff_numbers",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = DiffNumbers), (status = 404, body = Problem), (status = 409, body = Problem),
-        (status = 422, body = Problem)))]
+    responses((status = 200, body = DiffNumbers)))]
 pub(crate) async fn numbers(
     Door(state): Door,
     Who(person): Who,
@@ -89,12 +90,11 @@ pub(crate) async fn numbers(
     Ok(Json(state.app.files().diff_numbers(&person, &name, &session).await?))
 }
 
-/// Returns the numbers of changed files, lines and commits as an event stream, with an item after each change. It ends with
-/// the session or the link to its shed.
-#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/diff/watch", tag = "tree",
+/// Returns the numbers of changed files, lines and commits as an event stream. An event is sent after each change. The
+/// stream ends with the session or the link to its shed.
+#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/diff/watch", tag = "files", operation_id = "files_diff_watch",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = DiffNumbers, content_type = "text/event-stream"), (status = 404, body = Problem),
-        (status = 409, body = Problem)))]
+    responses((status = 200, body = DiffNumbers, content_type = "text/event-stream")))]
 pub(crate) async fn watch_numbers(
     Door(state): Door,
     Who(person): Who,
@@ -121,9 +121,9 @@ pub(crate) async fn watch_numbers(
 }
 
 /// Lists the checkpoints of a session, oldest first.
-#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/checkpoints", tag = "tree",
+#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/checkpoints", tag = "checkpoints", operation_id = "checkpoints_list",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = CheckpointList), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = CheckpointList)))]
 pub(crate) async fn checkpoints(
     Door(state): Door,
     Who(person): Who,
@@ -133,10 +133,9 @@ pub(crate) async fn checkpoints(
 }
 
 /// Creates a checkpoint of a session's files. If nothing has changed since the last one, returns that with status 200.
-#[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/checkpoints", tag = "tree",
+#[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/checkpoints", tag = "checkpoints", operation_id = "checkpoints_create",
     params(("n" = String, Path), ("s" = String, Path)), request_body = NewCheckpoint,
-    responses((status = 201, body = MadeCheckpoint), (status = 404, body = Problem), (status = 409, body = Problem),
-        (status = 422, body = Problem)))]
+    responses((status = 201, body = MadeCheckpoint), (status = 200, body = MadeCheckpoint)))]
 pub(crate) async fn checkpoint(
     Door(state): Door,
     Who(person): Who,
@@ -150,9 +149,9 @@ pub(crate) async fn checkpoint(
 }
 
 /// Returns one checkpoint.
-#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/checkpoints/{c}", tag = "tree",
+#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/checkpoints/{c}", tag = "checkpoints", operation_id = "checkpoints_show",
     params(("n" = String, Path), ("s" = String, Path), ("c" = u64, Path)),
-    responses((status = 200, body = Checkpoint), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = Checkpoint)))]
 pub(crate) async fn show(
     Door(state): Door,
     Who(person): Who,
@@ -162,10 +161,9 @@ pub(crate) async fn show(
 }
 
 /// Restores all or some of a session's files from a checkpoint. The state before is saved as a checkpoint of its own.
-#[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/checkpoints/{c}/restore", tag = "tree",
+#[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/checkpoints/{c}/restore", tag = "checkpoints", operation_id = "checkpoints_restore",
     params(("n" = String, Path), ("s" = String, Path), ("c" = u64, Path)), request_body = RestoreCheckpoint,
-    responses((status = 200, body = RestoredCheckpoint), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 200, body = RestoredCheckpoint)))]
 pub(crate) async fn restore(
     Door(state): Door,
     Who(person): Who,
@@ -178,10 +176,9 @@ pub(crate) async fn restore(
 }
 
 /// Creates a session in a new worktree with the files of a checkpoint.
-#[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/checkpoints/{c}/fork", tag = "tree",
+#[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/checkpoints/{c}/fork", tag = "checkpoints", operation_id = "checkpoints_fork",
     params(("n" = String, Path), ("s" = String, Path), ("c" = u64, Path)), request_body = NewSession,
-    responses((status = 201, body = Session), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 201, body = Session)))]
 pub(crate) async fn fork(
     Door(state): Door,
     Who(person): Who,

@@ -2,8 +2,7 @@
 
 use axum::response::Response;
 use serde::Deserialize;
-use shed_api::worker::WorkerServerFrame;
-use shed_api::{Code, Problem};
+use shed_api::Code;
 use shed_core::WatchWorker;
 use utoipa::IntoParams;
 
@@ -47,9 +46,9 @@ fn both<T>(names: &str, one: Option<T>, other: Option<T>) -> Answer<Option<(T, T
 
 /// Streams a worker's terminal over a WebSocket: earlier output, live output and input. A worker may have many viewers; its
 /// terminal takes the size of the primary one. Messages of the client are `WorkerClientFrame`s.
-#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/ws", tag = "streams",
+#[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/ws", tag = "workers", operation_id = "workers_watch",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path), WatchParams),
-    responses((status = 101, body = WorkerServerFrame), (status = 404, body = Problem)))]
+    responses((status = 101)))]
 pub(crate) async fn worker(
     Door(state): Door,
     Who(person): Who,

@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use shed_api::Code;
 use shed_api::worker::{NewWorker, OutputHits, OutputPage, Restart, Worker, WorkerList};
-use shed_api::{Code, Problem};
 use shed_core::OutputSearch;
 use utoipa::IntoParams;
 
@@ -22,7 +22,7 @@ const ASCIICAST: &str = "application/x-asciicast";
 /// Lists the workers of a session, in the order they were created.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path)),
-    responses((status = 200, body = WorkerList), (status = 404, body = Problem)))]
+    responses((status = 200, body = WorkerList)))]
 pub(crate) async fn list(
     Door(state): Door,
     Who(person): Who,
@@ -34,8 +34,7 @@ pub(crate) async fn list(
 /// Adds a worker to a session. Answers when its command runs or has ended.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/workers", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path)), request_body = NewWorker,
-    responses((status = 201, body = Worker), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 201, body = Worker)))]
 pub(crate) async fn add(
     Door(state): Door,
     Who(person): Who,
@@ -49,7 +48,7 @@ pub(crate) async fn add(
 /// Returns one worker.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path)),
-    responses((status = 200, body = Worker), (status = 404, body = Problem)))]
+    responses((status = 200, body = Worker)))]
 pub(crate) async fn show(
     Door(state): Door,
     Who(person): Who,
@@ -61,7 +60,7 @@ pub(crate) async fn show(
 /// Ends a worker's command, closes its window and removes the worker.
 #[utoipa::path(delete, path = "/api/sheds/{n}/sessions/{s}/workers/{w}", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path)),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 204)))]
 pub(crate) async fn remove(
     Door(state): Door,
     Who(person): Who,
@@ -74,8 +73,7 @@ pub(crate) async fn remove(
 /// Restarts a worker's command. It is ended first if it runs.
 #[utoipa::path(post, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/restart", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path)), request_body = Restart,
-    responses((status = 200, body = Worker), (status = 404, body = Problem), (status = 409, body = Problem),
-        (status = 422, body = Problem)))]
+    responses((status = 200, body = Worker)))]
 pub(crate) async fn restart(
     Door(state): Door,
     Who(person): Who,
@@ -103,7 +101,7 @@ pub(crate) struct PageParams {
 /// Returns a page of a worker's output. A page ends when it is full, or at the end of a run of the command.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/output", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path), PageParams),
-    responses((status = 200, body = OutputPage), (status = 400, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 200, body = OutputPage)))]
 pub(crate) async fn output(
     Door(state): Door,
     Who(person): Who,
@@ -149,8 +147,7 @@ pub(crate) struct CastParams {
 /// Returns a worker's output as a recording in the format asciicast v2.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/output/cast", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path), CastParams),
-    responses((status = 200, body = String, content_type = "application/x-asciicast"),
-        (status = 404, body = Problem), (status = 413, body = Problem)))]
+    responses((status = 200, body = String, content_type = "application/x-asciicast")))]
 pub(crate) async fn cast(
     Door(state): Door,
     Who(person): Who,
@@ -168,6 +165,7 @@ pub(crate) async fn cast(
 #[into_params(parameter_in = Query)]
 pub(crate) struct SearchParams {
     /// Text to search for. Matches are exact, including case.
+    #[param(min_length = 1, max_length = 1024)]
     q: String,
     /// Offset at which to begin: 0 when absent, or `next` of an earlier response.
     #[serde(default)]
@@ -176,10 +174,10 @@ pub(crate) struct SearchParams {
     max: Option<u32>,
 }
 
-/// Searches a worker's output and returns the matching lines without terminal control sequences.
+/// Searches a worker's output. The matching lines are returned without terminal control sequences.
 #[utoipa::path(get, path = "/api/sheds/{n}/sessions/{s}/workers/{w}/search", tag = "workers",
     params(("n" = String, Path), ("s" = String, Path), ("w" = String, Path), SearchParams),
-    responses((status = 200, body = OutputHits), (status = 400, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 200, body = OutputHits)))]
 pub(crate) async fn search(
     Door(state): Door,
     Who(person): Who,

@@ -34,7 +34,7 @@ async fn every_route_of_a_session_works_with_its_id() {
     assert_eq!(refused, (405, "method-not-allowed".to_owned()));
     // One that wants WebSocket says so, instead of that it is not there.
     let refused = door.refused(get(&format!("{alias}/attach"))).await;
-    assert_eq!(refused, (400, "invalid-request".to_owned()));
+    assert_eq!(refused, (426, "upgrade-required".to_owned()));
     assert_eq!(door.ask(ask("DELETE", &alias)).await.status, 204);
     assert_eq!(door.refused(get(&alias)).await, (404, "session-not-found".to_owned()));
     assert_eq!(door.json(get("/api/sessions"), 200).await["sessions"], json!([]));

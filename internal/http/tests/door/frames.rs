@@ -184,7 +184,7 @@ async fn a_caller_that_closes_is_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_without_an_upgrade_is_refused_like_any_other() {
     let door = Door::with_shed().await;
-    let invalid = (400, "invalid-request".to_owned());
+    let needed = (426, "upgrade-required".to_owned());
     for path in [
         ATTACH,
         "/api/sheds/a/console",
@@ -192,9 +192,11 @@ async fn a_request_without_an_upgrade_is_refused_like_any_other() {
         "/api/sheds/a/forward/80",
         "/api/sheds/a/lend/x",
     ] {
-        assert_eq!(door.refused(get(path)).await, invalid, "{path}");
+        let refused = door.ask(get(path)).await;
+        assert_eq!(refused.header("upgrade"), Some("websocket"), "{path}");
+        assert_eq!(refused.problem(), needed, "{path}");
         let request = get(path).header("connection", "upgrade").header("upgrade", "websocket");
-        assert_eq!(door.refused(request.header("sec-websocket-version", "12")).await, invalid);
+        assert_eq!(door.refused(request.header("sec-websocket-version", "12")).await, needed);
     }
     let upgrade = get("/api/sheds/b/console")
         .header("connection", "upgrade")

@@ -51,7 +51,7 @@ const fn route(
 pub(crate) const ROUTES: &[Route] = &[
     route("GET", "/api/health/live", Needs::Nothing, None, OK),
     route("GET", "/api/docs", Needs::Nothing, None, OK),
-    route("GET", "/api/openapi.json", READ, None, OK),
+    route("GET", "/api/openapi.json", Needs::Nothing, None, OK),
     route("GET", "/api/health/ready", READ, None, OK),
     route("GET", "/api/info", READ, None, OK),
     route("GET", "/metrics", READ, None, OK),

@@ -367,7 +367,7 @@ async fn invalid_messages_are_reported_and_harm_nobody() {
         (format!("{WORK}/sh/ws?from=3"), (400, "invalid-request")),
         (format!("{WORK}/sh/ws?viewer=a%20b"), (400, "invalid-request")),
         (format!("{WORK}/sh/ws?more=1"), (400, "invalid-request")),
-        (format!("{WORK}/sh/ws"), (400, "invalid-request")),
+        (format!("{WORK}/sh/ws"), (426, "upgrade-required")),
     ] {
         let refused = door.refused(get(&path)).await;
         assert_eq!((refused.0, refused.1.as_str()), code, "{path}");

@@ -1,6 +1,7 @@
 //! `shed sessions`: the list.
 
 use serde::Serialize;
+use shed_api::Code;
 use shed_api::name::printable;
 use shed_api::session::{Session, SessionList, SessionStatus, Warning};
 use shed_client::Client;
@@ -27,6 +28,9 @@ struct ServerWarning {
     /// Absent when the server does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     shed: Option<String>,
+    /// What the column STATUS shows.
+    #[serde(skip)]
+    code: Option<Code>,
     reason: String,
     /// Age of the last known state, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +64,9 @@ pub(super) async fn list(args: &ListArgs, context: &Context) -> Outcome {
             Err(failure) => {
                 missing = true;
                 let (server, reason) = (server.name.clone(), failure.text);
-                list.warnings.push(ServerWarning { server, shed: None, reason, age_ms: None });
+                let unanswered =
+                    ServerWarning { server, shed: None, code: None, reason, age_ms: None };
+                list.warnings.push(unanswered);
             }
         }
     }
@@ -110,8 +116,9 @@ impl List {
             answer.sessions.into_iter().map(|session| Row { server: server.clone(), session }),
         );
         self.warnings.extend(answer.warnings.into_iter().map(|warning| {
-            let Warning { shed, detail, age_ms, .. } = warning;
-            ServerWarning { server: server.clone(), shed: Some(shed), reason: detail, age_ms }
+            let Warning { shed, code, detail, age_ms } = warning;
+            let (server, shed) = (server.clone(), Some(shed));
+            ServerWarning { server, shed, code: Some(code), reason: detail, age_ms }
         }));
     }
 
@@ -126,23 +133,42 @@ impl List {
         }
         let mut rows: Vec<Vec<String>> = self.sessions.iter().map(|row| cells(row, args)).collect();
         for warning in &self.warnings {
-            let age = warning
-                .age_ms
-                .map(|ms| format!(", last seen {} ago", span_ms(ms)))
-                .unwrap_or_default();
-            let shed = warning.shed.clone().unwrap_or_else(|| "-".to_owned());
-            let mut cells = vec![shed];
+            let mut cells = vec![warning.shed.clone().unwrap_or_else(|| "-".to_owned())];
             if args.all {
                 cells.push(warning.server.clone());
             }
-            let kind = if warning.shed.is_none() { "unreachable: " } else { "" };
-            cells.extend(["-".to_owned(), format!("{kind}{}{age}", warning.reason)]);
+            // The reason follows the table: its length would widen the column of every row.
+            let status = warning.code.map_or("unreachable", Code::as_str);
+            cells.extend(["-".to_owned(), status.to_owned()]);
             cells.resize(head.len(), String::new());
             rows.push(cells);
         }
         rows.sort();
-        table(&head, rows)
+        let reasons = self.warnings.iter().map(|warning| warning.line(args.all));
+        with_reasons(table(&head, rows), reasons)
     }
+}
+
+impl ServerWarning {
+    /// The reason, for people.
+    fn line(&self, all: bool) -> String {
+        let who = match &self.shed {
+            Some(shed) if all => format!("{shed} on {}", self.server),
+            Some(shed) => shed.clone(),
+            None => self.server.clone(),
+        };
+        let age = self.age_ms.map(|ms| format!(", last seen {} ago", span_ms(ms)));
+        format!("{who}: {}{}", self.reason, age.unwrap_or_default())
+    }
+}
+
+/// A table, and below it why some of its rows lack data.
+pub(in crate::commands) fn with_reasons(
+    table: String,
+    reasons: impl Iterator<Item = String>,
+) -> String {
+    let reasons: String = reasons.map(|reason| reason + "\n").collect();
+    if reasons.is_empty() { table } else { format!("{table}\n{reasons}") }
 }
 
 fn cells(row: &Row, args: &ListArgs) -> Vec<String> {
