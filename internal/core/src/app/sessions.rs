@@ -120,7 +120,7 @@ impl Sessions {
     }
 
     fn by_id(&self, name: &ShedName, handle: &KeeperHandle, id: &str) -> Result<Session, Error> {
-        self.lists.find(name, handle, &requests::reference(id))
+        self.lists.find(name, handle, &id.parse()?)
     }
 
     pub(crate) async fn submit(

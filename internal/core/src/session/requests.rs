@@ -19,7 +19,7 @@ use crate::server::Server;
 use crate::session::handle::Message;
 use crate::session::handle::SessionOrder;
 use crate::session::{WORKSPACE, ids, template_list};
-use crate::shed::entered::{Entered, no_session};
+use crate::shed::entered::Entered;
 use crate::shed::handle::KeeperHandle;
 use crate::shed::registry::Registry;
 
@@ -76,7 +76,9 @@ pub(crate) fn plan(server: &Server, entered: &Entered, request: NewSession) -> R
             let found = work.find(other).filter(|known| {
                 known.row.spec.kind == SessionType::Worktree && known.row.spec.placed
             });
-            Some(found.ok_or_else(|| no_session(&entered.shed, &reference(other)))?)
+            let missing =
+                || Error::NoSession { shed: entered.shed.clone(), session: other.clone() };
+            Some(found.ok_or_else(missing)?)
         }
     };
     let hello = entered.link.hello();
@@ -173,9 +175,4 @@ pub(crate) fn worker_of<'a>(known: &'a Managed, worker: &str) -> Result<&'a Work
         session: known.row.name.clone(),
         worker: worker.to_owned(),
     })
-}
-
-/// How a session's name or id is written in a request. What is neither is shown as an id that no session has.
-pub(crate) fn reference(text: &str) -> SessionRef {
-    text.parse().unwrap_or(SessionRef::Id(0))
 }

@@ -52,6 +52,18 @@ async fn inside(test: &TestApp, made: &Session, line: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_worktree_cannot_be_shared_is_named_as_in_the_request() {
+    let test = with_repository().await;
+    for other in ["../../x", "none"] {
+        let request = NewSession { share: Some(other.to_owned()), ..worktree("fix") };
+        let made = test.app.sessions().create(&test.admin, &shed("a"), request).await;
+        let problem = problem(made);
+        assert_eq!(problem.code, Code::SessionNotFound);
+        assert!(problem.detail.contains(&format!("{other:?}")), "{}", problem.detail);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worktree_session_has_files_and_a_branch_of_its_own() {
     let test = with_repository().await;
     let made = make(&test, worktree("fix")).await;
