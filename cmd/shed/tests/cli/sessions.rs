@@ -166,10 +166,9 @@ async fn a_shed_that_cannot_be_asked_is_a_row_with_the_reason() {
     // A stopped shed is listed only when it is named.
     assert_eq!(env.run(&["sessions", "--strict"]).await.ok().lines().count(), 2);
     let list = env.run(&["sessions", "b", "--strict"]).await;
-    assert!(
-        list.ok().lines().any(|line| line.starts_with("b ") && line.contains("stopped")),
-        "{list:?}"
-    );
+    let lines: Vec<&str> = list.ok().lines().collect();
+    let row = |line: &&str| line.starts_with("b ") && line.contains("not-running");
+    assert!(lines.iter().any(row) && lines.contains(&"b: it is stopped"), "{list:?}");
     let json = env.run(&["sessions", "b", "--json"]).await.json();
     assert_eq!(json["sessions"], serde_json::json!([]));
     assert_eq!(json["warnings"][0]["shed"], "b");
