@@ -1,4 +1,6 @@
-//! `checkout PROGRAM ARGS…`: clones into the current directory so that a failure leaves nothing behind.
+//! `checkout PROGRAM ARGS…`: clones into the current directory, with submodules, so that a failure leaves nothing behind.
+//! Submodules and files of Git LFS that cannot be fetched are no failure: each is named in a line that begins with
+//! `incomplete: `.
 //!
 //! The clone is made in a staging directory, which is appended as the last argument and which only this program uses. When
 //! the clone is complete its entries are moved to the current directory. Existing files are never touched.
@@ -12,6 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
+use crate::git::{lfs, submodules};
 use crate::log;
 
 /// The staging directory. It is in the workspace, so that moving an entry is a rename.
@@ -20,6 +23,8 @@ const STAGING: &str = ".shed-clone";
 const KEPT: u8 = 10;
 /// Exit status: the directory has other files; nothing was done.
 const NOT_EMPTY: u8 = 11;
+/// Exit status: the clone is complete but for what the lines on standard error say.
+const INCOMPLETE: u8 = 12;
 /// Exit status: the program does not exist, as in shells.
 const MISSING: u8 = 127;
 
@@ -33,10 +38,15 @@ pub(crate) fn main(program: &str, args: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let cloned = clone(program, args);
-    let result = match cloned {
-        Ok(0) => move_up().map(|()| 0),
-        other => other,
+    let result = match clone(program, args) {
+        Ok((0, missing)) => move_up().map(|()| {
+            for line in &missing {
+                log::line(&format!("incomplete: {line}"));
+            }
+            if missing.is_empty() { 0 } else { INCOMPLETE }
+        }),
+        Ok((status, _)) => Ok(status),
+        Err(error) => Err(error),
     };
     // Fails after a successful move, which removes it. Otherwise the next attempt removes what is left.
     fs::remove_dir_all(STAGING).ok();
@@ -66,24 +76,76 @@ fn occupied() -> io::Result<Option<u8>> {
     Ok(others.next().is_some().then_some(NOT_EMPTY))
 }
 
-/// Runs the program to its end. A signal to this process is passed on, so that the program can clean up.
-fn clone(program: &str, args: &[String]) -> io::Result<u8> {
+/// Clones with submodules. Returns the exit status and what is missing.
+fn clone(program: &str, args: &[String]) -> io::Result<(u8, Vec<String>)> {
+    // The options before the subcommand hold for the submodules too: they lend credentials.
+    let options = args.iter().position(|word| word == "clone").unwrap_or_default();
+    let options: Vec<&str> = args[..options].iter().map(String::as_str).collect();
+    let git = |top: &Path, words: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(&options).arg("-C").arg(top).args(words);
+        run(command.env("GIT_LITERAL_PATHSPECS", "1"))
+    };
+    let mut missing = Vec::new();
+    let mut command = Command::new(program);
+    let status = run(command.args(args).arg(STAGING))?;
+    if status != 0 {
+        // git keeps a clone whose files it cannot check out.
+        let pointers: Vec<String> =
+            lfs::POINTERS.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let settings = pointers.iter().flat_map(|setting| ["-c", setting]);
+        let words: Vec<&str> = settings.chain(["reset", "--quiet", "--hard"]).collect();
+        if !Path::new(STAGING).join(".git").is_dir() || git(Path::new(STAGING), &words)? != 0 {
+            return Ok((status, missing));
+        }
+        missing.push(lfs::NOTE.to_owned());
+    }
+    let mut left = vec![(Path::new(STAGING).to_owned(), 0)];
+    let mut n_empty = 0;
+    while let Some((top, depth)) = left.pop() {
+        for path in submodules::paths(&top) {
+            let shown = path.to_string_lossy();
+            let words = ["submodule", "update", "--init", "--progress", "--", &*shown];
+            let within = top.join(&path);
+            if git(&top, &words)? != 0 {
+                n_empty += 1;
+                let shown = within.strip_prefix(STAGING).unwrap_or(&within).to_string_lossy();
+                missing.push(format!("submodule {shown:?} could not be fetched"));
+            } else if depth < submodules::MAX_DEPTH {
+                left.push((within, depth + 1));
+            }
+        }
+    }
+    if n_empty > 0 {
+        missing.push(format!("to fetch submodules: {}", submodules::COMMAND));
+    }
+    Ok((0, missing))
+}
+
+/// Runs a program to its end. A signal to this process is passed on, so that the program can clean up; it is an error then.
+fn run(command: &mut Command) -> io::Result<u8> {
     // Started before the signals are blocked, since it would inherit the mask. If it ends before, the first check notices.
-    let child = Command::new(program).args(args).arg(STAGING).stdin(Stdio::null()).spawn()?;
+    let child = command.stdin(Stdio::null()).env("GIT_LFS_SKIP_DOWNLOAD_ERRORS", "1").spawn()?;
     let pid = Pid::from_child(&child);
     let mut signals = SigSet::empty();
     for signal in [NixSignal::SIGCHLD, NixSignal::SIGHUP, NixSignal::SIGTERM, NixSignal::SIGINT] {
         signals.add(signal);
     }
     signals.thread_block()?;
+    let mut is_interrupted = false;
     loop {
         if let Some((_, status)) = waitpid(Some(pid), WaitOptions::NOHANG)? {
+            signals.thread_unblock()?;
+            if is_interrupted {
+                return Err(io::Error::from(io::ErrorKind::Interrupted));
+            }
             let status = std::process::ExitStatus::from_raw(status.as_raw());
             return Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
         }
         if let Ok(signal) = signals.wait()
             && signal != NixSignal::SIGCHLD
         {
+            is_interrupted = true;
             kill_process(pid, Signal::TERM).ok();
         }
     }

@@ -97,8 +97,12 @@ pub(crate) async fn launch(
     spawn: Spawn,
     fds: Vec<OwnedFd>,
 ) -> Result<Started, Refusal> {
+    let is_own = matches!(spawn.program, Program::Own(_));
     let command = command(settings, spawn)?;
     let Stage { pid, exit, mut control } = stages.take()?;
+    if is_own {
+        stages.reaper.keep_running(pid);
+    }
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     control.send(&command, &borrowed).await.map_err(no_resources)?;
     drop(borrowed);

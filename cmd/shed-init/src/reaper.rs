@@ -1,9 +1,9 @@
 //! The daemon's only call of `waitpid`: it reaps all children and passes each exit status to the task that waits for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use shed_link::Status;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -13,7 +13,14 @@ use crate::log;
 /// The children whose exit a task waits for. The lock is held for single lookups only.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reaper {
-    waiting: Arc<Mutex<HashMap<Pid, oneshot::Sender<Status>>>>,
+    waiting: Arc<Mutex<HashMap<Pid, Child>>>,
+}
+
+#[derive(Debug)]
+struct Child {
+    exit: oneshot::Sender<Status>,
+    /// Somebody who stops it has it continued.
+    continues: bool,
 }
 
 impl Reaper {
@@ -21,8 +28,19 @@ impl Reaper {
     /// between on this single-threaded runtime, so that no exit is missed.
     pub(crate) fn expect(&self, pid: Pid) -> oneshot::Receiver<Status> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(pid, sender);
+        self.waiting().insert(pid, Child { exit: sender, continues: false });
         receiver
+    }
+
+    /// Continues this child whenever a signal stops it: the server waits for what it sends.
+    pub(crate) fn keep_running(&self, pid: Pid) {
+        if let Some(child) = self.waiting().get_mut(&pid) {
+            child.continues = true;
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Pid, Child>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reaps children forever.
@@ -32,12 +50,17 @@ impl Reaper {
             return;
         };
         loop {
-            while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-                let waiting =
-                    self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
-                if let (Some(sender), Some(status)) = (waiting, exit_of(status)) {
+            while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+                if status.stopped() {
+                    if self.waiting().get(&pid).is_some_and(|child| child.continues) {
+                        kill_process(pid, Signal::CONT).ok();
+                    }
+                    continue;
+                }
+                let waiting = self.waiting().remove(&pid);
+                if let (Some(child), Some(status)) = (waiting, exit_of(status)) {
                     // Fails when the task has ended because the link is gone.
-                    sender.send(status).ok();
+                    child.exit.send(status).ok();
                 }
             }
             ended.recv().await;

@@ -22,6 +22,8 @@ const TERMINATED: u8 = 143;
 const HUNG_UP: u8 = 129;
 /// The byte that a terminal sends for Ctrl-C.
 const CTRL_C: u8 = 3;
+/// The most bytes that are kept while there is no connection: what a person types, or a small paste.
+const MAX_AHEAD_BYTES: usize = 4 << 10;
 /// The byte that a terminal sends for Ctrl-B, tmux's prefix key.
 const CTRL_B: u8 = 2;
 
@@ -171,13 +173,16 @@ pub(crate) struct LocalTerminal {
     keyboard: Keyboard,
     escape: Escape,
     signals: Signals,
+    /// What was typed while there was no connection, at most [`MAX_AHEAD_BYTES`].
+    ahead: Vec<u8>,
 }
 
 impl LocalTerminal {
     /// Starts to read the keyboard. The reading thread runs until the program ends, so open one per program.
     pub(crate) fn open() -> Result<Self, Failure> {
         let signals = Signals::listen()?;
-        Ok(Self { keyboard: Keyboard::start(), escape: Escape::default(), signals })
+        let (keyboard, escape) = (Keyboard::start(), Escape::default());
+        Ok(Self { keyboard, escape, signals, ahead: Vec::new() })
     }
 
     /// Sets whether the remote terminal is read-only.
@@ -186,7 +191,7 @@ impl LocalTerminal {
         self
     }
 
-    /// Returns when the user cancels: `~.`, Ctrl-C or a signal. Discards all other input.
+    /// Returns when the user cancels: `~.`, Ctrl-C or a signal. Other input is kept for the next connection.
     pub(crate) async fn cancelled(&mut self) -> End {
         loop {
             tokio::select! {
@@ -198,6 +203,8 @@ impl LocalTerminal {
                     if detached || passed.contains(&CTRL_C) {
                         return End::Detached;
                     }
+                    let room = MAX_AHEAD_BYTES.saturating_sub(self.ahead.len());
+                    self.ahead.extend(passed.into_iter().take(room));
                 }
                 _ = self.signals.interrupt.recv() => return End::Detached,
                 _ = self.signals.terminate.recv() => return End::Signalled(TERMINATED),
@@ -235,7 +242,10 @@ async fn until_end(
     out: Out,
 ) -> Result<End, Failure> {
     let ProcessStream { mut reader, input } = stream;
-    let LocalTerminal { keyboard, escape, signals } = local;
+    let LocalTerminal { keyboard, escape, signals, ahead } = local;
+    if !ahead.is_empty() {
+        input.send(std::mem::take(ahead).into()).await;
+    }
     loop {
         match next_event(&mut reader, Some(keyboard), signals).await {
             StreamEvent::Frame(frame) => {

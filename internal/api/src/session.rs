@@ -80,9 +80,20 @@ pub struct Session {
     /// The first of ten ports reserved for the session; absent if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// What its creation left out, for people: files that were not copied, submodules that could not be fetched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Its workers, in the order they were created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<Worker>,
+}
+
+/// A session that was deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeletedSession {
+    /// What was left out, for people: a teardown that did not end.
+    pub notes: Vec<String>,
 }
 
 words! {

@@ -142,6 +142,9 @@ pub struct Shed {
     pub link: LinkState,
     /// Number of sessions that are listed for the shed.
     pub session_count: u32,
+    /// What could not be fetched when it was created, for people: submodules, files of Git LFS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The engine's id of the container, for other tools; absent while there is no container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,

@@ -179,6 +179,10 @@ pub struct NamedTemplate {
     pub name: String,
     /// `server` or `repository`. A template of the repository takes precedence over the server's of the same name.
     pub source: String,
+    /// Directory of the repository that it is from, for sessions in that directory. Absent if it is of the server or of the
+    /// repository in the workspace itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
     /// The parsed template; absent when the file is invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,

@@ -1,10 +1,12 @@
 //! Calls for the server, sheds, sessions and access.
 
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use shed_api::Event;
 use shed_api::access::{IssuedToken, Key, KeyList, NewKey, NewToken, TokenList};
 use shed_api::server::{Health, HostKey, Info};
-use shed_api::session::{Input, NewSession, Output, PatchSession, Session, SessionList};
+use shed_api::session::{
+    DeletedSession, Input, NewSession, Output, PatchSession, Session, SessionList,
+};
 use shed_api::shed::{
     CreateShed, DiskUseList, PatchShed, RebuildShed, Shed, ShedList, Stats, StatsList,
 };
@@ -174,9 +176,13 @@ impl Client {
         shed: &str,
         session: &str,
         force: bool,
-    ) -> Result<(), ClientError> {
+    ) -> Result<DeletedSession, ClientError> {
         let query = if force { "?force=true" } else { "" };
-        self.send_only(Method::DELETE, &(session_path(shed, session) + query), NO_BODY).await
+        let answer = self.ask(Method::DELETE, &(session_path(shed, session) + query), None).await?;
+        if answer.status() == StatusCode::NO_CONTENT {
+            return Ok(DeletedSession::default());
+        }
+        self.read_json(answer).await
     }
 
     /// `POST …/sessions/{s}/input`.

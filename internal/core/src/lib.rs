@@ -46,7 +46,7 @@ pub use output::preview_stream::Shown;
 pub use output::viewer::{Viewer, WatchWorker};
 pub use session::settings::SessionSettings;
 pub use settings::{Clock, Defaults, PULSE, Settings};
-pub use shed::clone::{KEPT, NOT_EMPTY};
+pub use shed::clone::{INCOMPLETE, KEPT, NOT_EMPTY};
 pub use shed::creation::ProgressReader;
 pub use shed::handle::Answer;
 pub use shed_guest::{

@@ -26,6 +26,7 @@ pub(crate) mod keeper;
 pub(crate) mod layout;
 pub(crate) mod list;
 pub(crate) mod operations;
+pub(crate) mod plain_windows;
 pub(crate) mod requests;
 pub(crate) mod screen;
 pub(crate) mod settings;

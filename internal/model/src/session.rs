@@ -1,6 +1,7 @@
 //! A session: what it was created with, its status, and what may happen to it.
 
 pub mod batch;
+pub mod confine;
 pub mod deletion;
 pub mod life;
 mod names;
@@ -38,6 +39,9 @@ pub struct SessionSpec {
     /// The path of the repository that its worktree belongs to.
     #[serde(default)]
     pub repo: Option<String>,
+    /// The git directory of its worktree, as it was created; absent without one, and in rows of older versions.
+    #[serde(default)]
+    pub git_dir: Option<String>,
     /// Its branch; absent without a worktree.
     #[serde(default)]
     pub branch: Option<String>,
@@ -101,6 +105,12 @@ pub struct SessionSpec {
     /// The same on the host's monotonic clock; absent in rows of older versions.
     #[serde(default)]
     pub running_since_uptime: Option<Uptime>,
+    /// What its creation left out, in words.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// The restart in progress.
+    #[serde(default)]
+    pub restarting: Option<Restarting>,
     /// The deletion in progress; absent unless the status is `removing`.
     #[serde(default)]
     pub deletion: Option<Deletion>,
@@ -124,6 +134,15 @@ pub struct Deletion {
     pub was: SessionStatus,
 }
 
+/// A restart in progress, stored so that the server resumes it after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarting {
+    /// The id of the worker that is restarted; absent when all are.
+    pub worker: Option<String>,
+    /// Whether agents resume their conversations.
+    pub continues: bool,
+}
+
 impl SessionSpec {
     /// Of an unmanaged tmux session that becomes managed.
     pub fn adopted(directory: String) -> Self {
@@ -133,6 +152,7 @@ impl SessionSpec {
             tags: Vec::new(),
             directory,
             repo: None,
+            git_dir: None,
             branch: None,
             made_branch: false,
             base: None,
@@ -154,6 +174,8 @@ impl SessionSpec {
             closes: true,
             running_since: None,
             running_since_uptime: None,
+            notes: Vec::new(),
+            restarting: None,
             deletion: None,
         }
     }

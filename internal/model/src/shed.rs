@@ -42,6 +42,9 @@ pub struct ShedSpec {
     /// Whether its clone is complete; true if it has no repository.
     #[serde(default)]
     pub cloned: bool,
+    /// What could not be fetched for its clone, in words.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Whether its creation made its volumes. A cancelled creation removes only those.
     #[serde(default)]
     pub made_volumes: bool,

@@ -19,6 +19,8 @@ mod history;
 mod live;
 mod log;
 mod marks;
+mod modes;
+mod place;
 mod plain;
 mod reader;
 mod recover;

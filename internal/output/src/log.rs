@@ -32,6 +32,9 @@ const LINE_WINDOW: usize = 4 << 10;
 /// Smallest size of a chunk, in bytes. Smaller ones would need more space for file names than for data.
 const MIN_CHUNK_BYTES: u64 = 64;
 
+/// Smallest size of a chunk of a log with a small limit, in bytes: a block of most file systems.
+const SMALL_CHUNK_BYTES: u64 = 4 << 10;
+
 /// Size limits of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -46,6 +49,16 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { chunk_bytes: 2 << 20, live_bytes: 10 << 20, kept_bytes: 100 << 20 }
+    }
+}
+
+impl Limits {
+    /// Limits with which a log takes at most about `total` bytes on disk.
+    pub fn within(total: u64) -> Self {
+        let most = Self::default();
+        let chunk_bytes = (total / 8).clamp(SMALL_CHUNK_BYTES, most.chunk_bytes);
+        let live_bytes = (total / 2).clamp(chunk_bytes, most.live_bytes);
+        Self { chunk_bytes, live_bytes, kept_bytes: total.saturating_sub(live_bytes) }
     }
 }
 

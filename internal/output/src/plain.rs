@@ -10,8 +10,10 @@ pub(crate) enum Seen {
     Text,
     /// A tab.
     Tab,
-    /// The end of a line, or a jump elsewhere.
+    /// The end of a line: a line break, a carriage return, or the end of a sequence like them.
     Break,
+    /// The end of a sequence that moves the cursor elsewhere.
+    Jump(Jump),
     /// The end of a sequence that moves the cursor to the right.
     Skip(u16),
     /// The end of a sequence that sets the rows that scroll, or of one that resets the terminal (`None`).
@@ -24,6 +26,21 @@ pub(crate) enum Seen {
     Repeat(u16),
     /// Part of a sequence, or a control character.
     Control,
+}
+
+/// Where a sequence moves the cursor. Rows and columns are counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Jump {
+    /// Up or down, in the same column.
+    Rows(i32),
+    /// Up or down, to the first column.
+    Lines(i32),
+    /// To a row and a column.
+    To(u16, u16),
+    /// To a row, in the same column.
+    Row(u16),
+    /// To a column, in the same row.
+    Column(u16),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -149,8 +166,7 @@ impl Plain {
                     b'r' => Seen::Region(Some((first, second))),
                     b'L' | b'M' | b'S' | b'T' => Seen::Rows,
                     b'b' => Seen::Repeat(first.max(1)),
-                    b'A' | b'B' | b'E' | b'F' | b'H' | b'd' | b'f' => Seen::Break,
-                    _ => Seen::Control,
+                    _ => jump(byte, first, second).map_or(Seen::Control, Seen::Jump),
                 };
             }
             _ => {}
@@ -168,6 +184,22 @@ impl Plain {
     }
 }
 
+/// Where a CSI sequence with this last byte and these parameters moves the cursor.
+fn jump(last: u8, first: u16, second: u16) -> Option<Jump> {
+    let n = first.max(1);
+    let rows = i32::from(n);
+    Some(match last {
+        b'A' => Jump::Rows(-rows),
+        b'B' => Jump::Rows(rows),
+        b'F' => Jump::Lines(-rows),
+        b'E' => Jump::Lines(rows),
+        b'H' | b'f' => Jump::To(n, second.max(1)),
+        b'd' => Jump::Row(n),
+        b'G' | b'`' => Jump::Column(n),
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +210,7 @@ mod tests {
         for byte in bytes {
             match plain.next(*byte) {
                 Seen::Text => out.push(*byte),
-                Seen::Break => out.push(b'|'),
+                Seen::Break | Seen::Jump(_) => out.push(b'|'),
                 Seen::Skip(n) => out.extend(std::iter::repeat_n(b'.', usize::from(n))),
                 Seen::Tab => out.push(b' '),
                 _ => {}

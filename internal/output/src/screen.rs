@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::cast::unfinished;
 use crate::marks::Size;
+use crate::modes::Modes;
 use crate::plain::{CAN, ESCAPE, Plain, Seen};
 use crate::render::row_ansi;
 
@@ -55,6 +56,8 @@ pub struct Screen {
     held: Vec<u8>,
     /// Scroll regions of the main and the alternate screen, counted from 1; `None` for the whole screen.
     regions: [Option<(u16, u16)>; 2],
+    /// Modes that the model does not have.
+    modes: Modes,
     n_faults: u64,
     /// Lines that are kept above the screen.
     max_above: usize,
@@ -85,6 +88,7 @@ impl Screen {
             unfinished: Vec::new(),
             held: Vec::new(),
             regions: [None; 2],
+            modes: Modes::default(),
             n_faults: 0,
             credit: u64::MAX,
             n_uncredited: 0,
@@ -111,6 +115,10 @@ impl Screen {
         let mut drawn = 0;
         for (index, byte) in bytes.iter().enumerate().skip(n_held) {
             let seen = self.plain.next(*byte);
+            if self.plain.is_whole() && !self.unfinished.is_empty() {
+                self.unfinished.push(*byte);
+                self.modes.take(&self.unfinished);
+            }
             self.note_unfinished(*byte);
             self.n_uncredited += 1;
             let ready = &bytes[drawn..=index];
@@ -127,7 +135,12 @@ impl Screen {
                     self.draw(ready);
                     true
                 }
-                Seen::Text | Seen::Tab | Seen::Break | Seen::Skip(_) | Seen::Control => false,
+                Seen::Text
+                | Seen::Tab
+                | Seen::Break
+                | Seen::Jump(_)
+                | Seen::Skip(_)
+                | Seen::Control => false,
             };
             if is_done {
                 drawn = index + 1;
@@ -204,10 +217,13 @@ impl Screen {
         if screen.alternate_screen() {
             // The main screen appears when a program leaves the alternate one.
             Self::draw_one(self.main().screen(), self.regions[0], &mut out);
+            self.modes.keys(false, &mut out);
             out.extend_from_slice(b"\x1b[?1049h");
         }
         Self::draw_one(screen, self.regions[usize::from(screen.alternate_screen())], &mut out);
+        self.modes.keys(screen.alternate_screen(), &mut out);
         out.extend_from_slice(screen.input_mode_formatted().as_bytes());
+        self.modes.others(&mut out);
         out.extend_from_slice(&self.unfinished);
         out
     }

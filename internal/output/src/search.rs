@@ -1,8 +1,12 @@
 //! Search in the printed text of a log: without escape sequences, line by line.
 //!
 //! A line ends at a line break, at a carriage return (the following text overwrites it) and at a cursor movement to another
-//! position. Cursor movements to the right count as blanks, since programs use them between words.
+//! line or to the left. Cursor movements to the right count as blanks, since programs use them between words. A line that a
+//! program draws again at the same place counts once.
 
+use std::collections::HashSet;
+
+use crate::place::Place;
 use crate::plain::{Plain, Seen};
 use crate::{Error, MAX_PAGE_BYTES, Reader};
 
@@ -48,8 +52,13 @@ impl Reader {
             return Err(Error::Needle { n_bytes: text.len() });
         }
         let max_hits = max_hits.clamp(1, MAX_HITS);
-        let mut search =
-            Search { needle: text.as_bytes(), line: Line::default(), hits: Vec::new() };
+        let mut search = Search {
+            needle: text.as_bytes(),
+            line: Line::default(),
+            place: Place::default(),
+            drawn: HashSet::new(),
+            hits: Vec::new(),
+        };
         let mut plain = Plain::default();
         let mut epoch = None;
         let (mut at, mut n_scanned) = (from, 0);
@@ -64,19 +73,37 @@ impl Reader {
             if page.gap_before > 0 || page.epoch != epoch {
                 search.end_line();
                 (plain, epoch, resume) = (Plain::default(), page.epoch, page.start);
+                search.place = Place::default();
+                search.drawn.clear();
             }
             for (offset, byte) in (page.start..).zip(&page.bytes) {
                 match plain.next(*byte) {
-                    Seen::Text => search.line.push(*byte, offset),
-                    Seen::Tab => search.line.push(b' ', offset),
+                    Seen::Text => {
+                        search.line.push(*byte, offset);
+                        search.place.text(*byte);
+                    }
+                    Seen::Tab => {
+                        search.line.push(b' ', offset);
+                        search.place.tab();
+                    }
                     Seen::Skip(n) => {
-                        for _ in 0..n.min(MAX_BLANKS) {
-                            search.line.push(b' ', offset);
-                        }
+                        search.blanks(n, offset);
+                        search.place.skip(n);
                     }
                     Seen::Break => {
                         search.end_line();
+                        search.place.end_line(*byte);
                         resume = offset + 1;
+                    }
+                    Seen::Jump(jump) => {
+                        let mut place = search.place;
+                        if let Some(n) = place.jump(jump) {
+                            search.blanks(n, offset);
+                        } else {
+                            search.end_line();
+                            resume = offset + 1;
+                        }
+                        search.place = place;
                     }
                     Seen::Control
                     | Seen::Region(_)
@@ -106,10 +133,20 @@ impl Reader {
 struct Search<'n> {
     needle: &'n [u8],
     line: Line,
+    place: Place,
+    /// The lines of the hits, with their places.
+    drawn: HashSet<(Place, String)>,
     hits: Vec<Hit>,
 }
 
 impl Search<'_> {
+    /// The cursor moved to the right.
+    fn blanks(&mut self, n: u16, offset: u64) {
+        for _ in 0..n.min(MAX_BLANKS) {
+            self.line.push(b' ', offset);
+        }
+    }
+
     fn end_line(&mut self) {
         self.match_line();
         self.line.bytes.clear();
@@ -137,7 +174,10 @@ impl Search<'_> {
         if let Some(at) = line.windows(self.needle.len()).position(|part| part == self.needle) {
             let text = String::from_utf8_lossy(line);
             let text = text.replace(char::is_control, "\u{fffd}");
-            self.hits.push(Hit { offset: self.line.offset(at), line: text.trim_end().to_owned() });
+            let line = text.trim_end().to_owned();
+            if self.drawn.insert((self.place.line(), line.clone())) {
+                self.hits.push(Hit { offset: self.line.offset(at), line });
+            }
         }
     }
 }

@@ -162,6 +162,7 @@ mod tests {
                 allow_agent_forwarding: false,
                 git_identity: None,
                 cloned: true,
+                notes: Vec::new(),
                 made_volumes: true,
                 removal_keeps_volumes: false,
             },

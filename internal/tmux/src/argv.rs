@@ -179,6 +179,14 @@ pub fn marked_session(
     argv
 }
 
+/// Creates a session with a shell and a mark, and prints the window's id; fails if the session exists.
+pub fn marked_shell(name: &str, mark: &str, env: &[(String, String)]) -> Vec<String> {
+    let mut argv = words(&["new-session", "-d", "-s", name, "-P", "-F", "#{window_id}"]);
+    add_environment(&mut argv, env);
+    add_command(&mut argv, &["set-option", "-t", &format!("={name}:"), SESSION_MARK, mark]);
+    argv
+}
+
 /// Opens a worker's window in the background and prints its id. [`mark_worker`] must follow.
 pub fn marked_window(target: &Target, window: &WorkerWindow) -> Vec<String> {
     let pane = target.pane();

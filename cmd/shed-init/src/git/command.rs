@@ -230,10 +230,15 @@ impl Ended {
         Err(self.failure(what))
     }
 
+    /// Whether a signal that interrupts operations ended git.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        let interrupts = [Signal::HUP, Signal::INT, Signal::TERM].map(Signal::as_raw);
+        self.status.signal().is_some_and(|signal| interrupts.contains(&signal))
+    }
+
     /// The failure of an unsuccessful call, with the text `what`.
     pub(crate) fn failure(&self, what: &str) -> Failure {
-        let interrupts = [Signal::HUP, Signal::INT, Signal::TERM].map(Signal::as_raw);
-        if self.status.signal().is_some_and(|signal| interrupts.contains(&signal)) {
+        if self.is_interrupted() {
             return Failure::new(FailureKind::Interrupted, format!("{what}: git was interrupted"));
         }
         Failure::new(classify(&self.stderr), what.to_owned()).with_git(&self.stderr)

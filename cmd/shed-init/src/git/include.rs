@@ -1,6 +1,7 @@
 //! `.worktreeinclude`: names ignored or untracked files, such as `.env`, that are copied into a new worktree. The file has
 //! the format of `.gitignore`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -20,6 +21,8 @@ use super::repository::Repository;
 const NAME: &str = ".worktreeinclude";
 /// The longest `.worktreeinclude`, in bytes.
 const MAX_LIST_BYTES: u64 = 64 << 10;
+/// The most lines of a `.worktreeinclude` whose files do not all fit. Each takes a run of git.
+const MAX_ENTRIES: usize = 200;
 /// The permission bits that are copied.
 const MODE: u32 = 0o777;
 
@@ -49,30 +52,117 @@ pub(crate) fn copy(
         }
         Err(_) => return Ok(included),
     }
-    let pattern = format!("--exclude-from={NAME}");
-    let call = repository.git.call("ls-files").args(["-z", "-o", "-i", &pattern]);
-    let output = call.output("cannot list the files of .worktreeinclude")?;
-    for name in output.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    let patterns = vec![format!("--exclude-from={NAME}")];
+    let all = named(repository, &patterns)?;
+    let names = if Total::of(repository, &all).fits() {
+        all
+    } else {
+        whole_entries(repository, &list, &mut included)?
+    };
+    for name in names {
         interrupt.check()?;
-        match copy_file(&repository.toplevel, target, name, &included)? {
+        match copy_file(&repository.toplevel, target, &name, &included)? {
             Ok(n_bytes) => {
                 included.bytes += n_bytes;
                 included.n_copied += 1;
                 if included.copied.len() < MAX_SHORT_LIST {
-                    included.copied.push(quote_path(name));
+                    included.copied.push(quote_path(&name));
                 }
             }
-            Err(reason) => included.skip(name, reason),
+            Err(reason) => included.skip(&name, reason),
         }
     }
     Ok(included)
 }
 
+/// The number and size of files.
+#[derive(Debug, Default, Clone, Copy)]
+struct Total {
+    n_files: usize,
+    bytes: u64,
+}
+
+impl Total {
+    fn of(repository: &Repository, names: &[Vec<u8>]) -> Self {
+        let size = |name: &Vec<u8>| {
+            let path = repository.toplevel.join(OsStr::from_bytes(name));
+            fs::symlink_metadata(path).map_or(0, |file| if file.is_file() { file.len() } else { 0 })
+        };
+        Self { n_files: names.len(), bytes: names.iter().map(size).sum() }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            n_files: self.n_files + other.n_files,
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    fn fits(self) -> bool {
+        self.n_files <= MAX_INCLUDED_FILES && self.bytes <= MAX_INCLUDED_BYTES
+    }
+}
+
+/// The files that patterns name, as options of `git ls-files`.
+fn named(repository: &Repository, patterns: &[String]) -> Result<Vec<Vec<u8>>, Failure> {
+    let call = repository.git.call("ls-files").args(["-z", "-o", "-i"]).args(patterns);
+    let output = call.output("cannot list the files of .worktreeinclude")?;
+    let names = output.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(<[u8]>::to_vec).collect())
+}
+
+/// The files of the entries that fit into the limits, in order. Of an entry that does not fit nothing is copied: half of a
+/// directory of dependencies is of no use.
+fn whole_entries(
+    repository: &Repository,
+    list: &Path,
+    included: &mut Included,
+) -> Result<Vec<Vec<u8>>, Failure> {
+    let text = fs::read_to_string(list)
+        .map_err(|error| Failure::io("cannot read .worktreeinclude", &error))?;
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| is_entry(line)).collect();
+    let over = |total: Total| {
+        let (n_files, bytes) = (total.n_files, total.bytes);
+        let most = MAX_INCLUDED_BYTES >> 20;
+        format!(
+            "{n_files} files with {bytes} bytes; at most {MAX_INCLUDED_FILES} files and {most} MiB are copied in all"
+        )
+    };
+    if lines.len() > MAX_ENTRIES {
+        included.skip(NAME.as_bytes(), format!("it has more than {MAX_ENTRIES} lines"));
+        return Ok(Vec::new());
+    }
+    let (mut names, mut total) = (Vec::new(), Total::default());
+    let mut seen = BTreeSet::new();
+    for (n, line) in lines.iter().enumerate().filter(|(_, line)| !line.starts_with('!')) {
+        // What a later line takes back is not of this entry.
+        let back = lines[n..].iter().filter(|line| line.starts_with('!'));
+        let patterns: Vec<String> =
+            std::iter::once(line).chain(back).map(|line| format!("--exclude={line}")).collect();
+        let mut entry = named(repository, &patterns)?;
+        entry.retain(|name| !seen.contains(name));
+        let size = Total::of(repository, &entry);
+        if total.and(size).fits() {
+            total = total.and(size);
+            seen.extend(entry.iter().cloned());
+            names.extend(entry);
+        } else {
+            included.skip(line.as_bytes(), over(size));
+        }
+    }
+    Ok(names)
+}
+
+/// Whether a line of `.gitignore`'s format is a pattern.
+fn is_entry(line: &str) -> bool {
+    !line.is_empty() && !line.starts_with('#')
+}
+
 impl Included {
-    fn skip(&mut self, name: &[u8], reason: &str) {
+    fn skip(&mut self, name: &[u8], reason: impl Into<String>) {
         self.n_not_copied += 1;
         if self.not_copied.len() < MAX_SHORT_LIST {
-            self.not_copied.push(NotCopied { path: quote_path(name), reason: reason.to_owned() });
+            self.not_copied.push(NotCopied { path: quote_path(name), reason: reason.into() });
         }
     }
 }

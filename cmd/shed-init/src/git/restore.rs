@@ -17,6 +17,7 @@ use shed_link::git::{
 use super::checkpoint;
 use super::diff::is_in;
 use super::failure::Failure;
+use super::gitlink;
 use super::listing::{self, Change};
 use super::private_index::{PrivateIndex, Scratch};
 use super::repository::Repository;
@@ -118,6 +119,15 @@ fn apply(
     let unsaved: HashSet<&str> = skipped.iter().map(|file| file.path.as_str()).collect();
     let mut outcome = Outcome::default();
     let mut written = Vec::new();
+    let (submodules, changes): (Vec<Change>, Vec<Change>) =
+        changes.into_iter().partition(is_submodule);
+    for change in submodules {
+        let commit = gitlink::commit_in(wanted.git(), &change.path)?;
+        match gitlink::check_out(top, &change.path, &commit)? {
+            Some(reason) => outcome.kept.push(kept(&change, reason)),
+            None => outcome.done.push(change),
+        }
+    }
     // Deletions first, so that a file can take the place of a directory and the other way round.
     let (deleted, others): (Vec<Change>, Vec<Change>) =
         changes.into_iter().partition(|change| change.status == FileStatus::Deleted);
@@ -145,10 +155,15 @@ fn kept(change: &Change, reason: &str) -> KeptFile {
     KeptFile { path: quote_path(&change.path), reason: reason.to_owned() }
 }
 
+/// Whether a submodule has another commit.
+fn is_submodule(change: &Change) -> bool {
+    change.old_mode == GITLINK && change.new_mode == GITLINK
+}
+
 /// Why a file is kept, whatever is in the working tree.
 fn untouchable(change: &Change, unsaved: &HashSet<&str>) -> Option<&'static str> {
     if change.old_mode == GITLINK || change.new_mode == GITLINK {
-        return Some("it is a submodule");
+        return Some("it is a submodule, or becomes one");
     }
     let unsaved = unsaved.contains(quote_path(&change.path).as_str());
     unsaved.then_some(UNSAVED)

@@ -13,9 +13,11 @@ use super::directory;
 use super::failure::Failure;
 use super::include;
 use super::interrupt::Interrupt;
+use super::lfs;
 use super::refs::{self, Step};
 use super::repository::Repository;
 use super::revision::{self, ResolvedStart};
+use super::submodules;
 use super::worktrees;
 
 /// Things that were created. They are removed on drop, the last first, unless the list was cleared at the end.
@@ -83,7 +85,9 @@ fn create(request: &AddWorktree, interrupt: &Interrupt) -> Result<AddedWorktree,
     let start = branch(request, &mut attempt, &mut undo)?;
     interrupt.check()?;
     create_parents(path, &mut undo)?;
-    check_out(request, path, &mut undo)?;
+    let mut notes = check_out(request, path, &mut undo)?;
+    interrupt.check()?;
+    notes.extend(submodules::check_out(&repository, path, interrupt)?);
     interrupt.check()?;
     let included = include::copy(&repository, path, interrupt)?;
     interrupt.check()?;
@@ -96,6 +100,9 @@ fn create(request: &AddWorktree, interrupt: &Interrupt) -> Result<AddedWorktree,
         copied_bytes: included.bytes,
         not_copied: included.not_copied,
         n_not_copied: included.n_not_copied,
+        git_dir: worktrees::record(&repository, path)
+            .and_then(|record| record.into_os_string().into_string().ok()),
+        notes,
     };
     attempt.finish(&added)?;
     undo.created.clear();
@@ -127,10 +134,11 @@ pub(crate) fn recreate(
         let is_free = repository.commit_of(&name)?.is_some()
             && refuse_if_in_use(repository, &name, branch.as_str()).is_ok();
         if is_free {
-            return add().arg("--").arg(path).arg(branch.as_str()).done(&text);
+            let add = || add().arg("--").arg(path).arg(branch.as_str());
+            return lfs::or_pointers(add, &text).map(drop);
         }
     }
-    add().args(["--detach", "--"]).arg(path).arg(commit).done(&text)
+    lfs::or_pointers(|| add().args(["--detach", "--"]).arg(path).arg(commit), &text).map(drop)
 }
 
 /// Removes a branch's section of the configuration. Most branches have none.
@@ -267,12 +275,19 @@ fn create_parents(path: &Path, undo: &mut Undo<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_out(request: &AddWorktree, path: &Path, undo: &mut Undo<'_>) -> Result<(), Failure> {
+/// Checks out the branch. Returns what is missing, in words.
+fn check_out(
+    request: &AddWorktree,
+    path: &Path,
+    undo: &mut Undo<'_>,
+) -> Result<Vec<String>, Failure> {
     let shown = quote_path(path.as_os_str().as_encoded_bytes());
     let text = format!("cannot create worktree {shown}");
     // Created here, so that no other process can create it. git accepts an empty directory.
     fs::create_dir(path).map_err(|error| Failure::io(&text, &error))?;
     undo.created.push(Created::Worktree(path.to_owned()));
     let args = ["add", "--quiet", "--", request.path.as_str(), request.branch.as_str()];
-    undo.repository.git.call("worktree").args(args).done(&text)
+    let add = || undo.repository.git.call("worktree").args(args);
+    let is_without = lfs::or_pointers(add, &text)?;
+    Ok(is_without.then(|| lfs::NOTE.to_owned()).into_iter().collect())
 }

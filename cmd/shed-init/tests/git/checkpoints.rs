@@ -205,7 +205,7 @@ fn only_the_named_files_are_restored() {
 }
 
 #[test]
-fn a_submodule_is_kept_and_reported() {
+fn a_submodule_goes_back_to_its_commit_unless_something_would_be_lost() {
     let (repo, other) = (Repo::new(), Repo::new());
     let url = other.top();
     let words = [
@@ -224,11 +224,23 @@ fn a_submodule_is_kept_and_reported() {
     git_in(&sub, &["commit", "-q", "--allow-empty", "-m", "moved"]);
     let moved = git_in(&sub, &["rev-parse", "HEAD"]);
     repo.write("a", "x\n");
-    let restored = repo.restore(1);
-    assert_eq!(restored.kept[0].path, "sub");
-    assert!(restored.kept[0].reason.contains("submodule"));
-    assert_eq!(git_in(&sub, &["rev-parse", "HEAD"]), moved);
+    let kept = |restored: shed_link::git::Restored| {
+        assert_eq!(restored.kept[0].path, "sub");
+        assert_eq!(git_in(&sub, &["rev-parse", "HEAD"]), moved);
+        restored.kept[0].reason.clone()
+    };
+    repo.write("sub/new", "x");
+    assert_eq!(kept(repo.restore(1)), "it is a submodule with changed files");
     assert_eq!(repo.read("a"), "one\ntwo\n");
+    fs::remove_file(sub.join("new")).unwrap();
+    git_in(&sub, &["checkout", "-q", "--detach"]);
+    git_in(&sub, &["branch", "-q", "-D", "main"]);
+    assert_eq!(kept(repo.restore(1)), "it is a submodule whose commit is on no branch");
+    git_in(&sub, &["branch", "-q", "mine"]);
+    let restored = repo.restore(1);
+    assert_eq!((restored.n_kept, restored.files[0].path.as_str()), (0, "sub"));
+    assert_ne!(git_in(&sub, &["rev-parse", "HEAD"]), moved);
+    assert_eq!(git_in(&sub, &["rev-parse", "mine"]), moved);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod attempts;
 mod beside;
 mod checkpoints;
+mod complete;
 mod diffs;
 mod hidden;
 mod hostile;

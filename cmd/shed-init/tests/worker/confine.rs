@@ -66,3 +66,46 @@ fn a_command_that_cannot_be_confined_as_requested_is_not_started() {
     );
     assert!(!shed.work().join("ran").exists());
 }
+
+#[test]
+fn a_confined_command_commits_in_a_worktree_and_cannot_configure_the_repository() {
+    let shed = Shed::new();
+    let of = epoch(1, 1);
+    // Not in `/tmp`, which may be writable for other reasons.
+    let outside = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let top = outside.path();
+    let git = |words: &[&str]| {
+        let identity = ["-c", "user.name=t", "-c", "user.email=t"];
+        let mut git = std::process::Command::new("git");
+        let ran = git.args(identity).args(words).current_dir(top).status().unwrap();
+        assert!(ran.success(), "{words:?}");
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    git(&["worktree", "add", "-q", "tree"]);
+    let script = format!(
+        "cd {} && echo x > new && git add new || exit 10; \
+         git -c user.name=t -c user.email=t commit -q -m mine || exit 11; \
+         git config a.b c 2>/dev/null && exit 20; \
+         echo x 2>/dev/null > {}/.git/hooks/pre-commit && exit 21; exit 0",
+        top.join("tree").display(),
+        top.display()
+    );
+    let mut plan = line(of, &script);
+    let of_git = ["worktrees/tree", "objects", "refs", "logs"];
+    let mut write: Vec<_> = of_git.iter().map(|name| top.join(".git").join(name)).collect();
+    write.push(top.join("tree"));
+    plan.confine = Some(paths(&write.iter().map(std::path::PathBuf::as_path).collect::<Vec<_>>()));
+    shed.run(plan);
+    let mut collector = shed.collector();
+    collector.found(of);
+    collector.follow(of, 0);
+    let (output, items) = collector.read_all(of, 0);
+    match items.last().unwrap() {
+        Item::Refused { refusal: Refusal::CannotConfine(_), .. } => {}
+        Item::Exit { status, .. } => {
+            assert_eq!(*status, Status::Code(0), "{}", String::from_utf8_lossy(&output));
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
+use shed_api::name::printable;
 use shed_api::problem::exit;
 use shed_api::shed::{CreateShed, GitIdentity, Mount, Network, Progress};
 use shed_api::{Code, ShedStatus};
@@ -114,6 +115,9 @@ async fn finish(client: &Client, name: &str, context: &Context) -> Outcome {
             .with_status(exit::UNREACHABLE)
             .hint(format!("shed show {name}")));
     }
+    for note in &shed.notes {
+        context.out.say(&format!("shed {name}: {}", printable(note)));
+    }
     context.out.data(&shed, || format!("{name}\n"))?;
     if !context.out.is_json() {
         let next = if shed.status == ShedStatus::Running { "attach" } else { "start" };
@@ -153,9 +157,7 @@ async fn try_follow(
         match step {
             Progress::Step { text, percent } => {
                 let percent = percent.map(|percent| format!(" {percent}%")).unwrap_or_default();
-                context
-                    .out
-                    .progress(&format!("{name}: {}{percent}", shed_api::name::printable(&text)));
+                context.out.progress(&format!("{name}: {}{percent}", printable(&text)));
             }
             Progress::Lend { id, what } => {
                 let repo = request.repo.clone().unwrap_or_default();

@@ -1,5 +1,6 @@
 //! One operation on several things: all are tried, and the first failure gives the exit status.
 
+use shed_api::name::printable;
 use shed_api::session::Session;
 use shed_client::ClientError;
 
@@ -33,11 +34,25 @@ pub(crate) async fn each_session(
     let Targets { name, sessions } = targets;
     let mut after = Vec::new();
     let one = async |session: &str| {
-        after.push(operation(&name, session).await?);
+        let changed = operation(&name, session).await?;
         context.out.say(&format!("session {name}/{session} {done}"));
+        say_rest(&changed, context);
+        after.push(changed);
         Ok(())
     };
     let status = each(&sessions, context, one).await;
     context.out.data(&after, String::new)?;
     Ok(status)
+}
+
+/// Says what an operation on a session left out.
+pub(crate) fn say_rest(session: &Session, context: &Context) {
+    for note in session.reason.iter().chain(&session.notes) {
+        context.out.say(&format!(
+            "session {}/{}: {}",
+            session.shed_name,
+            session.name,
+            printable(note)
+        ));
+    }
 }

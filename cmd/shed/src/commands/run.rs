@@ -12,6 +12,7 @@ use shed_api::stream::AttachOpen;
 use shed_client::{Client, ClientError};
 
 use super::attach;
+use super::each::say_rest;
 use super::limits::Limits;
 use super::output::{Ending, Output, first_worker};
 use crate::candidates::sheds;
@@ -137,6 +138,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let made = client.new_session(&name, &request).await;
     let made = made.map_err(|error| unanswered(error, &name, request.name.as_deref()))?;
     context.out.say(&format!("session {name}/{} was created", made.name));
+    say_rest(&made, context);
     if detach {
         context.out.data(&made, || format!("{}\n", made.name))?;
         return Ok(0);

@@ -2,6 +2,7 @@
 
 use clap_complete::ArgValueCandidates;
 use shed_api::Shed;
+use shed_api::name::printable;
 use shed_api::size::show_size;
 
 use super::each::each;
@@ -51,6 +52,7 @@ fn text(shed: &Shed) -> String {
         let branch = shed.branch.as_ref().map(|branch| format!(" ({branch})")).unwrap_or_default();
         rows.push(("repo", format!("{repo}{branch}")));
     }
+    rows.extend(shed.notes.iter().map(|note| ("note", printable(note))));
     let limits = &shed.limits;
     let memory = show_size(limits.memory_bytes);
     rows.push((

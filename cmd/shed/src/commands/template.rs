@@ -117,7 +117,11 @@ fn rows(templates: &[NamedTemplate]) -> String {
             (None, Some(template)) => template.description.clone().unwrap_or_default(),
             (None, None) => String::new(),
         };
-        vec![printable(&row.name), row.source.clone(), printable(&description)]
+        let source = match &row.directory {
+            Some(directory) => format!("{} {}", row.source, printable(directory)),
+            None => row.source.clone(),
+        };
+        vec![printable(&row.name), source, printable(&description)]
     });
     table(&["TEMPLATE", "SOURCE", "DESCRIPTION"], rows.collect())
 }

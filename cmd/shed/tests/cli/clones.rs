@@ -74,6 +74,43 @@ async fn a_repository_is_cloned_with_the_local_git_identity() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clone_has_its_submodules_and_names_those_that_it_lacks() {
+    let env = TestEnv::empty().await;
+    let inner = repository(&env, "inner.git");
+    std::fs::rename(env.path("work"), env.path("inner")).unwrap();
+    let outer = repository(&env, "outer.git");
+    let work = env.path("work");
+    for path in ["a-gone", "there"] {
+        let allow = ["-c", "protocol.file.allow=always"];
+        git(&work, &[&allow[..], &["submodule", "-q", "add", &inner, path]].concat());
+    }
+    git(&work, &["config", "-f", ".gitmodules", "submodule.a-gone.url", "file:///nonexistent"]);
+    git(&work, &["commit", "-q", "-a", "-m", "submodules"]);
+    git(&work, &["push", "-q", env.path("outer.git").to_str().unwrap(), "main"]);
+    // git takes submodules from directories only if it is told to.
+    let made = env
+        .run(&[
+            "create",
+            "web",
+            "-e",
+            "GIT_CONFIG_COUNT=1",
+            "-e",
+            "GIT_CONFIG_KEY_0=protocol.file.allow",
+            "-e",
+            "GIT_CONFIG_VALUE_0=always",
+            "--repo",
+            &outer,
+        ])
+        .await;
+    let stderr = &made.stderr;
+    assert!(stderr.contains("submodule \"a-gone\" could not be fetched"), "{stderr}");
+    assert!(stderr.contains("git submodule update --init --recursive"), "{stderr}");
+    assert_eq!(env.run(&["exec", "web", "cat", "there/README"]).await.ok(), "main\n");
+    let shed = env.run(&["show", "web", "--json"]).await.json();
+    assert_eq!((&shed["status"], shed["notes"].as_array().unwrap().len()), (&"running".into(), 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_clone_can_be_retried() {
     let env = TestEnv::empty().await;
     let url = format!("file://{}", env.path("later.git").display());

@@ -127,6 +127,20 @@ async fn a_worktree_starts_at_its_base_and_is_deleted_with_force() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_deletion_of_a_shed_counts_all_sessions_and_names_work() {
+    let (env, directory) = with_worktree().await;
+    env.run(&["run", "a", "-w", "-n", "idle", "-d", "--", "cat"]).await.ok();
+    run_inside(&env, &directory, "touch new").await;
+    env.run(&["terminate", "a", "fix"]).await.ok();
+    let mut terminal = env.terminal(&["delete", "a"]);
+    let seen = terminal.until("delete shed a (running, 2 sessions) and all its files?").await;
+    assert!(seen.contains("session a/fix has 1 uncommitted file"), "{seen}");
+    assert!(!seen.contains("a/idle"), "{seen}");
+    terminal.keys("\r").await;
+    terminal.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn setup_runs_before_the_worker_and_teardown_before_the_removal() {
     let (env, _) = with_worktree().await;
     let done = env.path("torn-down");

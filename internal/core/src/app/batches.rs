@@ -1,6 +1,7 @@
 //! The same operation on several sessions.
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -137,8 +138,9 @@ impl Batches {
                 "restarted"
             }
             BatchOp::Delete => {
-                self.sessions.delete(person, shed, &session, batch.force).await?;
-                "deleted"
+                let deleted = self.sessions.delete(person, shed, &session, batch.force).await?;
+                let said = iter::once("deleted".to_owned()).chain(deleted.notes);
+                return Ok(said.collect::<Vec<_>>().join("; "));
             }
             BatchOp::Freeze => {
                 self.sessions.freeze(person, shed, &session, true).await?;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use shed_api::git::Risk;
-use shed_api::session::{Input, NewSession, PatchSession, Session, SessionList, Warning};
+use shed_api::session::{
+    DeletedSession, Input, NewSession, PatchSession, Session, SessionList, Warning,
+};
 use shed_api::worker::Restart;
 use shed_api::{SessionName, SessionRef, ShedName, ShedStatus};
 use shed_model::session::life::Operation;
@@ -140,19 +142,22 @@ impl Sessions {
         name: &ShedName,
         target: &SessionRef,
         force: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<DeletedSession, Error> {
         let caller = Caller::drive(person, name, "to delete a session");
         match self.registry.managed(&caller, target) {
             Ok(found) => requests::delete(&self.registry, &caller, found, force).await,
             Err(Error::Unmanaged { .. }) => {
-                unmanaged::kill(&self.registry.enter_awake(&caller).await?, &caller, target).await
+                let entered = self.registry.enter_awake(&caller).await?;
+                unmanaged::kill(&entered, &caller, target).await?;
+                Ok(DeletedSession::default())
             }
             Err(Error::NoSession { shed, session }) => {
                 // It may be too new for the table.
                 let entered = self.registry.enter_awake(&caller).await?;
                 entered.needs_tmux()?;
                 if entered.exists(target).await? {
-                    return unmanaged::kill(&entered, &caller, target).await;
+                    unmanaged::kill(&entered, &caller, target).await?;
+                    return Ok(DeletedSession::default());
                 }
                 Err(Error::NoSession { shed, session })
             }

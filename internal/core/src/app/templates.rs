@@ -26,7 +26,7 @@ impl Templates {
             let view = handle.view.borrow();
             view.link.clone().filter(|_| view.can_be_entered())
         };
-        template_list::list(&self.server, link.as_ref(), None).await
+        template_list::list(&self.server, link.as_ref()).await
     }
 
     /// Reads a template as it is read when a session is created from it. Errors name the line.

@@ -82,9 +82,26 @@ async fn find(link: &Link, dir: &str, tests: &[&str]) -> Result<Vec<String>, Err
     Ok(paths)
 }
 
-/// The repository's templates, by name, or only the one named `only`, which was parsed before.
-pub(crate) async fn templates(link: &Link, only: Option<&str>) -> Result<Vec<File>, Error> {
-    let dir = format!("{}/{IN_REPOSITORY}", workspace(link));
+/// The directories of the workspace that have templates, sorted: repositories that are not the workspace itself.
+pub(crate) async fn template_dirs(link: &Link) -> Result<Vec<String>, Error> {
+    let root = workspace(link);
+    let mut found = Vec::new();
+    let below = find(link, root, &["-type", "d", "!", "-name", ".*"]).await?;
+    for dir in below.into_iter().take(MAX_REPOSITORIES) {
+        if !find(link, &format!("{dir}/{IN_REPOSITORY}"), &["-name", "*.toml"]).await?.is_empty() {
+            found.push(dir);
+        }
+    }
+    Ok(found)
+}
+
+/// The templates of the repository at `top`, by name, or only the one named `only`, which was parsed before.
+pub(crate) async fn templates(
+    link: &Link,
+    top: &str,
+    only: Option<&str>,
+) -> Result<Vec<File>, Error> {
+    let dir = format!("{top}/{IN_REPOSITORY}");
     let pattern = format!("{}{SUFFIX}", only.unwrap_or("*"));
     let mut paths = find(link, &dir, &["-name", &pattern, "-type", "f"]).await?;
     paths.truncate(MAX_TEMPLATES);

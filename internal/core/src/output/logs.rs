@@ -149,8 +149,7 @@ impl Logs {
             cell.is_over.store(false, Ordering::Release);
             return Ok(Arc::clone(cell));
         }
-        let limits =
-            Limits { kept_bytes: kept_bytes.unwrap_or(self.inner.kept_bytes), ..Limits::default() };
+        let limits = Limits::within(kept_bytes.unwrap_or(self.inner.kept_bytes));
         let log = Log::open(&self.dir(shed, worker), limits)?;
         let (end, epoch) = (log.end(), log.epoch().unwrap_or(0));
         self.note_end(worker, end);

@@ -1,6 +1,6 @@
 //! How the rest of the server reaches the session keeper of a shed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shed_api::Actor;
@@ -10,7 +10,9 @@ use shed_model::session::life::Operation;
 use shed_model::session::plan::Plan;
 use shed_model::session::{Managed, SessionRow};
 use shed_model::worker::{WorkerReport, WorkerRow};
+use shed_tmux::listing::WindowRow;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::session::view::WorkView;
@@ -32,6 +34,36 @@ pub(crate) struct Seen {
 /// Where the result of an operation goes.
 pub(crate) type Answer = oneshot::Sender<Result<(), Error>>;
 
+/// What an operation left out, in words, for its caller. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notes(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    notes: Vec<String>,
+    /// Those of callers who wait for the same operation.
+    others: Vec<Notes>,
+}
+
+impl Notes {
+    pub(crate) fn add(&self, note: &str) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.notes.push(note.to_owned());
+        for other in &noted.others {
+            other.add(note);
+        }
+    }
+
+    /// From now on, adds to these as well.
+    pub(crate) fn add_to(&self, other: &Self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).others.push(other.clone());
+    }
+
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).notes.clone()
+    }
+}
+
 /// The options of an operation. They are not stored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SessionOrder {
@@ -49,6 +81,12 @@ pub(crate) struct SessionOrder {
     pub(crate) patch: Option<Box<PatchSession>>,
     /// Terminate: the reason, in words.
     pub(crate) why: Option<String>,
+    /// Delete: ends the teardown.
+    pub(crate) cut: CancellationToken,
+    /// Delete: what was left out.
+    pub(crate) notes: Notes,
+    /// Restore: the windows that it had beside those of its workers.
+    pub(crate) windows: Vec<WindowRow>,
 }
 
 /// What a session keeper is sent.

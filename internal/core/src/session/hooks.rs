@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use shed_api::worker::WorkerStatus;
-use shed_link::git::{AddWorktree, Branch, ContainerPath, GitDone, GitOp, Rev, Start as GitStart};
+use shed_link::git::{
+    AddWorktree, AddedWorktree, Branch, ContainerPath, GitDone, GitOp, Rev, Start as GitStart,
+};
 use shed_model::worker::{Opening, WorkerRow, WorkerSpec, exit_note};
 use shed_tmux::argv;
 use tokio::time::timeout;
@@ -14,12 +16,17 @@ use crate::Error;
 use crate::files::worktree::{facts, git_name, tree_view};
 use crate::session::env::SessionOpEnv;
 use crate::session::ids;
-use crate::session::windows::{self, tmux};
+use crate::session::operations::end_everything;
+use crate::session::windows::{self, GRACE, tmux};
 use shed_guest::git::{git, unexpected};
 use shed_model::session::Managed;
 
-/// How long a setup or teardown may take.
-const HOOK_LIMIT: Duration = Duration::from_secs(1800);
+/// How long a setup may take.
+const SETUP_LIMIT: Duration = Duration::from_secs(1800);
+/// How long a teardown may take.
+const TEARDOWN_LIMIT: Duration = Duration::from_secs(300);
+/// How long a deletion with force waits for the teardown.
+const FORCED_TEARDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Makes the worktree, if the session needs one and has none.
 pub(crate) async fn place(env: &SessionOpEnv) -> Result<(), Error> {
@@ -42,9 +49,7 @@ pub(crate) async fn place(env: &SessionOpEnv) -> Result<(), Error> {
     let GitDone::Worktree(added) = done else {
         return Err(unexpected().into());
     };
-    if !added.not_copied.is_empty() {
-        tracing::info!(shed = %env.shed, session = %known.row.name, n = added.n_not_copied, "some files of .worktreeinclude were not copied");
-    }
+    let notes = notes(&added);
     // A branch that exists is compared with the default branch, not with itself.
     let compared = if spec.existing_branch {
         facts(&link, repo).await?.default_branch
@@ -54,12 +59,31 @@ pub(crate) async fn place(env: &SessionOpEnv) -> Result<(), Error> {
     let change = move |known: &mut Managed| {
         let spec = &mut known.row.spec;
         spec.placed = true;
+        spec.notes = notes;
+        spec.git_dir = added.git_dir;
         spec.branch = Some(added.branch);
         spec.base = compared.or(spec.base.take());
         spec.base_commit = Some(added.base_commit);
     };
     let known = env.change(change, Vec::new()).await?;
     take_checkpoint(env, &known).await
+}
+
+/// The most files of `.worktreeinclude` that are named.
+const MAX_NOTED: usize = 5;
+
+/// What the creation of a worktree left out, in words.
+fn notes(added: &AddedWorktree) -> Vec<String> {
+    let mut notes = added.notes.clone();
+    if added.n_not_copied > 0 {
+        let named = added.not_copied.iter().take(MAX_NOTED);
+        let named: Vec<String> =
+            named.map(|file| format!("{} ({})", file.path, file.reason)).collect();
+        let rest = added.n_not_copied.saturating_sub(named.len() as u64);
+        let rest = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+        notes.push(format!("not copied of .worktreeinclude: {}{rest}", named.join(", ")));
+    }
+    notes
 }
 
 /// Gives a fork the files of its checkpoint, once.
@@ -93,15 +117,46 @@ pub(crate) async fn set_up(env: &SessionOpEnv) -> Result<(), Error> {
     if known.row.spec.set_up {
         return Ok(());
     }
-    run_hook(env, "setup", known.row.spec.setup.clone()).await?;
+    run_hook(env, "setup", known.row.spec.setup.clone(), SETUP_LIMIT).await?;
     env.change(|known| known.row.spec.set_up = true, Vec::new()).await.map(drop)
 }
 
+/// Runs the session's teardown. One that fails or does not end in time prevents a deletion without force; with force, and
+/// when another deletion with force comes, it is ended and noted.
+pub(crate) async fn tear_down(env: &SessionOpEnv, command: Vec<String>) -> Result<(), Error> {
+    let force = env.order.force;
+    let limit = if force { FORCED_TEARDOWN_LIMIT } else { TEARDOWN_LIMIT };
+    let ran = tokio::select! {
+        ran = run_hook(env, "teardown", command, limit) => ran,
+        () = env.order.cut.cancelled() => {
+            env.order.notes.add("its teardown was ended by a deletion with force");
+            Ok(())
+        }
+    };
+    match ran {
+        Ok(()) => {}
+        // The server is going away.
+        Err(error @ Error::Cancelled) => return Err(error),
+        Err(error) if force => {
+            env.order.notes.add(&format!("{error}; the session was deleted without it"));
+        }
+        Err(error) => {
+            end_everything(env, GRACE).await?;
+            let (shed, session) = (&env.shed, &env.known()?.row.name);
+            return Err(Error::Rejected(Rejection::Invalid(format!(
+                "{error}; to delete the session anyway: shed sessions delete --force {shed} {session}"
+            ))));
+        }
+    }
+    end_everything(env, GRACE).await
+}
+
 /// Runs a command as a worker and waits for its end; anything but 0 is a failure.
-pub(crate) async fn run_hook(
+async fn run_hook(
     env: &SessionOpEnv,
     name: &str,
     command: Vec<String>,
+    limit: Duration,
 ) -> Result<(), Error> {
     let known = env.known()?;
     let there = known.workers.iter().find(|row| row.spec.hook && row.name == name);
@@ -123,8 +178,11 @@ pub(crate) async fn run_hook(
             .and_then(|known| known.workers.iter().find(|row| row.id == worker));
         row.is_none_or(|row| row.status == WorkerStatus::Exited)
     });
-    let late = || Error::TimedOut(format!("the {name} did not end within 30 minutes"));
-    let ended = env.unless_cancelled(timeout(HOOK_LIMIT, ended)).await?;
+    let late = || {
+        let seconds = limit.as_secs();
+        Error::TimedOut(format!("the {name} did not end within {seconds} seconds"))
+    };
+    let ended = env.unless_cancelled(timeout(limit, ended)).await?;
     drop(ended.map_err(|_| late())?.map_err(|_| Error::ShuttingDown)?);
     let known = env.known()?;
     let row = known.workers.iter().find(|row| row.id == worker);

@@ -78,7 +78,7 @@ async fn restore_one(link: &Link, session: &SessionRow) -> Result<(), String> {
     let target = Target::Name(session.name.clone());
     let mut current = None;
     for (n, window) in session.windows.iter().enumerate() {
-        let directory = window.panes.first().map(|pane| pane.directory.clone());
+        let directory = directory_of(window);
         let id = if n == 0 {
             tmux(link, argv::new_session(&session.name, &[], &[]), directory).await?;
             let first = tmux(link, argv::active_window(&target), None).await?;
@@ -87,13 +87,7 @@ async fn restore_one(link: &Link, session: &SessionRow) -> Result<(), String> {
             let made = argv::shell_window(&target, &safe_name(&window.name));
             tmux(link, made, directory).await?.trim().to_owned()
         };
-        for pane in window.panes.iter().skip(1) {
-            tmux(link, argv::split_window(&id), Some(pane.directory.clone())).await?;
-        }
-        if window.panes.len() > 1 {
-            // A layout for another number of panes is refused, and the panes are there anyway.
-            tmux(link, argv::select_layout(&id, &window.layout), None).await.ok();
-        }
+        split(link, window, &id).await?;
         if window.active {
             current = Some(id);
         }
@@ -104,13 +98,35 @@ async fn restore_one(link: &Link, session: &SessionRow) -> Result<(), String> {
     Ok(())
 }
 
+/// Where the first pane of a window opens again.
+pub(crate) fn directory_of(window: &WindowRow) -> Option<String> {
+    window.panes.first().map(|pane| pane.directory.clone())
+}
+
+/// Gives a window that was opened again the panes that it had.
+pub(crate) async fn split(link: &Link, window: &WindowRow, id: &str) -> Result<(), String> {
+    for pane in window.panes.iter().skip(1) {
+        tmux(link, argv::split_window(id), Some(pane.directory.clone())).await?;
+    }
+    if window.panes.len() > 1 {
+        // A layout for another number of panes is refused, and the panes are there anyway.
+        tmux(link, argv::select_layout(id, &window.layout), None).await.ok();
+    }
+    Ok(())
+}
+
 /// A window's name without tmux formats.
-fn safe_name(name: &str) -> String {
+pub(crate) fn safe_name(name: &str) -> String {
     let name = shed_api::name::printable(name).replace('#', "");
     if name.is_empty() { "shell".to_owned() } else { name }
 }
 
-async fn tmux(link: &Link, argv: Vec<String>, directory: Option<String>) -> Result<String, String> {
+/// Runs a tmux command that opens something in a directory.
+pub(crate) async fn tmux(
+    link: &Link,
+    argv: Vec<String>,
+    directory: Option<String>,
+) -> Result<String, String> {
     let command = Command::new(argv);
     let ran = match command.clone().directory(directory.as_deref()).run(link).await {
         // A directory that is gone: the window opens where windows open.

@@ -8,8 +8,11 @@ mod restore;
 mod terminate;
 mod workers;
 
+pub(crate) use terminate::end_everything;
+
 use std::time::Duration;
 
+use shed_model::session::Restarting;
 use shed_model::session::life::Operation;
 use tokio::time::timeout;
 
@@ -37,15 +40,31 @@ async fn dispatch(operation: Operation, env: &SessionOpEnv) -> Result<(), Error>
         Operation::Create => create::create(env).await,
         Operation::Restore => restore::restore(env).await,
         Operation::Terminate => terminate::terminate(env).await,
-        Operation::Restart => create::restart(env).await,
+        Operation::Restart => resumable(env, Box::pin(create::restart(env))).await,
         Operation::Delete => delete::delete(env).await,
         Operation::Freeze => terminate::freeze(env, true).await,
         Operation::Thaw => terminate::freeze(env, false).await,
         Operation::AddWorker => workers::add_worker(env).await,
-        Operation::RestartWorker => workers::restart_worker(env).await,
+        Operation::RestartWorker => resumable(env, Box::pin(workers::restart_worker(env))).await,
         Operation::RemoveWorker => workers::remove_worker(env).await,
         Operation::Patch => patch::patch(env).await,
     }
+}
+
+/// Carries out a restart, which is stored as long as it runs: a restart that the end of the server interrupts has ended
+/// processes and not started them again.
+async fn resumable(
+    env: &SessionOpEnv,
+    restart: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    let restarting =
+        Restarting { worker: env.order.worker.clone(), continues: env.order.continues };
+    env.change(|known| known.row.spec.restarting = Some(restarting), Vec::new()).await?;
+    let restarted = restart.await;
+    if !env.cancel.is_cancelled() {
+        env.change(|known| known.row.spec.restarting = None, Vec::new()).await?;
+    }
+    restarted
 }
 
 /// Waits until the table shows the session, so that its creator can list it.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use shed_api::git::Branch;
-use shed_api::session::{NewSession, PatchSession, SessionType};
+use shed_api::session::{DeletedSession, NewSession, PatchSession, SessionType};
 use shed_api::{SessionName, SessionRef};
 use shed_model::Rejection;
 use shed_model::session::Managed;
@@ -126,12 +126,14 @@ pub(crate) async fn delete(
     caller: &Caller<'_>,
     (handle, known): (KeeperHandle, Arc<Managed>),
     force: bool,
-) -> Result<(), Error> {
+) -> Result<DeletedSession, Error> {
     if known.row.spec.kind == SessionType::Worktree {
         registry.enter(caller).await?;
     }
     let order = SessionOrder { force, ..SessionOrder::default() };
-    handle.work.request(&known.row.id, Operation::Delete, caller.actor(), order).await
+    let (id, notes) = (&known.row.id, order.notes.clone());
+    handle.work.request(id, Operation::Delete, caller.actor(), order).await?;
+    Ok(DeletedSession { notes: notes.all() })
 }
 
 /// An error if a session cannot be changed so.

@@ -68,7 +68,7 @@ pub(crate) fn named(settings: &SessionSettings, source: Source, file: File) -> N
         Err(error) => (None, Some(one_line(&error))),
     };
     let source = source.as_str().to_owned();
-    NamedTemplate { name: printable(&file.name), source, template, error }
+    NamedTemplate { name: printable(&file.name), source, directory: None, template, error }
 }
 
 /// Both places' templates, by name; of two of the same name the one that stands comes first.

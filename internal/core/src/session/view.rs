@@ -190,6 +190,7 @@ fn one(
         auto_respond: spec.auto_respond,
         confined: spec.confine,
         port: spec.port_block.map(ports::port),
+        notes: spec.notes.iter().map(|note| printable(note)).collect(),
         workers: workers.collect(),
         ..base
     }

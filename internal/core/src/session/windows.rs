@@ -25,7 +25,7 @@ use shed_guest::Link;
 use shed_guest::tmux::Command;
 use shed_guest::{Connection, Runner};
 use shed_model::session::plan::FIRST_EPOCH;
-use shed_model::session::{Managed, ports};
+use shed_model::session::{Managed, confine, ports};
 
 /// How long `stat` may take.
 const STAT_LIMIT_MS: u64 = 10_000;
@@ -237,7 +237,7 @@ pub(crate) async fn tmux(
 }
 
 /// The same, from a directory: where tmux opens what is made of it.
-async fn tmux_in(
+pub(crate) async fn tmux_in(
     env: &SessionOpEnv,
     link: &Link,
     argv: Vec<String>,
@@ -249,7 +249,7 @@ async fn tmux_in(
 }
 
 /// What every process of a session finds in its environment.
-fn session_env(shed: &shed_api::ShedName, known: &Managed) -> Vec<(String, String)> {
+pub(crate) fn session_env(shed: &shed_api::ShedName, known: &Managed) -> Vec<(String, String)> {
     let row = &known.row;
     let spec = &row.spec;
     let mut env = vec![
@@ -303,7 +303,7 @@ fn spawn(
         .row
         .spec
         .confine
-        .then(|| Confine { write: writable(&known.row.spec.directory, &link.hello().home) });
+        .then(|| Confine { write: confine::writable(&known.row.spec, &link.hello().home) });
     let id: WorkerId = row
         .id
         .parse()
@@ -318,14 +318,6 @@ fn spawn(
         detached: None,
         worker: Some(WorkerSpec { id, epoch: row.epoch, spool: link.spool_dir(), confine }),
     })
-}
-
-/// What a confined session may write to.
-fn writable(directory: &str, home: &str) -> Vec<String> {
-    let of_home = [".cache", ".local", ".npm", ".cargo", ".config", ".claude", ".codex", ".gemini"];
-    let mut paths = vec![directory.to_owned(), "/tmp".to_owned()];
-    paths.extend(of_home.iter().map(|name| format!("{home}/{name}")));
-    paths
 }
 
 /// Those of the paths that are there: what is not cannot be allowed.

@@ -29,10 +29,15 @@ pub const KEPT: u8 = 10;
 /// `shed-init checkout` found something else and did nothing.
 pub const NOT_EMPTY: u8 = 11;
 
-/// Clones the shed's repository into its workspace.
-pub(crate) async fn checkout(env: &OpEnv, link: &Link) -> Result<(), Failure> {
+/// `shed-init checkout` cloned all but what it said.
+pub const INCOMPLETE: u8 = 12;
+/// How it says what is missing.
+const MISSING: &str = "incomplete: ";
+
+/// Clones the shed's repository into its workspace, with submodules. Returns what could not be fetched, in words.
+pub(crate) async fn checkout(env: &OpEnv, link: &Link) -> Result<Vec<String>, Failure> {
     let Some(repo) = repository(env) else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     env.step(format!("cloning {}", repo.url), None);
     let failed = |error: Error| {
@@ -66,18 +71,25 @@ pub(crate) async fn checkout(env: &OpEnv, link: &Link) -> Result<(), Failure> {
         return Err(Failure::new(Code::CloneFailed, text).hint(retry(&env.name)));
     };
     match exit {
-        Some(Exit::Code(0)) => {
+        Some(Exit::Code(status @ (0 | INCOMPLETE))) => {
             if let Some(identity) = &env.row.spec.git_identity {
                 set_identity(link, identity).await.map_err(failed)?;
             }
-            Ok(())
+            Ok(if status == 0 { Vec::new() } else { missing(&last_words.text()) })
         }
         Some(Exit::Code(KEPT)) => {
             env.step("kept the checkout that was in the workspace", None);
-            Ok(())
+            Ok(Vec::new())
         }
         exit => Err(why(env, &repo, exit.as_ref(), &last_words.text())),
     }
+}
+
+/// What is missing in a clone, as its last words say.
+fn missing(last_words: &str) -> Vec<String> {
+    let lines = last_words.lines().filter_map(|line| line.strip_prefix(MISSING));
+    let lines: Vec<String> = lines.map(printable).collect();
+    if lines.is_empty() { vec!["the clone is incomplete".to_owned()] } else { lines }
 }
 
 /// With the password if it was given just now; else as stored.

@@ -162,6 +162,7 @@ async fn adopt(
             git_identity: None,
             // Whatever was cloned is in its volume; cloning again could only do harm.
             cloned: true,
+            notes: Vec::new(),
             made_volumes: false,
             removal_keeps_volumes: false,
         },

@@ -77,8 +77,8 @@ pub(crate) enum SpecChange {
     Image(String),
     /// Its creation made its volumes.
     MadeVolumes,
-    /// Its clone is complete.
-    Cloned,
+    /// Its clone is complete but for this, in words.
+    Cloned(Vec<String>),
 }
 
 impl SpecChange {
@@ -86,7 +86,10 @@ impl SpecChange {
         match self {
             Self::Image(image) => spec.image = image,
             Self::MadeVolumes => spec.made_volumes = true,
-            Self::Cloned => spec.cloned = true,
+            Self::Cloned(missing) => {
+                spec.cloned = true;
+                spec.notes = missing;
+            }
         }
     }
 }
@@ -181,8 +184,8 @@ async fn create(env: &mut OpEnv) -> Outcome {
     }
     let link = bring_up(env).await?;
     if env.row.spec.repo.is_some() && !env.row.spec.cloned {
-        env.unless_cancelled(checkout(env, &link)).await??;
-        env.report(Report::ShedSpec(SpecChange::Cloned)).await;
+        let missing = env.unless_cancelled(checkout(env, &link)).await??;
+        env.report(Report::ShedSpec(SpecChange::Cloned(missing))).await;
     }
     Ok(ShedStatus::Running)
 }

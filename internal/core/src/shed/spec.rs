@@ -58,6 +58,7 @@ pub(crate) fn specify(
         allow_agent_forwarding: request.allow_agent_forwarding,
         git_identity: request.git_identity.clone(),
         cloned: repo.is_none(),
+        notes: Vec::new(),
         made_volumes: false,
         removal_keeps_volumes: false,
     };
@@ -180,6 +181,7 @@ mod tests {
             allow_agent_forwarding: false,
             git_identity: None,
             cloned: true,
+            notes: Vec::new(),
             made_volumes: true,
             removal_keeps_volumes: false,
         };

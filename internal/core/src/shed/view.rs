@@ -97,6 +97,7 @@ impl View {
             env: spec.env.keys().cloned().collect(),
             allow_agent_forwarding: spec.allow_agent_forwarding,
             link: self.link_state(),
+            notes: spec.notes.clone(),
             session_count: u32::try_from(self.sessions().len()).unwrap_or(u32::MAX),
             container_id: self.found.as_ref().map(|found| found.id.clone()),
         }

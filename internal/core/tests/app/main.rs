@@ -1,6 +1,7 @@
 //! The App on the process engine: real processes, real tmux, no container.
 #![cfg(test)]
 
+mod adopted;
 mod agents;
 mod credentials;
 mod exec;

@@ -32,6 +32,32 @@ fn from_template(name: &str) -> NewSession {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_uses_the_templates_of_the_repository_that_it_works_in() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let project = test.engine.workspace("a").join("proj");
+    std::fs::create_dir_all(project.join(".shed/templates")).unwrap();
+    let text = "title = 'of proj'\ncommand = ['sleep', '1000']\n";
+    std::fs::write(project.join(".shed/templates/review.toml"), text).unwrap();
+    let made = sh(&test, "a", "git init -q proj && mkdir proj/src").await;
+    assert_eq!(made.exit, 0, "{}", made.stderr);
+    let directory = project.to_str().unwrap().to_owned();
+    let list = test.app.templates().list(&test.admin, &shed("a")).await.unwrap().templates;
+    let found = (list.len(), list[0].name.as_str(), list[0].directory.as_ref());
+    assert_eq!(found, (1, "review", Some(&directory)));
+    let there = NewSession {
+        directory: Some(project.join("src").to_str().unwrap().to_owned()),
+        ..from_template("review")
+    };
+    let made = test.app.sessions().create(&test.admin, &shed("a"), there).await.unwrap();
+    assert_eq!(made.title.as_deref(), Some("of proj"));
+    let elsewhere = from_template("review");
+    let refused = problem(test.app.sessions().create(&test.admin, &shed("a"), elsewhere).await);
+    let hint = format!("shed run a --dir {directory} --template review");
+    assert!(refused.detail.contains(&hint), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_made_from_templates_of_the_server_and_the_repository() {
     let test = TestApp::start().await;
     test.shed("a").await;

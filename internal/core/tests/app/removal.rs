@@ -38,7 +38,7 @@ async fn inside(test: &TestApp, made: &Session, line: &str) -> String {
 
 async fn delete(test: &TestApp, name: &str, force: bool) -> Result<(), Problem> {
     let deleted = test.app.sessions().delete(&test.admin, &shed("a"), &session(name), force).await;
-    deleted.map_err(|error| error.problem())
+    deleted.map(drop).map_err(|error| error.problem())
 }
 
 async fn trash(test: &TestApp) -> Vec<TrashEntry> {

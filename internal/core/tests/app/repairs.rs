@@ -24,6 +24,85 @@ async fn with_status(test: &TestApp, status: ShedStatus) -> Shed {
     .await
 }
 
+/// The process of the collector in shed `a`.
+fn collector(test: &TestApp) -> Option<u32> {
+    let mut left = vec![test.engine.pid("a").unwrap()];
+    while let Some(pid) = left.pop() {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if words.split(|byte| *byte == 0).any(|word| word == b"collect") {
+            return Some(pid);
+        }
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        left.extend(children.unwrap_or_default().split_whitespace().flat_map(str::parse::<u32>));
+    }
+    None
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_output_is_lost_when_the_collector_is_stopped_or_killed() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    let request = NewSession { command: vec!["cat".to_owned()], ..kept("work", &["cat"]) };
+    test.app.sessions().create(&test.admin, &shed("a"), request).await.unwrap();
+    let (name, work) = (shed("a"), session("work"));
+    for (n, signal) in ["-STOP", "-KILL", "-STOP"].into_iter().enumerate() {
+        let pid = eventually("the collector", async || collector(&test)).await.to_string();
+        let sent = std::process::Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        let text = format!("line-{n}");
+        let input = Input { text: Some(text.clone()), enter: true, ..Input::default() };
+        test.app.sessions().input(&test.admin, &name, &work, input).await.unwrap();
+        eventually("what was printed", async || {
+            let page = test.app.output().page(&test.admin, &name, &work, "cat", 0, None).await;
+            let printed = page.map(|page| page.text).unwrap_or_default();
+            let lines = (0..=n).all(|n| printed.matches(&format!("line-{n}")).count() == 2);
+            if lines { Ok(()) } else { Err(printed) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_a_worker_that_the_servers_end_interrupted_is_finished() {
+    let mut test = TestApp::start().await;
+    test.shed("a").await;
+    // It takes as long to end as a sign is missing.
+    let signs = test.engine.workspace("a").join("may-end");
+    let line = format!(
+        "trap 'until test -e {0}; do sleep 0.02; done; exit' HUP TERM; echo ready; \
+         while true; do sleep 0.02; done",
+        signs.display()
+    );
+    let line = ["sh", "-c", &line];
+    test.app.sessions().create(&test.admin, &shed("a"), kept("work", &line)).await.unwrap();
+    let (name, work) = (shed("a"), session("work"));
+    let workers = test.app.workers().clone();
+    eventually("its trap", async || {
+        let page = test.app.output().page(&test.admin, &name, &work, "sh", 0, None).await.ok()?;
+        page.text.contains("ready").then_some(())
+    })
+    .await;
+    let admin = test.admin.clone();
+    tokio::spawn(async move {
+        let restart = shed_api::worker::Restart::default();
+        workers.restart(&admin, &shed("a"), &session("work"), "sh", restart).await.map(drop)
+    });
+    let store = shed_store::Store::open(test.dir()).unwrap();
+    eventually("the restart to be stored", async || {
+        let stored = store.stored_sessions("a".to_owned()).await.unwrap();
+        stored.sessions[0].spec.restarting.clone()
+    })
+    .await;
+    drop(store);
+    test.restart_after(|_| std::fs::write(&signs, "").unwrap()).await;
+    eventually("its next start", async || {
+        let row = test.app.workers().get(&test.admin, &name, &work, "sh").unwrap();
+        let runs = row.epoch == 2 && row.status == shed_api::worker::WorkerStatus::Running;
+        if runs { Ok(()) } else { Err(row) }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_that_the_servers_end_interrupted_is_finished() {
     let mut test = TestApp::start().await;

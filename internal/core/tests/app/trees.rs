@@ -113,6 +113,55 @@ async fn uncommitted_work_is_deleted_only_with_force_and_goes_to_the_trash() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_teardown_that_hangs_is_ended_by_a_deletion_with_force() {
+    let test = with_repository().await;
+    let signs = test.engine.workspace("a").join("tearing");
+    let line = format!("echo $$ > {}; exec sleep 1000", signs.display());
+    let hangs = |name| NewSession { teardown: words(&["sh", "-c", &line]), ..worktree(name) };
+    make(&test, hangs("first")).await;
+    make(&test, hangs("second")).await;
+    let delete = async |name: &str, force| {
+        test.app.sessions().delete(&test.admin, &shed("a"), &session(name), force).await
+    };
+    let during = async {
+        eventually("the teardown", async || signs.exists().then_some(())).await;
+        delete("first", true).await
+    };
+    let (waiting, cut) = tokio::join!(delete("first", false), during);
+    let note = "its teardown was ended by a deletion with force";
+    for deleted in [waiting, cut] {
+        assert_eq!(deleted.unwrap().notes, [note]);
+    }
+    // With force from the beginning it has a short time.
+    let notes = delete("second", true).await.unwrap().notes;
+    assert!(notes[0].starts_with("the teardown did not end within 10 seconds"), "{notes:?}");
+    for name in ["first", "second"] {
+        assert!(test.app.sessions().get(&test.admin, &shed("a"), &session(name)).is_err());
+    }
+    let pid = std::fs::read_to_string(&signs).unwrap();
+    assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_says_what_it_lacks_and_that_its_checkpoint_failed() {
+    let test = with_repository().await;
+    sh(
+        &test,
+        "a",
+        "echo '.env*' > .gitignore && echo '.env*' > .worktreeinclude && ln -s /x .env.link",
+    )
+    .await;
+    let made = make(&test, worktree("fix")).await;
+    let note = "not copied of .worktreeinclude: .env.link (it is a symlink or cannot be read)";
+    assert_eq!(made.notes, [note]);
+    inside(&test, &made, "rm .git").await;
+    let (name, fix) = (shed("a"), session("fix"));
+    let ended = test.app.sessions().terminate(&test.admin, &name, &fix).await.unwrap();
+    let reason = ended.reason.unwrap();
+    assert!(reason.starts_with("no checkpoint was made: "), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_diff_follows_the_files() {
     let test = with_repository().await;
     let made = make(&test, worktree("fix")).await;

@@ -9,7 +9,9 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use shed_api::Problem;
 use shed_api::git::Risk;
-use shed_api::session::{Input, NewSession, Output, PatchSession, Session, SessionList};
+use shed_api::session::{
+    DeletedSession, Input, NewSession, Output, PatchSession, Session, SessionList,
+};
 use shed_api::worker::Restart;
 use tokio::time::{Instant, sleep_until};
 use utoipa::IntoParams;
@@ -132,15 +134,20 @@ pub(crate) struct DeleteParams {
 /// Ends a session's processes and deletes it. The worktree and branch of a managed session go to the trash.
 #[utoipa::path(delete, path = "/api/sheds/{n}/sessions/{s}", tag = "sessions",
     params(("n" = String, Path), ("s" = String, Path), DeleteParams),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = DeletedSession, description = "Deleted; something was left out"),
+        (status = 204, description = "Deleted"), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn delete(
     Door(state): Door,
     Who(person): Who,
     OfSession(name, session): OfSession,
     Params(params): Params<DeleteParams>,
-) -> Answer<StatusCode> {
-    state.app.sessions().delete(&person, &name, &session, params.force).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Answer<Response> {
+    let deleted = state.app.sessions().delete(&person, &name, &session, params.force).await?;
+    Ok(if deleted.notes.is_empty() {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        Json(deleted).into_response()
+    })
 }
 
 /// Ends a session's processes, after a checkpoint if it has a worktree. The session is kept and can be restarted.

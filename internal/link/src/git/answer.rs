@@ -159,6 +159,12 @@ pub struct AddedWorktree {
     pub not_copied: Vec<NotCopied>,
     /// The number of files that were not copied.
     pub n_not_copied: u64,
+    /// The git directory of the worktree, below the directory `worktrees` of the repository's; absent from an older shed-init.
+    #[serde(default)]
+    pub git_dir: Option<String>,
+    /// What else the worktree lacks, for people; empty from an older shed-init.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A file that `.worktreeinclude` names and that was not copied.

@@ -117,6 +117,7 @@ pub fn plan(rules: &Rules, inputs: &Inputs<'_>, request: NewSession) -> Result<P
         tags: request.tags,
         directory,
         repo: inputs.shared.map_or(repo, |shared| shared.spec.repo.clone()),
+        git_dir: inputs.shared.and_then(|shared| shared.spec.git_dir.clone()),
         branch: inputs.shared.map_or(branch, |shared| shared.spec.branch.clone()),
         made_branch: own_worktree && !request.existing_branch,
         base: inputs.shared.map_or(request.base, |shared| shared.spec.base.clone()),
@@ -138,6 +139,8 @@ pub fn plan(rules: &Rules, inputs: &Inputs<'_>, request: NewSession) -> Result<P
         closes: !worker.spec.keep && kind == SessionType::Quick,
         running_since: None,
         running_since_uptime: None,
+        notes: Vec::new(),
+        restarting: None,
         deletion: None,
     };
     let session = SessionRow {

@@ -67,6 +67,21 @@ proptest! {
     }
 }
 
+#[test]
+fn a_snapshot_sets_the_modes_of_focus_and_keys() {
+    let mut screen = Screen::new(20, 4);
+    screen.feed(b"\x1b[>1u$ \x1b[?1004h\x1b[?1049h\x1b[>");
+    screen.feed(b"5umenu");
+    let snapshot = String::from_utf8(screen.snapshot()).unwrap();
+    let at = |text: &str| snapshot.find(text).unwrap_or_else(|| panic!("{text:?} {snapshot:?}"));
+    // Each screen has keyboard modes of its own.
+    assert!(at("\x1b[>1u") < at("\x1b[?1049h") && at("\x1b[?1049h") < at("\x1b[>5u"));
+    at("\x1b[?1004h");
+    screen.feed(b"\x1b[<u\x1b[?1049l\x1b[<u\x1b[?1004l");
+    let snapshot = String::from_utf8(screen.snapshot()).unwrap();
+    assert!(!snapshot.contains("1004") && !snapshot.contains("\x1b[>"), "{snapshot:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 

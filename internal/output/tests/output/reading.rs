@@ -51,6 +51,25 @@ fn text_is_found_as_printed() {
 }
 
 #[test]
+fn text_of_full_screen_programs_is_found_once_and_with_its_blanks() {
+    let lines = |output: &[u8], text: &str| -> Vec<String> {
+        let dir = log_dir();
+        let mut log = small(dir.path());
+        log.begin_epoch(1, 0).unwrap();
+        log.append(1, 0, 0, output).unwrap();
+        hits(&log.reader(), text, 100).into_iter().map(|hit| hit.line).collect()
+    };
+    let drawn = b"\x1b[H\x1b[2J\x1b[3;1Hname:\x1b[3;9Hshed\x1b[4;1Hname:\x1b[20Gx";
+    assert_eq!(lines(&drawn.repeat(5), "name:   shed"), ["name:   shed"]);
+    assert_eq!(lines(&drawn.repeat(5), "name:"), ["name:   shed", "name:              x"]);
+    // A part that is drawn over and over, as agents draw theirs.
+    let part = b"\x1b[2K> thinking\r\n\x1b[2K\x1b[1A";
+    assert_eq!(lines(&part.repeat(5), "thinking"), ["> thinking"]);
+    // What is printed again on another line is another line.
+    assert_eq!(lines(&b"error\r\n".repeat(3), "error"), ["error"; 3]);
+}
+
+#[test]
 fn an_invalid_search_is_named() {
     let dir = log_dir();
     let reader = small(dir.path()).reader();
@@ -80,6 +99,22 @@ fn every_line_is_found_across_chunks_and_compressed_ones() {
         let all: Vec<_> = all.into_iter().map(|hit| (hit.offset, hit.line)).collect();
         assert_eq!(all, expected);
     }
+}
+
+#[test]
+fn a_log_with_a_small_limit_stays_near_it() {
+    let dir = log_dir();
+    let total = 100 << 10;
+    let mut log = Log::open(dir.path(), Limits::within(total)).unwrap();
+    log.begin_epoch(1, 0).unwrap();
+    let line = [b'x'; 99];
+    while log.end() < 2 << 20 {
+        log.append(1, log.epoch_end(1).unwrap(), 0, &line).unwrap();
+    }
+    let files = std::fs::read_dir(dir.path()).unwrap();
+    let on_disk: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(on_disk <= total + (total >> 3) && on_disk > total / 2, "{on_disk} bytes");
+    assert_eq!(Limits::within(u64::MAX).live_bytes, Limits::default().live_bytes);
 }
 
 #[test]

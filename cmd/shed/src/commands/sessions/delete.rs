@@ -20,7 +20,7 @@ const MAX_SHOWN: usize = 10;
 pub(super) async fn run(client: &Client, targets: Targets, force: bool, context: &Context) -> u8 {
     let Targets { name, sessions } = targets;
     let delete = async |session: &str| {
-        match client.delete_session(&name, session, force).await {
+        let deleted = match client.delete_session(&name, session, force).await {
             Err(error) if error.code() == Some(Code::WorkWouldBeLost) => {
                 let risk = client.session_risk(&name, session).await?;
                 context.out.say(text(&risk).trim_end());
@@ -29,11 +29,14 @@ pub(super) async fn run(client: &Client, targets: Targets, force: bool, context:
                 }
                 let unattended = format!("shed sessions delete --force {name} {session}");
                 confirm(&format!("delete session {name}/{session}?"), unattended, context.out)?;
-                client.delete_session(&name, session, true).await?;
+                client.delete_session(&name, session, true).await?
             }
             deleted => deleted?,
-        }
+        };
         context.out.say(&format!("session {name}/{session} was deleted"));
+        for note in &deleted.notes {
+            context.out.say(&format!("session {name}/{session}: {}", printable(note)));
+        }
         Ok(())
     };
     each(&sessions, context, delete).await

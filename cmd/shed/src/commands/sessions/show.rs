@@ -29,6 +29,9 @@ fn text(session: &Session) -> String {
         rows.extend(value.map(|value| (key, printable(&value))));
     };
     row("reason", session.reason.clone());
+    for note in &session.notes {
+        row("note", Some(note.clone()));
+    }
     row("title", session.title.clone());
     row("tags", (!session.tags.is_empty()).then(|| session.tags.join(", ")));
     let created = format!("{} ({})", session.created_at.to_rfc3339(), ago(session.created_at));

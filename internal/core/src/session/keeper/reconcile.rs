@@ -5,15 +5,16 @@ use std::sync::Arc;
 use shed_api::session::SessionStatus;
 use shed_api::{Actor, ShedStatus};
 use shed_model::lane::Lane;
-use shed_model::session::LayoutRow;
+use shed_model::session::{LayoutRow, Restarting, SessionRow};
 use shed_model::worker::WorkerRow;
 use tokio::time::Instant;
 
-use super::{LAYOUT_PAUSE, SessionKeeper, VANISH_GRACE};
+use super::{Job, LAYOUT_PAUSE, SessionKeeper, VANISH_GRACE};
 use crate::output::collector;
 use crate::session::conversations::Follower;
 use crate::session::handle::{SessionOrder, WorkHandle};
 use crate::session::layout;
+use crate::session::plain_windows;
 use crate::session::table::{NoSessions, Table};
 use shed_model::session::Managed;
 use shed_model::session::life::Operation;
@@ -126,7 +127,7 @@ impl SessionKeeper {
             if self.is_busy(&row.id) {
                 // The operation began before the shed stopped: after it, the session may be missing.
                 if !same_boot && row.is_up() {
-                    let job = self.own(Operation::Restore, SessionOrder::default());
+                    let job = self.restoration(&row.id);
                     self.insert(&row.id, job).await;
                 }
                 continue;
@@ -140,7 +141,7 @@ impl SessionKeeper {
                         self.set_status(&row.id, running, None, &Actor::Server).await.ok();
                     }
                     if table.marked(&row.id).is_none() && !same_boot {
-                        let job = self.own(Operation::Restore, SessionOrder::default());
+                        let job = self.restoration(&row.id);
                         self.insert(&row.id, job).await;
                     }
                 }
@@ -155,12 +156,16 @@ impl SessionKeeper {
                         .own(Operation::Delete, SessionOrder { force, ..SessionOrder::default() });
                     self.insert(&row.id, job).await;
                 }
+                SessionStatus::Ended | SessionStatus::Failed if row.spec.restarting.is_some() => {
+                    self.resources.slots.keep(self.shed.as_str(), &row.id);
+                }
                 SessionStatus::Waiting
                 | SessionStatus::Ended
                 | SessionStatus::Failed
                 | SessionStatus::Stopped
                 | SessionStatus::Orphaned => {}
             }
+            self.resume_restart(row).await;
         }
         if !same_boot
             && let Some(layout) = self.layout.clone()
@@ -171,6 +176,28 @@ impl SessionKeeper {
         self.show(|view| view.reconciled = true);
         self.layout_due = Some(Instant::now() + LAYOUT_PAUSE);
         self.admit().await;
+    }
+
+    /// Begins a restart again that the end of the server interrupted.
+    async fn resume_restart(&mut self, row: &SessionRow) {
+        let Some(Restarting { worker, continues }) = row.spec.restarting.clone() else {
+            return;
+        };
+        if row.status == SessionStatus::Removing {
+            return;
+        }
+        let operation =
+            if worker.is_some() { Operation::RestartWorker } else { Operation::Restart };
+        let order = SessionOrder { continues, worker, ..SessionOrder::default() };
+        let job = self.own(operation, order);
+        self.insert(&row.id, job).await;
+    }
+
+    /// Restores a session with the windows that it had in the stored layout.
+    fn restoration(&self, id: &str) -> Job {
+        let body = self.layout.as_ref().map_or("", |layout| layout.body.as_str());
+        let windows = plain_windows::stored(body, id);
+        self.own(Operation::Restore, SessionOrder { windows, ..SessionOrder::default() })
     }
 
     /// Whether a session should be in tmux and is not in a table read since the shed's start.

@@ -101,6 +101,13 @@ impl SessionKeeper {
         let Some(known) = self.known(&session) else {
             return answer_all(vec![answer], Err(self.no_session(session)));
         };
+        let running = self.lanes.get(&session).and_then(Lane::running);
+        let deletion = running.filter(|job| job.operation == Operation::Delete);
+        if let Some(job) = deletion.filter(|_| operation == Operation::Delete && order.force) {
+            // It ends the teardown that a deletion waits for. Its caller is told so too.
+            job.payload.order.notes.add_to(&order.notes);
+            job.payload.order.cut.cancel();
+        }
         let (facts, work) = (self.facts(&known.row), self.work(actor, order));
         let lane = self.lanes.entry(session.clone()).or_default();
         let step = lane.request(facts, operation, work, answer);

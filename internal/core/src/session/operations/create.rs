@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shed_api::session::{SessionStatus, SessionType};
 use shed_model::worker::{Opening, WorkerRow};
+use shed_tmux::listing::WindowRow;
 use tokio::time::timeout;
 
 use super::terminate::{end_everything, kill_session};
@@ -11,6 +12,7 @@ use super::{SHOW_LIMIT, delete, shown};
 use crate::Error;
 use crate::session::env::SessionOpEnv;
 use crate::session::hooks::{place, set_up};
+use crate::session::plain_windows;
 use crate::session::windows::{self, GRACE};
 
 /// How long the processes of a cancelled creation have before they are killed.
@@ -19,7 +21,7 @@ pub(crate) const NO_GRACE: Duration = Duration::from_millis(500);
 /// Creates a planned session.
 pub(super) async fn create(env: &SessionOpEnv) -> Result<(), Error> {
     // What a creation that the end of the server interrupted had begun goes on.
-    match make(env, true).await {
+    match make(env, true, &[]).await {
         Ok(_) => Ok(()),
         // The operation that cancelled this one ends or deletes the session.
         Err(Error::Cancelled) => {
@@ -63,8 +65,12 @@ async fn undo(env: &SessionOpEnv) {
 }
 
 /// Opens the windows, and returns the ids of the workers in them. `continues` says whether agents go on with their
-/// conversations.
-async fn make(env: &SessionOpEnv, continues: bool) -> Result<Vec<String>, Error> {
+/// conversations; `others` are windows that are no worker's.
+async fn make(
+    env: &SessionOpEnv,
+    continues: bool,
+    others: &[WindowRow],
+) -> Result<Vec<String>, Error> {
     place(env).await?;
     set_up(env).await?;
     let begun = !env.order.fresh;
@@ -85,15 +91,25 @@ async fn make(env: &SessionOpEnv, continues: bool) -> Result<Vec<String>, Error>
         opened.push(worker.id.clone());
         env.unless_cancelled(windows::open(env, &worker.id, &opening)).await??;
     }
-    env.set_status(SessionStatus::Running, None).await?;
+    // Of an adopted session: it has no workers.
+    let has_workers = workers.iter().any(|row| !row.spec.hook);
+    let reopened = plain_windows::reopen(env, others).await?;
+    if !has_workers && reopened.n_windows == 0 {
+        plain_windows::shell(env).await?;
+    }
+    env.set_status(SessionStatus::Running, plain_windows::reason(&reopened.lost)).await?;
     shown(env).await;
     Ok(opened)
 }
 
 /// Starts all workers again, and completes a creation that failed.
 pub(super) async fn restart(env: &SessionOpEnv) -> Result<(), Error> {
+    let others = {
+        let table = env.shed_view.borrow().table.clone();
+        table.and_then(|table| table.marked(&env.id).map(plain_windows::of)).unwrap_or_default()
+    };
     end_everything(env, GRACE).await?;
-    match make(env, env.order.continues).await {
+    match make(env, env.order.continues, &others).await {
         // The session runs all the same, with the others.
         Ok(opened) => {
             let stay = opened.iter().map(|worker| windows::stays(env, worker));

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use shed_model::Rejection;
 use shed_model::session::{Managed, SessionRow, deletion};
 use shed_model::worker::WorkerRow;
 use tokio::sync::oneshot;
@@ -15,7 +14,7 @@ use crate::output::collector::blocking;
 use crate::session::env::SessionOpEnv;
 use crate::session::events::status_event;
 use crate::session::handle::Message;
-use crate::session::hooks::run_hook;
+use crate::session::hooks::tear_down;
 use crate::session::windows::GRACE;
 
 /// Ends and deletes a session.
@@ -88,13 +87,7 @@ async fn try_delete(
     *has_ended = true;
     end_everything(env, GRACE).await?;
     if !spec.teardown.is_empty() {
-        let torn = run_hook(env, "teardown", spec.teardown.clone()).await;
-        if let (Err(error), false) = (&torn, env.order.force) {
-            return Err(Error::Rejected(Rejection::Invalid(format!(
-                "{error}; a deletion with force ignores that"
-            ))));
-        }
-        end_everything(env, GRACE).await?;
+        tear_down(env, spec.teardown.clone()).await?;
     }
     end_leftovers(env).await;
     // What is not committed goes to the trash as a checkpoint.

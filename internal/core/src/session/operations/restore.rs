@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use shed_agents::Agent;
 use shed_api::ShedStatus;
+use shed_guest::Link;
 use shed_model::worker::WorkerRow;
 use tokio::time::timeout;
 
 use super::shown;
 use crate::Error;
 use crate::session::env::SessionOpEnv;
-use crate::session::windows;
+use crate::session::{plain_windows, windows};
 
 /// How long the collector may take to report what ended with the shed.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
@@ -28,8 +29,7 @@ pub(super) async fn restore(env: &SessionOpEnv) -> Result<(), Error> {
         match worker.restored(env.shed.as_str(), &known.row.name, resumes(env, worker)) {
             Some(opening) => {
                 if let Err(error) = windows::open(env, &worker.id, &opening).await {
-                    let runs = env.shed_view.borrow().status() == ShedStatus::Running;
-                    if !runs || link.gone().is_cancelled() {
+                    if is_stopping(env, &link) {
                         // The shed is stopping again: the session stays as it is and is restored with it.
                         return Err(error);
                     }
@@ -39,14 +39,32 @@ pub(super) async fn restore(env: &SessionOpEnv) -> Result<(), Error> {
             None => lost.push(format!("{}: its window had closed", worker.name)),
         }
     }
-    let came_back = known.workers.iter().filter(|row| !row.spec.hook).count() > lost.len();
-    let reason = (!lost.is_empty()).then(|| format!("not restored: {}", lost.join("; ")));
+    let n_workers = known.workers.iter().filter(|row| !row.spec.hook).count();
+    let mut came_back = n_workers > lost.len();
+    match plain_windows::reopen(env, &env.order.windows).await {
+        Ok(reopened) => {
+            came_back |= reopened.n_windows > 0;
+            lost.extend(reopened.lost);
+        }
+        Err(error) if is_stopping(env, &link) => return Err(error),
+        Err(error) => lost.push(format!("its windows: {error}")),
+    }
+    if !came_back && lost.is_empty() {
+        lost.push("its windows: they were not stored before the shed stopped".to_owned());
+    }
+    let reason = plain_windows::reason(&lost);
     let status = known.row.restored_status(came_back, !lost.is_empty());
     env.set_status(status, reason).await?;
     if came_back {
         shown(env).await;
     }
     Ok(())
+}
+
+/// Whether the shed is stopping again.
+fn is_stopping(env: &SessionOpEnv, link: &Link) -> bool {
+    let runs = env.shed_view.borrow().status() == ShedStatus::Running;
+    !runs || link.gone().is_cancelled()
 }
 
 /// Whether a worker's agent can resume its conversation.

@@ -26,14 +26,17 @@ pub(super) async fn terminate(env: &SessionOpEnv) -> Result<(), Error> {
     }
     end_everything(env, GRACE).await?;
     end_leftovers(env).await;
+    let mut reason = env.order.why.clone();
     if let Err(error) = checkpoint(env, "before-terminate", "").await {
         tracing::warn!(shed = %env.shed, session = %known.row.name, %error, "no checkpoint was made of a session that ended");
+        let why = format!("no checkpoint was made: {error}");
+        reason = Some(reason.map_or_else(|| why.clone(), |reason| format!("{reason}; {why}")));
     }
-    env.set_status(SessionStatus::Ended, env.order.why.clone()).await
+    env.set_status(SessionStatus::Ended, reason).await
 }
 
 /// Ends every worker's tree and then the tmux session.
-pub(super) async fn end_everything(env: &SessionOpEnv, grace: Duration) -> Result<(), Error> {
+pub(crate) async fn end_everything(env: &SessionOpEnv, grace: Duration) -> Result<(), Error> {
     let known = env.known()?;
     // The tmux session may close together with the last worker.
     env.expect_session(&listed_name(env, &known)).await;

@@ -1,5 +1,5 @@
-// Adds to an agent's settings what a key in the environment would make it ask about at its start. Changes nothing that is there, and
-// nothing in a file that is not plain JSON.
+// Adds to an agent's settings what a key in the environment would make it ask about at its start, and what a container needs. Changes
+// nothing that is there, and nothing in a file that is not plain JSON.
 //   node seed.js claude|gemini
 const fs = require('node:fs');
 const path = require('node:path');
@@ -36,13 +36,13 @@ function claude() {
 }
 
 function gemini() {
-  if (!env.GEMINI_API_KEY) return;
   const file = path.join(env.GEMINI_CLI_HOME || env.HOME, '.gemini', 'settings.json');
   add(file, (settings) => {
-    const auth = ((settings.security ??= {}).auth ??= {});
-    if (auth.selectedType) return false;
-    auth.selectedType = 'gemini-api-key';
-    return true;
+    const before = JSON.stringify(settings);
+    // Gemini would set the heap of node to half of the host's memory. Node itself goes by the limit of the container.
+    (settings.advanced ??= {}).autoConfigureMemory ??= false;
+    if (env.GEMINI_API_KEY) ((settings.security ??= {}).auth ??= {}).selectedType ??= 'gemini-api-key';
+    return JSON.stringify(settings) !== before;
   });
 }
 
