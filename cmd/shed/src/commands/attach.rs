@@ -135,7 +135,7 @@ async fn stay(
             }
             end => return Ok(end),
         };
-        context.out.say(&format!("\r\nshed: {why}; reconnecting … (~. detaches)\r"));
+        context.out.say_in_raw_mode(&format!("shed: {why}; reconnecting … (~. detaches)"));
         match reconnect(client, name, session, open, &mut local).await? {
             Ok(again) => stream = again,
             Err(end) => return Ok(end),
