@@ -42,12 +42,7 @@ impl FromStr for EscapeChar {
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct EscapeOption {
     /// Character that, followed by a dot at the beginning of a line, disconnects
-    #[arg(
-        long = "escape",
-        value_name = "CHAR|none",
-        default_value = "~",
-        hide_default_value = false
-    )]
+    #[arg(long = "escape", value_name = "CHAR|none", default_value = "~")]
     pub(crate) escape: EscapeChar,
 }
 

@@ -29,7 +29,7 @@ enum State {
 // The options of commands that page. No doc comment: clap would print it as the command's help.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Paging {
-    /// Do not use a pager ($SHED_PAGER, $PAGER, else less)
+    /// Print without a pager
     #[arg(long)]
     no_pager: bool,
 }
