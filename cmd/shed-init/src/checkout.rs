@@ -1,6 +1,6 @@
 //! `checkout PROGRAM ARGS…`: clones into the current directory, with submodules, so that a failure leaves nothing behind.
-//! Submodules and files of Git LFS that cannot be fetched are no failure: each is named in a line that begins with
-//! `incomplete: `.
+//! Submodules and files of Git LFS that cannot be fetched are no failure, nor is a repository whose `HEAD` names a branch that it
+//! does not have: each is named in a line that begins with `incomplete: `.
 //!
 //! The clone is made in a staging directory, which is appended as the last argument and which only this program uses. When
 //! the clone is complete its entries are moved to the current directory. Existing files are never touched.
@@ -25,6 +25,8 @@ const KEPT: u8 = 10;
 const NOT_EMPTY: u8 = 11;
 /// Exit status: the clone is complete but for what the lines on standard error say.
 const INCOMPLETE: u8 = 12;
+/// How many branches are named if none was checked out.
+const MAX_BRANCHES: usize = 10;
 /// Exit status: the program does not exist, as in shells.
 const MISSING: u8 = 127;
 
@@ -100,6 +102,12 @@ fn clone(program: &str, args: &[String]) -> io::Result<(u8, Vec<String>)> {
         }
         missing.push(lfs::NOTE.to_owned());
     }
+    let branch = args.iter().find_map(|word| word.strip_prefix("--branch="));
+    if let Some(branch) = branch {
+        // What new worktrees begin at. Fails for a tag, which leaves the repository's own default.
+        git(Path::new(STAGING), &["remote", "set-head", "origin", branch])?;
+    }
+    missing.extend(unborn_head(program));
     let mut left = vec![(Path::new(STAGING).to_owned(), 0)];
     let mut n_empty = 0;
     while let Some((top, depth)) = left.pop() {
@@ -120,6 +128,25 @@ fn clone(program: &str, args: &[String]) -> io::Result<(u8, Vec<String>)> {
         missing.push(format!("to fetch submodules: {}", submodules::COMMAND));
     }
     Ok((0, missing))
+}
+
+/// What to say if nothing was checked out although the repository has branches: its `HEAD` names another one.
+fn unborn_head(program: &str) -> Option<String> {
+    let ask = |words: &[&str]| {
+        let output = Command::new(program).args(["-C", STAGING]).args(words).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    if ask(&["rev-parse", "--verify", "--quiet", "HEAD"]).is_some() {
+        return None;
+    }
+    let listed = ask(&["for-each-ref", "--format=%(refname:lstrip=3)", "refs/remotes/origin"])?;
+    let branches: Vec<&str> = listed.lines().filter(|name| *name != "HEAD").collect();
+    let first = branches.first()?;
+    let shown = branches.iter().take(MAX_BRANCHES).copied().collect::<Vec<_>>().join(", ");
+    let more = if branches.len() > MAX_BRANCHES { ", …" } else { "" };
+    Some(format!(
+        "nothing was checked out: HEAD of the repository names a branch that does not exist; its branches are {shown}{more}; to check one out: git switch {first}"
+    ))
 }
 
 /// Runs a program to its end. A signal to this process is passed on, so that the program can clean up; it is an error then.

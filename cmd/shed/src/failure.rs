@@ -17,7 +17,7 @@ pub(crate) struct Failure {
 /// Exit status after Ctrl-C: 128 + SIGINT, as shells report it.
 pub(crate) const INTERRUPTED: u8 = 130;
 /// Exit status when the reader of standard output has gone: 128 + SIGPIPE, as shells report it.
-const BROKEN_PIPE: u8 = 141;
+pub(crate) const BROKEN_PIPE: u8 = 141;
 
 /// Result of a command: the exit status, unless it failed.
 pub(crate) type Outcome = Result<u8, Failure>;

@@ -9,10 +9,13 @@ mod clock;
 mod commands;
 mod config;
 mod context;
+mod escape;
 mod failure;
 mod globals;
+mod keyboard;
 mod names;
 mod output;
+mod pager;
 mod process;
 mod prompt;
 mod terminal;
@@ -34,11 +37,14 @@ fn run() -> u8 {
     let out = output::Out::new(cli.globals.json);
     let result = context::Context::new(&cli.globals, out)
         .and_then(|context| commands::run(cli.command, Cli::command, &context));
-    match result {
+    let was_paged = pager::end();
+    let status = match result {
         Ok(status) => status,
         Err(failure) => {
             out.failure(&failure);
             failure.status
         }
-    }
+    };
+    // Somebody who leaves the pager has seen enough.
+    if was_paged && status == failure::BROKEN_PIPE { 0 } else { status }
 }

@@ -1,21 +1,20 @@
 //! Connects a remote process to the local terminal or to the local standard streams.
 
-use std::io::Read as _;
+use std::time::Duration;
 
 use hyper::body::Bytes;
 use shed_api::stream::Exit;
 use shed_client::{ClientError, Frame, Input, ProcessStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use crate::clock::span_ms;
+use crate::escape::{Escape, EscapeChar};
 use crate::failure::{Failure, INTERRUPTED, Outcome};
+use crate::keyboard::Keyboard;
 use crate::output::Out;
 use crate::terminal::{self, Raw};
 
-/// Size of one read from standard input.
-const READ_BYTES: usize = 64 << 10;
-/// Chunks of input that may wait to be sent; the reading thread blocks beyond that.
-const MAX_CHUNKS: usize = 4;
 /// Exit status after SIGTERM: 128 + 15.
 const TERMINATED: u8 = 143;
 /// Exit status after SIGHUP: 128 + 1.
@@ -24,8 +23,6 @@ const HUNG_UP: u8 = 129;
 const CTRL_C: u8 = 3;
 /// The most bytes that are kept while there is no connection: what a person types, or a small paste.
 const MAX_AHEAD_BYTES: usize = 4 << 10;
-/// The byte that a terminal sends for Ctrl-B, tmux's prefix key.
-const CTRL_B: u8 = 2;
 
 /// Why a stream ended.
 #[derive(Debug)]
@@ -34,8 +31,8 @@ pub(crate) enum End {
     Exit(Exit),
     /// The server reported an error.
     Problem(Box<shed_api::Problem>),
-    /// The connection was lost.
-    Lost(ClientError),
+    /// The connection was lost, and for so long before that the server may not have got what was typed.
+    Lost(ClientError, Option<Duration>),
     /// The user detached with `~.`, Ctrl-C or, when read-only, Ctrl-B D.
     Detached,
     /// This program got a signal; the exit status for it.
@@ -48,9 +45,23 @@ impl End {
         match self {
             Self::Exit(exit) => Ok(exit.shell_status()),
             Self::Problem(problem) => Err(ClientError::Problem(problem).into()),
-            Self::Lost(error) => Err(error.into()),
+            Self::Lost(error, unsent) => {
+                let text = lost(&error, unsent);
+                Err(Failure { text, ..error.into() })
+            }
             Self::Detached => Ok(0),
             Self::Signalled(status) => Ok(status),
+        }
+    }
+}
+
+/// Why a connection was lost, and whether what was typed may be lost with it.
+pub(crate) fn lost(error: &ClientError, unsent: Option<Duration>) -> String {
+    match unsent {
+        None => error.to_string(),
+        Some(time) => {
+            let time = span_ms(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+            format!("{error}; what was typed in the last {time} was possibly not sent")
         }
     }
 }
@@ -60,82 +71,6 @@ pub(crate) async fn first_frame(stream: &mut ProcessStream) -> Result<Frame, Fai
     match stream.reader.next().await? {
         Frame::Problem(problem) => Err(ClientError::Problem(problem).into()),
         frame => Ok(frame),
-    }
-}
-
-/// Standard input, read by its own thread: a blocking read of a terminal cannot be cancelled.
-struct Keyboard {
-    chunks: mpsc::Receiver<Vec<u8>>,
-    ended: bool,
-}
-
-impl Keyboard {
-    /// Starts the reading thread.
-    fn start() -> Self {
-        let (send, chunks) = mpsc::channel(MAX_CHUNKS);
-        // Ends at the end of standard input or with the program.
-        std::thread::spawn(move || {
-            let mut buffer = vec![0; READ_BYTES];
-            while let Ok(n_read) = std::io::stdin().read(&mut buffer) {
-                if n_read == 0 || send.blocking_send(buffer[..n_read].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { chunks, ended: false }
-    }
-
-    /// The next chunk; `None` once at the end. Never returns after that.
-    async fn next(&mut self) -> Option<Vec<u8>> {
-        if self.ended {
-            return std::future::pending().await;
-        }
-        let chunk = self.chunks.recv().await;
-        self.ended = chunk.is_none();
-        chunk
-    }
-}
-
-/// Finds the escape sequence `~.` at the beginning of a line, as ssh does; `~~` sends one `~`. In a read-only session it
-/// finds Ctrl-B D as well, because no input reaches tmux.
-#[derive(Debug)]
-struct Escape {
-    line_start: bool,
-    tilde: bool,
-    read_only: bool,
-    ctrl_b: bool,
-}
-
-impl Default for Escape {
-    fn default() -> Self {
-        Self { line_start: true, tilde: false, read_only: false, ctrl_b: false }
-    }
-}
-
-impl Escape {
-    /// The part of `bytes` to send, and whether the user detached.
-    fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
-        let mut passed = Vec::with_capacity(bytes.len() + 1);
-        for byte in bytes {
-            let after_prefix = std::mem::replace(&mut self.ctrl_b, *byte == CTRL_B);
-            if self.read_only && after_prefix && *byte == b'd' {
-                return (passed, true);
-            }
-            if std::mem::take(&mut self.tilde) {
-                match byte {
-                    b'.' => return (passed, true),
-                    b'~' => passed.push(b'~'),
-                    _ => passed.extend([b'~', *byte]),
-                }
-            } else if *byte == b'~' && self.line_start {
-                self.tilde = true;
-                continue;
-            } else {
-                passed.push(*byte);
-            }
-            self.line_start = matches!(byte, b'\r' | b'\n');
-        }
-        (passed, false)
     }
 }
 
@@ -179,16 +114,12 @@ pub(crate) struct LocalTerminal {
 
 impl LocalTerminal {
     /// Starts to read the keyboard. The reading thread runs until the program ends, so open one per program.
-    pub(crate) fn open() -> Result<Self, Failure> {
+    ///
+    /// In a read-only terminal, Ctrl-B D detaches as well.
+    pub(crate) fn open(escape: EscapeChar, read_only: bool) -> Result<Self, Failure> {
         let signals = Signals::listen()?;
-        let (keyboard, escape) = (Keyboard::start(), Escape::default());
+        let (keyboard, escape) = (Keyboard::of_terminal(), Escape::new(escape, read_only));
         Ok(Self { keyboard, escape, signals, ahead: Vec::new() })
-    }
-
-    /// Sets whether the remote terminal is read-only.
-    pub(crate) fn read_only(mut self, read_only: bool) -> Self {
-        self.escape.read_only = read_only;
-        self
     }
 
     /// Returns when the user cancels: `~.`, Ctrl-C or a signal. Other input is kept for the next connection.
@@ -215,9 +146,13 @@ impl LocalTerminal {
 }
 
 /// Switches the local terminal to raw mode and shows a remote one in it until that ends.
-pub(crate) async fn in_raw_terminal(stream: ProcessStream, out: Out) -> Outcome {
+pub(crate) async fn in_raw_terminal(
+    stream: ProcessStream,
+    escape: EscapeChar,
+    out: Out,
+) -> Outcome {
     let raw = Raw::enter()?;
-    let end = in_terminal(stream, &mut LocalTerminal::open()?, out).await;
+    let end = in_terminal(stream, &mut LocalTerminal::open(escape, false)?, out).await;
     drop(raw);
     end?.outcome()
 }
@@ -243,11 +178,19 @@ async fn until_end(
 ) -> Result<End, Failure> {
     let ProcessStream { mut reader, input } = stream;
     let LocalTerminal { keyboard, escape, signals, ahead } = local;
+    let mut typed_at = None;
     if !ahead.is_empty() {
+        typed_at = Some(Instant::now());
         input.send(std::mem::take(ahead).into()).await;
     }
     loop {
         match next_event(&mut reader, Some(keyboard), signals).await {
+            // What was typed after the server was last heard may be on its way for ever.
+            StreamEvent::Frame(Err(error)) => {
+                let heard_at = reader.last_heard();
+                let is_unsent = typed_at.is_some_and(|typed_at| typed_at > heard_at);
+                return Ok(End::Lost(error, is_unsent.then(|| heard_at.elapsed())));
+            }
             StreamEvent::Frame(frame) => {
                 if let Some(end) = show(frame, out)? {
                     return Ok(end);
@@ -258,6 +201,7 @@ async fn until_end(
                 if detached {
                     return Ok(End::Detached);
                 }
+                typed_at = Some(Instant::now());
                 // A lost connection is reported by the reader.
                 input.send(passed.into()).await;
             }
@@ -310,7 +254,7 @@ pub(crate) async fn in_pipes(
 }
 
 async fn feed(input: Input) {
-    let mut keyboard = Keyboard::start();
+    let mut keyboard = Keyboard::of_pipe();
     loop {
         let Some(bytes) = keyboard.next().await else {
             input.eof().await;
@@ -346,7 +290,7 @@ async fn next_event(
 /// Prints the output in a frame; returns the end if the frame is the last one.
 fn show(frame: Result<Frame, ClientError>, out: Out) -> Result<Option<End>, Failure> {
     match frame {
-        Err(error) => return Ok(Some(End::Lost(error))),
+        Err(error) => return Ok(Some(End::Lost(error, None))),
         Ok(Frame::Stdout(bytes)) => out.raw(&bytes)?,
         Ok(Frame::Stderr(bytes)) => out.raw_error(&bytes),
         Ok(Frame::Exit(exit)) => return Ok(Some(End::Exit(exit))),
@@ -354,41 +298,4 @@ fn show(frame: Result<Frame, ClientError>, out: Out) -> Result<Option<End>, Fail
         Ok(Frame::Started | Frame::Detached(_) | Frame::Eof) => {}
     }
     Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn filter(chunks: &[&str]) -> (String, bool) {
-        let mut escape = Escape::default();
-        let mut passed = Vec::new();
-        for chunk in chunks {
-            let (some, detached) = escape.filter(chunk.as_bytes());
-            passed.extend(some);
-            if detached {
-                return (String::from_utf8(passed).unwrap(), true);
-            }
-        }
-        (String::from_utf8(passed).unwrap(), false)
-    }
-
-    #[test]
-    fn tilde_dot_detaches_only_at_the_start_of_a_line() {
-        assert_eq!(filter(&["~."]), (String::new(), true));
-        assert_eq!(filter(&["ls\r", "~", "."]), ("ls\r".to_owned(), true));
-        assert_eq!(filter(&["a~.b"]), ("a~.b".to_owned(), false));
-        assert_eq!(filter(&["~~."]), ("~.".to_owned(), false));
-        assert_eq!(filter(&["~x~."]), ("~x~.".to_owned(), false));
-        assert_eq!(filter(&["cd ~/x\r~/y"]), ("cd ~/x\r~/y".to_owned(), false));
-        // Ctrl-B D is tmux's own unless the session is read-only.
-        assert_eq!(filter(&["\x02d"]), ("\x02d".to_owned(), false));
-    }
-
-    #[test]
-    fn ctrl_b_d_detaches_when_read_only() {
-        let mut escape = Escape { read_only: true, ..Escape::default() };
-        assert!(!escape.filter(b"d\x02xd\x02").1);
-        assert!(escape.filter(b"d").1);
-    }
 }

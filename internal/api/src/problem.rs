@@ -153,6 +153,10 @@ pub struct Problem {
     /// How to fix it: a command to paste, or one sentence. Absent when there is nothing to suggest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The exit status that a shell gives a command that cannot be started: 127 if it does not exist, 126 if it cannot be
+    /// executed. Only for code `exec-failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_status: Option<u8>,
     /// Id of the request in the server's log, as in the header `x-request-id`. Absent in streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
@@ -168,6 +172,7 @@ impl Problem {
             code,
             detail: detail.into(),
             hint: None,
+            exit_status: None,
             request_id: None,
         }
     }

@@ -157,7 +157,12 @@ pub enum ClientFrame {
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ServerFrame {
     /// The command, terminal or connection was started.
-    Started,
+    Started {
+        /// How often the server sends a ping, in milliseconds. A client that hears nothing for 2.5 times as long may consider the
+        /// connection lost. Absent from older servers, which send one every 20 seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ping_ms: Option<u64>,
+    },
     /// The command was started and runs in the background. The stream is closed after this.
     Detached {
         /// Id of the command, as in the events `exec.started` and `exec.ended`.
@@ -318,7 +323,9 @@ mod tests {
     #[test]
     fn frames_have_the_documented_form() {
         let text = |frame: &ServerFrame| serde_json::to_string(frame).unwrap();
-        assert_eq!(text(&ServerFrame::Started), r#"{"type":"started"}"#);
+        assert_eq!(text(&ServerFrame::Started { ping_ms: None }), r#"{"type":"started"}"#);
+        let started = ServerFrame::Started { ping_ms: Some(5_000) };
+        assert_eq!(text(&started), r#"{"type":"started","ping_ms":5000}"#);
         let exit = ServerFrame::Exit { exit: Exit::Code(7) };
         assert_eq!(text(&exit), r#"{"type":"exit","exit":{"code":7}}"#);
         let resize: ClientFrame =

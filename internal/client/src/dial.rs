@@ -124,7 +124,8 @@ fn ssh_args(address: &SshAddress, options: &SshOptions) -> Vec<String> {
     let mut args = vec!["-T".to_owned(), "-p".to_owned(), address.port.to_string()];
     let mut option = |text: String| args.extend(["-o".to_owned(), text]);
     option("BatchMode=yes".to_owned());
-    option("ServerAliveInterval=15".to_owned());
+    // A dead connection is noticed within 15 seconds, also by the commands that share it.
+    option("ServerAliveInterval=5".to_owned());
     option("ServerAliveCountMax=2".to_owned());
     option("ConnectTimeout=10".to_owned());
     if let Some(file) = &options.known_hosts {

@@ -160,7 +160,12 @@ impl Client {
 
     /// The error for a server that has sent nothing for [`SILENCE`].
     pub(crate) fn silent(&self) -> ClientError {
-        self.lost_because(&format!("no answer for {} seconds", SILENCE.as_secs()))
+        self.silent_for(SILENCE)
+    }
+
+    /// The server was silent for this time.
+    pub(crate) fn silent_for(&self, time: Duration) -> ClientError {
+        self.lost_because(&format!("no answer for {} seconds", time.as_secs()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -46,6 +47,8 @@ pub struct StreamReader {
     stream: SplitStream<Socket>,
     /// When the server last sent anything.
     last_heard: Instant,
+    /// How long it may be silent.
+    silence: Duration,
 }
 
 /// The sending half of a stream. Clones share it; messages of different clones are not interleaved.
@@ -162,7 +165,8 @@ impl Client {
     fn on_socket(&self, socket: Socket) -> ProcessStream {
         let write_failed = socket.get_ref().write_failed.clone();
         let (sink, stream) = socket.split();
-        let reader = StreamReader { client: self.clone(), stream, last_heard: Instant::now() };
+        let (client, last_heard) = (self.clone(), Instant::now());
+        let reader = StreamReader { client, stream, last_heard, silence: SILENCE };
         ProcessStream { reader, input: Input { sink: Arc::new(Mutex::new(sink)), write_failed } }
     }
 
@@ -191,16 +195,23 @@ impl Client {
 }
 
 impl StreamReader {
-    /// The next message. Fails when the connection ends before the last message, or after 50 seconds without a message or
-    /// heartbeat. Cancel safe.
+    /// When the server last sent anything, a ping included.
+    pub fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    /// The next message. Fails when the connection ends before the last message, or when the server was silent for 2.5 times
+    /// the interval of its pings; for 50 seconds if it does not say how often it sends them. Cancel safe.
     pub async fn next(&mut self) -> Result<Frame, ClientError> {
         loop {
             // `timeout_at` polls the stream first, so messages that arrived before the deadline are read after it.
-            let next = timeout_at(self.last_heard + SILENCE, self.stream.next()).await;
-            self.last_heard = Instant::now();
+            let next = timeout_at(self.last_heard + self.silence, self.stream.next()).await;
             let Ok(next) = next else {
-                return Err(self.client.silent());
+                return Err(self.client.silent_for(self.silence));
             };
+            if matches!(next, Some(Ok(_))) {
+                self.last_heard = Instant::now();
+            }
             let message = match next {
                 None | Some(Ok(Message::Close(_))) => {
                     return Err(self.client.lost_because("closed by the server"));
@@ -220,6 +231,9 @@ impl StreamReader {
                 Message::Text(text) => {
                     // Unknown messages of a newer server are skipped.
                     if let Ok(frame) = serde_json::from_str::<ServerFrame>(&text) {
+                        if let ServerFrame::Started { ping_ms: Some(interval) } = frame {
+                            self.silence = Duration::from_millis(interval.saturating_mul(5) / 2);
+                        }
                         return Ok(frame.into());
                     }
                 }
@@ -236,7 +250,7 @@ impl StreamReader {
 impl From<ServerFrame> for Frame {
     fn from(frame: ServerFrame) -> Self {
         match frame {
-            ServerFrame::Started => Self::Started,
+            ServerFrame::Started { .. } => Self::Started,
             ServerFrame::Detached { id } => Self::Detached(id),
             ServerFrame::Eof => Self::Eof,
             ServerFrame::Exit { exit } => Self::Exit(exit),
@@ -346,8 +360,6 @@ impl AsyncWrite for Pipe {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
@@ -369,6 +381,17 @@ mod tests {
         let ended = stream.reader.next().await;
         assert!(matches!(ended, Err(ClientError::Lost { .. })), "{ended:?}");
         assert_eq!(start.elapsed(), SILENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_pings_more_often_is_missed_earlier() {
+        let (mut stream, mut server) = pair().await;
+        server.send(Message::text(r#"{"type":"started","ping_ms":5000}"#)).await.unwrap();
+        assert_eq!(stream.reader.next().await.unwrap(), Frame::Started);
+        let start = Instant::now();
+        let ended = stream.reader.next().await.unwrap_err().to_string();
+        assert!(ended.contains("no answer for 12 seconds"), "{ended}");
+        assert_eq!(start.elapsed(), Duration::from_millis(12_500));
     }
 
     #[tokio::test(start_paused = true)]

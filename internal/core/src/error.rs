@@ -326,7 +326,11 @@ fn not_running(shed: &ShedName, status: ShedStatus, detail: String) -> Problem {
 fn refused(refusal: &Refusal, detail: String) -> Problem {
     match refusal {
         Refusal::Invalid(_) => Problem::new(Code::InvalidRequest, detail),
-        Refusal::NotExecutable { .. } | Refusal::NoDirectory { .. } | Refusal::NoResources(_) => {
+        Refusal::NotExecutable { missing, .. } => {
+            let exit_status = Some(if *missing { 127 } else { 126 });
+            Problem { exit_status, ..Problem::new(Code::ExecFailed, detail) }
+        }
+        Refusal::NoDirectory { .. } | Refusal::NoResources(_) => {
             Problem::new(Code::ExecFailed, detail)
         }
         Refusal::CannotConfine(_) => Problem::new(Code::ConfineUnavailable, detail),

@@ -45,7 +45,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_secs(15),
-            ping: Duration::from_secs(20),
+            ping: Duration::from_secs(5),
             head: Duration::from_secs(30),
             body: Duration::from_secs(30),
             drain: Duration::from_secs(5),

@@ -95,6 +95,12 @@ pub(crate) fn pings(state: &State) -> Interval {
     tokio::time::interval_at(Instant::now() + period, period)
 }
 
+/// The frame that begins a stream.
+fn started(state: &State) -> ServerFrame {
+    let interval = state.options.timing.ping.as_millis();
+    ServerFrame::Started { ping_ms: u64::try_from(interval).ok() }
+}
+
 /// Returns when the server began to shut down and [`CLOSE_GRACE`] has passed, for callers that do not read.
 pub(crate) async fn close_grace_over(stop: &CancellationToken) {
     stop.cancelled().await;

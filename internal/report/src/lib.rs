@@ -1,14 +1,19 @@
-//! Text output of `shed` and `shed-server`: tables, lists of names with values, and the results of `doctor`. Pure: the
-//! programs print it, or JSON instead.
+//! Text output of `shed` and `shed-server`: tables, lists of names with values, patches, the results of `doctor`, and how text
+//! of a shed is made safe for a terminal. Pure: the programs print it, or JSON instead.
 
 mod check;
+mod patch;
+mod visible;
 
 use tabled::builder::Builder;
 use tabled::settings::{Padding, Style};
 
 pub use check::{Check, Verdict, check, has_failed, show};
+pub use patch::PatchText;
+pub use visible::{visible, visible_bytes, visible_json, visible_with_colours};
 
-/// Formats a table without borders; columns are two spaces apart, lines have no trailing blanks. Empty without rows.
+/// Formats a table without borders; columns are two spaces apart, lines have no trailing blanks. Control characters are shown by
+/// name, so that a row is one line. Empty without rows.
 pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     if rows.is_empty() {
         return String::new();
@@ -16,7 +21,7 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut builder = Builder::default();
     builder.push_record(head.iter().copied());
     for row in rows {
-        builder.push_record(row);
+        builder.push_record(row.iter().map(|cell| visible::cell(cell)));
     }
     let mut table = builder.build();
     table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
@@ -25,11 +30,11 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Formats names with values, one per line, the values aligned.
+/// Formats names with values, one per line, the values aligned. Control characters are shown by name.
 pub fn pairs(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     rows.iter()
-        .map(|(name, value)| format!("{name:width$}  {value}\n"))
+        .map(|(name, value)| format!("{name:width$}  {}\n", visible::cell(value)))
         .collect::<Vec<_>>()
         .concat()
 }
@@ -52,6 +57,13 @@ mod tests {
         ];
         assert_eq!(table(&["SHED", "STATUS"], rows), "SHED    STATUS\na       running\nlonger\n");
         assert_eq!(table(&["SHED"], Vec::new()), "");
+    }
+
+    #[test]
+    fn text_of_a_shed_cannot_add_lines_or_escape_sequences() {
+        let hostile = "x\n\x1b[8m".to_owned();
+        assert_eq!(table(&["A"], vec![vec![hostile.clone()]]), "A\nx^J^[[8m\n");
+        assert_eq!(pairs(&[("user", hostile)]), "user  x^J^[[8m\n");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `shed attach`.
 
+mod identity;
+
 use std::time::{Duration, Instant};
 
 use clap_complete::ArgValueCandidates;
@@ -7,11 +9,13 @@ use shed_api::stream::AttachOpen;
 use shed_api::{Code, ShedStatus};
 use shed_client::{Client, ProcessStream};
 
+use self::identity::{Identity, LookUp};
 use crate::candidates::{sessions, sheds};
 use crate::context::Context;
+use crate::escape::{EscapeChar, EscapeOption};
 use crate::failure::{Failure, Outcome};
 use crate::names;
-use crate::process::{End, LocalTerminal, first_frame, in_terminal};
+use crate::process::{End, LocalTerminal, first_frame, in_terminal, lost};
 use crate::prompt;
 use crate::terminal::{self, Raw};
 
@@ -27,7 +31,8 @@ const RESTART_TIME: Duration = Duration::from_secs(120);
 /// Attach to a session of a shed
 ///
 /// Creates the session if it does not exist and starts the shed if it is stopped. Ctrl-B D detaches; the session keeps
-/// running. A lost connection is restored automatically; `~.` at the beginning of a line detaches at any time.
+/// running. A lost connection is restored automatically, also over a restart or rebuild of the shed, and under the session's
+/// new name if it was renamed. `~.` at the beginning of a line detaches at any time, except in a paste.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -53,7 +58,12 @@ pub(crate) struct Args {
     /// Do not reconnect after a lost connection
     #[arg(long)]
     no_reconnect: bool,
+    #[command(flatten)]
+    escape: EscapeOption,
 }
+
+/// How often the status of a shed that is stopping is asked for.
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     if !terminal::is_interactive() {
@@ -74,102 +84,146 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         detach_others: args.detach_others,
         env: terminal::environment(),
     };
-    show(&client, &name, &session, open, args.no_reconnect, context).await
+    let attached = Attached {
+        client: &client,
+        name: &name,
+        session: &session,
+        escape: args.escape.escape,
+        reconnects: !args.no_reconnect,
+        context,
+    };
+    attached.show(open).await
 }
 
-/// Shows a session in the terminal until it ends or the user detaches.
-pub(crate) async fn show(
-    client: &Client,
-    name: &str,
-    session: &str,
-    mut open: AttachOpen,
-    no_reconnect: bool,
-    context: &Context,
-) -> Outcome {
-    let stream = start(client, name, session, &open).await?;
-    // The session exists now. Creating another one when reconnecting would hide that it ended.
-    open.new = false;
-    open.existing = true;
-    let raw = Raw::enter()?;
-    let end = stay(client, name, session, &open, stream, no_reconnect, context).await;
-    drop(raw);
-    match end? {
-        End::Detached => {
-            context.out.say(&format!("\nshed: detached from {name}/{session}; it keeps running"));
-            Ok(0)
-        }
-        end => end.outcome(),
-    }
+/// A session in the terminal.
+pub(crate) struct Attached<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) name: &'a str,
+    /// Name, id or tmux id, as the user gave it.
+    pub(crate) session: &'a str,
+    pub(crate) escape: EscapeChar,
+    /// Whether a lost connection is restored.
+    pub(crate) reconnects: bool,
+    pub(crate) context: &'a Context,
 }
 
-/// Attaches and waits for the server's first message.
-async fn start(
-    client: &Client,
-    name: &str,
-    session: &str,
-    open: &AttachOpen,
-) -> Result<ProcessStream, Failure> {
-    let mut stream = client.attach(name, session, open).await?;
-    first_frame(&mut stream).await?;
-    Ok(stream)
-}
-
-/// Shows the session until it ends or the user detaches, and reconnects when the connection is lost.
-async fn stay(
-    client: &Client,
-    name: &str,
-    session: &str,
-    open: &AttachOpen,
-    first: ProcessStream,
-    no_reconnect: bool,
-    context: &Context,
-) -> Result<End, Failure> {
-    let mut local = LocalTerminal::open()?.read_only(open.read_only);
-    let mut stream = first;
-    loop {
-        let end = in_terminal(stream, &mut local, context.out).await?;
-        let why = match end {
-            End::Lost(error) if !no_reconnect => error.to_string(),
-            End::Problem(problem) if !no_reconnect && problem.code == Code::ShuttingDown => {
-                problem.detail
+impl Attached<'_> {
+    /// Shows the session until it ends or the user detaches.
+    pub(crate) async fn show(&self, mut open: AttachOpen) -> Outcome {
+        let stream = self.start(self.session, &open).await?;
+        // The session exists now. Creating another one when reconnecting would hide that it ended.
+        open.new = false;
+        open.existing = true;
+        let raw = Raw::enter()?;
+        let end = self.stay(&open, stream).await;
+        drop(raw);
+        match end? {
+            End::Detached => {
+                let Self { name, session, .. } = self;
+                self.context
+                    .out
+                    .say(&format!("\nshed: detached from {name}/{session}; it keeps running"));
+                Ok(0)
             }
-            end => return Ok(end),
-        };
-        context.out.say(&format!("\r\nshed: {why}; reconnecting … (~. detaches)\r"));
-        match reconnect(client, name, session, open, &mut local).await? {
-            Ok(again) => stream = again,
-            Err(end) => return Ok(end),
+            end => end.outcome(),
         }
     }
-}
 
-/// Retries until it succeeds, the server refuses, or the user cancels.
-async fn reconnect(
-    client: &Client,
-    name: &str,
-    session: &str,
-    open: &AttachOpen,
-    local: &mut LocalTerminal,
-) -> Result<Result<ProcessStream, End>, Failure> {
-    let lost_at = Instant::now();
-    let mut delay = FIRST_DELAY;
-    loop {
-        let open = AttachOpen { tty: terminal::tty(), ..open.clone() };
-        let attempt = tokio::select! {
-            attempt = start(client, name, session, &open) => attempt,
-            end = local.cancelled() => return Ok(Err(end)),
-        };
-        match attempt {
-            Ok(stream) => return Ok(Ok(stream)),
-            Err(failure) if failure.status == shed_api::problem::exit::UNREACHABLE => {}
-            Err(failure) => return Err(failure),
+    /// Attaches and waits for the server's first message.
+    async fn start(&self, session: &str, open: &AttachOpen) -> Result<ProcessStream, Failure> {
+        let mut stream = self.client.attach(self.name, session, open).await?;
+        first_frame(&mut stream).await?;
+        Ok(stream)
+    }
+
+    /// Shows the session until it ends or the user detaches, and reconnects when the connection is lost.
+    async fn stay(&self, open: &AttachOpen, first: ProcessStream) -> Result<End, Failure> {
+        let mut local = LocalTerminal::open(self.escape, open.read_only)?;
+        let mut stream = first;
+        let mut reference = self.session.to_owned();
+        loop {
+            let look_up =
+                LookUp::start(self.client.clone(), self.name.to_owned(), reference.clone());
+            let end = in_terminal(stream, &mut local, self.context.out).await?;
+            let identity = look_up.found();
+            drop(look_up);
+            let why = match &end {
+                End::Lost(error, unsent) if self.reconnects => lost(error, *unsent),
+                End::Problem(problem) if self.reconnects && problem.code == Code::ShuttingDown => {
+                    problem.detail.clone()
+                }
+                End::Exit(_) | End::Problem(_) if self.reconnects => {
+                    match self.starts_again(&identity, &mut local).await {
+                        Ok(true) => format!("shed {} is starting again", self.name),
+                        Ok(false) => return Ok(end),
+                        Err(end) => return Ok(end),
+                    }
+                }
+                _ => return Ok(end),
+            };
+            let key = self.escape.detach().unwrap_or_else(|| "Ctrl-C".to_owned());
+            let text = format!("shed: {why}; reconnecting … ({key} detaches)");
+            self.context.out.say_in_raw_mode(&text);
+            match self.reconnect(open, &identity, &mut local).await? {
+                Ok((again, used)) => (stream, reference) = (again, used),
+                Err(end) => return Ok(end),
+            }
         }
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            end = local.cancelled() => return Ok(Err(end)),
+    }
+
+    /// Whether a terminal ended because its shed is started again. Waits while the shed stops.
+    async fn starts_again(
+        &self,
+        identity: &Identity,
+        local: &mut LocalTerminal,
+    ) -> Result<bool, End> {
+        loop {
+            let Ok(shed) = self.client.shed(self.name).await else {
+                return Ok(false);
+            };
+            match shed.status {
+                ShedStatus::Stopping => {}
+                ShedStatus::Starting | ShedStatus::Creating => return Ok(true),
+                _ => return Ok(identity.is_of_earlier_run(&shed)),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(STATUS_INTERVAL) => {}
+                end = local.cancelled() => return Err(end),
+            }
         }
-        let longest = if lost_at.elapsed() < RESTART_TIME { SHORT_DELAY } else { LONG_DELAY };
-        delay = longest.min(delay * 2);
+    }
+
+    /// Retries until it succeeds, the server refuses, or the user cancels. Returns what the session was called in the request.
+    async fn reconnect(
+        &self,
+        open: &AttachOpen,
+        identity: &Identity,
+        local: &mut LocalTerminal,
+    ) -> Result<Result<(ProcessStream, String), End>, Failure> {
+        let lost_at = Instant::now();
+        let mut delay = FIRST_DELAY;
+        loop {
+            let open = AttachOpen { tty: terminal::tty(), ..open.clone() };
+            let attempt = async {
+                let reference = identity.reference(self.client, self.name, self.session).await?;
+                Ok((self.start(&reference, &open).await?, reference))
+            };
+            let attempt: Result<_, Failure> = tokio::select! {
+                attempt = attempt => attempt,
+                end = local.cancelled() => return Ok(Err(end)),
+            };
+            match attempt {
+                Ok(again) => return Ok(Ok(again)),
+                Err(failure) if failure.status == shed_api::problem::exit::UNREACHABLE => {}
+                Err(failure) => return Err(failure),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                end = local.cancelled() => return Ok(Err(end)),
+            }
+            let longest = if lost_at.elapsed() < RESTART_TIME { SHORT_DELAY } else { LONG_DELAY };
+            delay = longest.min(delay * 2);
+        }
     }
 }
 

@@ -117,6 +117,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
             Ok(0)
         }
         Command::Diff { target, n, sides } => {
+            sides.paging.begin(context.out);
             diff::show(&client, &target, &sides.compared(Some(n.to_string())), context).await
         }
         Command::Restore { target, n, paths } => restore(&client, &target, n, paths, context).await,

@@ -5,6 +5,7 @@ use shed_api::stream::ConsoleOpen;
 
 use crate::candidates::sheds;
 use crate::context::Context;
+use crate::escape::EscapeOption;
 use crate::failure::{Failure, Outcome};
 use crate::names;
 use crate::process::{first_frame, in_raw_terminal};
@@ -25,6 +26,8 @@ pub(crate) struct Args {
     /// Run as root; needs scope admin
     #[arg(long)]
     root: bool,
+    #[command(flatten)]
+    escape: EscapeOption,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
@@ -37,5 +40,5 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let open = ConsoleOpen { tty: terminal::tty(), root: args.root, env: terminal::environment() };
     let mut stream = context.client()?.console(&args.name, &open).await?;
     first_frame(&mut stream).await?;
-    in_raw_terminal(stream, context.out).await
+    in_raw_terminal(stream, args.escape.escape, context.out).await
 }

@@ -179,7 +179,8 @@ fn request(args: Args) -> Result<CreateShed, Failure> {
     for file in &args.env_file {
         let text = std::fs::read_to_string(file).map_err(Failure::io(file.display()))?;
         env.extend(shed_api::read_env(&text).map_err(|line| {
-            Failure::usage(format!("{}: invalid line {line}; expected K=V", file.display()))
+            let file = file.display();
+            Failure::usage(format!("{file}: invalid line {line}; expected K=V on one line"))
         })?);
     }
     env.extend(variables::from_options(&args.env)?);

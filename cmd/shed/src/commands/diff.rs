@@ -1,17 +1,18 @@
 //! `shed diff`.
 
 use shed_api::git::{Diff, DiffNumbers, FileChange, FileStatus};
-use shed_api::name::printable;
 use shed_client::{Client, Compared};
 
 use super::target::Target;
 use crate::context::Context;
 use crate::failure::Outcome;
+use crate::pager::Paging;
 use shed_report::{counted, table};
 
 /// Show the changes to a session's files since its base
 ///
-/// Includes untracked files, but not ignored ones. The patch is printed in git's format and is not paged.
+/// Includes untracked files, but not ignored ones. The patch is in git's format. On a terminal it has colours, control characters
+/// of the files are shown by name, and it is shown in a pager.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -47,6 +48,8 @@ pub(crate) struct Sides {
     /// Show only files with their numbers of lines
     #[arg(long)]
     stat: bool,
+    #[command(flatten)]
+    pub(crate) paging: Paging,
 }
 
 impl Sides {
@@ -61,6 +64,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     if args.numbers {
         return numbers(&client, &args.target, args.watch, context).await;
     }
+    args.sides.paging.begin(context.out);
     show(&client, &args.target, &args.sides.compared(args.from), context).await
 }
 
@@ -78,8 +82,15 @@ pub(crate) async fn show(
         diff.truncated
     } else {
         let mut patch = client.patch_of(name, session, compared).await?;
+        let mut on_terminal = context.out.patch();
         while let Some(bytes) = patch.text.next().await? {
-            context.out.raw(&bytes)?;
+            match &mut on_terminal {
+                Some(text) => context.out.raw(text.push(&bytes).as_bytes())?,
+                None => context.out.raw(&bytes)?,
+            }
+        }
+        if let Some(text) = on_terminal {
+            context.out.raw(text.end().as_bytes())?;
         }
         patch.truncated
     };
@@ -140,7 +151,7 @@ pub(crate) fn files(files: &[FileChange]) -> String {
         } else {
             format!("+{} -{}", file.insertions, file.deletions)
         };
-        vec![status.to_owned(), lines, printable(&path)]
+        vec![status.to_owned(), lines, path]
     });
     table(&["", "LINES", "FILE"], rows.collect())
 }

@@ -7,6 +7,7 @@ use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::names;
+use crate::pager::Paging;
 
 /// Show past events and follow new ones
 #[derive(Debug, clap::Args)]
@@ -25,12 +26,15 @@ pub(crate) struct Args {
     /// Print the log, from its beginning or after --after, and exit
     #[arg(long)]
     no_follow: bool,
+    #[command(flatten)]
+    paging: Paging,
 }
 
 /// Runs the command; ends with Ctrl-C or with the server.
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     if args.no_follow {
+        args.paging.begin(context.out);
         return print_log(&client, args.after.unwrap_or(0), args.shed.as_deref(), context).await;
     }
     let after = match args.after {

@@ -5,14 +5,16 @@ use std::io::IsTerminal as _;
 
 use clap_complete::ArgValueCandidates;
 use rustix::fs::{FileType, fstat};
+use shed_api::Problem;
 use shed_api::stream::{ExecOpen, ExecSpec};
-use shed_client::Frame;
+use shed_client::{ClientError, Frame};
 
 use crate::candidates::{sessions, sheds};
 use crate::context::Context;
+use crate::escape::EscapeOption;
 use crate::failure::{Failure, Outcome, command_line};
 use crate::names;
-use crate::process::{first_frame, in_pipes, in_raw_terminal};
+use crate::process::{in_pipes, in_raw_terminal};
 use crate::{terminal, variables};
 
 /// Run a command in a shed
@@ -26,6 +28,7 @@ Examples:
   shed exec web make test
   shed exec web -- sh -c 'echo $HOME'
   tar c . | shed exec web tar x -C /tmp
+  shed exec -n web make test             leave standard input to others
   shed exec web -S default npm run build
   shed exec --root web apt-get install -y jq")]
 pub(crate) struct Args {
@@ -38,6 +41,9 @@ pub(crate) struct Args {
     /// Allocate no terminal
     #[arg(short = 'T', long, overrides_with = "tty")]
     no_tty: bool,
+    /// Do not read standard input, as in a loop that reads a list from it
+    #[arg(short = 'n', long, conflicts_with = "tty")]
+    no_stdin: bool,
     /// Working directory (default: /workspace, or the session's)
     #[arg(short = 'w', long, value_name = "DIR")]
     workdir: Option<String>,
@@ -50,6 +56,8 @@ pub(crate) struct Args {
     /// Start the command in the background and print its id; its exit is recorded as an event
     #[arg(long)]
     detach: bool,
+    #[command(flatten)]
+    escape: EscapeOption,
     /// Shed
     #[arg(value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     name: String,
@@ -61,12 +69,12 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let in_session = args.session.is_some();
-    if in_session && is_piped() {
+    if in_session && !args.no_stdin && is_piped() {
         return Err(redirected_input(&args));
     }
     let env = variables::from_options(&args.env)?;
-    let with_tty =
-        !in_session && !args.no_tty && !args.detach && (args.tty || terminal::is_interactive());
+    let takes_input = !in_session && !args.no_stdin && !args.detach;
+    let with_tty = takes_input && !args.no_tty && (args.tty || terminal::is_interactive());
     let open = ExecOpen {
         exec: ExecSpec {
             argv: args.command,
@@ -76,20 +84,34 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
             root: args.root,
         },
         tty: with_tty.then(terminal::tty),
-        stdin: !with_tty && !in_session && !args.detach && !std::io::stdin().is_terminal(),
+        stdin: takes_input && !with_tty && !std::io::stdin().is_terminal(),
         wait_for_output: false,
         detach: args.detach,
     };
     let mut stream = client.exec_stream(&args.name, &open).await?;
-    if let Frame::Detached(id) = first_frame(&mut stream).await? {
+    let first = match stream.reader.next().await? {
+        Frame::Problem(problem) => return Err(not_started(problem)),
+        frame => frame,
+    };
+    if let Frame::Detached(id) = first {
         context.out.data(&serde_json::json!({ "id": id }), || format!("{id}\n"))?;
         return Ok(0);
     }
     if with_tty && std::io::stdin().is_terminal() {
-        return in_raw_terminal(stream, context.out).await;
+        return in_raw_terminal(stream, args.escape.escape, context.out).await;
     }
     let with_input = open.stdin || with_tty;
     in_pipes(stream, with_input, context.out).await?.outcome()
+}
+
+/// The command was not started. If that is its own fault, the exit status is the one of shells.
+fn not_started(problem: Box<Problem>) -> Failure {
+    let status = problem.exit_status;
+    let failure = Failure::from(ClientError::Problem(problem));
+    match status {
+        Some(status) => failure.with_status(status),
+        None => failure,
+    }
 }
 
 /// Adds the local terminal's variables that are not set explicitly.
@@ -103,13 +125,13 @@ fn with_terminal(mut env: BTreeMap<String, String>) -> BTreeMap<String, String> 
 /// The command runs in a session, so that its input is the window's, but standard input is redirected here.
 fn redirected_input(args: &Args) -> Failure {
     let session = args.session.as_deref().unwrap_or_default();
-    let mut words = vec!["shed", "exec", "-S", session];
+    let mut words = vec!["shed", "exec", "-n", "-S", session];
     words.extend(args.workdir.iter().flat_map(|dir| ["-w", dir]));
     words.extend(args.env.iter().flat_map(|variable| ["-e", variable]));
     words.extend([&args.name, "--"]);
     words.extend(args.command.iter().map(String::as_str));
     Failure::usage("a command in a session reads from its window, not from standard input")
-        .hint(format!("{} < /dev/null", command_line(words)))
+        .hint(command_line(words))
 }
 
 /// Whether standard input is a pipe, a file or a socket: not a terminal and not `/dev/null`.

@@ -6,6 +6,7 @@ use crate::candidates::sheds;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
+use crate::pager::Paging;
 
 /// Show the log of shed-init in a shed
 ///
@@ -23,10 +24,13 @@ pub(crate) struct Args {
     /// Show the last N lines (default: all)
     #[arg(short = 'n', long, value_name = "N")]
     lines: Option<u32>,
+    #[command(flatten)]
+    paging: Paging,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let logs = context.client()?.logs(&args.name, args.lines).await?;
+    args.paging.begin(context.out);
     context.out.data(&logs, || logs.clone())?;
     Ok(0)
 }

@@ -63,10 +63,25 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let Target { name, session } = &args.target;
+    let mut session = session.clone();
     let worker = match args.worker {
+        // Followed by id: it may be renamed.
+        Some(worker) if args.follow => {
+            let found = client.session(name, &session).await?;
+            let row = found.workers.iter().find(|row| row.name == worker || row.id == worker);
+            let id = row.map(|row| row.id.clone());
+            session = found.id;
+            id.unwrap_or(worker)
+        }
         Some(worker) => worker,
-        None => first_worker(&client.session(name, session).await?)?,
+        None => {
+            let found = client.session(name, &session).await?;
+            let first = first_worker(&found)?;
+            session = found.id;
+            first
+        }
     };
+    let session = &session;
     let output = Output { client: &client, name, session, worker: &worker, context };
     if let Some(text) = &args.search {
         return output.search(text, args.from.unwrap_or(0)).await;

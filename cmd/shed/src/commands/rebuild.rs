@@ -30,8 +30,15 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
     let request = RebuildShed { image: args.image };
     let rebuild = async |name: &str| {
+        let before = client.shed(name).await?.image;
         let shed = client.rebuild(name, &request).await?;
-        context.out.say(&format!("shed {name} was rebuilt from {}", shed.image));
+        let image = &shed.image;
+        context.out.say(&format!("shed {name} was rebuilt from {image}"));
+        if *image != before {
+            context.out.say(&format!(
+                "shed {name}: the home directory keeps its files from {before}; those that {image} has there are not used"
+            ));
+        }
         context.out.data(&shed, String::new)
     };
     Ok(each(&args.names, context, rebuild).await)

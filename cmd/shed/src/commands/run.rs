@@ -17,6 +17,7 @@ use super::limits::Limits;
 use super::output::{Ending, Output, first_worker};
 use crate::candidates::sheds;
 use crate::context::Context;
+use crate::escape::EscapeChar;
 use crate::failure::{Failure, INTERRUPTED, Outcome};
 use crate::names;
 use crate::{terminal, variables};
@@ -260,7 +261,15 @@ async fn attach_when_started(client: &Client, made: &Session, context: &Context)
         detach_others: false,
         env: terminal::environment(),
     };
-    attach::show(client, shed, &made.name, open, false, context).await
+    let attached = attach::Attached {
+        client,
+        name: shed,
+        session: &made.name,
+        escape: EscapeChar::default(),
+        reconnects: true,
+        context,
+    };
+    attached.show(open).await
 }
 
 /// Prints the output of the session's worker until it exits, and returns its exit status.

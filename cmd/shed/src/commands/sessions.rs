@@ -290,7 +290,11 @@ async fn run_command(command: Command, context: &Context) -> Outcome {
         }
         Command::Capture { name, session, lines, ansi } => {
             let output = client.output(&name, &session, lines, ansi).await?;
-            context.out.data(&output, || output.output.clone())?;
+            if context.out.is_json() {
+                context.out.data(&output, String::new)?;
+            } else {
+                context.out.screen(&output.output)?;
+            }
         }
     }
     Ok(0)

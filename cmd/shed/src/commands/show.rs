@@ -2,7 +2,6 @@
 
 use clap_complete::ArgValueCandidates;
 use shed_api::Shed;
-use shed_api::name::printable;
 use shed_api::size::show_size;
 
 use super::each::each;
@@ -11,6 +10,7 @@ use crate::clock::ago;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::names;
+use crate::pager::Paging;
 use shed_report::pairs;
 
 /// Show all details of sheds
@@ -23,10 +23,13 @@ pub(crate) struct Args {
     /// Sheds
     #[arg(required = true, value_name = "NAME", value_parser = names::shed, add = ArgValueCandidates::new(sheds))]
     names: Vec<String>,
+    #[command(flatten)]
+    paging: Paging,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let client = context.client()?;
+    args.paging.begin(context.out);
     let mut separator = "";
     let show = async |name: &str| {
         let shed = client.shed(name).await?;
@@ -52,7 +55,7 @@ fn text(shed: &Shed) -> String {
         let branch = shed.branch.as_ref().map(|branch| format!(" ({branch})")).unwrap_or_default();
         rows.push(("repo", format!("{repo}{branch}")));
     }
-    rows.extend(shed.notes.iter().map(|note| ("note", printable(note))));
+    rows.extend(shed.notes.iter().map(|note| ("note", note.clone())));
     let limits = &shed.limits;
     let memory = show_size(limits.memory_bytes);
     rows.push((

@@ -1,10 +1,8 @@
 //! `shed attach`, in a terminal.
 
 use shed_testing::{Terminal, eventually};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::task::{JoinHandle, JoinSet};
 
-use crate::support::{TestEnv, ended, started};
+use crate::support::TestEnv;
 
 /// Attaches, then prints the exit status and whether the terminal settings were restored.
 const ATTACH_AND_REPORT: &str = r#"before=$(stty -g); "$SHED" $WORDS; status=$?
@@ -12,18 +10,18 @@ test "$before" = "$(stty -g)" && echo restored || stty -a
 echo "status $status.""#;
 
 /// An environment whose tmux does not take fast typing for a paste.
-async fn env() -> TestEnv {
+pub(crate) async fn env() -> TestEnv {
     let env = TestEnv::new().await;
     accept_fast_typing(&env).await;
     env
 }
 
 /// tmux takes keys within a millisecond for a paste, in which Ctrl-B is not its prefix key. Switches that off.
-async fn accept_fast_typing(env: &TestEnv) {
+pub(crate) async fn accept_fast_typing(env: &TestEnv) {
     env.run(&["exec", "a", "tmux", "set", "-g", "assume-paste-time", "0"]).await.ok();
 }
 
-fn attach_and_report(env: &TestEnv, words: &str) -> Terminal {
+pub(crate) fn attach_and_report(env: &TestEnv, words: &str) -> Terminal {
     env.script(&ATTACH_AND_REPORT.replace("$WORDS", words))
 }
 
@@ -34,7 +32,7 @@ async fn clients(env: &TestEnv, session: &str) -> u64 {
     row.map_or(0, |row| row["attached_clients"].as_u64().unwrap())
 }
 
-async fn attached(env: &TestEnv, session: &str, n_clients: u64) {
+pub(crate) async fn attached(env: &TestEnv, session: &str, n_clients: u64) {
     eventually(&format!("{n_clients} clients of {session}"), async || {
         (clients(env, session).await == n_clients).then_some(())
     })
@@ -110,6 +108,23 @@ async fn tilde_dot_detaches() {
     assert!(seen.contains("restored\r\nstatus 0."), "{seen}");
     attached(&env, "work", 0).await;
     env.run(&["sessions", "capture", "a", "work"]).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_escape_character_can_be_changed_or_switched_off() {
+    let env = env().await;
+    let mut terminal = attach_and_report(&env, "attach a --escape none");
+    terminal.until("[default]").await;
+    terminal.keys("\r~.").await;
+    terminal.until("~.").await;
+    terminal.keys("\x03\x02d").await;
+    let (seen, _) = terminal.end().await;
+    assert!(seen.contains("[detached (from session default)]"), "{seen}");
+    let mut terminal = attach_and_report(&env, "attach a --escape %");
+    terminal.until("[default]").await;
+    terminal.keys("\r%.").await;
+    terminal.until("shed: detached from a/default").await;
+    assert!(terminal.end().await.0.contains("status 0."));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,107 +207,6 @@ async fn an_unknown_terminal_type_falls_back() {
         let (seen, status) = terminal.end().await;
         assert_eq!(status, Some(0), "{term}: {seen}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn attach_reconnects_after_a_restart_of_the_server() {
-    let mut env = env().await;
-    let mut terminal = attach_and_report(&env, "attach a");
-    terminal.keys("VAR=kept; echo ready-$((1))\r").await;
-    terminal.until("ready-1").await;
-    for round in 1..=2 {
-        env.close().await;
-        terminal.until("reconnecting … (~. detaches)").await;
-        env.reopen().await;
-        // The screen is drawn again, and input arrives.
-        terminal.until("[default]").await;
-        terminal.keys(&format!("echo \"back-{round}-$VAR\"\r")).await;
-        terminal.until(&format!("back-{round}-kept")).await;
-    }
-    terminal.keys("\x02d").await;
-    let (seen, _) = terminal.end().await;
-    assert!(seen.contains("restored\r\nstatus 0."), "{seen}");
-}
-
-/// A proxy between client and server. Aborting it breaks its connections.
-fn proxy(env: &TestEnv) -> JoinHandle<()> {
-    let path = env.path("proxy.sock");
-    std::fs::remove_file(&path).ok();
-    let listener = UnixListener::bind(&path).unwrap();
-    let server = env.path("run/shed/shed.sock");
-    tokio::spawn(async move {
-        // Dropped with the task, which closes the connections.
-        let mut connections = JoinSet::new();
-        while let Ok((mut client, _)) = listener.accept().await {
-            let mut server = UnixStream::connect(&server).await.unwrap();
-            connections.spawn(async move {
-                tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
-            });
-        }
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn attach_reconnects_after_a_broken_connection() {
-    let env = env().await;
-    let between = proxy(&env);
-    let address = format!("unix:{}", env.path("proxy.sock").display());
-    let mut terminal = attach_and_report(&env, &format!("attach -s {address} a"));
-    terminal.keys("echo ready-$((1))\r").await;
-    terminal.until("ready-1").await;
-    between.abort();
-    terminal.until("reconnecting").await;
-    // Input waits while there is no connection.
-    terminal.keys("echo kept-$((1))\r").await;
-    attached(&env, "default", 0).await;
-    let between = proxy(&env);
-    terminal.until("kept-1").await;
-    terminal.keys("\x02d").await;
-    let (seen, _) = terminal.end().await;
-    assert!(seen.contains("restored\r\nstatus 0."), "{seen}");
-    between.abort();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn reconnecting_can_be_cancelled() {
-    let mut env = env().await;
-    let mut by_tilde = attach_and_report(&env, "attach a");
-    let mut by_key = attach_and_report(&env, "attach a");
-    let mut by_signal = env.terminal(&["attach", "a"]);
-    let mut at_once = attach_and_report(&env, "attach a --no-reconnect");
-    for terminal in [&mut by_tilde, &mut by_key, &mut by_signal, &mut at_once] {
-        terminal.until("[default]").await;
-    }
-    env.close().await;
-    let (seen, _) = at_once.end().await;
-    assert!(seen.contains("restored\r\nstatus 5."), "{seen}");
-    for terminal in [&mut by_tilde, &mut by_key, &mut by_signal] {
-        terminal.until("reconnecting").await;
-    }
-    by_tilde.keys("\r~.").await;
-    by_key.keys("\x03").await;
-    crate::support::signal(&by_signal.child, rustix::process::Signal::TERM);
-    for terminal in [&mut by_tilde, &mut by_key] {
-        let (seen, _) = terminal.end().await;
-        assert!(seen.contains("restored\r\nstatus 0."), "{seen}");
-    }
-    assert_eq!(by_signal.end().await.1, Some(143));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn reconnecting_does_not_create_the_session_again() {
-    let mut env = env().await;
-    let mut terminal = attach_and_report(&env, "attach a -S brief");
-    terminal.keys("echo $TMUX\r").await;
-    terminal.until("[brief]").await;
-    env.close().await;
-    terminal.until("reconnecting").await;
-    let mut kill = tokio::process::Command::new("tmux");
-    kill.args(["kill-session", "-t", "=brief"]).env("TMUX_TMPDIR", env.test.engine.tmux_dir("a"));
-    ended(started(kill)).await.ok();
-    env.reopen().await;
-    let (seen, _) = terminal.end().await;
-    assert!(seen.contains("brief") && seen.contains("restored\r\nstatus 3."), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,6 +71,30 @@ async fn a_repository_is_cloned_with_the_local_git_identity() {
     env.run(&["create", "dev", "--repo", &url, "--branch", "dev"]).await.ok();
     assert_eq!(env.run(&["exec", "dev", "cat", "README"]).await.ok(), "dev\n");
     assert!(env.run(&["show", "dev"]).await.ok().contains(&format!("{url} (dev)")));
+    // So do its worktrees.
+    env.run(&["run", "dev", "-w", "-d", "--name", "fix", "--", "sleep", "1000"]).await.ok();
+    let made = env.run(&["sessions", "show", "dev", "fix", "--json"]).await.json();
+    let directory = made["directory"].as_str().unwrap();
+    assert_eq!(env.run(&["exec", "-w", directory, "dev", "cat", "README"]).await.ok(), "dev\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_whose_head_names_no_branch_says_why_nothing_is_there() {
+    let env = TestEnv::empty().await;
+    let url = repository(&env, "repo.git");
+    git(&env.path("repo.git"), &["symbolic-ref", "HEAD", "refs/heads/gone"]);
+    let made = env.run(&["create", "web", "--repo", &url]).await;
+    assert_eq!(made.ok(), "web\n");
+    let told =
+        "HEAD of the repository names a branch that does not exist; its branches are dev, main";
+    assert!(made.stderr.contains(told), "{made:?}");
+    env.run(&["exec", "web", "git", "switch", "dev"]).await.ok();
+    // An empty repository is as people made it.
+    let empty = env.path("empty.git");
+    std::fs::create_dir(&empty).unwrap();
+    git(&empty, &["init", "-q", "--bare"]);
+    let made = env.run(&["create", "new", "--repo", &format!("file://{}", empty.display())]).await;
+    assert!(made.status == 0 && !made.stderr.contains("checked out"), "{made:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,8 @@ use shed_api::access::NewToken;
 use shed_http::{Http, Listen, Listener, Options};
 use shed_testing::eventually;
 
+use tokio::io::AsyncWriteExt as _;
+
 use crate::support::{TestEnv, ended, noise, signal, started, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,8 +79,10 @@ async fn options_end_at_the_command() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_cannot_start_is_named() {
     let env = TestEnv::new().await;
-    assert!(env.run(&["exec", "a", "no-such-program"]).await.fails(1).contains("no-such-program"));
-    assert!(env.run(&["exec", "a", "/etc/passwd"]).await.fails(1).contains("/etc/passwd"));
+    assert!(
+        env.run(&["exec", "a", "no-such-program"]).await.fails(127).contains("no-such-program")
+    );
+    assert!(env.run(&["exec", "a", "/etc/passwd"]).await.fails(126).contains("/etc/passwd"));
     assert!(env.run(&["exec", "-w", "/nowhere", "a", "true"]).await.fails(1).contains("/nowhere"));
     assert!(env.run(&["exec", "-S", "none", "a", "true"]).await.fails(3).contains("none"));
     // A stopped shed is started; a paused one is not unpaused.
@@ -162,13 +166,56 @@ async fn a_command_in_a_session_has_its_environment_and_an_exact_status() {
     .await;
 
     let piped = env.run_with(&["exec", "-S", "work", "a", "cat"], b"x").await;
-    assert!(piped.fails(2).contains("try: shed exec -S work a -- cat < /dev/null"), "{piped:?}");
+    assert!(piped.fails(2).contains("try: shed exec -n -S work a -- cat"), "{piped:?}");
     let mut from_file = env.shed(&["exec", "-S", "work", "a", "cat"]);
     from_file
         .stdin(std::fs::File::open("/etc/hosts").unwrap())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     ended(from_file.spawn().unwrap()).await.fails(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_cannot_be_started_has_the_status_of_shells() {
+    let env = TestEnv::new().await;
+    env.run(&["sessions", "new", "a", "work"]).await.ok();
+    env.run(&["exec", "a", "sh", "-c", "echo x > not-executable"]).await.ok();
+    let workspace = env.test.engine.workspace("a");
+    let workspace = workspace.to_str().unwrap();
+    for (command, status) in [("no-such-command", 127), ("./not-executable", 126)] {
+        env.run(&["exec", "a", command]).await.fails(status);
+        env.run(&["exec", "--detach", "a", command]).await.fails(status);
+        env.run(&["exec", "-S", "work", "-w", workspace, "a", command]).await.fails(status);
+    }
+    // That is not the command's fault.
+    env.run(&["exec", "-w", "/no-such-directory", "a", "true"]).await.fails(1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_n_standard_input_is_left_to_others() {
+    let env = TestEnv::new().await;
+    env.run(&["sessions", "new", "a", "work"]).await.ok();
+    let list = "one\ntwo\nthree\n";
+    for words in ["exec -n a", "exec -n -S work a"] {
+        let script = format!("while read -r line; do \"$0\" {words} echo got-$line; done");
+        let mut shell = env.shed(&[]);
+        let program = shell.as_std().get_program().to_owned();
+        let mut command = tokio::process::Command::new("sh");
+        command.arg("-c").arg(script).arg(program).current_dir(env.path(""));
+        for (name, value) in shell.as_std_mut().get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let mut child = crate::support::started(command);
+        child.stdin.take().unwrap().write_all(list.as_bytes()).await.unwrap();
+        let output = ended(child).await;
+        let text = output.ok().replace('\r', "");
+        assert_eq!(text, "got-one\ngot-two\ngot-three\n", "{words}");
+    }
+    // Without it, the first command would have read the rest. The command itself reads the end of its input.
+    assert_eq!(env.run_with(&["exec", "-n", "a", "cat"], b"x").await.ok(), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

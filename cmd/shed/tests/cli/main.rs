@@ -9,6 +9,7 @@ mod exec;
 mod files;
 mod many;
 mod output;
+mod reconnect;
 mod run;
 mod servers;
 mod sessions;

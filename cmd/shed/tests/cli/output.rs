@@ -108,3 +108,24 @@ async fn a_session_without_workers_has_no_output() {
     let output = env.run(&["output", "a", "unmanaged"]).await;
     assert!(output.fails(3).contains("shed sessions capture a unmanaged"), "{output:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn following_goes_on_when_the_session_is_renamed() {
+    let env = TestEnv::new().await;
+    for (old, names_worker) in [("first", false), ("second", true)] {
+        let line = format!("echo one; until test -e {old}; do sleep 0.02; done; echo two");
+        env.run(&["run", "a", "--name", old, "-d", "--", "sh", "-c", &line]).await.ok();
+        let session = env.run(&["sessions", "show", "a", old, "--json"]).await.json();
+        let worker = session["workers"][0]["name"].as_str().unwrap();
+        let mut words = vec!["output", "-f", "a", old];
+        words.extend(names_worker.then_some(worker));
+        let mut child = started(env.shed(&words));
+        let mut output = child.stdout.take().unwrap();
+        until(&mut output, "one").await;
+        env.run(&["sessions", "rename", "a", old, &format!("new-{old}")]).await.ok();
+        env.run(&["sessions", "new", "a", old]).await.ok();
+        env.run(&["exec", "a", "touch", old]).await.ok();
+        until(&mut output, "two").await;
+        assert_eq!(ended(child).await.status, 0, "{words:?}");
+    }
+}

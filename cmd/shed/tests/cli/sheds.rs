@@ -267,7 +267,10 @@ async fn volumes_outlive_the_container_and_with_keep_volume_the_shed() {
     std::fs::write(&file, "kept").unwrap();
     let rebuilt = env.run(&["rebuild", "a", "--image", "newer"]).await;
     rebuilt.ok();
-    assert_eq!(rebuilt.stderr, "shed a was rebuilt from newer\n");
+    assert_eq!(
+        rebuilt.stderr,
+        "shed a was rebuilt from newer\nshed a: the home directory keeps its files from shed-base:latest; those that newer has there are not used\n"
+    );
     assert_eq!(env.run(&["exec", "a", "cat", "file"]).await.ok(), "kept");
     env.run(&["delete", "-f", "--keep-volume", "a"]).await.ok();
     // Cancelling a creation keeps volumes that existed before.

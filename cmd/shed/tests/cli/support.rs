@@ -20,8 +20,17 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 pub(crate) const HOST_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJMrfvLpJ4pZkSoO9AGYyQfOTtVEmBRw9hpPfzjbqLhZ";
 /// Environment variables that change the behaviour of the client. Tests run without those of the developer.
-const REMOVED_VARIABLES: &[&str] =
-    &["SHED_SERVER", "SHED_TOKEN", "SSH_AUTH_SOCK", "COMPLETE", "LC_ALL"];
+const REMOVED_VARIABLES: &[&str] = &[
+    "SHED_SERVER",
+    "SHED_TOKEN",
+    "SSH_AUTH_SOCK",
+    "COMPLETE",
+    "LC_ALL",
+    "SHED_PAGER",
+    "PAGER",
+    "LESS",
+    "NO_COLOR",
+];
 
 /// A server whose socket is where the client looks for the local server, and directories for the client.
 pub(crate) struct TestEnv {

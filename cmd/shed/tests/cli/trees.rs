@@ -48,6 +48,54 @@ async fn diffs_are_a_patch_a_table_numbers_or_json() {
     env.run(&["diff", "a", "fix", "--numbers", "--stat"]).await.fails(2);
 }
 
+/// Contents that hide the rest of the line, set the title and clear the screen.
+const HOSTILE: &str = r"printf 'a\033[8mb\033]0;t\007\302\233c\351\n' > a.txt";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_gets_a_diff_with_colours_of_shed_only() {
+    let (env, directory) = with_worktree().await;
+    run_inside(&env, &directory, HOSTILE).await;
+    let (seen, status) = env.terminal(&["diff", "a", "fix", "--no-pager"]).end().await;
+    assert_eq!(status, Some(0), "{seen}");
+    assert!(seen.contains("\x1b[31m-two\x1b[m\r\n"), "{seen:?}");
+    let shown = "\x1b[32m+a^[[8mb^[]0;t^G<U+009B>c<E9>\x1b[m\r\n";
+    assert!(seen.contains(shown), "{seen:?}");
+    // Elsewhere the bytes stay as they are.
+    let piped = env.run(&["diff", "a", "fix"]).await;
+    let bytes = b"\n+a\x1b[8mb\x1b]0;t\x07\xc2\x9bc\xe9\n";
+    assert!(piped.stdout.windows(bytes.len()).any(|part| part == bytes), "{piped:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pager_shows_what_is_printed_to_a_terminal() {
+    let (env, directory) = with_worktree().await;
+    run_inside(&env, &directory, "yes | head -n 100000 > a.txt").await;
+    let paged = |words: &[&str], pager: &str| {
+        let mut command = env.shed(words);
+        command.env("PAGER", "no-such-pager").env("SHED_PAGER", pager);
+        shed_testing::Terminal::start(command, 80, 24)
+    };
+    for words in [&["diff", "a", "fix", "--stat"][..], &["show", "a"], &["events", "--no-follow"]] {
+        // Its variable is split at blanks, without a shell.
+        let (seen, status) = paged(words, "sed -e s/^/paged:$HOME;/").end().await;
+        assert_eq!(status, Some(0), "{words:?}: {seen}");
+        let is_paged = |line: &str| line.starts_with("paged:$HOME;");
+        assert!(seen.lines().all(is_paged) && !seen.is_empty(), "{words:?}: {seen}");
+        for off in ["--no-pager", "--json"] {
+            let (seen, _) = paged(&[words, &[off]].concat(), "sed s/^/paged:/").end().await;
+            assert!(!seen.contains("paged:"), "{words:?} {off}: {seen}");
+        }
+    }
+    // Who leaves the pager early has seen enough, and a pager that is missing hides nothing.
+    let (seen, status) = paged(&["diff", "a", "fix"], "head -n 1").end().await;
+    assert_eq!((seen.lines().count(), status), (1, Some(0)), "{seen}");
+    let (seen, status) = paged(&["show", "a"], "no-such-pager -x").end().await;
+    assert!(seen.contains("cannot start the pager no-such-pager"), "{seen}");
+    assert!(seen.contains("network") && status == Some(0), "{status:?} {seen}");
+    let piped = env.run(&["show", "a"]).await;
+    assert!(!piped.ok().contains("paged:"), "{piped:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn checkpoints_are_created_listed_restored_and_forked() {
     let (env, directory) = with_worktree().await;

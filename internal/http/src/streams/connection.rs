@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{
     CallerEnd, READ_BYTES, close, close_grace_over, close_with, pings, send_frame, shutting_down,
+    started,
 };
 use crate::State;
 
@@ -19,7 +20,7 @@ pub(crate) async fn copy_connection(state: &State, socket: WebSocket, connection
     let stop = state.app.stopping();
     let (send_end, mut caller_end) = oneshot::channel();
     let outbound = async {
-        send_frame(&mut sink, &ServerFrame::Started).await?;
+        send_frame(&mut sink, &started(state)).await?;
         let mut ping = pings(state);
         let mut buffer = Vec::new();
         let (mut ended, mut caller_ended) = (false, false);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     CallerEnd, READ_BYTES, Sink, Stream, close, close_grace_over, close_with, pings, send_frame,
-    shutting_down,
+    shutting_down, started,
 };
 use crate::State;
 
@@ -44,7 +44,7 @@ pub(crate) async fn copy_process(
 ) {
     let ProcessStream { input, mut output, mut errors, control, mut exit } = process;
     let (mut sink, stream) = socket.split();
-    if send_frame(&mut sink, &ServerFrame::Started).await.is_err() {
+    if send_frame(&mut sink, &started(state)).await.is_err() {
         return;
     }
     let stop = state.app.stopping();

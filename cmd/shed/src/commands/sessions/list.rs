@@ -102,7 +102,7 @@ pub(super) async fn watch(args: &ListArgs, context: &Context) -> Outcome {
             context.out.line(&serde_json::to_string(&list).unwrap_or_default())?;
         } else {
             // Overwrites the old list instead of clearing the screen first, so that it does not flicker.
-            let lines = list.text(args).replace('\n', "\x1b[K\n");
+            let lines = context.out.shown(&list.text(args)).replace('\n', "\x1b[K\n");
             context.out.raw(format!("\x1b[H{lines}\x1b[J").as_bytes())?;
         }
     }
