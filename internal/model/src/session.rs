@@ -4,7 +4,7 @@ pub mod batch;
 pub mod confine;
 pub mod deletion;
 pub mod life;
-mod names;
+pub mod names;
 pub mod plan;
 pub mod ports;
 mod request;
@@ -34,6 +34,9 @@ pub struct SessionSpec {
     /// Tags, see [`crate::tag`].
     #[serde(default)]
     pub tags: Vec<String>,
+    /// What its name was made from; absent if it was requested, and in rows of older versions.
+    #[serde(default)]
+    pub automatic: Option<names::AutomaticName>,
     /// The absolute path in the shed in which its workers start.
     pub directory: String,
     /// The path of the repository that its worktree belongs to.
@@ -150,6 +153,7 @@ impl SessionSpec {
             kind: SessionType::Quick,
             title: None,
             tags: Vec::new(),
+            automatic: None,
             directory,
             repo: None,
             git_dir: None,

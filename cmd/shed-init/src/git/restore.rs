@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use shed_api::SessionName;
-use shed_api::git::{FileStatus, SkipReason, SkippedFile, quote_path, unquote_path};
+use shed_api::git::{Checkpoint, FileStatus, SkipReason, SkippedFile, quote_path, unquote_path};
 use shed_link::git::{
     FailureKind, FilePath, KeptFile, MAX_LISTED_FILES, MAX_SHORT_LIST, Missing, Restored, View,
 };
@@ -90,6 +90,7 @@ pub(crate) fn restore(
         .ok_or_else(|| Failure::new(FailureKind::Git, "cannot parse git's list of changes"))?;
     if !paths.is_empty() {
         changes.retain(|change| paths.iter().any(|path| is_in(&change.path, path.as_bytes())));
+        check_paths(&repository, &wanted, paths, &changes, &taken.skipped)?;
     }
     let mut outcome =
         apply(&repository.toplevel, changes, &taken.skipped, &index.scratch(&wanted.tree)?)
@@ -108,6 +109,37 @@ pub(crate) fn restore(
         kept: outcome.kept.into_iter().take(MAX_SHORT_LIST).collect(),
         n_kept,
     })
+}
+
+/// Fails if one of the requested paths is in neither of the two states. It is misspelt, or never was in a checkpoint.
+fn check_paths(
+    repository: &Repository,
+    wanted: &Checkpoint,
+    paths: &[FilePath],
+    changes: &[Change],
+    skipped: &[SkippedFile],
+) -> Result<(), Failure> {
+    for path in paths {
+        let name = path.as_bytes();
+        let skips = |file: &SkippedFile| is_in(&unquote_path(&file.path).unwrap_or_default(), name);
+        if changes.iter().any(|change| is_in(&change.path, name)) || skipped.iter().any(skips) {
+            continue;
+        }
+        // What did not change is the same in both trees. A submodule's commit is no object of this repository, so only the
+        // name is looked up.
+        let object = [wanted.tree.as_bytes(), b":", name].concat();
+        let call = repository.git.call("rev-parse").args(["--verify", "--quiet"]);
+        let call = call.arg(OsStr::from_bytes(&object));
+        if !call.ended()?.status.success() {
+            let shown = quote_path(name);
+            let text = format!(
+                "{shown} is neither in checkpoint {} nor a file that changed since",
+                wanted.n
+            );
+            return Err(Failure::new(FailureKind::NotFound, text));
+        }
+    }
+    Ok(())
 }
 
 fn apply(

@@ -220,6 +220,9 @@ fn a_submodule_goes_back_to_its_commit_unless_something_would_be_lost() {
     repo.git(&words);
     repo.commit("submodule");
     repo.snapshot();
+    // A submodule that did not change is a path of the checkpoint.
+    let named = json!({"restore": {"view": repo.view(), "from": "s", "n": 1, "paths": ["sub"]}});
+    assert!(matches!(done(named), GitDone::Restored(done) if done.n_files == 0));
     let sub = repo.top().join("sub");
     git_in(&sub, &["commit", "-q", "--allow-empty", "-m", "moved"]);
     let moved = git_in(&sub, &["rev-parse", "HEAD"]);
@@ -295,4 +298,25 @@ fn a_full_disk_is_reported_and_leaves_no_partial_checkpoint() {
         panic!();
     };
     assert_eq!(taken.checkpoint.n, 1);
+}
+
+#[test]
+fn a_path_that_no_state_has_is_refused() {
+    let repo = Repo::new();
+    repo.write("gone", "g");
+    repo.snapshot();
+    fs::remove_file(repo.top().join("gone")).unwrap();
+    repo.write("a", "mine\n");
+    repo.write("new", "n");
+    let restore = |paths: &[&str]| json!({"restore": {"view": repo.view(), "from": "s", "n": 1, "paths": paths}});
+    // All or nothing: the other path stays as it is.
+    let failure = failed(restore(&["a", "nosuch"]));
+    assert_eq!(failure.kind, FailureKind::NotFound);
+    assert!(failure.text.contains("nosuch"), "{failure:?}");
+    assert_eq!(fs::read_to_string(repo.top().join("a")).unwrap(), "mine\n");
+    // Unchanged, changed, removed and added files and directories are known.
+    for (paths, expected) in [(&["d", "d/b"][..], 0), (&["a", "gone", "new"], 3)] {
+        let GitDone::Restored(restored) = done(restore(paths)) else { panic!() };
+        assert_eq!(restored.n_files, expected, "{paths:?}");
+    }
 }

@@ -1,14 +1,17 @@
 //! What a creation does before the first worker: the worktree and the setup.
 
 use shed_model::Rejection;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use shed_api::worker::WorkerStatus;
 use shed_link::git::{
-    AddWorktree, AddedWorktree, Branch, ContainerPath, GitDone, GitOp, Rev, Start as GitStart,
+    AddWorktree, AddedWorktree, Branch, ContainerPath, FailureKind, GitDone, GitOp, Rev,
+    Start as GitStart,
 };
 use shed_model::worker::{Opening, WorkerRow, WorkerSpec, exit_note};
+use shed_store::StoreError;
 use shed_tmux::argv;
 use tokio::time::timeout;
 
@@ -32,27 +35,14 @@ const FORCED_TEARDOWN_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) async fn place(env: &SessionOpEnv) -> Result<(), Error> {
     let known = env.known()?;
     let spec = &known.row.spec;
-    let (false, Some(branch), Some(repo)) = (spec.placed, &spec.branch, &spec.repo) else {
+    let (false, Some(_), Some(repo)) = (spec.placed, &spec.branch, &spec.repo) else {
         return take_checkpoint(env, &known).await;
     };
-    let op = GitOp::AddWorktree(AddWorktree {
-        repo: ContainerPath::try_from(repo.clone())?,
-        path: ContainerPath::try_from(spec.directory.clone())?,
-        branch: Branch::try_from(branch.clone())?,
-        base: git_start(spec.base.as_deref())?,
-        fetch: spec.fetch,
-        existing: spec.existing_branch,
-        session: Some(git_name(&known)?),
-    });
-    let link = env.link()?;
-    let (done, _) = env.unless_cancelled(git(&link, &op)).await??;
-    let GitDone::Worktree(added) = done else {
-        return Err(unexpected().into());
-    };
+    let added = add_worktree(env).await?;
     let notes = notes(&added);
     // A branch that exists is compared with the default branch, not with itself.
     let compared = if spec.existing_branch {
-        facts(&link, repo).await?.default_branch
+        facts(&env.link()?, repo).await?.default_branch
     } else {
         added.base_ref
     };
@@ -67,6 +57,76 @@ pub(crate) async fn place(env: &SessionOpEnv) -> Result<(), Error> {
     };
     let known = env.change(change, Vec::new()).await?;
     take_checkpoint(env, &known).await
+}
+
+/// How many automatic names are tried.
+const NAME_TRIES: usize = 16;
+
+/// Makes the worktree. If the directory or branch of an automatic name is there already, for example of a session that was
+/// renamed, the session takes the next name.
+async fn add_worktree(env: &SessionOpEnv) -> Result<AddedWorktree, Error> {
+    let mut tried = BTreeSet::new();
+    let mut last = None;
+    loop {
+        let known = env.known()?;
+        let (kind, text) = match try_worktree(env, &known).await {
+            Err(Error::Git { kind, text }) => (kind, text),
+            done => return done,
+        };
+        let failed = Error::Git { kind, text: text.clone() };
+        // A branch that was requested stays in the way under every name.
+        let in_vain = last.as_ref() == Some(&text) || tried.len() >= NAME_TRIES;
+        if kind != FailureKind::Exists || in_vain {
+            return Err(failed);
+        }
+        last = Some(text);
+        tried.insert(known.row.name.clone());
+        let Some(next) = known.row.with_next_name(&taken(env, &tried)) else {
+            return Err(failed);
+        };
+        let change = move |known: &mut Managed| {
+            known.row.name = next.name;
+            known.row.spec.directory = next.spec.directory;
+            known.row.spec.branch = next.spec.branch;
+        };
+        match env.change(change, Vec::new()).await {
+            // Another session took the name meanwhile; `last` is of the name before.
+            Err(Error::Store(StoreError::Exists(_))) => last = None,
+            changed => drop(changed?),
+        }
+    }
+}
+
+/// Names that a session cannot take: those of sessions, managed or not, and those that were `tried`.
+fn taken(env: &SessionOpEnv, tried: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut names = tried.clone();
+    names.extend(env.view.borrow().sessions.values().map(|known| known.row.name.clone()));
+    let view = env.shed_view.borrow();
+    names.extend(view.table.iter().flat_map(|table| table.rows()).map(|row| row.name.clone()));
+    names
+}
+
+/// Makes the worktree under the session's present name.
+async fn try_worktree(env: &SessionOpEnv, known: &Managed) -> Result<AddedWorktree, Error> {
+    let spec = &known.row.spec;
+    let (Some(branch), Some(repo)) = (&spec.branch, &spec.repo) else {
+        return Err(unexpected().into());
+    };
+    let op = GitOp::AddWorktree(AddWorktree {
+        repo: ContainerPath::try_from(repo.clone())?,
+        path: ContainerPath::try_from(spec.directory.clone())?,
+        branch: Branch::try_from(branch.clone())?,
+        base: git_start(spec.base.as_deref())?,
+        fetch: spec.fetch,
+        existing: spec.existing_branch,
+        session: Some(git_name(known)?),
+    });
+    let link = env.link()?;
+    let (done, _) = env.unless_cancelled(git(&link, &op)).await??;
+    match done {
+        GitDone::Worktree(added) => Ok(added),
+        _ => Err(unexpected().into()),
+    }
 }
 
 /// The most files of `.worktreeinclude` that are named.

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use shed_api::session::{NewSession, SessionStatus, SessionType};
+use shed_api::session::{NewSession, PatchSession, SessionStatus, SessionType};
 use shed_core::Error;
 use shed_testing::TestApp;
 
@@ -98,4 +98,27 @@ async fn sessions_of_one_repository_are_made_and_deleted_at_the_same_time() {
     assert_eq!(done.exit, 0, "{done:?}");
     let lines: Vec<&str> = done.stdout.split_whitespace().collect();
     assert_eq!(lines, [(2 * n + 1).to_string(), n.to_string(), n.to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_automatic_name_whose_directory_or_branch_is_there_is_followed_by_the_next() {
+    let test = TestApp::start().await;
+    test.shed("a").await;
+    repository(&test, "a").await;
+    let unnamed = || NewSession { name: None, title: Some("fix".to_owned()), ..tree("x") };
+    let (sessions, a) = (test.app.sessions(), shed("a"));
+    let create = |request| sessions.create(&test.admin, &a, request);
+    let first = create(unnamed()).await.unwrap();
+    // Its name is free again, its directory and branch are not.
+    let patch = PatchSession { name: Some("other".to_owned()), ..PatchSession::default() };
+    test.app.sessions().patch(&test.admin, &shed("a"), &session(&first.name), patch).await.unwrap();
+    sh(&test, "a", "git branch shed/fix-2").await;
+    let next = create(unnamed()).await.unwrap();
+    assert_eq!((next.name.as_str(), next.branch.as_deref()), ("fix-3", Some("shed/fix-3")));
+    assert!(next.directory.unwrap().ends_with("/worktrees/fix-3"));
+    // A branch that was requested is not replaced, and a requested name neither.
+    let branch = NewSession { branch: Some("shed/fix-2".to_owned()), ..unnamed() };
+    assert!(create(branch).await.unwrap_err().to_string().contains("shed/fix-2"));
+    let named = NewSession { name: Some("fix-2".to_owned()), ..unnamed() };
+    assert!(create(named).await.unwrap_err().to_string().contains("shed/fix-2"));
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use shed_api::session::NewSession;
+
+use super::SessionRow;
 
 /// The longest generated name in bytes, before a number is appended.
 const MAX_SLUG_BYTES: usize = 24;
@@ -40,6 +43,33 @@ pub(crate) fn free_name(taken: &BTreeSet<String>, name: &str) -> String {
     // These are as many numbers as there are names, and the name itself is one of those.
     let mut numbered = (2..=taken.len() + 1).map(|n| format!("{name}-{n}"));
     numbered.find(|name| !taken.contains(name)).expect("one of the numbers is free")
+}
+
+/// What the name of a session was made from that was given none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutomaticName {
+    /// The name without a number.
+    pub stem: String,
+    /// What its branch has before the name; absent if the branch was requested, and without a worktree of its own.
+    #[serde(default)]
+    pub branch_prefix: Option<String>,
+}
+
+impl SessionRow {
+    /// The same session under the first automatic name that is not taken, with the directory and branch of that name. For a
+    /// worktree that is not made yet. `None` if the name was requested.
+    pub fn with_next_name(&self, taken: &BTreeSet<String>) -> Option<Self> {
+        let automatic = self.spec.automatic.as_ref()?;
+        let name = free_name(taken, &automatic.stem);
+        let mut next = self.clone();
+        let (parent, _) = self.spec.directory.rsplit_once('/')?;
+        next.spec.directory = format!("{parent}/{name}");
+        if let Some(prefix) = &automatic.branch_prefix {
+            next.spec.branch = Some(format!("{prefix}{name}"));
+        }
+        next.name = name;
+        Some(next)
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use shed_api::git::{Branch, Rev};
 use shed_api::session::{NewSession, SessionStatus, SessionType};
 use shed_api::worker::{NewWorker, WorkerKind, WorkerStatus};
 
-use super::names::{free_name, slug, slugify};
+use super::names::{AutomaticName, free_name, slug, slugify};
 use super::ports::free_block;
 use super::request::{check, check_worker};
 use super::{SessionRow, SessionSpec};
@@ -75,9 +75,11 @@ pub struct Plan {
 pub fn plan(rules: &Rules, inputs: &Inputs<'_>, request: NewSession) -> Result<Plan, Rejection> {
     check(&request)?;
     let kind = request.kind.unwrap_or(SessionType::Quick);
-    let name = match &request.name {
-        Some(name) => name.parse::<SessionName>()?.to_string(),
-        None => free_name(&inputs.names, &slug(&request)),
+    let (name, stem) = if let Some(name) = &request.name {
+        (name.parse::<SessionName>()?.to_string(), None)
+    } else {
+        let stem = slug(&request);
+        (free_name(&inputs.names, &stem), Some(stem))
     };
     let Ids { session: id, .. } = inputs.ids.clone();
     let worker = NewWorker {
@@ -104,6 +106,8 @@ pub fn plan(rules: &Rules, inputs: &Inputs<'_>, request: NewSession) -> Result<P
     let branch = own_worktree.then(|| {
         request.branch.clone().unwrap_or_else(|| format!("{}{name}", rules.branch_prefix))
     });
+    let of_name = own_worktree && request.branch.is_none();
+    let branch_prefix = of_name.then(|| rules.branch_prefix.clone());
     if let Some(branch) = &branch {
         Branch::try_from(branch.clone())?;
     }
@@ -115,6 +119,7 @@ pub fn plan(rules: &Rules, inputs: &Inputs<'_>, request: NewSession) -> Result<P
         kind,
         title: request.title.filter(|title| !title.is_empty()),
         tags: request.tags,
+        automatic: stem.map(|stem| AutomaticName { stem, branch_prefix }),
         directory,
         repo: inputs.shared.map_or(repo, |shared| shared.spec.repo.clone()),
         git_dir: inputs.shared.and_then(|shared| shared.spec.git_dir.clone()),
@@ -275,6 +280,11 @@ mod tests {
         assert_eq!(session.spec.branch.as_deref(), Some("shed/fix-the-login-id-2"));
         assert!(session.spec.made_branch && !session.spec.placed && !session.spec.closes);
         assert!(worker.spec.keep && worker.spec.record.is_some());
+        let taken = BTreeSet::from(["fix-the-login-id", "fix-the-login-id-2"].map(str::to_owned));
+        let next = session.with_next_name(&taken).unwrap();
+        assert_eq!(next.name, "fix-the-login-id-3");
+        assert_eq!(next.spec.directory, "/worktrees/fix-the-login-id-3");
+        assert_eq!(next.spec.branch.as_deref(), Some("shed/fix-the-login-id-3"));
         let japanese = NewSession { title: Some("日本語".to_owned()), ..NewSession::default() };
         assert_eq!(planned(&[], japanese).unwrap().session.name, "session");
         let untitled = NewSession { title: Some(String::new()), ..NewSession::default() };
@@ -391,6 +401,12 @@ mod tests {
         let existing = NewSession { existing_branch: true, ..tree.clone() };
         let spec = planned(&[], existing).unwrap().session.spec;
         assert_eq!((spec.branch, spec.repo), (some("old"), some("/workspace/other")));
+        let unnamed = NewSession { name: None, ..tree.clone() };
+        let session = planned(&[], unnamed).unwrap().session;
+        let next = session.with_next_name(&BTreeSet::from(["old".to_owned()])).unwrap();
+        assert_eq!((next.name.as_str(), next.spec.branch), ("old-2", some("old")));
+        let named = planned(&[], tree.clone()).unwrap().session;
+        assert_eq!(named.with_next_name(&BTreeSet::new()), None);
         assert!(spec.existing_branch && !spec.made_branch);
         assert_eq!(spec.directory, "/worktrees/fix");
         for base in ["-x", "a b"] {

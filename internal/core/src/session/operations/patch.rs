@@ -83,5 +83,10 @@ async fn rename(env: &SessionOpEnv, known: &Managed, name: String) -> Result<(),
         // A table that lags does not make the new name undone.
         timeout(SHOW_LIMIT, shown).await.ok();
     }
-    env.change(move |known| known.row.name = name, Vec::new()).await.map(drop)
+    let change = move |known: &mut Managed| {
+        known.row.name = name;
+        // A worktree that is made later does not replace the name.
+        known.row.spec.automatic = None;
+    };
+    env.change(change, Vec::new()).await.map(drop)
 }
