@@ -40,7 +40,7 @@ fn proxy(env: &TestEnv) -> JoinHandle<()> {
 /// Returns when the value is true; never if nobody can make it so.
 async fn froze(frozen: &mut watch::Receiver<bool>) {
     if frozen.wait_for(|frozen| *frozen).await.is_err() {
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 }
 
