@@ -29,7 +29,8 @@ pub struct GitNameError {
 #[serde(try_from = "String", into = "String")]
 pub struct Branch(String);
 
-/// Something that names a commit: a branch, a tag, a whole ref, `HEAD` or a commit's id. No `~`, `^` or `@{…}`.
+/// Something that names a commit: a branch, a tag, a whole ref, `HEAD` or a commit's id, and an ancestor of any of these
+/// (`HEAD~2`, `v1^`). No `@{…}` and no `^{…}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Rev(String);
@@ -74,7 +75,8 @@ impl TryFrom<String> for Rev {
     type Error = GitNameError;
 
     fn try_from(given: String) -> Result<Self, GitNameError> {
-        check_ref(&given).map_err(|rule| rejected("branch, tag or commit", &given, rule))?;
+        check_ref(without_ancestry(&given))
+            .map_err(|rule| rejected("branch, tag or commit", &given, rule))?;
         Ok(Self(given))
     }
 }
@@ -175,6 +177,13 @@ fn rejected(kind: &'static str, given: &str, rule: &'static str) -> GitNameError
 }
 
 /// The rules of `git check-ref-format --allow-onelevel`, and no `-` in front.
+/// What is left of a revision without steps to ancestors at its end, each `~` or `^` and an optional number.
+fn without_ancestry(given: &str) -> &str {
+    let start = given.find(['~', '^']).unwrap_or(given.len());
+    let is_ancestry = given[start..].chars().all(|c| matches!(c, '~' | '^') || c.is_ascii_digit());
+    if is_ancestry && given.len() <= MAX_REF_BYTES { &given[..start] } else { given }
+}
+
 fn check_ref(given: &str) -> Result<(), &'static str> {
     if given.is_empty() {
         return Err("expected a name that is not empty");
@@ -240,6 +249,11 @@ mod tests {
     fn names_that_git_or_a_command_line_could_misread_are_rejected() {
         for bad in BAD {
             assert!(Branch::try_from(bad.to_owned()).is_err(), "{bad:?} passed as a branch");
+            let is_ancestor = matches!(bad, "a~1" | "a^");
+            let passed = Rev::try_from(bad.to_owned()).is_ok();
+            assert_eq!(passed, is_ancestor, "{bad:?} as a revision");
+        }
+        for bad in ["~1", "^", "-a~1", "a^{tree}", "a~b", "a^..b", "a@{1}^", "a~1:x", "a ~1"] {
             assert!(Rev::try_from(bad.to_owned()).is_err(), "{bad:?} passed as a revision");
         }
         for bad in ["HEAD", "refs/heads/x", "a@{1}"] {
@@ -257,7 +271,9 @@ mod tests {
         {
             assert!(Branch::try_from(good.to_owned()).is_ok(), "{good:?} was refused");
         }
-        assert!(Rev::try_from("HEAD".to_owned()).is_ok());
+        for good in ["HEAD", "HEAD~2", "v1^", "v1^2~3", "origin/main~10^"] {
+            assert!(Rev::try_from(good.to_owned()).is_ok(), "{good:?} was refused");
+        }
         assert!(ShedRef::try_from("refs/shed/trash/20260101/x".to_owned()).is_ok());
     }
 

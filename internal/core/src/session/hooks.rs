@@ -52,7 +52,9 @@ pub(crate) async fn place(env: &SessionOpEnv) -> Result<(), Error> {
         spec.notes = notes;
         spec.git_dir = added.git_dir;
         spec.branch = Some(added.branch);
-        spec.base = compared.or(spec.base.take());
+        // A base that is no ref, such as `HEAD~2`, would name another commit after the next one.
+        let commit = spec.base.take().map(|_| added.base_commit.clone());
+        spec.base = compared.or(commit);
         spec.base_commit = Some(added.base_commit);
     };
     let known = env.change(change, Vec::new()).await?;

@@ -64,6 +64,19 @@ async fn a_session_whose_worktree_cannot_be_shared_is_named_as_in_the_request() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_begins_at_an_ancestor_that_stays_its_base() {
+    let test = with_repository().await;
+    let request = NewSession { base: Some("HEAD~1".to_owned()), ..worktree("old") };
+    let made = make(&test, request).await;
+    let first = sh(&test, "a", "git rev-parse main~1").await.stdout.trim().to_owned();
+    assert_eq!(made.base_commit.as_ref(), Some(&first));
+    assert_eq!(inside(&test, &made, "git rev-parse HEAD").await.trim(), first);
+    inside(&test, &made, "git commit -q --allow-empty -m next").await;
+    let made = test.app.sessions().get(&test.admin, &shed("a"), &session("old")).unwrap();
+    assert_eq!(made.base, Some(first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worktree_session_has_files_and_a_branch_of_its_own() {
     let test = with_repository().await;
     let made = make(&test, worktree("fix")).await;
