@@ -51,7 +51,7 @@ async fn a_terminal_is_attached_by_id() {
     let open = json!({ "tty": { "cols": 80, "rows": 24, "term": "xterm" }, "existing": true });
     socket.send(Message::text(open.to_string())).await.unwrap();
     let started = socket.next().await.unwrap().unwrap();
-    assert_eq!(started.to_text().unwrap(), r#"{"type":"started"}"#);
+    assert_eq!(started.to_text().unwrap(), r#"{"type":"started","ping_ms":5000}"#);
 }
 
 #[tokio::test(flavor = "multi_thread")]

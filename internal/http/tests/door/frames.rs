@@ -69,7 +69,7 @@ async fn an_idle_caller_is_pinged() {
         if let Some(opening) = opening {
             socket.send(Message::text(opening.to_string())).await.unwrap();
         }
-        assert_eq!(text(&mut socket).await, json!({ "type": "started" }));
+        assert_eq!(text(&mut socket).await, json!({ "type": "started", "ping_ms": 50 }));
         for _ in 0..3 {
             let ping = message(&mut socket).await;
             assert!(matches!(ping, Some(Message::Ping(_))), "{path}: {ping:?}");
@@ -128,7 +128,7 @@ async fn a_protocol_violation_is_closed_with_its_code() {
             if let Some(opening) = opening {
                 socket.send(Message::text(opening)).await.unwrap();
             }
-            assert_eq!(text(&mut socket).await, json!({ "type": "started" }));
+            assert_eq!(text(&mut socket).await, json!({ "type": "started", "ping_ms": 5_000 }));
             // The server may close before it has read all of it.
             socket.send(Message::Frame(frame.clone())).await.ok();
             assert_eq!(close_code(&mut socket).await, code, "{path} {:?}", frame.header().opcode);
@@ -175,7 +175,7 @@ async fn a_caller_that_closes_is_answered() {
     let mut socket = raw(&door, "/api/sheds/a/exec/stream").await;
     let opening = r#"{"exec":{"argv":["sleep","1000"]}}"#;
     socket.send(Message::text(opening)).await.unwrap();
-    assert_eq!(text(&mut socket).await, json!({ "type": "started" }));
+    assert_eq!(text(&mut socket).await, json!({ "type": "started", "ping_ms": 5_000 }));
     socket.close(None).await.unwrap();
     assert!(matches!(message(&mut socket).await, Some(Message::Close(_))));
     assert!(message(&mut socket).await.is_none());
@@ -244,7 +244,7 @@ async fn a_connection_from_the_ssh_door_is_served_as_its_person() {
     let opening = r#"{"exec":{"argv":["cat"]},"stdin":true}"#;
     socket.send(Message::text(opening)).await.unwrap();
     let started = socket.next().await.unwrap().unwrap();
-    assert_eq!(started.into_text().unwrap().as_str(), r#"{"type":"started"}"#);
+    assert_eq!(started.into_text().unwrap().as_str(), r#"{"type":"started","ping_ms":5000}"#);
     assert!(!serving.is_finished());
     drop(socket);
     serving.await.unwrap();
