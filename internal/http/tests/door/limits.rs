@@ -41,9 +41,11 @@ async fn a_body_over_its_limit_in_chunks_is_refused() {
         transfer-encoding: chunked\r\n\r\n";
     socket.write_all(head.as_bytes()).await.unwrap();
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(1 << 16));
-    for _ in 0..17 {
+    for _ in 0..16 {
         socket.write_all(chunk.as_bytes()).await.unwrap();
     }
+    // The server may answer and close before it has read all of it.
+    socket.write_all(chunk.as_bytes()).await.ok();
     assert_eq!(reply(&mut socket).await.problem(), (413, "too-large".to_owned()));
 }
 
