@@ -118,7 +118,12 @@ class World:
                 mine = f"label=shed.server={self.ready['server_id']}"
                 self._remove(["ps", "-aq"], mine, ["rm", "-f", "-v"], quiet)
                 self._remove(["volume", "ls", "-q"], mine, ["volume", "rm", "-f"], quiet)
-                self._remove(["network", "ls", "-q"], mine, ["network", "rm"], quiet)
+                networks = ["network", "ls", "--format", "{{.Name}}"]
+                with contextlib.suppress(Failed, FileNotFoundError):
+                    # Rules of the networks, which a server leaves in place when it ends.
+                    for name in output(["docker", *networks, "--filter", mine], self.env).split():
+                        subprocess.run(["nft", "delete", "table", "inet", name], check=False, **quiet)
+                self._remove(networks, mine, ["network", "rm"], quiet)
             shutil.rmtree(self.dir, ignore_errors=True)
         finally:
             for number, handler in signals.items():
