@@ -22,7 +22,7 @@ const WORKER_EVERY: u64 = 5;
 pub(crate) struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -35,13 +35,21 @@ impl Random {
     }
 }
 
+/// The number of rounds, and random numbers from the seed, which is printed.
+#[expect(clippy::print_stdout, reason = "a test that fails is repeated with these numbers")]
+pub(crate) fn rounds(default: u64) -> (u64, Random) {
+    let (n_rounds, seed) = (number("SHED_KILL_ROUNDS").unwrap_or(default), seed());
+    println!("SHED_KILL_SEED={seed} SHED_KILL_ROUNDS={n_rounds}");
+    (n_rounds, Random::new(seed))
+}
+
 /// A number from the environment.
-pub(crate) fn number(variable: &str) -> Option<u64> {
+fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
 /// The seed of `SHED_KILL_SEED`, else one from the clock.
-pub(crate) fn seed() -> u64 {
+fn seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     number("SHED_KILL_SEED").unwrap_or(u64::from(now.subsec_nanos()) | 1)
 }
@@ -67,10 +75,7 @@ fn pane_pids(home: &Home) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_and_clients_survive_kills_of_the_server() {
-    let n_rounds = number("SHED_KILL_ROUNDS").unwrap_or(200);
-    let seed = seed();
-    println!("SHED_KILL_SEED={seed} SHED_KILL_ROUNDS={n_rounds}");
-    let mut random = Random::new(seed);
+    let (n_rounds, mut random) = rounds(200);
     let home = Home::new();
     let mut server = home.start();
     home.done(&["create", "web", "--image", IMAGE]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::kills::{Random, number, seed};
+use crate::kills::rounds;
 use crate::support::{Home, IMAGE, eventually_or};
 
 /// How long an interrupted operation may take to end after the server serves again.
@@ -47,10 +47,7 @@ fn name(row: &Value) -> String {
 
 #[test]
 fn no_operation_fails_because_the_server_is_killed() {
-    let n_rounds = number("SHED_KILL_ROUNDS").unwrap_or(30);
-    let seed = seed();
-    println!("SHED_KILL_SEED={seed} SHED_KILL_ROUNDS={n_rounds}");
-    let mut random = Random::new(seed);
+    let (n_rounds, mut random) = rounds(30);
     let home = Home::new();
     let mut server = home.start();
     home.done(&["create", "web", "--image", IMAGE]);

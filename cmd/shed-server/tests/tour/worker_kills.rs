@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use shed_output::Reader;
 use shed_testing::docker;
 
-use crate::kills::{Random, number, seed};
+use crate::kills::rounds;
 use crate::support::{Home, IMAGE, eventually, eventually_or};
 
 /// Number of workers that print.
@@ -132,10 +132,7 @@ fn snapshot(home: &Home) -> Option<Vec<Value>> {
 
 #[test]
 fn no_output_is_lost_when_the_server_is_killed() {
-    let n_rounds = number("SHED_KILL_ROUNDS").unwrap_or(50);
-    let seed = seed();
-    println!("SHED_KILL_SEED={seed} SHED_KILL_ROUNDS={n_rounds}");
-    let mut random = Random::new(seed);
+    let (n_rounds, mut random) = rounds(50);
     let home = Home::new();
     let mut server = home.start();
     home.done(&["create", "web", "--image", IMAGE]);

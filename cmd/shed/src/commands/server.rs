@@ -34,9 +34,9 @@ enum Command {
     /// must be allowed; on the server: `shed-server key add`.
     #[command(after_help = "\
 Examples:
-  shed server add box.example.com
-  shed server add box.example.com --fingerprint SHA256:…      without confirmation
-  shed server add https://box.example.com --token-file -")]
+  shed server add dev.example.com
+  shed server add dev.example.com --fingerprint SHA256:…      without confirmation
+  shed server add https://dev.example.com --token-file -")]
     Add {
         /// Address: HOST[:PORT], ssh://[user@]HOST[:PORT], https://HOST[:PORT] or unix:PATH
         host: String,

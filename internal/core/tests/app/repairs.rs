@@ -24,6 +24,26 @@ async fn with_status(test: &TestApp, status: ShedStatus) -> Shed {
     .await
 }
 
+/// Waits until session `work` in shed `a` has printed that it is ready.
+async fn is_ready(test: &TestApp) {
+    eventually("its trap", async || {
+        let (name, work) = (shed("a"), session("work"));
+        let page = test.app.output().page(&test.admin, &name, &work, "sh", 0, None).await.ok()?;
+        page.text.contains("ready").then_some(())
+    })
+    .await;
+}
+
+/// Waits until the database has a restart of the only session.
+async fn restart_is_stored(test: &TestApp) {
+    let store = shed_store::Store::open(test.dir()).unwrap();
+    eventually("the restart to be stored", async || {
+        let stored = store.stored_sessions("a".to_owned()).await.unwrap();
+        stored.sessions[0].spec.restarting.clone()
+    })
+    .await;
+}
+
 /// The process of the collector in shed `a`.
 fn collector(test: &TestApp) -> Option<u32> {
     let mut left = vec![test.engine.pid("a").unwrap()];
@@ -77,23 +97,13 @@ async fn a_restart_of_a_worker_that_the_servers_end_interrupted_is_finished() {
     test.app.sessions().create(&test.admin, &shed("a"), kept("work", &line)).await.unwrap();
     let (name, work) = (shed("a"), session("work"));
     let workers = test.app.workers().clone();
-    eventually("its trap", async || {
-        let page = test.app.output().page(&test.admin, &name, &work, "sh", 0, None).await.ok()?;
-        page.text.contains("ready").then_some(())
-    })
-    .await;
+    is_ready(&test).await;
     let admin = test.admin.clone();
     tokio::spawn(async move {
         let restart = shed_api::worker::Restart::default();
         workers.restart(&admin, &shed("a"), &session("work"), "sh", restart).await.map(drop)
     });
-    let store = shed_store::Store::open(test.dir()).unwrap();
-    eventually("the restart to be stored", async || {
-        let stored = store.stored_sessions("a".to_owned()).await.unwrap();
-        stored.sessions[0].spec.restarting.clone()
-    })
-    .await;
-    drop(store);
+    restart_is_stored(&test).await;
     test.restart_after(|_| std::fs::write(&signs, "").unwrap()).await;
     eventually("its next start", async || {
         let row = test.app.workers().get(&test.admin, &name, &work, "sh").unwrap();
@@ -110,23 +120,13 @@ async fn a_restart_of_a_session_that_its_sheds_end_interrupted_is_finished() {
     let line = ["sh", "-c", "trap '' HUP TERM; echo ready; while true; do sleep 0.02; done"];
     test.app.sessions().create(&test.admin, &shed("a"), kept("work", &line)).await.unwrap();
     let (name, work) = (shed("a"), session("work"));
-    eventually("its trap", async || {
-        let page = test.app.output().page(&test.admin, &name, &work, "sh", 0, None).await.ok()?;
-        page.text.contains("ready").then_some(())
-    })
-    .await;
+    is_ready(&test).await;
     let (sessions, admin) = (test.app.sessions().clone(), test.admin.clone());
     let restart = tokio::spawn(async move {
         let restart = shed_api::worker::Restart::default();
         sessions.restart(&admin, &shed("a"), &session("work"), restart).await.map(drop)
     });
-    let store = shed_store::Store::open(test.dir()).unwrap();
-    eventually("the restart to be stored", async || {
-        let stored = store.stored_sessions("a".to_owned()).await.unwrap();
-        stored.sessions[0].spec.restarting.clone()
-    })
-    .await;
-    drop(store);
+    restart_is_stored(&test).await;
     test.engine.kill("a");
     assert!(restart.await.unwrap().is_err());
     with_status(&test, ShedStatus::Stopped).await;
